@@ -1,0 +1,92 @@
+.DEFAULT_GOAL := help
+.SHELLFLAGS := -eu -o pipefail -c
+SHELL := /bin/bash
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+# Transformers and the tokenizers fork safely either way; this silences a warning a fork would print.
+export TOKENIZERS_PARALLELISM := false
+export HF_HUB_OFFLINE := 1
+
+RUST := Cargo.toml Cargo.lock pyproject.toml $(shell find rust -name '*.rs' -o -name Cargo.toml | sort)
+
+.PHONY: help
+help:  ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- set-up: two stamps, so that a second run is a no-op in well under a second ----
+
+$(BIN)/.packages: requirements/ci.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements/ci.txt
+	touch $@
+
+$(BIN)/.native: $(BIN)/.packages $(RUST)
+	PIP_QUIET=1 $(BIN)/maturin develop --release --locked --quiet
+	touch $@
+
+.PHONY: setup
+setup: $(BIN)/.native  ## Make .venv with everything in it and build the native module
+
+# ---- the two commands of the README ----
+
+.PHONY: demo
+demo: setup  ## The whole life of a model on real text: pretrain, finetune, compress, evaluate
+	$(BIN)/python examples/demo.py
+
+.PHONY: test
+test: setup lint  ## Every check: lints, types, Rust tests, Python tests, doctests
+	cargo test --locked --package metro-fast-core --quiet
+	$(BIN)/python -m mypy.stubtest metro_fast._core
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: setup  ## ruff, mypy --strict, cargo fmt, clippy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+# ---- measuring and shipping ----
+
+.PHONY: bench
+bench: setup  ## Benchmarks against peers; JSON under benches/results/
+	$(BIN)/python -m pytest benches -o python_files='bench_*.py' --benchmark-enable \
+		--benchmark-only --benchmark-columns=min,median,rounds --timeout=0 \
+		--benchmark-json=benches/results/cpu.json
+
+.PHONY: wheel
+wheel: setup  ## Build the wheel, install it in a fresh venv outside the tree, call every op
+	rm -rf dist
+	$(BIN)/maturin build --release --locked --quiet --out dist
+	$(PYTHON) tests/check_wheel.py dist/*.whl
+
+.PHONY: docs
+docs: setup  ## Draw the import graph into docs/architecture.md
+	$(BIN)/python tests/import_graph.py --write docs/architecture.md
+
+.PHONY: lock
+lock: setup  ## Write the installed versions into requirements/ci.txt
+	{ sed -n '/^#/p' requirements/ci.txt; $(BIN)/python -m pip freeze --exclude metro_fast; } > requirements/ci.new
+	mv requirements/ci.new requirements/ci.txt
+
+.PHONY: clean
+clean:  ## Remove everything that was built
+	rm -rf $(VENV) target dist demo-output .pytest_cache .mypy_cache .ruff_cache
+
+# ---- rooms that are not built yet: they say what is missing and fail ----
+
+.PHONY: cuda-check
+cuda-check:  ## Compile every CUDA kernel for every architecture (kernels come later)
+	@echo "cuda-check: there are no CUDA kernels yet: cuda/ holds no .cu file" >&2; exit 1
+
+.PHONY: gpu
+gpu:  ## Check and time the CUDA kernels on a machine with a GPU (kernels come later)
+	@echo "gpu: there are no CUDA kernels yet: cuda/ and benches/gpu/ are missing" >&2; exit 1
+
+.PHONY: fuzz
+fuzz:  ## Fuzz the readers of hostile files (targets come later)
+	@echo "fuzz: there are no fuzz targets yet: fuzz/ is missing" >&2; exit 1
