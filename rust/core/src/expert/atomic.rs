@@ -1,0 +1,93 @@
+//! Files that are there whole or not at all.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::{Error, Result};
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+/// Writes a file: to a temporary one in the same folder, synced, then renamed over `path`.
+///
+/// After a crash at any moment `path` holds its old bytes or the new ones; a hidden `.tmp` file may
+/// be left beside it.
+///
+/// # Errors
+/// [`Error::Io`] if the folder cannot be written to; `path` is then as it was.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let context = || format!("cannot write {}", path.display());
+    let (temporary, mut file) = create_beside(path)?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = written {
+        // The first error is the one to tell; a leftover is harmless.
+        let _ = fs::remove_file(&temporary);
+        return Err(Error::io(context(), error));
+    }
+    sync_folder(path).map_err(|error| Error::io(context(), error))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+fn create_beside(path: &Path) -> Result<(PathBuf, File)> {
+    let context = || format!("cannot write {}", path.display());
+    let Some(name) = path.file_name() else {
+        return Err(Error::io(context(), ErrorKind::InvalidFilename.into()));
+    };
+    loop {
+        let mut temporary = OsString::from(".");
+        temporary.push(name);
+        let serial = COUNTER.fetch_add(1, Ordering::Relaxed);
+        temporary.push(format!(".{}.{serial}.tmp", process::id()));
+        let temporary = folder(path).join(temporary);
+        match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+            Ok(file) => return Ok((temporary, file)),
+            // Left by a process of the same id: take the next name.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::io(context(), error)),
+        }
+    }
+}
+
+/// Makes the rename itself last. Windows has no such call and needs none.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    File::open(folder(path))?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_replaces_and_leaves_nothing_beside() {
+        let folder = std::env::temp_dir().join(format!("metro-fast-atomic-{}", process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("file");
+        write_file(&path, b"one").unwrap();
+        write_file(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        // A rename onto a folder fails: the temporary file goes away again.
+        let error = write_file(&folder.join("."), b"x");
+        assert!(matches!(error, Err(Error::Io { .. })));
+        fs::create_dir(folder.join("taken")).unwrap();
+        assert!(matches!(write_file(&folder.join("taken"), b"x"), Err(Error::Io { .. })));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+        assert!(matches!(write_file(&folder.join("absent/file"), b"x"), Err(Error::Io { .. })));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,296 @@
+//! The safetensors container of an expert, and its checks (docs/expert-format.md, sections 2 and 7).
+
+use std::ops::Range;
+
+use miniz_oxide::deflate::compress_to_vec;
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
+
+use super::container::{self, Entry, Place};
+use super::manifest::{Dense, Manifest, VERSION, elements};
+use crate::ternary::codec::Block;
+use crate::{Error, Result};
+
+const HEAD: &str = "compeft.head";
+const MANIFEST: &str = "compeft.manifest";
+const SCALES: &str = "compeft.scales";
+const TRITS: &str = "compeft.trits";
+const DENSE: &str = "dense.";
+const MAX_MANIFEST: usize = 64 << 20;
+/// Deflate cannot do better (258 bytes for 2 bits).
+const MAX_INFLATION: usize = 1032;
+const DEFLATE_LEVEL: u8 = 9;
+
+/// Where the parts of a checked expert file lie.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// What the file says about itself.
+    pub manifest: Manifest,
+    /// One scale a group.
+    pub scales: Vec<f32>,
+    /// The packed block, in bytes of the file.
+    pub block: Range<usize>,
+    /// The dense tensors, in the manifest's order.
+    pub dense: Vec<Range<usize>>,
+}
+
+/// Makes the bytes of an expert file; the same parts always make the same bytes.
+///
+/// # Errors
+/// [`Error::Format`] if the parts do not fit each other: nothing is written that [`decode`] refuses.
+pub fn encode(
+    manifest: &Manifest,
+    scales: &[f32],
+    block: &[u8],
+    dense: &[&[u8]],
+) -> Result<Vec<u8>> {
+    let json = manifest.to_json();
+    if json.len() > MAX_MANIFEST {
+        return bad(format!("a manifest of {} bytes, at most {MAX_MANIFEST}", json.len()));
+    }
+    let deflated = compress_to_vec(json.as_bytes(), DEFLATE_LEVEL);
+    let scales: Vec<u8> = scales.iter().flat_map(|scale| scale.to_le_bytes()).collect();
+    let version = [VERSION, json.len() as u32];
+    let crc = head_crc(version, &deflated, &scales, Block::parse(block)?.head());
+    let head: Vec<u8> =
+        [version[0], version[1], crc, 0].iter().flat_map(|w| w.to_le_bytes()).collect();
+    if dense.len() != manifest.dense.len() {
+        return bad(format!("{} dense tensors, expected {}", dense.len(), manifest.dense.len()));
+    }
+    let mut tensors: Vec<Entry<'_>> = vec![
+        Entry::new(SCALES, "F32", 4, vec![scales.len() as u64 / 4], &scales),
+        Entry::new(HEAD, "U32", 4, vec![4], &head),
+        Entry::new(MANIFEST, "U8", 1, vec![deflated.len() as u64], &deflated),
+        Entry::new(TRITS, "U8", 1, vec![block.len() as u64], block),
+    ];
+    for (entry, bytes) in manifest.dense.iter().zip(dense) {
+        let name = format!("{DENSE}{}", entry.name);
+        let shape = entry.shape.clone();
+        tensors.push(Entry::new(&name, &entry.dtype.name(), entry.dtype.size(), shape, bytes));
+    }
+    let about = "ComPEFT expert of metro_fast, see docs/expert-format.md";
+    let file = container::encode(tensors, &[("about", about), ("format", "compeft")])?;
+    decode(&file)?;
+    Ok(file)
+}
+
+/// Checks the bytes of an expert file, all but the coded symbols and the gaps between tensors.
+///
+/// # Errors
+/// [`Error::Format`] if they are not a whole, undamaged expert file of version 1.
+pub fn decode(file: &[u8]) -> Result<Parts> {
+    let container = Container { file, places: container::decode(file)? };
+    let head = words(&file[container.get(HEAD, "U32", None)?]);
+    if head.first() != Some(&VERSION) {
+        let found = head.first().copied().unwrap_or_default();
+        return bad(format!(
+            "format version {found}, this reader knows {VERSION}: update metro_fast"
+        ));
+    }
+    let [version, inflated, crc, zero] = head[..] else {
+        return bad(format!("a head of {} words, expected 4", head.len()));
+    };
+    let manifest = container.get(MANIFEST, "U8", None)?;
+    let scales = container.get(SCALES, "F32", None)?;
+    let block_range = container.get(TRITS, "U8", None)?;
+    let block = Block::parse(&file[block_range.clone()])?;
+    let scales = &file[scales];
+    if zero != 0
+        || crc != head_crc([version, inflated], &file[manifest.clone()], scales, block.head())
+    {
+        return bad("the checksum of manifest, scales and index does not match: damaged".into());
+    }
+    let manifest = Manifest::parse(&inflate(&file[manifest], inflated as usize)?)?;
+    let scales: Vec<f32> = self::words(scales).into_iter().map(f32::from_bits).collect();
+    if scales.len() != manifest.groups.len()
+        || scales.iter().any(|s| !s.is_finite() || s.is_sign_negative())
+    {
+        return bad(format!("scales {scales:?} for {} groups", manifest.groups.len()));
+    }
+    if block.count() as u64 != manifest.trits() {
+        return bad(format!("{} trits, the tensors need {}", block.count(), manifest.trits()));
+    }
+    let dense =
+        manifest.dense.iter().map(|entry| container.dense(entry)).collect::<Result<Vec<_>>>()?;
+    if container.places.len() != 4 + dense.len() {
+        return bad("tensors that the manifest does not name".into());
+    }
+    Ok(Parts { manifest, scales, block: block_range, dense })
+}
+
+struct Container<'a> {
+    file: &'a [u8],
+    places: Vec<Place>,
+}
+
+impl Container<'_> {
+    /// Bytes of a tensor of this dtype and shape (any length, if `None`, of one dimension).
+    fn get(&self, name: &str, dtype: &str, shape: Option<&[u64]>) -> Result<Range<usize>> {
+        let Ok(found) = self.places.binary_search_by_key(&name, |place| &place.name) else {
+            return bad(format!("no tensor {name}: no expert of metro_fast, or damaged"));
+        };
+        let Place { dtype: found, shape: sizes, bytes, .. } = &self.places[found];
+        let sizes: Vec<u64> = sizes.iter().map(|size| *size as u64).collect();
+        if found != dtype || !shape.map_or(sizes.len() == 1, |shape| shape == sizes) {
+            return bad(format!("{name} is {found} {sizes:?}, expected {dtype} {shape:?}"));
+        }
+        Ok(bytes.clone())
+    }
+
+    fn dense(&self, entry: &Dense) -> Result<Range<usize>> {
+        elements(&entry.name, &entry.shape)?;
+        let name = format!("{DENSE}{}", entry.name);
+        let range = self.get(&name, &entry.dtype.name(), Some(&entry.shape))?;
+        if crc32c::crc32c(&self.file[range.clone()]) != entry.crc32c {
+            return bad(format!("{name} does not match its checksum: damaged"));
+        }
+        Ok(range)
+    }
+}
+
+fn head_crc(version: [u32; 2], manifest: &[u8], scales: &[u8], block_head: &[u8]) -> u32 {
+    let start: Vec<u8> = version.iter().flat_map(|word| word.to_le_bytes()).collect();
+    [manifest, scales, block_head]
+        .iter()
+        .fold(crc32c::crc32c(&start), |crc, bytes| crc32c::crc32c_append(crc, bytes))
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect()
+}
+
+fn inflate(deflated: &[u8], size: usize) -> Result<String> {
+    if size > MAX_MANIFEST || size > deflated.len().saturating_mul(MAX_INFLATION) {
+        return bad(format!("{} bytes that claim to inflate to {size}", deflated.len()));
+    }
+    let mut json = vec![0; size];
+    let mut state = DecompressorOxide::new();
+    let (status, read, written) =
+        decompress(&mut state, deflated, &mut json, 0, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF);
+    if status != TINFLStatus::Done || read != deflated.len() || written != size {
+        return bad(format!("the manifest does not inflate to its {size} bytes ({status:?})"));
+    }
+    String::from_utf8(json).map_err(|error| Error::Format(format!("expert manifest: {error}")))
+}
+
+fn bad<T>(what: String) -> Result<T> {
+    Err(Error::Format(format!("expert file: {what}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::manifest::{AlphaRule, Base, Dtype, Group, Initial, Kind, Scope, Tensor};
+    use super::*;
+    use crate::ternary::codec::{Coding, pack};
+
+    fn example(count: u64, density: u64) -> Vec<u8> {
+        let dense = [1u8, 2, 3, 4, 5, 6];
+        let tensor = |name: &str, start| Tensor {
+            dtype: Dtype::F32,
+            group: 0,
+            initial: Initial::Zero,
+            name: name.into(),
+            shape: vec![count],
+            start,
+        };
+        let second = count.next_multiple_of(32);
+        let manifest = Manifest {
+            alpha_rule: AlphaRule::Fixed,
+            base: Base { initial_crc32c: None, model: Some("t5".into()), revision: None },
+            dense: vec![Dense {
+                crc32c: crc32c::crc32c(&dense),
+                dtype: Dtype::I16,
+                name: "head".into(),
+                shape: vec![3],
+            }],
+            groups: vec![Group { alpha: 1.0, density: 0.2, name: "lora_A".into() }],
+            kind: Kind::Lora,
+            scope: Scope::Role,
+            tensors: vec![tensor("a", 0), tensor("b", second)],
+            version: 1,
+        };
+        let mut trits = vec![0i8; 2 * second as usize];
+        for (i, trit) in trits.iter_mut().enumerate().take(count as usize) {
+            *trit = i8::from((i as u64 * 7919) % 100 < density) * if i % 2 == 0 { 1 } else { -1 };
+        }
+        let block = pack(&trits, Coding::T4, 512, 1).unwrap();
+        encode(&manifest, &[0.25], &block, &[&dense]).unwrap()
+    }
+
+    /// All that a reader gets out of a file.
+    type Content = (Manifest, Vec<f32>, Vec<i8>, Vec<Vec<u8>>);
+
+    fn content(file: &[u8]) -> Result<Content> {
+        let parts = decode(file)?;
+        let block = Block::parse(&file[parts.block])?;
+        let mut trits = vec![0; block.count()];
+        block.unpack([-1, 0, 1], &mut trits, 1)?;
+        let dense = parts.dense.into_iter().map(|range| file[range].to_vec()).collect();
+        Ok((parts.manifest, parts.scales, trits, dense))
+    }
+
+    #[test]
+    fn round_trip_and_same_bytes() {
+        let file = example(5000, 20);
+        assert_eq!(file, example(5000, 20));
+        let (manifest, scales, trits, dense) = content(&file).unwrap();
+        assert_eq!((manifest.trits(), trits.len()), (10_048, 10_048));
+        assert_eq!((scales, dense), (vec![0.25], vec![vec![1, 2, 3, 4, 5, 6]]));
+        safetensors::SafeTensors::deserialize(&file).unwrap();
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_byte() {
+        let file = example(40, 30);
+        let whole = content(&file).unwrap();
+        for end in 0..file.len() {
+            assert!(matches!(decode(&file[..end]), Err(Error::Format(_))), "cut at {end}");
+        }
+        for at in 0..file.len() {
+            for bit in 0..8 {
+                let mut flipped = file.clone();
+                flipped[at] ^= 1 << bit;
+                if let Ok(read) = content(&flipped) {
+                    assert_eq!(read, whole, "byte {at} bit {bit}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_inflate_bomb_is_refused_before_it_is_inflated() {
+        let zeros = compress_to_vec(&vec![b' '; 1 << 20], 9);
+        assert!(inflate(&zeros, 1 << 20).is_ok());
+        assert!(inflate(&zeros, (1 << 20) - 1).is_err());
+        assert!(inflate(&zeros, (1 << 20) + 1).is_err());
+        assert!(inflate(&zeros, MAX_MANIFEST + 1).is_err());
+        assert!(inflate(&zeros, usize::MAX).is_err());
+        assert!(inflate(&zeros[..20], 1 << 20).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn damage_never_panics_and_never_changes_content(
+            at: prop::sample::Index, byte: u8, from: prop::sample::Index, len in 0..64usize,
+        ) {
+            let file = example(3000, 25);
+            let whole = content(&file).unwrap();
+            let mut spliced = file.clone();
+            let (at, from) = (at.index(file.len()), from.index(file.len()));
+            spliced[at] = byte;
+            let len = len.min(file.len() - at.max(from));
+            spliced.copy_within(from..from + len, at);
+            if let Ok(read) = content(&spliced) {
+                prop_assert_eq!(&read, &whole);
+            }
+            let mut longer = file.clone();
+            longer.insert(at, byte);
+            prop_assert!(content(&longer).is_err());
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The manifest of an expert file (docs/expert-format.md, section 3).
+//!
+//! Fields are declared in alphabetical order: that is the order in which they are written.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// Format version that this code reads and writes.
+pub const VERSION: u32 = 1;
+/// Tensors start at multiples of this many trits.
+pub const ALIGNMENT: u64 = 32;
+const MAX_TRITS: u64 = 1 << 40;
+const MAX_DIMENSIONS: usize = 8;
+
+/// What an expert file says about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Manifest {
+    pub alpha_rule: AlphaRule,
+    pub base: Base,
+    pub dense: Vec<Dense>,
+    pub groups: Vec<Group>,
+    pub kind: Kind,
+    pub scope: Scope,
+    pub tensors: Vec<Tensor>,
+    pub version: u32,
+}
+
+/// The model that the expert was made for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Base {
+    // Named, because serde takes a missing Option for None.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub initial_crc32c: Option<u32>,
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub model: Option<String>,
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub revision: Option<String>,
+}
+
+/// A tensor that is stored whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Dense {
+    pub crc32c: u32,
+    pub dtype: Dtype,
+    pub name: String,
+    pub shape: Vec<u64>,
+}
+
+/// Tensors that share a scale.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Group {
+    pub alpha: f64,
+    pub density: f64,
+    pub name: String,
+}
+
+/// A tensor that is stored as trits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Tensor {
+    pub dtype: Dtype,
+    pub group: u64,
+    pub initial: Initial,
+    pub name: String,
+    pub shape: Vec<u64>,
+    pub start: u64,
+}
+
+/// How the scales came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum AlphaRule {
+    Fixed,
+    LeastSquares,
+}
+
+/// What kind of finetuning made the expert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Kind {
+    Lora,
+    Ia3,
+    Prompt,
+    Full,
+    Other,
+}
+
+/// What a group is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Scope {
+    Role,
+    Global,
+    Tensor,
+}
+
+/// What a zero trit stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Initial {
+    Zero,
+    One,
+    Given,
+}
+
+/// Element types, as safetensors names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Dtype {
+    BOOL,
+    U8,
+    I8,
+    I16,
+    I32,
+    I64,
+    F16,
+    BF16,
+    F32,
+    F64,
+}
+
+impl Dtype {
+    /// Bytes of an element.
+    pub fn size(self) -> u64 {
+        match self {
+            Self::BOOL | Self::U8 | Self::I8 => 1,
+            Self::I16 | Self::F16 | Self::BF16 => 2,
+            Self::I32 | Self::F32 => 4,
+            Self::I64 | Self::F64 => 8,
+        }
+    }
+
+    /// The dtype of this name.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if experts hold no such tensors.
+    pub fn parse(name: &str) -> Result<Self> {
+        use Dtype::{BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8};
+        [BOOL, U8, I8, I16, I32, I64, F16, BF16, F32, F64]
+            .into_iter()
+            .find(|dtype| dtype.name() == name)
+            .ok_or_else(|| Error::argument("dtype", name, "a plain integer or float type"))
+    }
+
+    /// The name in a safetensors header.
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+}
+
+/// Entries of a tensor of this shape.
+///
+/// # Errors
+/// [`Error::Format`] if there are too many dimensions or the product overflows.
+pub fn elements(name: &str, shape: &[u64]) -> Result<u64> {
+    let product = shape.iter().try_fold(1u64, |product, size| product.checked_mul(*size));
+    match product {
+        Some(n) if shape.len() <= MAX_DIMENSIONS && n <= MAX_TRITS => Ok(n),
+        _ => bad(format!("{name} has the impossible shape {shape:?}")),
+    }
+}
+
+impl Manifest {
+    /// Reads and checks a manifest.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if it is not a manifest of version 1 whose parts fit each other.
+    pub fn parse(json: &str) -> Result<Self> {
+        let manifest: Self = serde_json::from_str(json)
+            .map_err(|error| Error::Format(format!("expert manifest: {error}")))?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// Canonical JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("strings and numbers always have a JSON form")
+    }
+
+    /// Trits of the flat sequence, gaps included.
+    pub fn trits(&self) -> u64 {
+        self.tensors.last().map_or(0, |last| {
+            let len: u64 = last.shape.iter().product();
+            (last.start + len).next_multiple_of(ALIGNMENT)
+        })
+    }
+
+    /// Whether a base must be brought.
+    pub fn needs_initial(&self) -> bool {
+        self.tensors.iter().any(|tensor| tensor.initial == Initial::Given)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.version != VERSION {
+            return bad(format!("version {}, this reader knows {VERSION}", self.version));
+        }
+        let mut free = 0u64;
+        for tensor in &self.tensors {
+            let name = &tensor.name;
+            if !matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+                return bad(format!("{name} is ternary of dtype {:?}", tensor.dtype));
+            }
+            if tensor.group >= self.groups.len() as u64 {
+                return bad(format!(
+                    "{name} is of group {} of {}",
+                    tensor.group,
+                    self.groups.len()
+                ));
+            }
+            if tensor.start != free {
+                return bad(format!("{name} starts at {}, expected {free}", tensor.start));
+            }
+            // Both are at most 2^40, and stay so: the sums cannot overflow.
+            free = (free + elements(name, &tensor.shape)?).next_multiple_of(ALIGNMENT);
+            if free > MAX_TRITS {
+                return bad(format!("more than {MAX_TRITS} trits"));
+            }
+        }
+        for dense in &self.dense {
+            elements(&dense.name, &dense.shape)?;
+        }
+        ascending(self.tensors.iter().map(|tensor| tensor.name.as_str()))?;
+        ascending(self.dense.iter().map(|dense| dense.name.as_str()))?;
+        let ternary = |name: &str| self.tensors.binary_search_by_key(&name, |t| &t.name).is_ok();
+        if let Some(twice) = self.dense.iter().find(|dense| ternary(&dense.name)) {
+            return bad(format!("{} is both ternary and dense", twice.name));
+        }
+        if self.needs_initial() != self.base.initial_crc32c.is_some() {
+            return bad("initial_crc32c does not fit the tensors' initial values".into());
+        }
+        if self.groups.iter().any(|g| !g.alpha.is_finite() || !g.density.is_finite()) {
+            return bad("alpha or density is not finite".into());
+        }
+        Ok(())
+    }
+}
+
+fn ascending<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
+    match names.clone().zip(names.skip(1)).find(|(a, b)| a >= b) {
+        None => Ok(()),
+        Some((a, b)) => bad(format!("{b} follows {a}, expected ascending names")),
+    }
+}
+
+fn bad<T>(what: String) -> Result<T> {
+    Err(Error::Format(format!("expert manifest: {what}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) const EXAMPLE: &str = concat!(
+        r#"{"alpha_rule":"fixed","base":{"initial_crc32c":null,"model":"t5-small","revision":null},"#,
+        r#""dense":[{"crc32c":7,"dtype":"I64","name":"head","shape":[2]}],"#,
+        r#""groups":[{"alpha":1.0,"density":0.2,"name":"lora_A"}],"kind":"lora","scope":"role","#,
+        r#""tensors":[{"dtype":"F32","group":0,"initial":"zero","name":"a","shape":[3,11],"start":0},"#,
+        r#"{"dtype":"BF16","group":0,"initial":"one","name":"b","shape":[],"start":64}],"version":1}"#
+    );
+
+    #[test]
+    fn canonical_json_comes_back() {
+        let manifest = Manifest::parse(EXAMPLE).unwrap();
+        assert_eq!(manifest.to_json(), EXAMPLE);
+        assert_eq!(manifest.trits(), 96);
+        assert_eq!(Dtype::BF16.name(), "BF16");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        for (from, to) in [
+            (r#""version":1"#, r#""version":2"#),
+            (r#""start":64"#, r#""start":32"#),
+            (r#""start":64"#, r#""start":96"#),
+            (r#""name":"b""#, r#""name":"a""#),
+            (r#""name":"head""#, r#""name":"b""#),
+            (r#""group":0,"initial":"one""#, r#""group":1,"initial":"one""#),
+            (r#""initial":"one""#, r#""initial":"given""#),
+            (r#""dtype":"F32""#, r#""dtype":"F64""#),
+            (r#""dtype":"F32""#, r#""dtype":"F31""#),
+            ("[3,11]", "[4294967296,4294967296]"),
+            ("[3,11]", "[1,1,1,1,1,1,1,1,33]"),
+            ("[3,11]", "[-3,11]"),
+            (r#""kind":"lora""#, r#""kind":"lora","kind":"lora""#),
+            (r#""kind":"lora""#, r#""kind":"lora","more":1"#),
+            (r#""revision":null"#, r#""x":null"#),
+            (r#","revision":null"#, ""),
+            (r#""alpha":1.0"#, r#""alpha":1e999"#),
+        ] {
+            let forged = EXAMPLE.replacen(from, to, 1);
+            assert_ne!(forged, EXAMPLE);
+            let error = Manifest::parse(&forged);
+            assert!(matches!(error, Err(Error::Format(_))), "{to}: {error:?}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Kernels of `metro_fast`: no Python, no CUDA, no global state.
+//!
+//! Every operation takes a whole batch, writes into slices that the caller owns, and takes its
+//! thread count as an argument. Randomness is a pure function of
+//! (seed, epoch, sample id, position): see [`rng`].
+#![warn(missing_docs)]
+#![deny(unsafe_code)]
+
+pub mod corpus;
+pub mod denoise;
+pub mod error;
+pub mod expert;
+mod map;
+pub mod replace;
+pub mod rng;
+pub mod ternary;
+pub mod threads;
+pub mod tokens;
+
+pub use error::{Error, Result};

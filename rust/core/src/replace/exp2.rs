@@ -1,0 +1,89 @@
+//! Softmax weights in fixed point: `floor(2^40 * 2^-d)` in integers alone.
+//!
+//! The distance `d = (max - logit) * log2(e) / temperature` is rounded by one f32 subtraction and
+//! one f32 multiplication, and cut to 25 bits after the point. From there on every path, scalar,
+//! vector or GPU, does the same integer operations, so their sums are equal in any order.
+
+/// Bits after the point of a distance.
+const POINT: u32 = 25;
+
+/// Distances from here on weigh nothing: 2^-63 is far below the last bit of a weight.
+const FARTHEST: f32 = (63u32 << POINT) as f32;
+
+/// `2^31 * 2^(i / 32)`, rounded to nearest.
+#[rustfmt::skip]
+const TABLE: [u32; 32] = [
+    0x80000000, 0x82CD8699, 0x85AAC368, 0x88980E81,
+    0x8B95C1E4, 0x8EA4398B, 0x91C3D374, 0x94F4EFA9,
+    0x9837F052, 0x9B8D39BA, 0x9EF53261, 0xA2704303,
+    0xA5FED6AA, 0xA9A15AB5, 0xAD583EEA, 0xB123F582,
+    0xB504F334, 0xB8FBAF47, 0xBD08A39F, 0xC12C4CCA,
+    0xC5672A11, 0xC9B9BD86, 0xCE248C15, 0xD2A81D92,
+    0xD744FCCB, 0xDBFBB798, 0xE0CCDEEC, 0xE5B906E7,
+    0xEAC0C6E8, 0xEFE4B99C, 0xF5257D15, 0xFA83B2DB,
+];
+
+/// `2^r - 1 ~ r * (C1 + C2 * r)` for r in [0, 1/32), minimax, times 2^31.
+const C1: u64 = 0x58B8_4744;
+const C2: u64 = 0x1F0F_3E4C;
+
+/// The factor that turns `max - logit` into a distance: f32(log2(e) / T), times the exact 2^25.
+pub(crate) fn scale(temperature: f64) -> f32 {
+    (std::f64::consts::LOG2_E / temperature) as f32 * (1u32 << POINT) as f32
+}
+
+/// The distance of a logit from the greatest; -Inf is farthest.
+#[inline]
+pub(crate) fn distance(max: f32, logit: f32, scale: f32) -> u32 {
+    let product = (max - logit) * scale;
+    let capped = if product < FARTHEST { product } else { FARTHEST };
+    // Below 2^31, so that machines without an unsigned conversion agree.
+    capped as i32 as u32
+}
+
+/// `floor(2^40 * 2^-d)`, up to a relative error of 2^-23.8; 2^40 at distance 0.
+#[inline]
+pub(crate) fn weight(distance: u32) -> u64 {
+    // 2^-d = 2^fraction * 2^-shift with the fraction in [0, 1).
+    let shift = (distance + (1 << POINT) - 1) >> POINT;
+    let fraction = (shift << POINT) - distance;
+    let entry = u64::from(TABLE[(fraction >> 20) as usize & 31]);
+    let r = u64::from(fraction & 0xF_FFFF);
+    let slope = C1 + ((C2 * r) >> 25);
+    let growth = (slope * r) >> 24;
+    let mantissa = entry + ((entry * growth) >> 32);
+    (mantissa << 9) >> shift
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_is_the_rounded_power() {
+        for (i, entry) in TABLE.iter().enumerate() {
+            let exact = 2f64.powf(31.0 + i as f64 / 32.0);
+            assert!((f64::from(*entry) - exact).abs() <= 0.5, "{i}");
+        }
+    }
+
+    #[test]
+    fn weights_are_within_the_stated_error() {
+        assert_eq!(weight(0), 1 << 40);
+        for distance in (0..20 << POINT).step_by(1_013) {
+            let exact = 2f64.powf(40.0 - f64::from(distance) / f64::from(1 << POINT));
+            let error = (weight(distance) as f64 - exact).abs();
+            // The relative error of the polynomial, and the one unit of the floor.
+            assert!(error <= exact * 2f64.powf(-23.8) + 1.0, "{distance}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_far_weighs_nothing() {
+        let scale = scale(1.0);
+        assert_eq!(weight(distance(0.0, f32::NEG_INFINITY, scale)), 0);
+        assert_eq!(weight(distance(f32::MAX, f32::MIN, scale)), 0);
+        assert_eq!(weight(distance(0.0, -27.7, scale)), 1);
+        assert_eq!(weight(distance(0.0, -28.5, scale)), 0);
+    }
+}

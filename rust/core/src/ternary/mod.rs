@@ -1,0 +1,14 @@
+//! Ternary experts: from floats to trits and a scale, and from trits to bytes.
+//!
+//! [`quantize`] is ComPEFT's compression (arXiv 2311.13171): keep the entries of largest magnitude,
+//! replace them by their sign times one scale. [`codec`] packs the trits near their entropy.
+
+mod agreement;
+pub mod codec;
+mod expand;
+mod quantize;
+mod select;
+
+pub use agreement::{Agreement, agreement};
+pub use expand::{Segment, expand};
+pub use quantize::{Alpha, Part, Ternary, kept_entries, ternarize};

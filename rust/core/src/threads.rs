@@ -1,0 +1,76 @@
+//! Threads that live for one call: a forked child has no pool to inherit, so it cannot hang on one.
+
+use crate::{Error, Result};
+
+/// Runs `work` on each item, over at most `num_threads` scoped threads.
+///
+/// Items are handed out in contiguous shares; the calling thread takes the first share. With one
+/// thread or one item nothing is spawned.
+///
+/// # Errors
+/// The error of the first item (in item order) that failed.
+pub fn for_each<T: Send>(
+    num_threads: usize,
+    items: Vec<T>,
+    work: impl Fn(T) -> Result<()> + Sync,
+) -> Result<()> {
+    let threads = num_threads.clamp(1, items.len().max(1));
+    if threads == 1 {
+        return items.into_iter().try_for_each(work);
+    }
+    let share = items.len().div_ceil(threads);
+    let mut shares: Vec<Vec<T>> = Vec::with_capacity(threads);
+    let mut items = items.into_iter();
+    loop {
+        let chunk: Vec<T> = items.by_ref().take(share).collect();
+        if chunk.is_empty() {
+            break;
+        }
+        shares.push(chunk);
+    }
+    let work = &work;
+    std::thread::scope(|scope| {
+        let mut shares = shares.into_iter();
+        let first = shares.next();
+        let handles: Vec<_> = shares
+            .map(|chunk| {
+                std::thread::Builder::new()
+                    .spawn_scoped(scope, move || chunk.into_iter().try_for_each(work))
+                    .map_err(|e| Error::io("cannot start a thread", e))
+            })
+            .collect::<Result<_>>()?;
+        let mut result = first.map_or(Ok(()), |chunk| chunk.into_iter().try_for_each(work));
+        for handle in handles {
+            let other = handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            result = result.and(other);
+        }
+        result
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_is_done_once_at_any_thread_count() {
+        for threads in [1, 2, 3, 7, 100] {
+            let mut out = vec![0; 10];
+            let items: Vec<_> = out.iter_mut().enumerate().collect();
+            for_each(threads, items, |(i, slot)| {
+                *slot += i;
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(out, (0..10).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn an_error_comes_back() {
+        let error = for_each(2, vec![1, 2, 3], |i| {
+            if i == 3 { Err(Error::Shape("three".into())) } else { Ok(()) }
+        });
+        assert_eq!(error.unwrap_err().to_string(), "three");
+    }
+}
