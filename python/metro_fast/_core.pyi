@@ -1,0 +1,167 @@
+"""The native module: checked views of numpy arrays in, arrays out. Private: see `ops`."""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "FormatError",
+    "MetroFastError",
+    "TokenFiles",
+    "__version__",
+    "agreement",
+    "block_info",
+    "corrupt_spans",
+    "crc32c",
+    "decode_expert",
+    "decode_safetensors",
+    "default_threads",
+    "encode_expert",
+    "encode_safetensors",
+    "expand",
+    "mask_tokens",
+    "pack",
+    "replaced_token_labels",
+    "sample_replacements",
+    "span_lengths",
+    "ternarize",
+    "unpack",
+    "write_file",
+]
+
+__version__: Final[str]
+
+class MetroFastError(ValueError): ...
+class FormatError(MetroFastError): ...
+
+def default_threads() -> int: ...
+
+# --- denoise
+def corrupt_spans(
+    ids: NDArray[Any],
+    offsets: NDArray[np.int64] | None,
+    sample_ids: NDArray[np.int64] | None,
+    *,
+    noise_density: float,
+    mean_noise_span_length: float,
+    sentinel_first: int,
+    sentinel_step: int,
+    num_sentinels: int,
+    eos_token_id: int,
+    pad_token_id: int,
+    seed: int,
+    epoch: int,
+    num_threads: int,
+    input_ids: NDArray[np.int64] | None,
+    labels: NDArray[np.int64] | None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
+def mask_tokens(
+    ids: NDArray[Any],
+    offsets: NDArray[np.int64] | None,
+    sample_ids: NDArray[np.int64] | None,
+    *,
+    mlm_probability: float,
+    mask_replace_prob: float,
+    random_replace_prob: float,
+    mask_token_id: int,
+    vocab_size: int,
+    special_token_ids: Sequence[int],
+    random_token_range: tuple[int, int],
+    pad_token_id: int,
+    seed: int,
+    epoch: int,
+    num_threads: int,
+    input_ids: NDArray[np.int64] | None,
+    labels: NDArray[np.int64] | None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
+def span_lengths(
+    tokens: int, noise_density: float, mean_noise_span_length: float
+) -> tuple[int, int]: ...
+
+# --- replace
+def sample_replacements(
+    logits: NDArray[Any],
+    sample_ids: NDArray[np.int64] | None,
+    positions: NDArray[np.int64] | None,
+    *,
+    bits: str,
+    temperature: float,
+    seed: int,
+    epoch: int,
+    num_threads: int,
+    out: NDArray[np.int64] | None,
+) -> NDArray[np.int64]: ...
+def replaced_token_labels(
+    original: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    sampled: NDArray[np.int64],
+    *,
+    pad_token_id: int,
+    num_threads: int,
+    input_ids: NDArray[np.int64],
+    labels: NDArray[np.int8],
+) -> None: ...
+
+# --- corpus
+class TokenFiles:
+    def __new__(cls, folder: str | PathLike[str]) -> Self: ...
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def documents(self) -> int: ...
+    @property
+    def tokenizer(self) -> str: ...
+    def gather(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[Any]: ...
+
+# ternary
+def ternarize(
+    parts: list[tuple[str, NDArray[np.float32]]],
+    starts: list[int],
+    trits: NDArray[np.int8],
+    density: float,
+    alpha: float | None,
+    num_threads: int,
+) -> tuple[float, float, int, int]: ...
+def agreement(
+    tensors: list[NDArray[np.float32]],
+    starts: list[int],
+    trits: NDArray[np.int8],
+    num_threads: int,
+) -> list[tuple[float, float, int]]: ...
+def pack(
+    trits: NDArray[np.int8], coding: str, steps: int | None, num_threads: int
+) -> NDArray[np.uint8]: ...
+def block_info(packed: NDArray[np.uint8]) -> tuple[int, int, int]: ...
+def unpack(
+    packed: NDArray[np.uint8], scale: float, dtype: str, out: NDArray[Any], num_threads: int
+) -> None: ...
+def expand(
+    packed: NDArray[np.uint8],
+    segments: list[tuple[int, int, tuple[float, float] | None]],
+    dtype: str,
+    out: NDArray[Any],
+    num_threads: int,
+) -> None: ...
+
+# expert files
+def encode_expert(
+    manifest: str,
+    scales: NDArray[np.float32],
+    block: NDArray[np.uint8],
+    dense: list[NDArray[np.uint8]],
+) -> NDArray[np.uint8]: ...
+def decode_expert(
+    file: NDArray[np.uint8],
+) -> tuple[str, NDArray[np.float32], tuple[int, int], list[tuple[int, int]]]: ...
+def decode_safetensors(
+    file: NDArray[np.uint8],
+) -> list[tuple[str, str, list[int], int, int]]: ...
+def encode_safetensors(
+    tensors: list[tuple[str, str, list[int], NDArray[np.uint8]]],
+) -> NDArray[np.uint8]: ...
+def write_file(path: Path, data: NDArray[np.uint8]) -> None: ...
+def crc32c(data: NDArray[np.uint8]) -> int: ...

@@ -1,0 +1,13 @@
+"""The exceptions that metro_fast raises.
+
+A wrong dtype is a `TypeError`, an I/O failure an `OSError`; everything else that the caller can
+mend is a `MetroFastError`, whose message gives the value, the limit and the mend.
+"""
+
+from metro_fast._core import FormatError, MetroFastError
+
+__all__ = ["FormatError", "MetroFastError", "MissingExtraError"]
+
+
+class MissingExtraError(ImportError):
+    """An optional dependency is not installed; the message holds the pip command that brings it."""

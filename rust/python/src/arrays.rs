@@ -1,0 +1,113 @@
+//! Views of numpy arrays, borrowed for one call.
+
+use metro_fast_core::Result;
+use metro_fast_core::tokens::{Rows, Token};
+use numpy::{
+    Element, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn,
+    PyUntypedArray, PyUntypedArrayMethods,
+};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+
+/// Token ids of one of the four types, one- or two-dimensional.
+pub(crate) enum Ids<'py> {
+    U16(PyReadonlyArrayDyn<'py, u16>),
+    U32(PyReadonlyArrayDyn<'py, u32>),
+    I32(PyReadonlyArrayDyn<'py, i32>),
+    I64(PyReadonlyArrayDyn<'py, i64>),
+}
+
+impl<'py> Ids<'py> {
+    pub(crate) fn borrow(array: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Some(view) = view::<u16>(array)? {
+            Ok(Self::U16(view))
+        } else if let Some(view) = view::<u32>(array)? {
+            Ok(Self::U32(view))
+        } else if let Some(view) = view::<i32>(array)? {
+            Ok(Self::I32(view))
+        } else if let Some(view) = view::<i64>(array)? {
+            Ok(Self::I64(view))
+        } else {
+            Err(wrong_type("ids", array, "uint16, uint32, int32 or int64"))
+        }
+    }
+}
+
+/// Runs an expression with `$view` as the borrowed array of whatever type the ids have.
+macro_rules! with_ids {
+    ($ids:expr, $view:ident => $body:expr) => {
+        match $ids {
+            $crate::arrays::Ids::U16($view) => $body,
+            $crate::arrays::Ids::U32($view) => $body,
+            $crate::arrays::Ids::I32($view) => $body,
+            $crate::arrays::Ids::I64($view) => $body,
+        }
+    };
+}
+pub(crate) use with_ids;
+
+/// The array as elements of `T`, or nothing where it has another type.
+pub(crate) fn view<'py, T: Element>(
+    array: &Bound<'py, PyAny>,
+) -> PyResult<Option<PyReadonlyArrayDyn<'py, T>>> {
+    match array.cast::<PyArrayDyn<T>>() {
+        Ok(array) => {
+            Ok(Some(array.try_readonly().map_err(|e| PyTypeError::new_err(e.to_string()))?))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// The exception for an array of a type that no kernel takes.
+pub(crate) fn wrong_type(name: &str, array: &Bound<'_, PyAny>, expected: &str) -> PyErr {
+    let found = match array.cast::<PyUntypedArray>() {
+        Ok(array) => format!("an array of {}", array.dtype()),
+        Err(_) => format!("a {}", array.get_type()),
+    };
+    PyTypeError::new_err(format!("{name} is {found}, expected {expected}"))
+}
+
+/// Rows of a checked array: two-dimensional, or flat with offsets.
+pub(crate) fn rows<'a, T: Token>(
+    ids: &'a [T],
+    shape: &[usize],
+    offsets: Option<&'a [i64]>,
+) -> Result<Rows<'a, T>> {
+    match (shape, offsets) {
+        ([_], Some(offsets)) => Rows::ragged(ids, offsets),
+        ([count, length], None) => Rows::equal(ids, *count, *length),
+        _ => Err(metro_fast_core::Error::Shape(format!(
+            "ids has {} dimensions, expected 2, or 1 together with offsets",
+            shape.len()
+        ))),
+    }
+}
+
+/// The elements of an optional one-dimensional argument.
+pub(crate) fn slice<'a>(
+    array: Option<&'a PyReadonlyArray1<'_, i64>>,
+) -> PyResult<Option<&'a [i64]>> {
+    Ok(array.map(PyReadonlyArray1::as_slice).transpose()?)
+}
+
+/// The array of the caller, or a new one of `rows` by `width`.
+pub(crate) fn output<'py>(
+    py: Python<'py>,
+    given: Option<Bound<'py, PyArray2<i64>>>,
+    rows: usize,
+    width: usize,
+) -> PyResult<Bound<'py, PyArray2<i64>>> {
+    match given {
+        Some(array) if array.dims()[0] == rows => Ok(array),
+        Some(array) => Err(crate::error::MetroFastError::new_err(format!(
+            "out has {} rows, expected {rows}",
+            array.dims()[0]
+        ))),
+        None => Ok(PyArray2::zeros(py, [rows, width], false)),
+    }
+}
+
+/// A new array of one number a row.
+pub(crate) fn per_row(py: Python<'_>, rows: usize) -> Bound<'_, PyArray1<i64>> {
+    PyArray1::zeros(py, [rows], false)
+}

@@ -1,0 +1,94 @@
+//! The expert file: bytes to checked parts and back, and atomic writing.
+
+use std::path::PathBuf;
+
+use metro_fast_core::expert::container::{self, Entry};
+use metro_fast_core::expert::{self, Dtype, Manifest};
+use numpy::{PyArray1, PyReadonlyArray1};
+use pyo3::prelude::*;
+
+use crate::enter::enter;
+use crate::error::to_python;
+
+/// Bytes of an expert file from its manifest (JSON), scales, packed block and dense tensors.
+#[pyfunction]
+pub(crate) fn encode_expert<'py>(
+    py: Python<'py>,
+    manifest: &str,
+    scales: PyReadonlyArray1<'py, f32>,
+    block: PyReadonlyArray1<'py, u8>,
+    dense: Vec<PyReadonlyArray1<'py, u8>>,
+) -> PyResult<Bound<'py, PyArray1<u8>>> {
+    let (scales, block) = (scales.as_slice()?, block.as_slice()?);
+    let dense = dense.iter().map(|d| Ok(d.as_slice()?)).collect::<PyResult<Vec<_>>>()?;
+    let file = enter(py, || expert::encode(&Manifest::parse(manifest)?, scales, block, &dense))?;
+    Ok(PyArray1::from_vec(py, file))
+}
+
+/// Where the parts of a checked expert file lie: (manifest, scales, block, dense tensors).
+type Parts<'py> = (String, Bound<'py, PyArray1<f32>>, (usize, usize), Vec<(usize, usize)>);
+
+/// Checks the bytes of an expert file and finds its parts.
+#[pyfunction]
+pub(crate) fn decode_expert<'py>(
+    py: Python<'py>,
+    file: PyReadonlyArray1<'py, u8>,
+) -> PyResult<Parts<'py>> {
+    let file = file.as_slice()?;
+    let parts = enter(py, || expert::decode(file))?;
+    Ok((
+        parts.manifest.to_json(),
+        PyArray1::from_vec(py, parts.scales),
+        (parts.block.start, parts.block.end),
+        parts.dense.into_iter().map(|range| (range.start, range.end)).collect(),
+    ))
+}
+
+/// A tensor of a safetensors file: (name, dtype, shape, first byte, end).
+type Place = (String, String, Vec<usize>, usize, usize);
+
+/// Where the tensors of a safetensors file lie.
+#[pyfunction]
+pub(crate) fn decode_safetensors(
+    py: Python<'_>,
+    file: PyReadonlyArray1<'_, u8>,
+) -> PyResult<Vec<Place>> {
+    let file = file.as_slice()?;
+    let places = enter(py, || container::decode(file))?;
+    Ok(places.into_iter().map(|p| (p.name, p.dtype, p.shape, p.bytes.start, p.bytes.end)).collect())
+}
+
+/// Bytes of a safetensors file as PEFT writes it, from (name, dtype, shape, bytes).
+#[pyfunction]
+pub(crate) fn encode_safetensors<'py>(
+    py: Python<'py>,
+    tensors: Vec<(String, String, Vec<u64>, PyReadonlyArray1<'py, u8>)>,
+) -> PyResult<Bound<'py, PyArray1<u8>>> {
+    let entries = tensors
+        .iter()
+        .map(|(name, dtype, shape, bytes)| {
+            let dtype = Dtype::parse(dtype).map_err(to_python)?;
+            Ok(Entry::of(name, dtype, shape, bytes.as_slice()?))
+        })
+        .collect::<PyResult<Vec<_>>>()?;
+    let file = enter(py, || container::encode(entries, &[("format", "pt")]))?;
+    Ok(PyArray1::from_vec(py, file))
+}
+
+/// Writes a file whole or not at all: temporary file in the same folder, sync, rename.
+#[pyfunction]
+pub(crate) fn write_file(
+    py: Python<'_>,
+    path: PathBuf,
+    data: PyReadonlyArray1<'_, u8>,
+) -> PyResult<()> {
+    let data = data.as_slice()?;
+    enter(py, || expert::write_file(&path, data))
+}
+
+/// CRC32C (Castagnoli) of bytes.
+#[pyfunction]
+pub(crate) fn crc32c(py: Python<'_>, data: PyReadonlyArray1<'_, u8>) -> PyResult<u32> {
+    let data = data.as_slice()?;
+    enter(py, || Ok(expert::checksum(data)))
+}

@@ -1,0 +1,44 @@
+//! `metro_fast._core`: borrow numpy views, check them, release the GIL, call the core. No algorithms.
+//!
+//! One file an operation, named as the core names it.
+
+mod arrays;
+mod corpus;
+mod denoise;
+mod enter;
+mod error;
+mod expert;
+mod replace;
+mod ternary;
+mod threads;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use super::corpus::TokenFiles;
+    #[pymodule_export]
+    use super::denoise::{corrupt_spans, mask_tokens, span_lengths};
+    #[pymodule_export]
+    use super::error::{FormatError, MetroFastError};
+    #[pymodule_export]
+    use super::expert::{
+        crc32c, decode_expert, decode_safetensors, encode_expert, encode_safetensors, write_file,
+    };
+    #[pymodule_export]
+    use super::replace::{replaced_token_labels, sample_replacements};
+    #[pymodule_export]
+    use super::ternary::{agreement, block_info, expand, pack, ternarize, unpack};
+    #[pymodule_export]
+    use super::threads::default_threads;
+
+    use super::{Bound, PyModule, PyResult};
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::threads::remember_process();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

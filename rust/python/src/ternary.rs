@@ -1,0 +1,183 @@
+//! ternarize, pack, unpack, expand.
+
+use half::{bf16, f16};
+use metro_fast_core::ternary::codec::{self, Block, Coding, default_steps};
+use metro_fast_core::ternary::{self, Alpha, Part, Segment};
+use metro_fast_core::{Error, Result};
+use numpy::{PyArray1, PyReadonlyArray1, PyReadwriteArray1};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+
+use crate::enter::enter;
+use crate::error::to_python;
+
+/// Ternarizes one group of tensors into slices of `trits` that begin at `starts`.
+///
+/// `alpha` None is least squares. Returns (scale, std, kept, nonzeros).
+#[pyfunction]
+pub(crate) fn ternarize(
+    py: Python<'_>,
+    parts: Vec<(String, PyReadonlyArray1<'_, f32>)>,
+    starts: Vec<usize>,
+    mut trits: PyReadwriteArray1<'_, i8>,
+    density: f64,
+    alpha: Option<f64>,
+    num_threads: usize,
+) -> PyResult<(f32, f64, u64, u64)> {
+    let parts = parts
+        .iter()
+        .map(|(name, values)| Ok(Part { name, values: values.as_slice()? }))
+        .collect::<PyResult<Vec<_>>>()?;
+    let mut rest = trits.as_slice_mut()?;
+    let (total, mut done) = (rest.len(), 0usize);
+    let mut outs = Vec::with_capacity(parts.len());
+    for (part, start) in parts.iter().zip(&starts) {
+        let len = part.values.len();
+        let skip = start.checked_sub(done).filter(|skip| skip.saturating_add(len) <= rest.len());
+        let Some(skip) = skip else {
+            let message = format!("{} at trit {start} of {total} overlaps or runs out", part.name);
+            return Err(to_python(Error::Shape(message)));
+        };
+        let (out, after) = rest[skip..].split_at_mut(len);
+        outs.push(out);
+        rest = after;
+        done = start + len;
+    }
+    let alpha = alpha.map_or(Alpha::LeastSquares, Alpha::Fixed);
+    let group = enter(py, || ternary::ternarize(&parts, outs, density, alpha, num_threads))?;
+    Ok((group.scale, group.std, group.kept, group.nonzeros))
+}
+
+/// Inner products of tensors with their slices of `trits`: (dot, square, nonzeros) each.
+#[pyfunction]
+pub(crate) fn agreement(
+    py: Python<'_>,
+    tensors: Vec<PyReadonlyArray1<'_, f32>>,
+    starts: Vec<usize>,
+    trits: PyReadonlyArray1<'_, i8>,
+    num_threads: usize,
+) -> PyResult<Vec<(f64, f64, u64)>> {
+    let tensors = tensors.iter().map(|t| Ok(t.as_slice()?)).collect::<PyResult<Vec<_>>>()?;
+    let trits = trits.as_slice()?;
+    let slices: Vec<&[i8]> = tensors
+        .iter()
+        .zip(&starts)
+        .map(|(tensor, start)| trits.get(*start..start.saturating_add(tensor.len())))
+        .map(Option::unwrap_or_default)
+        .collect();
+    let found = enter(py, || ternary::agreement(&tensors, &slices, num_threads))?;
+    Ok(found.into_iter().map(|a| (a.dot, a.square, a.nonzeros)).collect())
+}
+
+/// Packs trits into a block.
+#[pyfunction]
+pub(crate) fn pack<'py>(
+    py: Python<'py>,
+    trits: PyReadonlyArray1<'py, i8>,
+    coding: &str,
+    steps: Option<u32>,
+    num_threads: usize,
+) -> PyResult<Bound<'py, PyArray1<u8>>> {
+    let coding = match coding {
+        "t4" => Coding::T4,
+        "bitmask" => Coding::Bitmask,
+        _ => return Err(to_python(Error::argument("coding", coding, "\"t4\" or \"bitmask\""))),
+    };
+    let trits = trits.as_slice()?;
+    let steps = steps.unwrap_or_else(|| default_steps(trits.len()));
+    let block = enter(py, || codec::pack(trits, coding, steps, num_threads))?;
+    Ok(PyArray1::from_vec(py, block))
+}
+
+/// The parts of a block's header: (trits, nonzeros, steps).
+#[pyfunction]
+pub(crate) fn block_info(packed: PyReadonlyArray1<'_, u8>) -> PyResult<(usize, u64, u32)> {
+    let block = Block::parse(packed.as_slice()?).map_err(to_python)?;
+    Ok((block.count(), block.nonzeros(), block.steps()))
+}
+
+/// Decodes a block into `out`: i8 for "i8", f32 for "f32", u16 bits for "f16" and "bf16".
+#[pyfunction]
+pub(crate) fn unpack(
+    py: Python<'_>,
+    packed: PyReadonlyArray1<'_, u8>,
+    scale: f32,
+    dtype: &str,
+    out: &Bound<'_, PyAny>,
+    num_threads: usize,
+) -> PyResult<()> {
+    let packed = packed.as_slice()?;
+    match dtype {
+        "i8" => decode(py, out, |out| Block::parse(packed)?.unpack([-1i8, 0, 1], out, num_threads)),
+        "f32" => decode(py, out, |out| {
+            Block::parse(packed)?.unpack(values(scale, 0.0), out, num_threads)
+        }),
+        _ => {
+            let round = rounding(dtype)?;
+            decode(py, out, |out| {
+                Block::parse(packed)?.unpack(values(scale, 0.0).map(round), out, num_threads)
+            })
+        }
+    }
+}
+
+/// A tensor in the flat sequence: (start, length, (scale, initial)).
+type Piece = (usize, usize, Option<(f32, f32)>);
+
+/// Decodes a block whose tensors have their own scales: segments of (start, length, values), where
+/// values are (scale, initial), or None to leave that part of `out` alone.
+#[pyfunction]
+pub(crate) fn expand(
+    py: Python<'_>,
+    packed: PyReadonlyArray1<'_, u8>,
+    segments: Vec<Piece>,
+    dtype: &str,
+    out: &Bound<'_, PyAny>,
+    num_threads: usize,
+) -> PyResult<()> {
+    let packed = packed.as_slice()?;
+    if dtype == "f32" {
+        return decode(py, out, |out| {
+            let segments = segments_of(&segments, |value| value);
+            ternary::expand(&Block::parse(packed)?, &segments, out, num_threads)
+        });
+    }
+    let round = rounding(dtype)?;
+    decode(py, out, |out| {
+        let segments = segments_of(&segments, round);
+        ternary::expand(&Block::parse(packed)?, &segments, out, num_threads)
+    })
+}
+
+fn decode<T: numpy::Element + Copy + Send + Sync>(
+    py: Python<'_>,
+    out: &Bound<'_, PyAny>,
+    work: impl FnOnce(&mut [T]) -> Result<()> + Send + pyo3::marker::Ungil,
+) -> PyResult<()> {
+    let mut out: PyReadwriteArray1<'_, T> = out.extract()?;
+    let out = out.as_slice_mut()?;
+    enter(py, || work(out))
+}
+
+fn values(scale: f32, initial: f32) -> [f32; 3] {
+    [initial - scale, initial, initial + scale]
+}
+
+fn segments_of<T>(segments: &[Piece], round: impl Fn(f32) -> T) -> Vec<Segment<T>> {
+    segments
+        .iter()
+        .map(|&(start, len, pair)| Segment {
+            start,
+            len,
+            values: pair.map(|(scale, initial)| values(scale, initial).map(&round)),
+        })
+        .collect()
+}
+
+fn rounding(dtype: &str) -> PyResult<fn(f32) -> u16> {
+    match dtype {
+        "f16" => Ok(|value| f16::from_f32(value).to_bits()),
+        "bf16" => Ok(|value| bf16::from_f32(value).to_bits()),
+        _ => Err(PyTypeError::new_err(format!("dtype {dtype}, expected i8, f32, f16 or bf16"))),
+    }
+}
