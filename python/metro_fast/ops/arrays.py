@@ -1,0 +1,111 @@
+"""numpy views of what callers hold, and results of the kind that came in."""
+
+import sys
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+    Array: TypeAlias = npt.NDArray[Any] | torch.Tensor
+    """A numpy array or a CPU torch tensor."""
+else:
+    Array: TypeAlias = Any
+
+
+def is_tensor(value: object) -> bool:
+    """Whether `value` is a torch tensor; False, without an import, where torch is not loaded."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def view(name: str, value: object) -> npt.NDArray[Any]:
+    """The numpy array that shares its memory with an array or a CPU tensor.
+
+    A bfloat16 tensor, which numpy has no type for, becomes the uint16 array of its bits.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: A numpy array or a torch tensor.
+
+    Raises:
+        TypeError: If it is neither, or a tensor that is not in dense CPU memory.
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    if not is_tensor(value):
+        raise TypeError(
+            f"{name} is a {type(value).__name__}, expected a numpy array or a torch tensor"
+        )
+    import torch
+
+    assert isinstance(value, torch.Tensor)
+    if value.device.type != "cpu" or value.layout != torch.strided:
+        raise TypeError(
+            f"{name} is a {value.layout} tensor on {value.device}, expected a dense CPU tensor: "
+            "call .cpu() first"
+        )
+    value = value.detach()
+    if value.dtype == torch.bfloat16:
+        value = value.view(torch.uint16)
+    array: npt.NDArray[Any] = value.numpy()
+    return array
+
+
+def typed(name: str, value: object, dtype: type[np.generic]) -> npt.NDArray[Any]:
+    """The contiguous view of an array or CPU tensor that must have one dtype.
+
+    Raises:
+        TypeError: If it has another dtype, or `view` refuses it.
+    """
+    array = view(name, value)
+    if array.dtype != np.dtype(dtype):
+        found = str(getattr(value, "dtype", array.dtype)).removeprefix("torch.")
+        raise TypeError(f"{name} has dtype {found}, expected {np.dtype(dtype)}")
+    # ascontiguousarray makes a scalar one-dimensional.
+    return np.ascontiguousarray(array).reshape(array.shape)
+
+
+def give(array: npt.NDArray[Any], *, tensor: bool) -> Any:
+    """The array itself, or the tensor that shares its memory."""
+    if not tensor:
+        return array
+    import torch
+
+    return torch.from_numpy(array)
+
+
+def integers(name: str, value: object) -> npt.NDArray[np.int64]:
+    """One-dimensional integers (array, tensor or sequence) as contiguous int64.
+
+    Raises:
+        TypeError: If they are not integers, or have another number of dimensions.
+    """
+    array = view(name, value) if is_tensor(value) else np.asarray(value)
+    if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size > 0):
+        raise TypeError(
+            f"{name} has dtype {array.dtype} and {array.ndim} dimensions, "
+            "expected integers in 1 dimension"
+        )
+    if array.dtype == np.uint64 and array.size > 0 and int(array.max()) >= 1 << 63:
+        raise TypeError(f"{name} holds {int(array.max())}, which does not fit in int64")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def writable(name: str, value: object, dtype: type[np.generic], ndim: int) -> npt.NDArray[Any]:
+    """The view of an array that a kernel writes into.
+
+    Raises:
+        TypeError: If it has another dtype or number of dimensions, is read-only or not contiguous.
+    """
+    array = view(name, value)
+    if array.dtype != np.dtype(dtype) or array.ndim != ndim:
+        raise TypeError(
+            f"{name} is an array of {array.dtype} in {array.ndim} dimensions, "
+            f"expected {np.dtype(dtype)} in {ndim}"
+        )
+    if not array.flags.c_contiguous or not array.flags.writeable:
+        raise TypeError(f"{name} must be contiguous (row-major) and writable")
+    return array

@@ -1,0 +1,82 @@
+"""Floats to trits and one scale: ComPEFT's compression of a vector."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from metro_fast import _core
+from metro_fast.ops.arrays import give, is_tensor, typed
+from metro_fast.ops.draws import resolve_threads
+
+CHUNK = 1 << 16
+"""Entries that a thread takes at a time."""
+
+
+class Ternary(NamedTuple):
+    """`scale * trits` stands for the vector.
+
+    Attributes:
+        trits: int8, the shape of the input, each -1, 0 or 1.
+        scale: What a trit is multiplied with, a float32 value.
+    """
+
+    trits: Any
+    scale: float
+
+
+def ternarize(
+    x: Any,
+    *,
+    density: float,
+    alpha: float | str = 1.0,
+    num_threads: int | None = None,
+) -> Ternary:
+    """Keep the entries of largest magnitude and replace each by its sign times one scale.
+
+    Of d entries, k = floor(d * density + 1e-6) are kept, ties going to the lowest flat index. The
+    scale is `alpha` times the standard deviation of all d entries (unbiased, in float64, before
+    pruning; of a single entry its magnitude), or with `alpha="least_squares"` the mean magnitude
+    of the kept entries: the scale of least squared error. ComPEFT, arXiv 2311.13171, section 2.
+
+    Args:
+        x: float32 array or CPU tensor of any shape; finite.
+        density: Share of entries to keep, in (0, 1].
+        alpha: Positive number of standard deviations, or `"least_squares"`.
+        num_threads: Threads to use; the machine's cores by default. The result does not depend
+            on it.
+
+    Returns:
+        Trits of the shape and kind of `x`, and the scale.
+
+    Raises:
+        TypeError: If `x` is not float32.
+        MetroFastError: If density or alpha is out of range, or an entry is NaN or infinite.
+
+    Example:
+        >>> ternarize(np.array([1, -2, 0, 3, 2], np.float32), density=0.4, alpha="least_squares")
+        Ternary(trits=array([ 0, -1,  0,  1,  0], dtype=int8), scale=2.5)
+    """
+    values = typed("x", x, np.float32)
+    trits = np.empty(values.shape, np.int8)
+    scale, _, _, _ = _core.ternarize(
+        [("x", values.reshape(-1))],
+        [0],
+        trits.reshape(-1),
+        density,
+        native_alpha(alpha),
+        resolve_threads(num_threads, values.size, CHUNK),
+    )
+    return Ternary(give(trits, tensor=is_tensor(x)), scale)
+
+
+def native_alpha(alpha: float | str) -> float | None:
+    """`alpha` as the native module takes it: None is least squares.
+
+    Raises:
+        TypeError: If it is neither a number nor `"least_squares"`.
+    """
+    if alpha == "least_squares":
+        return None
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.number):
+        raise TypeError(f'alpha is {alpha!r}, expected a positive number or "least_squares"')
+    return float(alpha)

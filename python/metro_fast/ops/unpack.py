@@ -1,0 +1,88 @@
+"""Bytes to trits, or straight to scaled floats."""
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metro_fast import _core
+from metro_fast.errors import MetroFastError
+from metro_fast.ops.arrays import is_tensor, typed, view
+from metro_fast.ops.draws import resolve_threads
+from metro_fast.ops.ternarize import CHUNK
+
+_NATIVE = {"int8": "i8", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+
+
+def unpack(
+    packed: Any,
+    count: int,
+    *,
+    scale: float = 1.0,
+    dtype: Any = None,
+    out: Any = None,
+    num_threads: int | None = None,
+) -> Any:
+    """Decode a block that `pack` made: `scale * trits`, rounded to nearest even.
+
+    The bytes may be hostile: a damaged block is an error, never a read out of bounds.
+
+    Args:
+        packed: uint8 [n], array or CPU tensor.
+        count: How many trits it holds; must be right, as a check and as the size to allocate.
+        scale: What each trit is multiplied with; must be 1 for int8.
+        dtype: int8, float32 (the default), float16, or bfloat16 (torch only).
+        out: Where to write, [count], instead of a new array; its dtype is taken.
+        num_threads: Threads to use; the machine's cores by default.
+
+    Returns:
+        `out`, or a new [count] array: a tensor if `packed` or `dtype` is torch's.
+
+    Raises:
+        TypeError: If a dtype is not one of these.
+        FormatError: If the block is damaged.
+        MetroFastError: If it holds another number of trits, or the scale does not fit.
+
+    Example:
+        >>> from metro_fast.ops import pack
+        >>> unpack(pack(np.array([0, -1, 1], np.int8)), 3, scale=0.5)
+        array([ 0. , -0.5,  0.5], dtype=float32)
+    """
+    block = typed("packed", packed, np.uint8).reshape(-1)
+    held, _, _ = _core.block_info(block)
+    if count != held:
+        raise MetroFastError(f"count is {count}, expected the {held} trits that packed holds")
+    if out is None:
+        out = _allocate(count, dtype, packed)
+    elif dtype is not None:
+        raise MetroFastError("both dtype and out are given: out brings its own dtype")
+    target, name = _writable(out)
+    if target.shape != (count,):
+        raise MetroFastError(f"out has shape {target.shape}, expected ({count},)")
+    if name == "int8" and scale != 1.0:
+        raise MetroFastError(f"scale is {scale}, expected 1 for int8")
+    if not np.isfinite(scale):
+        raise MetroFastError(f"scale is {scale}, expected a finite number")
+    threads = resolve_threads(num_threads, count, CHUNK)
+    _core.unpack(block, scale, _NATIVE[name], target, threads)
+    return out
+
+
+def _allocate(count: int, dtype: Any, packed: object) -> Any:
+    torch = sys.modules.get("torch")
+    if torch is not None and (is_tensor(packed) or isinstance(dtype, torch.dtype)):
+        name = "float32" if dtype is None else str(dtype).removeprefix("torch.")
+        if name not in _NATIVE:
+            name = np.dtype(dtype).name
+        return torch.empty(count, dtype=getattr(torch, name))
+    return np.empty(count, np.float32 if dtype is None else dtype)
+
+
+def _writable(out: Any) -> tuple[NDArray[Any], str]:
+    """The bits that the native module writes, and the name of their dtype."""
+    array = view("out", out)
+    name = str(out.dtype).removeprefix("torch.")
+    if name not in _NATIVE:
+        raise TypeError(f"dtype is {name}, expected one of {', '.join(_NATIVE)}")
+    return (array.view(np.uint16) if name == "float16" else array), name
