@@ -1,0 +1,38 @@
+"""From text to batches: corpora, collators, tokenizers.
+
+Importing this package needs numpy alone; torch, transformers and datatrove are imported where they
+are used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from metro_fast.data.collate_metro import DataCollatorForMetro
+from metro_fast.data.collate_spans import DataCollatorForSpanCorruption
+from metro_fast.data.corpus import TokenCorpus
+from metro_fast.data.epoch import EpochCell
+from metro_fast.data.prepare import prepare
+from metro_fast.data.tokenizer import train_tokenizer
+from metro_fast.data.write_corpus import write_corpus
+
+if TYPE_CHECKING:
+    from metro_fast.data.epoch_callback import EpochCallback
+
+__all__ = [
+    "DataCollatorForMetro",
+    "DataCollatorForSpanCorruption",
+    "EpochCallback",
+    "EpochCell",
+    "TokenCorpus",
+    "prepare",
+    "train_tokenizer",
+    "write_corpus",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """`EpochCallback` is a class of transformers, which is imported when it is asked for."""
+    if name == "EpochCallback":
+        from metro_fast.data.epoch_callback import EpochCallback
+
+        return EpochCallback
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,64 @@
+"""The epoch, in memory that a trainer and its DataLoader workers share."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from metro_fast._extras import require
+from metro_fast.ops.draws import check_counter
+
+_NEVER = -1
+
+
+class EpochCell:
+    """One epoch number for all processes that hold a copy of the cell.
+
+    A stock Trainer never tells a collator the epoch, and persistent workers keep the objects they
+    were started with; so a plain attribute would give every epoch the same noise. The cell is one
+    int64 in shared memory: what the training process sets, forked and spawned workers read.
+
+    A plain `pickle.dumps` (a file, a queue of `multiprocessing` without torch) copies the value,
+    and the copy is a cell of its own.
+
+    Example:
+        >>> cell = EpochCell()
+        >>> cell.set(3)
+        >>> cell.get()
+        3
+    """
+
+    def __init__(self) -> None:
+        torch = require("torch", "train")
+        # The epoch, and the sample id that `came_round` remembers.
+        self._shared: Any = torch.full((2,), _NEVER, dtype=torch.int64).share_memory_()
+
+    def get(self) -> int:
+        """The epoch; 0 until it is set."""
+        return max(0, int(self._shared[0]))
+
+    def set(self, epoch: int) -> None:
+        """Set the epoch for every process that shares the cell.
+
+        Raises:
+            TypeError: If it is not an integer.
+            MetroFastError: If it is negative or 2^63 or more.
+        """
+        self._shared[0] = check_counter("epoch", epoch)
+
+    def came_round(self, sample_ids: npt.NDArray[np.int64]) -> bool:
+        """Whether samples come a second time though nobody has ever set the epoch.
+
+        The first sample id that any process shows is remembered; its return means that an epoch
+        has ended unnoticed, and that its successor repeats the noise.
+
+        Args:
+            sample_ids: int64 [B] ids of a batch.
+        """
+        if int(self._shared[0]) != _NEVER:
+            return False
+        first = int(self._shared[1])
+        if first == _NEVER:
+            self._shared[1] = int(sample_ids[0])
+            return False
+        return bool((sample_ids == first).any())

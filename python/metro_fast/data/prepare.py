@@ -1,0 +1,185 @@
+"""From text files to a tokenized corpus."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from metro_fast._extras import require
+from metro_fast.data.documents import find_files
+from metro_fast.errors import MetroFastError
+from metro_fast.ops.draws import check_counter
+
+_logger = logging.getLogger(__name__)
+
+_RECORD = "prepare.json"
+
+
+def prepare(
+    inputs: str | Path | Sequence[str | Path],
+    output: str | Path,
+    tokenizer: Any,
+    *,
+    text_key: str = "text",
+    eos_token: str | None = None,
+    shuffle_documents: bool = False,
+    seed: int = 0,
+    num_workers: int = 1,
+    progress: bool = True,
+) -> Path:
+    """Tokenize text files with datatrove into a folder that `TokenCorpus` opens.
+
+    Every input file is one datatrove task and becomes one token file, so that the bytes of the
+    result depend on the inputs, the tokenizer and the seed, and not on the number of workers. The
+    folder appears whole or not at all. After an interruption the same call goes on where it
+    stopped, and once the folder is there, it returns at once.
+
+    Args:
+        inputs: Files, or folders of files, in UTF-8: `.jsonl` with a text a line under `text_key`,
+            or `.txt` with a document a line; either may be gzipped (`.gz`). Blank ones are skipped.
+        output: Folder to make. Beside it, `.NAME.preparing` holds what is not finished.
+        tokenizer: A `PreTrainedTokenizerFast`, or a folder or `tokenizer.json` to load one from. It
+            is saved to `output/tokenizer`.
+        text_key: Key of the text in JSON lines.
+        eos_token: Token that ends every document; the tokenizer's EOS by default.
+        shuffle_documents: Shuffle the documents within each file.
+        seed: Seed of the shuffle.
+        num_workers: Processes; a script that uses more than 1 needs an `if __name__ == "__main__"`.
+        progress: Show a bar, if on a terminal.
+
+    Returns:
+        `output`.
+
+    Raises:
+        FileNotFoundError: If an input does not exist.
+        FormatError: If an input is damaged; the message names the line.
+        MetroFastError: If there is nothing to tokenize, a value is outside its domain, or `output`
+            holds something else.
+        OSError: If the output cannot be written.
+
+    Example:
+        >>> prepare("texts/", "corpus/", tokenizer)  # doctest: +SKIP
+        PosixPath('corpus')
+    """
+    if check_counter("num_workers", num_workers) == 0:
+        raise MetroFastError("num_workers is 0, expected 1 or more")
+    check_counter("seed", seed)
+    files = find_files(inputs)
+    fast = _load(tokenizer)
+    eos_token = eos_token if eos_token is not None else fast.eos_token
+    if eos_token is None or eos_token not in fast.get_vocab():
+        raise MetroFastError(f"eos_token is {eos_token!r}, expected a token of the tokenizer")
+    backend = _plain_backend(fast)
+    record = {
+        "format": "metro_fast prepare 1",
+        "inputs": [[file.name, file.stat().st_size] for file in files],
+        "tokenizer_sha256": hashlib.sha256(backend.to_str().encode()).hexdigest(),
+        "text_key": text_key,
+        "eos_token": eos_token,
+        "shuffle_documents": shuffle_documents,
+        "seed": seed if shuffle_documents else None,
+    }
+    final = Path(output)
+    if _is_finished(final, record):
+        return final
+    work = final.absolute().with_name(f".{final.absolute().name}.preparing")
+    _begin(work, record)
+    fast.save_pretrained(work / "tokenizer")
+    backend_file = work / "backend.json"
+    backend.save(str(backend_file))
+    require("datatrove", "train")
+    from metro_fast.data.datatrove_steps import tokenize
+
+    tokenize(
+        [file.absolute() for file in files],
+        work,
+        work / "logs",
+        tokenizer_file=backend_file,
+        eos_token=eos_token,
+        text_key=text_key,
+        shuffle_documents=shuffle_documents,
+        seed=seed,
+        num_workers=num_workers,
+        progress=progress,
+    )
+    _finish(work, final, f"tokenizer sha256:{record['tokenizer_sha256']}")
+    return final
+
+
+def _load(tokenizer: Any) -> Any:
+    """The fast tokenizer that the caller gave or named."""
+    transformers = require("transformers", "train")
+    if isinstance(tokenizer, str | Path):
+        path = Path(tokenizer)
+        path.stat()
+        if path.is_file():
+            return transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
+        return transformers.AutoTokenizer.from_pretrained(path)
+    if not getattr(tokenizer, "is_fast", False):
+        raise TypeError(
+            f"tokenizer is a {type(tokenizer).__name__}, expected a fast tokenizer of "
+            "transformers, or the path of one"
+        )
+    return tokenizer
+
+
+def _plain_backend(fast: Any) -> Any:
+    """A copy of the Rust tokenizer that neither cuts nor pads, whatever it was last used for."""
+    backend = require("tokenizers", "train").Tokenizer.from_str(fast.backend_tokenizer.to_str())
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def _is_finished(final: Path, record: dict[str, Any]) -> bool:
+    """Whether `final` is the result of this call already.
+
+    Raises:
+        MetroFastError: If it holds anything else.
+    """
+    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
+        return False
+    made = final / _RECORD
+    if not made.is_file():
+        raise MetroFastError(f"{final} is not empty, and is no corpus: choose another output")
+    if json.loads(made.read_text()) != record:
+        raise MetroFastError(
+            f"{final} was made from other inputs, options or another tokenizer (see {made}): "
+            "remove it or choose another output"
+        )
+    _logger.info("%s is finished already", final)
+    return True
+
+
+def _begin(work: Path, record: dict[str, Any]) -> None:
+    """Make the work folder, or keep what an interrupted call with the same record left there."""
+    made = work / _RECORD
+    if work.exists() and not (made.is_file() and json.loads(made.read_text()) == record):
+        _logger.info("%s belongs to another call: starting over", work)
+        shutil.rmtree(work)
+    if not work.exists():
+        work.mkdir(parents=True)
+        made.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _finish(work: Path, final: Path, tokenizer_name: str) -> None:
+    """Name the tokenizer in the metadata, and put the folder into its place."""
+    tokens = 0
+    for metadata in work.glob("*.ds.metadata"):
+        lines = metadata.read_text().splitlines()
+        width = lines[0].rpartition("|")[2]
+        # datatrove wrote the path of a file that is about to go.
+        metadata.write_text("\n".join([f"{tokenizer_name}|{width}", *lines[1:]]))
+        tokens += int(lines[1])
+    if tokens == 0:
+        raise MetroFastError("the inputs hold no documents: there is nothing to tokenize")
+    (work / "backend.json").unlink()
+    shutil.rmtree(work / "logs")
+    for path in filter(Path.is_file, work.rglob("*")):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    work.replace(final)

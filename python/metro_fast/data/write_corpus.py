@@ -1,0 +1,66 @@
+"""Token files from ids that are already there."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from metro_fast.errors import MetroFastError
+from metro_fast.ops.arrays import integers
+
+
+def write_corpus(
+    path: str | Path,
+    documents: Iterable[Sequence[int]],
+    *,
+    token_width: int = 2,
+    name: str = "00000_unshuffled",
+    tokenizer_name: str = "unknown",
+) -> None:
+    """Write documents as one token file in datatrove's layout, for tests and small corpora.
+
+    `NAME.ds` holds little-endian ids, `NAME.ds.index` the end of each document in tokens (u64),
+    `NAME.ds.metadata` the lines `tokenizer|bytes a token` and the number of tokens. Each appears
+    whole or not at all, and the token file last.
+
+    Args:
+        path: Folder; made if it is missing.
+        documents: Token ids of each document, its EOS included.
+        token_width: 2 or 4 bytes a token.
+        name: Name of the file without `.ds`; a corpus is sorted by it.
+        tokenizer_name: What the metadata calls the tokenizer.
+
+    Raises:
+        MetroFastError: If the width is not 2 or 4, or an id does not fit it.
+        OSError: If the folder cannot be written.
+    """
+    if token_width not in (2, 4):
+        raise MetroFastError(f"token_width is {token_width}, expected 2 or 4 bytes")
+    rows = [integers("documents", document) for document in documents]
+    ids = np.concatenate(rows) if rows else np.empty(0, np.int64)
+    limit = 1 << (8 * token_width)
+    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < limit:
+        raise MetroFastError(
+            f"documents hold ids from {int(ids.min())} to {int(ids.max())}, "
+            f"expected 0 to {limit - 1} for token_width {token_width}"
+        )
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    ends = np.cumsum([len(row) for row in rows], dtype="<u8")
+    _write(folder / f"{name}.ds.index", ends.tobytes())
+    metadata = f"{tokenizer_name}|{token_width}\n{ids.size}\n{ids.size} T"
+    _write(folder / f"{name}.ds.metadata", metadata.encode())
+    _write(folder / f"{name}.ds", ids.astype(f"<u{token_width}").tobytes())
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
