@@ -1,0 +1,24 @@
+"""Compressed experts: ComPEFT (arXiv 2311.13171) as files of 8 to 50 times fewer bytes.
+
+Importing this needs numpy alone; torch and peft are imported where an object of theirs is met.
+"""
+
+from metro_fast.experts.compress import compress
+from metro_fast.experts.decompress import decompress
+from metro_fast.experts.expert import EXPERT_FILE, Expert
+from metro_fast.experts.fidelity import fidelity
+from metro_fast.experts.load import load_expert
+from metro_fast.experts.task_vector import TaskVector, task_vector
+from metro_fast.experts.updates import ModuleFidelity
+
+__all__ = [
+    "EXPERT_FILE",
+    "Expert",
+    "ModuleFidelity",
+    "TaskVector",
+    "compress",
+    "decompress",
+    "fidelity",
+    "load_expert",
+    "task_vector",
+]

@@ -1,0 +1,64 @@
+"""How much of a task vector an expert keeps."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metro_fast.errors import MetroFastError
+from metro_fast.experts.expert import Expert
+from metro_fast.experts.source import read_source
+from metro_fast.experts.task_vector import TaskVector, task_vector
+from metro_fast.experts.updates import ModuleFidelity, compare_updates, modules
+
+
+def fidelity(
+    source: Any,
+    expert: Expert,
+    *,
+    initial: Mapping[str, Any] | None = None,
+) -> list[ModuleFidelity]:
+    """How well an expert keeps each module's update, exactly: a row a module.
+
+    Cosine alone tells little: pure noise has .27 at 5 % density and .61 at 20 % in a LoRA. Compare
+    modules of one expert, and judge by task scores.
+
+    Args:
+        source: What the expert was made of, as `compress` takes it.
+        expert: The expert.
+        initial: The initial values that were given to `compress`, if any were.
+
+    Raises:
+        MetroFastError: If the source does not have the expert's tensors.
+
+    Example:
+        >>> from metro_fast.experts import compress
+        >>> weights = {"w": np.array([3.0, 4.0], np.float32)}
+        >>> rows = fidelity(weights, compress(weights, kind="other", density=0.5))
+        >>> round(rows[0].cosine, 6)
+        0.8
+    """
+    _, state = read_source(source)
+    kind = expert.manifest.kind
+    vector = task_vector(state, kind=None if kind == "lora" else kind, initial=initial)
+    before = {name: residual.values for name, residual in vector.residuals.items()}
+    shapes = {name: values.shape for name, values in before.items()}
+    if shapes != {tensor.name: tensor.shape for tensor in expert.manifest.tensors}:
+        raise MetroFastError("the source does not have the tensors that the expert was made of")
+    return compare_updates(before, _after(expert, before))
+
+
+def erased_modules(vector: TaskVector, expert: Expert) -> list[str]:
+    """Modules whose estimate is low and whose exact cosine is so too."""
+    names = modules(vector.residuals)
+    low = [row.module for row in expert.estimated_fidelity if row.erased]
+    before = {name: vector.residuals[name].values for module in low for name in names[module]}
+    return [row.module for row in compare_updates(before, _after(expert, before)) if row.erased]
+
+
+def _after(expert: Expert, names: Collection[str]) -> dict[str, NDArray[np.float32]]:
+    """What these tensors became: trits times scales, without initial values."""
+    trits = expert.trits() if names else {}
+    chosen = [tensor for tensor in expert.manifest.tensors if tensor.name in names]
+    return {tensor.name: trits[tensor.name] * expert.scales[tensor.group] for tensor in chosen}

@@ -1,0 +1,75 @@
+"""A compressed expert straight into a model."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from metro_fast._extras import require
+from metro_fast.errors import MetroFastError
+from metro_fast.experts.expert import Expert
+from metro_fast.experts.peft_folder import CONFIG
+
+
+def load_expert(model: Any, path: "str | Path | Expert", adapter_name: str = "default") -> Any:
+    """Put an expert into a model, as PEFT would load it from its decompressed folder.
+
+    Outputs are bit-equal to `PeftModel.from_pretrained(model, folder,
+    autocast_adapter_dtype=False)` on what `decompress` writes.
+
+    Args:
+        model: A transformers model, or a PeftModel that takes one adapter more. It is changed in
+            place, as PEFT does.
+        path: The expert's folder, or an `Expert`.
+        adapter_name: The name of the new adapter; it becomes the active one.
+
+    Returns:
+        The PeftModel, in evaluation mode.
+
+    Raises:
+        MissingExtraError: If peft is not installed.
+        FileNotFoundError: If there is no expert at that path.
+        FormatError: If it is damaged.
+        MetroFastError: If it is no PEFT adapter, does not fit the model, or the name is taken.
+    """
+    peft = require("peft", "peft")
+    expert = path if isinstance(path, Expert) else Expert.load(path)
+    if expert.config is None:
+        raise MetroFastError("the expert has no adapter_config.json: load its state_dict() instead")
+    config = _config(peft, expert.config)
+    if isinstance(model, peft.PeftModel):
+        if adapter_name in model.peft_config:
+            raise MetroFastError(f"the model has an adapter {adapter_name!r} already")
+        adapted = model
+        adapted.add_adapter(adapter_name, config, autocast_adapter_dtype=False)
+        adapted.set_adapter(adapter_name, inference_mode=True)
+    else:
+        kind = peft.MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, peft.PeftModel)
+        adapted = kind(model, config, adapter_name, autocast_adapter_dtype=False)
+    state = expert.state_dict()
+    # Not "auto", which asks the Hub whether the vocabulary was resized.
+    expected = peft.get_peft_model_state_dict(
+        adapted, adapter_name=adapter_name, save_embedding_layers=False
+    )
+    for key, tensor in expected.items():
+        if key not in state:
+            raise MetroFastError(f"the expert lacks {key}: {_origin(expert)}")
+        if state[key].shape != tensor.shape:
+            shapes = f"{tuple(state[key].shape)}, the model's {tuple(tensor.shape)}"
+            raise MetroFastError(f"{key} has shape {shapes}: {_origin(expert)}")
+    result = peft.set_peft_model_state_dict(adapted, state, adapter_name=adapter_name)
+    unexpected = [key for key in result.unexpected_keys if key not in expected]
+    if unexpected:
+        raise MetroFastError(f"the model has no place for {unexpected[0]}: {_origin(expert)}")
+    return adapted.eval()
+
+
+def _origin(expert: Expert) -> str:
+    return f"the expert was made for {expert.manifest.base.model}, is this that model?"
+
+
+def _config(peft: Any, config: bytes) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / CONFIG).write_bytes(config)
+        parsed = peft.PeftConfig.from_pretrained(folder)
+    parsed.inference_mode = True
+    return parsed

@@ -1,0 +1,136 @@
+"""Tensors of any origin as bytes with a dtype's name: numpy has no bfloat16, experts do."""
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NUMPY = {
+    "BOOL": np.dtype(np.bool_),
+    "U8": np.dtype(np.uint8),
+    "I8": np.dtype(np.int8),
+    "I16": np.dtype(np.int16),
+    "I32": np.dtype(np.int32),
+    "I64": np.dtype(np.int64),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(np.uint16),  # the bits
+    "F32": np.dtype(np.float32),
+    "F64": np.dtype(np.float64),
+}
+_NAMES = {dtype: name for name, dtype in _NUMPY.items() if name != "BF16"}
+_TORCH = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "I16": "int16",
+    "I32": "int32",
+    "I64": "int64",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+}
+
+
+@dataclass(frozen=True)
+class RawTensor:
+    """A tensor's elements and what they are.
+
+    Attributes:
+        dtype: As safetensors names it, for instance `"BF16"`.
+        data: The elements, of the tensor's shape; for BF16 their bits as uint16.
+    """
+
+    dtype: str
+    data: NDArray[Any]
+
+    @classmethod
+    def of(cls, tensor: Any, name: str) -> "RawTensor":
+        """Borrow a numpy array or torch tensor (copied to the CPU if it lies on a device).
+
+        Raises:
+            TypeError: If it is neither, or of a dtype that safetensors adapters do not have.
+        """
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(tensor, torch.Tensor):
+            tensor = tensor.detach().cpu()
+            if tensor.dtype == torch.bfloat16:
+                return cls("BF16", np.asarray(tensor.contiguous().view(torch.uint16).numpy()))
+            if str(tensor.dtype).removeprefix("torch.") not in _TORCH.values():
+                raise TypeError(f"{name} has dtype {tensor.dtype}, expected a plain torch dtype")
+            tensor = tensor.contiguous().numpy()
+        if not isinstance(tensor, np.ndarray):
+            kind = type(tensor).__name__
+            raise TypeError(f"{name} is a {kind}, expected a torch tensor or numpy array")
+        dtype = _NAMES.get(tensor.dtype)
+        if dtype is None:
+            raise TypeError(f"{name} has dtype {tensor.dtype}, expected one of {sorted(_NUMPY)}")
+        # ascontiguousarray makes a scalar one-dimensional.
+        return cls(dtype, np.ascontiguousarray(tensor).reshape(tensor.shape))
+
+    @classmethod
+    def from_bytes(cls, dtype: str, shape: tuple[int, ...], data: NDArray[np.uint8]) -> "RawTensor":
+        """Copy bytes, so that the elements are aligned.
+
+        Raises:
+            TypeError: If the dtype is none of a PEFT adapter.
+        """
+        if dtype not in _NUMPY:
+            raise TypeError(f"a tensor has dtype {dtype}, expected one of {sorted(_NUMPY)}")
+        return cls(dtype, data.copy().view(_NUMPY[dtype]).reshape(shape))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.data.shape
+
+    @property
+    def bytes(self) -> NDArray[np.uint8]:
+        """Its elements as bytes, a view."""
+        return self.data.reshape(-1).view(np.uint8)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it can be made ternary: float32, float16 or bfloat16."""
+        return self.dtype in ("F32", "F16", "BF16")
+
+    def float32(self) -> NDArray[np.float32]:
+        """The values in float32, exactly; a view if they are that already."""
+        if self.dtype == "BF16":
+            return (self.data.astype(np.uint32) << 16).view(np.float32)
+        return self.data.astype(np.float32, copy=False)
+
+    def numpy(self) -> NDArray[Any]:
+        """A numpy array; bfloat16 becomes float32."""
+        return self.float32() if self.dtype == "BF16" else self.data
+
+    def torch(self) -> Any:
+        """A torch tensor on the same memory."""
+        import torch
+
+        tensor = torch.from_numpy(self.data)
+        return tensor.view(torch.bfloat16) if self.dtype == "BF16" else tensor
+
+
+def dtype_name(dtype: Any) -> str:
+    """The safetensors name of a float dtype given as a numpy or torch dtype, or a string.
+
+    Raises:
+        TypeError: If it is not float32, float16 or bfloat16.
+
+    Example:
+        >>> dtype_name(np.float16)
+        'F16'
+    """
+    text = str(dtype).removeprefix("torch.")
+    names = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+    if text not in names:
+        try:
+            text = np.dtype(dtype).name
+        except TypeError:
+            text = str(dtype)
+    if text not in names:
+        raise TypeError(f"dtype is {dtype}, expected float32, float16 or bfloat16")
+    return names[text]

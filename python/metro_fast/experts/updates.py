@@ -1,0 +1,119 @@
+"""Updates of modules before and after compression, compared."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+ERASED_COSINE = 0.15
+"""Below this a module's update is called erased. Noise alone keeps .27 at 5 % density: the
+cosine .52 of its ternary form, once for A and once for B."""
+
+_FACTOR = re.compile(r"(.*)(\.lora_(?:embedding_)?)[AB]($|\..*)")
+
+
+@dataclass(frozen=True)
+class ModuleFidelity:
+    """What became of one module's update.
+
+    Attributes:
+        module: Its name, without the parameter's.
+        cosine: cos(dW, dW') between the updates before and after; 1 where both are zero.
+        norm_ratio: |dW'| / |dW|; 1 where both are zero.
+    """
+
+    module: str
+    cosine: float
+    norm_ratio: float
+
+    @property
+    def erased(self) -> bool:
+        """Whether an update that was there is gone."""
+        return self.cosine < ERASED_COSINE
+
+
+def compare_updates(
+    before: Mapping[str, NDArray[np.float32]],
+    after: Mapping[str, NDArray[np.float32]],
+) -> list[ModuleFidelity]:
+    """Compare updates module by module.
+
+    A LoRA module's update is B A (its scaling cancels); the inner products come from r x r
+    matrices: <B A, B' A'> = sum((B^T B') * (A A'^T)), and B A is never formed. Any other tensor
+    is its own update.
+
+    Args:
+        before: Residuals by name: float32, initial values taken off.
+        after: The same after compression.
+
+    Example:
+        >>> w = {"m.weight": np.array([3.0, 4.0], np.float32)}
+        >>> compare_updates(w, {"m.weight": np.array([0.0, 2.0], np.float32)})[0].cosine
+        0.8
+    """
+    rows = []
+    for module, names in modules(before).items():
+        x, y = [before[name] for name in names], [after[name] for name in names]
+        both, own, new = _inner(x, y), _inner(x, x), _inner(y, y)
+        if own == 0:
+            rows.append(ModuleFidelity(module, 1.0, 1.0))
+            continue
+        cosine = both / math.sqrt(own * new) if new > 0 else 0.0
+        rows.append(ModuleFidelity(module, cosine, math.sqrt(max(new, 0.0) / own)))
+    return rows
+
+
+def estimate_updates(
+    agreement: Mapping[str, tuple[float, float, int]], scales: Mapping[str, float]
+) -> list[ModuleFidelity]:
+    """What `compare_updates` tells, from one pass over the tensors, without any product.
+
+    Of a LoRA module the cosine is cos(A, A') cos(B, B') and the ratio that of |A| |B|: exact at
+    rank 1, and what to expect at higher ranks where the errors of A and B are unrelated; of a
+    trained rank-8 adapter the cosine came out up to .17 too low, and never too high.
+
+    Args:
+        agreement: By tensor: the sums of w t, w^2 and t^2 over entries w and trits t.
+        scales: By tensor: what its trits are multiplied with.
+
+    Example:
+        >>> estimate_updates({"m.weight": (4.0, 25.0, 1)}, {"m.weight": 2.0})
+        [ModuleFidelity(module='m.weight', cosine=0.8, norm_ratio=0.4)]
+    """
+    rows = []
+    for module, names in modules(agreement).items():
+        cosine = ratio = 1.0
+        if all(agreement[name][1] > 0 for name in names):
+            for name in names:
+                dot, square, nonzeros = agreement[name]
+                cosine *= dot / math.sqrt(square * max(1, nonzeros))
+                ratio *= scales[name] * math.sqrt(nonzeros / square)
+        rows.append(ModuleFidelity(module, cosine, ratio))
+    return rows
+
+
+def modules(names: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
+    """Names of A and B of each LoRA module, and every other tensor as a module of its own."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        factor = _FACTOR.fullmatch(name)
+        pair = tuple(f"{factor[1]}{factor[2]}{x}{factor[3]}" for x in "AB") if factor else ()
+        if factor and all(other in names for other in pair):
+            found[factor[1]] = pair
+        else:
+            found[name] = (name,)
+    return found
+
+
+def _inner(x: list[NDArray[np.float32]], y: list[NDArray[np.float32]]) -> float:
+    """Inner product of two updates: of two tensors, or of two products B A."""
+    if len(x) == 1:
+        return float(np.vdot(x[0], y[0]))
+    (a, b), (other_a, other_b) = x, y
+    rank, other_rank = a.shape[0], other_a.shape[0]
+    left = b.reshape(-1, rank).T @ other_b.reshape(-1, other_rank)
+    right = a.reshape(rank, -1) @ other_a.reshape(other_rank, -1).T
+    return float(np.sum(left.astype(np.float64) * right))
