@@ -1,0 +1,184 @@
+"""A set of instructions, and its file."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from metro_fast._atomic import write_atomically
+from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.prompts.instruction import Instruction
+
+__all__ = ["InstructionSet"]
+
+_REQUIRED_KEYS = ("id", "task_type", "text")
+_KEYS = frozenset({*_REQUIRED_KEYS, "seen_by", "origin", "style", "license"})
+_YAML_SUFFIXES = (".yaml", ".yml")
+
+
+class InstructionSet(Sequence[Instruction]):
+    """Instructions with unique ids, in order.
+
+    Args:
+        instructions: The instructions; may be none.
+
+    Raises:
+        TypeError: If an element is not an `Instruction`.
+        MetroFastError: If an id stands twice.
+
+    Example:
+        >>> instructions = InstructionSet(
+        ...     [
+        ...         Instruction("a", "re", "{{ x }}?", seen_by=("t0",)),
+        ...         Instruction("b", "re", "Now: {{ x }}"),
+        ...     ]
+        ... )
+        >>> [i.id for i in instructions.unseen("t0")]
+        ['b']
+    """
+
+    def __init__(self, instructions: Iterable[Instruction] = ()) -> None:
+        self._instructions = tuple(instructions)
+        ids: set[str] = set()
+        for instruction in self._instructions:
+            if not isinstance(instruction, Instruction):
+                raise TypeError(f"{instruction!r} is not an Instruction")
+            if instruction.id in ids:
+                raise MetroFastError(f"instruction id {instruction.id!r} stands twice")
+            ids.add(instruction.id)
+
+    def __len__(self) -> int:
+        return len(self._instructions)
+
+    @overload
+    def __getitem__(self, index: int) -> Instruction: ...
+    @overload
+    def __getitem__(self, index: slice) -> "InstructionSet": ...
+    def __getitem__(self, index: int | slice) -> "Instruction | InstructionSet":
+        if isinstance(index, slice):
+            return InstructionSet(self._instructions[index])
+        return self._instructions[index]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, InstructionSet):
+            return NotImplemented
+        return self._instructions == other._instructions
+
+    def __hash__(self) -> int:
+        return hash(self._instructions)
+
+    def __repr__(self) -> str:
+        return f"InstructionSet({list(self._instructions)!r})"
+
+    def for_task(self, task_type: str) -> "InstructionSet":
+        """The instructions of one task type; none is not an error."""
+        return InstructionSet(i for i in self if i.task_type == task_type)
+
+    def seen(self, model_family: str) -> "InstructionSet":
+        """The instructions that models of that family were trained with."""
+        return InstructionSet(i for i in self if i.is_seen_by(model_family))
+
+    def unseen(self, model_family: str) -> "InstructionSet":
+        """The instructions that models of that family were not trained with."""
+        return InstructionSet(i for i in self if not i.is_seen_by(model_family))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all instructions in order."""
+        records = [instruction.to_record() for instruction in self]
+        text = json.dumps(records, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the set as YAML (`*.yaml`, `*.yml`) or JSON (`*.json`).
+
+        Args:
+            path: File to write.
+
+        Returns:
+            The path.
+
+        Raises:
+            MetroFastError: If the suffix is another.
+            OSError: If the file cannot be written.
+        """
+        path = Path(path)
+        records = [instruction.to_record() for instruction in self]
+        if _is_yaml(path):
+            import yaml
+
+            text = yaml.safe_dump(records, sort_keys=False, allow_unicode=True, width=100)
+        else:
+            text = json.dumps(records, indent=2, ensure_ascii=False) + "\n"
+        return write_atomically(path, text)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "InstructionSet":
+        """Read a YAML or JSON file: a list of objects with the arguments of `Instruction`.
+
+        Args:
+            path: File to read; its suffix says which of the two it is.
+
+        Returns:
+            The set.
+
+        Raises:
+            FileNotFoundError: If the file is absent.
+            FormatError: If the file is damaged, a key is missing or unknown, a value is of the
+                wrong kind, or an id stands twice; the message has the file and the entry.
+            MetroFastError: If the suffix is neither of YAML nor of JSON.
+        """
+        path = Path(path)
+        records = _parse(path)
+        if not isinstance(records, list):
+            raise FormatError(
+                f"{path}: {type(records).__name__} at the top; give a list of instructions"
+            )
+        instructions: list[Instruction] = []
+        ids: set[str] = set()
+        for number, record in enumerate(records, start=1):
+            where = f"{path}: instruction {number}"
+            if not isinstance(record, dict):
+                raise FormatError(f"{where}: {record!r} is not an object with id, task_type, text")
+            missing = [key for key in _REQUIRED_KEYS if key not in record]
+            if missing:
+                raise FormatError(f"{where}: missing {', '.join(missing)}")
+            unknown = sorted(str(key) for key in record.keys() - _KEYS)
+            if unknown:
+                allowed = ", ".join(sorted(_KEYS))
+                raise FormatError(f"{where}: unknown key {unknown[0]!r}; allowed: {allowed}")
+            try:
+                instruction = Instruction(**record)
+            except (TypeError, MetroFastError) as error:
+                raise FormatError(f"{where}: {error}") from error
+            if instruction.id in ids:
+                raise FormatError(f"{where}: id {instruction.id!r} stands twice")
+            ids.add(instruction.id)
+            instructions.append(instruction)
+        return cls(instructions)
+
+
+def _is_yaml(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix not in (*_YAML_SUFFIXES, ".json"):
+        raise MetroFastError(f"{path}: suffix {suffix!r}; give .yaml, .yml or .json")
+    return suffix in _YAML_SUFFIXES
+
+
+def _parse(path: Path) -> Any:
+    """Plain values of a YAML or JSON file; nothing in it is executed."""
+    is_yaml = _is_yaml(path)
+    content = path.read_bytes()
+    if is_yaml:
+        import yaml
+
+        try:
+            return yaml.safe_load(content)
+        except yaml.YAMLError as error:
+            raise FormatError(f"{path}: not YAML ({error})") from error
+    try:
+        return json.loads(content)
+    except ValueError as error:  # also bytes that are not UTF-8
+        raise FormatError(f"{path}: not JSON ({error})") from error

@@ -1,0 +1,40 @@
+"""The likelihood of whole targets."""
+
+import torch
+
+from metro_fast.errors import MetroFastError
+
+__all__ = ["target_log_probs"]
+
+
+def target_log_probs(
+    logits: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Log-likelihood of whole targets from a decoder's logits.
+
+    Args:
+        logits: `[N, T, V]`, any floating dtype; row t predicts `labels[:, t]`.
+        labels: `[N, T]`, int64, 0 <= id < V, also where the mask is False.
+        mask: `[N, T]`, bool; False at padding.
+
+    Returns:
+        `[N]`, fp32, in nats: Σ_t log softmax(logits)[labels] where the mask is True.
+
+    Raises:
+        MetroFastError: If the shapes do not belong together.
+
+    Example:
+        >>> logits = torch.tensor([[[0.0, 0.0], [0.0, float("-inf")]]])
+        >>> target_log_probs(logits, torch.tensor([[0, 1]]), torch.tensor([[True, False]]))
+        tensor([-0.6931])
+    """
+    if logits.ndim != 3 or labels.shape != logits.shape[:2] or mask.shape != labels.shape:
+        raise MetroFastError(
+            f"logits {list(logits.shape)}, labels {list(labels.shape)}, mask {list(mask.shape)}; "
+            "give [N, T, V], [N, T], [N, T]"
+        )
+    logits = logits.float()
+    chosen = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    log_probs = chosen - logits.logsumexp(-1)
+    # Not mask * log_probs, as T0 does: at a padded place of probability zero 0 * -inf is NaN.
+    return torch.where(mask.bool(), log_probs, 0.0).sum(-1)
