@@ -1,0 +1,84 @@
+"""Training arguments with the defaults that summed losses and our corpora need."""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from metro_fast.errors import MetroFastError
+
+SEED_LIMIT = 2**32  # numpy's global generator takes no more
+
+
+@dataclass
+class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transformers is untyped
+    """`transformers.TrainingArguments` with other defaults and two learning-rate multipliers.
+
+    Batches carry more than the model's columns (`remove_unused_columns=False`), each rank reads
+    its own (`dispatch_batches=False`), every parameter takes part in every forward
+    (`ddp_find_unused_parameters=False`), nothing is reported to a service unless asked, and the
+    progress bar is for terminals.
+
+    Attributes:
+        embedding_multiplier: Rate of the token embeddings over `learning_rate`.
+        relative_bias_multiplier: Rate of the relative attention biases over it.
+    """
+
+    embedding_multiplier: float = field(
+        default=1.0, metadata={"help": "Rate of the token embeddings over learning_rate."}
+    )
+    relative_bias_multiplier: float = field(
+        default=1.0, metadata={"help": "Rate of the relative attention biases over learning_rate."}
+    )
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Keep every column."})
+    report_to: Any = field(default="none", metadata={"help": "Integrations to report to."})
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata={"help": "Every parameter takes part in every forward."}
+    )
+
+    dataloader_pin_memory: bool = field(
+        default_factory=torch.cuda.is_available, metadata={"help": "Pin memory where it helps."}
+    )
+    # Without a device and without this, accelerate would not join the ranks of a torchrun.
+    use_cpu: bool = field(
+        default_factory=lambda: not torch.accelerator.is_available(),
+        metadata={"help": "Train on the CPU; by default where there is no accelerator."},
+    )
+    accelerator_config: Any = field(
+        default_factory=dict, metadata={"help": "As of transformers, with dispatch_batches off."}
+    )
+    disable_tqdm: bool | None = field(
+        default=None, metadata={"help": "None: a progress bar on a terminal only."}
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.accelerator_config, dict):
+            self.accelerator_config = {"dispatch_batches": False, **self.accelerator_config}
+        if self.disable_tqdm is None:
+            self.disable_tqdm = not sys.stderr.isatty()
+        super().__post_init__()
+        if int(os.environ.get("WORLD_SIZE", "1")) != self.world_size:
+            raise MetroFastError(
+                f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but the trainer joined "
+                f"{self.world_size} ranks: each would train alone; use the launcher's backend "
+                "and device, or unset WORLD_SIZE"
+            )
+        if self.fp16:
+            raise MetroFastError(
+                "fp16=True: T5 overflows in fp16 and gives NaN; use bf16=True, or fp32"
+            )
+        if not 0 <= self.seed < SEED_LIMIT:
+            raise MetroFastError(f"seed is {self.seed}, expected 0 <= seed < 2**32")
+        if self.save_total_limit == 1:
+            raise MetroFastError(
+                "save_total_limit=1: the old checkpoint is deleted before the new one is known "
+                "to be whole, so a kill at that moment loses the run; use at least 2"
+            )
+        if self.label_smoothing_factor:
+            raise MetroFastError(
+                f"label_smoothing_factor is {self.label_smoothing_factor}: the summed losses "
+                "have no label smoothing; set it to 0"
+            )

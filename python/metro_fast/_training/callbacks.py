@@ -1,0 +1,113 @@
+"""Callbacks: the epoch reaches samplers and collators, history reaches a file, Ctrl-C saves."""
+
+import json
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from metro_fast._atomic import write_atomically
+
+logger = logging.getLogger(__name__)
+
+
+class EpochCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
+    """Tells everything that makes noise or order which epoch begins, also after a resume.
+
+    The stock Trainer tells collators nothing, and persistent workers keep the epoch they were
+    forked with unless it lives in shared memory (`metro_fast.data.EpochCell`).
+
+    Args:
+        receivers: Gives the objects whose `set_epoch` is called.
+    """
+
+    def __init__(self, receivers: Callable[[], list[Any]]) -> None:
+        self._receivers = receivers
+
+    def on_epoch_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Announce the epoch; `state.epoch` is its start, or the place inside it on resume."""
+        for receiver in self._receivers():
+            receiver.set_epoch(int(state.epoch or 0))
+
+
+class HistoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
+    """Writes every log line to a JSONL file, without the lines of a run that was rolled back.
+
+    Args:
+        path: The file. It is made anew from the trainer's state when training begins, so that
+            a resumed run holds each step once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Write the lines that the resumed checkpoint knows."""
+        if state.is_world_process_zero:
+            lines = (json.dumps(line) + "\n" for line in state.log_history)
+            write_atomically(self._path, "".join(lines))
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Append the newest line."""
+        if state.is_world_process_zero:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(state.log_history[-1]) + "\n")
+
+
+class InterruptCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
+    """Makes the first Ctrl-C (or SIGTERM) finish the step, save a checkpoint and stop.
+
+    The second one raises KeyboardInterrupt at once. Use as a context manager around
+    `trainer.train()`; outside the main thread signals are left alone.
+
+    Attributes:
+        interrupted: Whether training was stopped by a signal.
+    """
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        logger.warning(
+            "%s: saving a checkpoint after this step; once more stops at once",
+            signal.Signals(number).name,
+        )
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask for a save and a stop; ranks agree first, since each has its own signal."""
+        if args.world_size > 1:
+            flag = torch.tensor(int(self.interrupted), device=args.device)
+            torch.distributed.all_reduce(flag)
+            self.interrupted = bool(flag.item())
+        if self.interrupted:
+            control.should_save = True
+            control.should_training_stop = True

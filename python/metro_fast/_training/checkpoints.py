@@ -1,0 +1,59 @@
+"""Which checkpoint is whole: the one whose mark was written last."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from metro_fast._atomic import write_atomically
+from metro_fast.errors import FormatError, MetroFastError
+
+logger = logging.getLogger(__name__)
+
+MARK = "metric_window.json"
+"""Written after everything else: a checkpoint without it was being written when the run died."""
+
+
+def mark_complete(checkpoint: Path, window: dict[str, list[float]]) -> None:
+    """Record the sums since the last log line, and with that, that the checkpoint is whole."""
+    write_atomically(checkpoint / MARK, json.dumps(window))
+
+
+def read_mark(checkpoint: Path) -> dict[str, Any]:
+    """The sums that `mark_complete` wrote.
+
+    Raises:
+        MetroFastError: If there is no mark.
+        FormatError: If it is damaged.
+    """
+    path = checkpoint / MARK
+    if not path.is_file():
+        raise MetroFastError(
+            f"{checkpoint} has no {MARK}: it was being written when its run died, or another "
+            "trainer made it; resume from an earlier checkpoint"
+        )
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FormatError(f"{path} is not JSON: {error}") from error
+    if not isinstance(state, dict):
+        raise FormatError(f"{path} holds a {type(state).__name__}, expected an object")
+    return state
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The whole checkpoint of the highest step, or None; half-written ones are passed over.
+
+    Args:
+        folder: The output folder of a run.
+    """
+    steps = {
+        int(path.name.removeprefix("checkpoint-")): path
+        for path in folder.glob("checkpoint-*")
+        if path.name.removeprefix("checkpoint-").isdecimal()
+    }
+    for step in sorted(steps, reverse=True):
+        if (steps[step] / MARK).is_file():
+            return steps[step]
+        logger.warning("%s is not whole (no %s): passed over", steps[step], MARK)
+    return None

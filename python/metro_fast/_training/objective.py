@@ -1,0 +1,68 @@
+"""What a trainer must know of a task: its summed losses, their counts, its figures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Batch = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one forward pass gives.
+
+    Attributes:
+        sums: fp32 [losses], sums over tokens (never means), differentiable.
+        counters: Name to a detached vector or scalar that is summed for the figures.
+    """
+
+    sums: Tensor
+    counters: Mapping[str, Tensor]
+
+
+class Objective(Protocol):
+    """A task of one or more losses, each a sum over tokens divided by its own count."""
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Names of the losses."""
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Weight of each loss in the total."""
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Length of each counter of `StepResult.counters`."""
+
+    def count(self, batch: Batch) -> Tensor:
+        """int64 [losses]: how many tokens of the batch each loss is taken over."""
+
+    def run(self, model: nn.Module, batch: Batch) -> StepResult:
+        """Run the (possibly wrapped) model on a batch."""
+
+    def figures(self, counters: Mapping[str, Tensor]) -> dict[str, float]:
+        """Figures from counters summed over a window; one without a denominator is left out."""
+
+
+def normalized(sums: Tensor, counts: Tensor, weights: tuple[float, ...]) -> Tensor:
+    """The total loss: sum over losses of weight * sum / count, where an empty loss gives 0.
+
+    Args:
+        sums: fp32 [losses].
+        counts: int64 [losses].
+        weights: One number a loss.
+
+    Returns:
+        A scalar that keeps the graph of every sum, also of one whose count is 0.
+
+    Example:
+        >>> normalized(torch.tensor([6.0, 0.0]), torch.tensor([3, 0]), (1.0, 50.0))
+        tensor(2.)
+    """
+    factors = torch.tensor(weights, dtype=torch.float64, device=sums.device)
+    factors = factors / counts.to(sums.device).clamp(min=1)
+    return (sums * factors.to(sums.dtype)).sum()

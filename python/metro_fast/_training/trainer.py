@@ -1,0 +1,287 @@
+"""A Trainer whose losses are sums, divided once by counts over the whole window and all ranks."""
+
+import itertools
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainerState
+from transformers.trainer_utils import TrainOutput
+
+from metro_fast._parameter_groups import parameter_groups
+from metro_fast._training.arguments import SummedLossArguments
+from metro_fast._training.callbacks import EpochCallback
+from metro_fast._training.checkpoints import latest_checkpoint, mark_complete, read_mark
+from metro_fast._training.objective import Batch, Objective, normalized
+from metro_fast._training.randomness import DataRandomness
+from metro_fast._training.ranks import leave_group_at_exit
+from metro_fast._training.samplers import EpochSampler, training_sampler
+from metro_fast._training.window import MetricWindow
+from metro_fast.errors import MetroFastError
+
+logger = logging.getLogger(__name__)
+ADAMW = ("adamw_torch", "adamw_torch_fused")
+
+
+class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
+    """transformers' Trainer with an exact normalization of several summed losses.
+
+    The update of a step is that of one big batch, however it is cut into accumulation steps and
+    ranks: `get_batch_samples` counts every loss's tokens over the window and all ranks, and
+    `compute_loss` returns ranks x sum over losses of weight x sum / count, since DDP averages
+    over ranks. Neither calls the stock method, whose single count of `labels != -100` (and a T5
+    that ignores it) would be a second, wrong normalization.
+
+    Log lines and evaluation are exact token-weighted means over all ranks; the sums since the
+    last log line are part of a checkpoint, and so is the order of the rows.
+
+    Args:
+        objective: The losses, their counts and figures.
+        args: The training arguments.
+        **options: As for `transformers.Trainer`.
+
+    Raises:
+        MetroFastError: If more than one GPU would be driven by one process (DataParallel).
+    """
+
+    def __init__(self, objective: Objective, args: SummedLossArguments, **options: Any) -> None:
+        if not isinstance(args, SummedLossArguments):
+            raise TypeError(f"args is {type(args).__name__}, expected SummedLossArguments")
+        if args.n_gpu > 1:
+            raise MetroFastError(
+                f"{args.n_gpu} GPUs in one process (DataParallel) would split each batch and its "
+                "counts; start one process a GPU: torchrun --nproc-per-node="
+                f"{args.n_gpu} ..., or set CUDA_VISIBLE_DEVICES to one GPU"
+            )
+        if args.auto_find_batch_size:
+            raise MetroFastError(
+                "auto_find_batch_size=True restarts with other batches and so another run; choose "
+                "per_device_train_batch_size and gradient_accumulation_steps"
+            )
+        if args.world_size > 1:
+            leave_group_at_exit()
+        super().__init__(args=args, **options)
+        self.optimizer: Any  # made by create_optimizer unless the caller brought one
+        self.objective = objective
+        # The loss that compute_loss returns needs no division by accumulation steps. 5.17 knows
+        # the first name only, 5.23 prefers the second.
+        self.model_accepts_loss_kwargs = True
+        self.loss_is_scaled_for_ga = True
+        self._window = MetricWindow(objective)
+        self._evaluation = MetricWindow(objective)
+        self._sampler: EpochSampler | None = None
+        self._data_randomness = DataRandomness(args.seed)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(EpochCallback(self._epoch_receivers))
+
+    # The loss
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], Tensor]:
+        """Take the batches of one step and count each loss's tokens over them and all ranks.
+
+        Args:
+            epoch_iterator: Gives this rank's batches.
+            num_batches: Accumulation steps of this window.
+            device: Where the counts are reduced.
+
+        Returns:
+            The batches (fewer at the end of the data) and int64 [losses] counts.
+        """
+        with self._data_randomness.in_force():
+            batches = list(itertools.islice(epoch_iterator, num_batches))
+        counts = torch.zeros(len(self.objective.losses), dtype=torch.int64, device=device)
+        for batch in batches:
+            counts += self.objective.count(batch).to(device)
+        return batches, self._sum_over_ranks(counts)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Any:
+        """Ranks x sum over losses of weight x sum / count, the counts being the window's.
+
+        Args:
+            model: The model, wrapped as for training.
+            inputs: One batch.
+            return_outputs: Whether to return the step's result as well.
+            num_items_in_batch: What `get_batch_samples` counted; None counts this batch alone.
+
+        Returns:
+            The scalar loss, or (loss, `StepResult`).
+        """
+        own = self.objective.count(inputs)
+        counts = self._sum_over_ranks(own) if num_items_in_batch is None else num_items_in_batch
+        result = self.objective.run(model, inputs)
+        self._window.add(own, result)
+        loss = normalized(result.sums, counts, self.objective.weights)
+        loss = loss * self.accelerator.num_processes
+        return (loss, result) if return_outputs else loss
+
+    def _sum_over_ranks(self, counts: Tensor) -> Tensor:
+        if self.accelerator.num_processes == 1:
+            return counts
+        total: Tensor = self.accelerator.reduce(counts.to(self.args.device), reduction="sum")
+        return total
+
+    # Figures
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log; a training line gets the window's figures in place of the stock mean over steps.
+
+        Raises:
+            MetroFastError: If the training loss is not finite any more.
+        """
+        if self.is_in_train and "loss" in logs:
+            logs.update(self._window.figures(self.accelerator))
+            self._window.reset()
+            if not math.isfinite(logs["loss"]):
+                raise MetroFastError(
+                    f"the loss is {logs['loss']} at step {self.state.global_step}: lower the "
+                    "learning rate or max_grad_norm, or look for damaged input; the last "
+                    "checkpoint is untouched"
+                )
+        super().log(logs, start_time)
+        if self.is_world_process_zero():
+            logger.info("%s", self.state.log_history[-1])
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> Any:
+        """The stock loop around exact sums over all batches and ranks."""
+        self._evaluation.reset()
+        output = super().evaluation_loop(
+            dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+        )
+        figures = self._evaluation.figures(self.accelerator)
+        output.metrics.update({f"{metric_key_prefix}_{k}": v for k, v in figures.items()})
+        return output
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[None, None, None]:
+        """Add one batch to the evaluation's sums; nothing is gathered from it."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            result = self.objective.run(model, inputs)
+            self._evaluation.add(self.objective.count(inputs), result)
+        return None, None, None
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """Rows of the evaluation, each on exactly one rank.
+
+        The stock loader repeats rows until every rank has as many, which would count them twice.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(dataset, str):
+            dataset = self.eval_dataset[dataset]
+        if dataset is None:
+            raise MetroFastError("no evaluation data: pass eval_dataset")
+        if not hasattr(dataset, "__len__"):
+            raise TypeError(f"{type(dataset).__name__} has no length; evaluation needs rows")
+        mine = range(self.args.process_index, len(dataset), self.args.world_size)
+        loader: DataLoader[Any] = DataLoader(
+            dataset,
+            batch_size=self.args.eval_batch_size,
+            sampler=mine,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+        )
+        return loader
+
+    # Order, optimizer, checkpoints
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        self._sampler = training_sampler(dataset, self.args)
+        return self._sampler or super()._get_train_sampler(train_dataset)
+
+    def _epoch_receivers(self) -> list[Any]:
+        found, data = [self._sampler, self.data_collator], self.train_dataset
+        while data is not None:  # a Subset holds its corpus as `dataset`
+            found.append(data)
+            data = getattr(data, "dataset", None)
+        return [part for part in found if hasattr(part, "set_epoch")]
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Any:
+        """AdamW with the groups of `metro_fast._parameter_groups`.
+
+        Raises:
+            MetroFastError: If multipliers are asked for with another optimizer.
+        """
+        if self.optimizer is not None:
+            return self.optimizer
+        embedding = self.args.embedding_multiplier
+        relative = self.args.relative_bias_multiplier
+        if self.args.optim not in ADAMW or self.optimizer_cls_and_kwargs is not None:
+            if (embedding, relative) != (1.0, 1.0):
+                raise MetroFastError(
+                    f"learning-rate multipliers {embedding} and {relative} need optim="
+                    f"{' or '.join(ADAMW)}, got {self.args.optim}"
+                )
+            return super().create_optimizer(model)
+        model = self.model if model is None else model
+        optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+        groups = parameter_groups(
+            model,
+            learning_rate=self.args.learning_rate,
+            weight_decay=self.args.weight_decay,
+            embedding_multiplier=embedding,
+            relative_bias_multiplier=relative,
+        )
+        self.optimizer = optimizer(groups, **options)
+        return self.optimizer
+
+    def train(self, resume_from_checkpoint: str | Path | bool | None = None, **options: Any) -> Any:
+        """Train; `resume_from_checkpoint=True` takes the newest checkpoint that is whole.
+
+        Raises:
+            MetroFastError: If there is nothing to resume from, or it is not whole.
+        """
+        self._window.reset()
+        checkpoint: Path | None = None
+        if resume_from_checkpoint is True:
+            checkpoint = latest_checkpoint(Path(self.args.output_dir))
+            if checkpoint is None:
+                raise MetroFastError(f"{self.args.output_dir} has no whole checkpoint to resume")
+        elif resume_from_checkpoint:
+            checkpoint = Path(resume_from_checkpoint)
+        if checkpoint is not None:
+            window = read_mark(checkpoint)
+            if self.is_world_process_zero():
+                self._window.load(window)
+            state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+            steps = self.args.max_steps if self.args.max_steps > 0 else state.max_steps
+            if state.global_step >= steps:  # the stock trainer would do one step more
+                self.state = state
+                best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
+                self._load_from_checkpoint(best or str(checkpoint))
+                return TrainOutput(state.global_step, 0.0, {})
+        resume = None if checkpoint is None else str(checkpoint)
+        return super().train(resume_from_checkpoint=resume, **options)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._window.gather(self.accelerator)
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # the mark says that every rank's state is there
+        if self.args.should_save:
+            mark_complete(folder, self._window.state())

@@ -1,0 +1,90 @@
+"""Sums of losses and counters since the last log, on one rank."""
+
+from collections.abc import Mapping
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from metro_fast._training.objective import Objective, StepResult
+from metro_fast.errors import FormatError
+
+
+class MetricWindow:
+    """fp64 sums of everything a log line needs: integers stay exact up to 2^53.
+
+    Adding never waits for a device; the numbers are read once a log line.
+
+    Args:
+        objective: Names the losses and the counters.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
+        size = len(objective.losses)
+        self._sizes = {"sums": size, "counts": size, **objective.counters}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._total: Tensor = torch.zeros(sum(self._sizes.values()), dtype=torch.float64)
+
+    def add(self, counts: Tensor, result: StepResult) -> None:
+        """Add one batch.
+
+        Args:
+            counts: int64 [losses], this batch's own counts.
+            result: What the forward pass gave.
+        """
+        with torch.no_grad():
+            parts = {"sums": result.sums, "counts": counts, **result.counters}
+            row = torch.cat([parts[name].flatten().double() for name in self._sizes])
+            self._total = self._total.to(row.device) + row
+
+    def gather(self, accelerator: Accelerator) -> None:
+        """Move the sum over all ranks to the first one; a collective call."""
+        if accelerator.num_processes > 1:
+            total = accelerator.reduce(self._total.to(accelerator.device), reduction="sum")
+            self._total = total if accelerator.is_main_process else torch.zeros_like(total)
+
+    def figures(self, accelerator: Accelerator) -> dict[str, float]:
+        """Losses and figures over all ranks; a collective call that changes nothing.
+
+        Returns:
+            `loss`, `<name>_loss` for each loss if there are several, and the objective's figures.
+        """
+        total = self._total
+        if accelerator.num_processes > 1:
+            total = accelerator.reduce(total.to(accelerator.device), reduction="sum")
+        parts = self._split(total.cpu())
+        names, weights = self._objective.losses, self._objective.weights
+        sums, counts = parts.pop("sums"), parts.pop("counts")
+        means = (sums / counts.clamp(min=1)).tolist()
+        figures = {"loss": sum(w * mean for w, mean in zip(weights, means, strict=True))}
+        if len(names) > 1:
+            figures |= {
+                f"{name}_loss": mean
+                for name, mean, count in zip(names, means, counts, strict=True)
+                if count
+            }
+        return figures | self._objective.figures(parts)
+
+    def state(self) -> dict[str, list[float]]:
+        """The sums as JSON values, which keep every bit of an fp64."""
+        return {name: part.tolist() for name, part in self._split(self._total.cpu()).items()}
+
+    def load(self, state: Mapping[str, list[float]]) -> None:
+        """Restore what `state` gave.
+
+        Raises:
+            FormatError: If it was made for another objective.
+        """
+        sizes = {name: len(part) for name, part in state.items()}
+        if sizes != self._sizes:
+            raise FormatError(f"the checkpoint sums {sizes}, this objective needs {self._sizes}")
+        flat = [value for name in self._sizes for value in state[name]]
+        self._total = torch.tensor(flat, dtype=torch.float64)
+
+    def _split(self, total: Tensor) -> dict[str, Tensor]:
+        parts = torch.split(total, list(self._sizes.values()))
+        return dict(zip(self._sizes, parts, strict=True))

@@ -1,0 +1,25 @@
+"""METRO pretraining (arXiv 2305.12567): model, trainer, and `pretrain`."""
+
+from metro_fast._extras import require
+
+require("torch", "train")
+require("transformers", "train")
+require("accelerate", "train")
+
+from metro_fast.metro.configuration import MetroConfig  # noqa: E402
+from metro_fast.metro.modeling import MetroForPretraining  # noqa: E402
+from metro_fast.metro.modeling_outputs import MetroOutput  # noqa: E402
+from metro_fast.metro.pretrain_config import PretrainConfig  # noqa: E402
+from metro_fast.metro.pretraining import pretrain  # noqa: E402
+from metro_fast.metro.trainer import MetroTrainer  # noqa: E402
+from metro_fast.metro.training_arguments import MetroTrainingArguments  # noqa: E402
+
+__all__ = [
+    "MetroConfig",
+    "MetroForPretraining",
+    "MetroOutput",
+    "MetroTrainer",
+    "MetroTrainingArguments",
+    "PretrainConfig",
+    "pretrain",
+]

@@ -1,0 +1,243 @@
+"""METRO in one model: an auxiliary encoder makes the noise, the main T5 detects and undoes it.
+
+METRO-T0 (arXiv 2305.12567): the auxiliary encoder fills masked positions with samples of its own
+distribution; the main encoder reads them; a head on it tells replaced tokens from originals, and
+the decoder, fed the original, predicts the original. No gradient runs through the samples.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, T5EncoderModel, T5ForConditionalGeneration
+
+from metro_fast import ops
+from metro_fast.metro.batch_checks import IGNORED, check_batch
+from metro_fast.metro.configuration import MetroConfig
+from metro_fast.metro.losses import replaced_token_loss_sum, token_loss_sum
+from metro_fast.metro.modeling_heads import ReplacedTokenHead, rows_at, tied_logits
+from metro_fast.metro.modeling_outputs import MetroOutput
+
+TOKEN_TIES = {
+    "auxiliary.shared.weight": "main.shared.weight",
+    "auxiliary.encoder.embed_tokens.weight": "main.shared.weight",
+}
+_BIAS = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+_NORM = "encoder.final_layer_norm.weight"
+TIES: dict[str, dict[str, str] | None] = {
+    "none": None,
+    "token": TOKEN_TIES,
+    "token_rel_norm": {
+        **TOKEN_TIES,
+        f"auxiliary.{_BIAS}": f"main.{_BIAS}",
+        f"auxiliary.{_NORM}": f"main.{_NORM}",
+    },
+}
+
+
+class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped
+    """The auxiliary encoder, the main T5 and the detection head.
+
+    Args:
+        config: The settings; `config.embedding_sharing` decides what is tied.
+
+    Example:
+        >>> main = dict(vocab_size=64, d_model=8, d_kv=4, num_heads=2, d_ff=16, num_layers=1)
+        >>> model = MetroForPretraining(MetroConfig(main=main, auxiliary_num_layers=1))
+        >>> model.auxiliary.shared.weight is model.main.shared.weight
+        True
+    """
+
+    config_class = MetroConfig
+    base_model_prefix = "metro"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["T5Block"]  # noqa: RUF012 (transformers' own convention)
+    _keep_in_fp32_modules = ["wo"]  # noqa: RUF012
+    _supports_sdpa = True
+    _supports_flex_attn = True
+
+    def __init__(self, config: MetroConfig) -> None:
+        super().__init__(config)
+        self._tied_weights_keys = TIES[config.embedding_sharing]
+        self.auxiliary = T5EncoderModel(config.auxiliary_config())
+        self.main = T5ForConditionalGeneration(config.main)
+        self.rtd_head = (
+            ReplacedTokenHead(config.main.d_model) if config.rtd_head == "encoder" else None
+        )
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        masked_positions: Tensor,
+        sample_ids: Tensor,
+        epoch: Tensor | int = 0,
+        num_masked: Tensor | int | None = None,
+        num_labels: Tensor | int | None = None,
+        num_encoder_tokens: Tensor | int | None = None,
+    ) -> MetroOutput:
+        """One METRO step's losses, as sums.
+
+        Every parameter takes part, also when nothing is masked (an empty loss is 0 with a
+        gradient of 0), because DDP waits for all of them. Vocabulary logits are made for masked
+        rows only, or for all tokens if the decoding target is "all".
+
+        Args:
+            input_ids: int64 [B, L], the masked input of the auxiliary model.
+            attention_mask: int64 [B, L], 1 at tokens, 0 at padding on the right.
+            labels: int64 [B, L], original ids, -100 at padding.
+            masked_positions: int64 [M], flat positions of B*L, ascending; M may be 0.
+            sample_ids: int64 [B], which row of the corpus each row is: keys the draws.
+            epoch: Epoch of the draws, a scalar.
+            num_masked: The collator's counts, which must agree with the tensors.
+            num_labels: Likewise.
+            num_encoder_tokens: Likewise.
+
+        Returns:
+            Sums, counters, and the sampled tokens.
+
+        Raises:
+            TypeError: If a dtype is wrong.
+            MetroFastError: If a shape, id, position or count is wrong.
+        """
+        check_batch(
+            vocab_size=self.config.vocab_size,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            labels=labels,
+            masked_positions=masked_positions,
+            sample_ids=sample_ids,
+            num_masked=num_masked,
+            num_labels=num_labels,
+            num_encoder_tokens=num_encoder_tokens,
+        )
+        original = labels.masked_fill(labels == IGNORED, self.config.pad_token_id)
+        targets = original.flatten()[masked_positions]
+        mlm_logits = self._auxiliary_logits(input_ids, attention_mask, masked_positions)
+        sampled = self._sample(mlm_logits, masked_positions, sample_ids, epoch, labels.shape[1])
+        encoder_ids = original.flatten().scatter(0, masked_positions, sampled).view_as(original)
+        tokens = attention_mask.bool()
+        replaced = (encoder_ids != original) & tokens
+
+        hidden = self.main.encoder(
+            input_ids=encoder_ids, attention_mask=attention_mask
+        ).last_hidden_state
+        output = MetroOutput(
+            mlm_loss_sum=token_loss_sum(mlm_logits, targets),
+            num_masked=masked_positions.new_tensor(masked_positions.numel()),
+            num_encoder_tokens=tokens.sum(),
+            num_replaced=replaced.sum(),
+            mlm_correct=(mlm_logits.detach().argmax(-1) == targets).sum(),
+            replaced=replaced,
+            sampled_ids=sampled,
+            encoder_ids=encoder_ids,
+        )
+        self._detect(output, hidden, replaced, tokens)
+        self._decode(output, hidden, original, attention_mask, masked_positions, replaced)
+        return output
+
+    def _auxiliary_logits(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        hidden = self.auxiliary(input_ids=ids, attention_mask=mask).last_hidden_state
+        scaled = self.config.main.scale_decoder_outputs
+        return tied_logits(rows_at(hidden, positions), self.auxiliary.shared.weight, scaled=scaled)
+
+    def _sample(
+        self, logits: Tensor, positions: Tensor, sample_ids: Tensor, epoch: Tensor | int, width: int
+    ) -> Tensor:
+        if not positions.numel():
+            return positions
+        # The draw is the CPU's on every device: equal logits give equal tokens.
+        sampled: Tensor = ops.sample_replacements(
+            logits.detach().cpu(),
+            seed=self.config.sampling_seed,
+            epoch=int(epoch),
+            sample_ids=sample_ids[positions // width].cpu(),
+            positions=(positions % width).cpu(),
+            temperature=self.config.sampling_temperature,
+        ).to(logits.device)
+        return sampled
+
+    def _detect(
+        self, output: MetroOutput, hidden: Tensor, replaced: Tensor, tokens: Tensor
+    ) -> None:
+        if self.rtd_head is None:
+            zero = replaced.new_zeros((), dtype=torch.int64)
+            output.rtd_loss_sum = zero.float()
+            output.rtd_true_positive = output.rtd_false_positive = zero
+            return
+        logits = self.rtd_head(hidden)
+        output.rtd_loss_sum = replaced_token_loss_sum(logits, replaced, tokens)
+        output.rtd_logits = logits.detach().float()
+        said = (output.rtd_logits >= 0) & tokens
+        output.rtd_true_positive = (said & replaced).sum()
+        output.rtd_false_positive = (said & ~replaced).sum()
+
+    def _decode(
+        self,
+        output: MetroOutput,
+        hidden: Tensor,
+        original: Tensor,
+        attention_mask: Tensor,
+        positions: Tensor,
+        replaced: Tensor,
+    ) -> None:
+        decoder_ids = original.roll(1, dims=1)
+        decoder_ids[:, 0] = self.config.decoder_start_token_id
+        # Padding is on the right, so the causal mask keeps it from every token.
+        decoded = self.main.decoder(
+            input_ids=decoder_ids,
+            encoder_hidden_states=hidden,
+            encoder_attention_mask=attention_mask,
+            use_cache=False,
+        ).last_hidden_state
+        if self.config.decoding_target == "all":
+            scored = attention_mask.flatten().nonzero().squeeze(1)
+        else:
+            scored = positions
+        logits = tied_logits(
+            rows_at(decoded, scored),
+            self.main.lm_head.weight,
+            scaled=self.config.main.scale_decoder_outputs,
+        )
+        targets = original.flatten()[scored]
+        output.lm_loss_sum = token_loss_sum(logits, targets)
+        output.num_scored = scored.new_tensor(scored.numel())
+        with torch.no_grad():
+            correct = logits.argmax(-1) == targets
+            masked = torch.zeros_like(original.flatten(), dtype=torch.bool)
+            masked[positions] = True
+            changed = replaced.flatten()[scored]
+            output.lm_correct_masked = (correct & masked[scored]).sum()
+            output.lm_scored_replaced = changed.sum()
+            output.lm_correct_replaced = (correct & changed).sum()
+            output.lm_correct_unreplaced = (correct & ~changed).sum()
+
+    def generate(self, *args: Any, **options: Any) -> Any:
+        """`main.generate`: what the model is for once it is pretrained."""
+        return self.main.generate(*args, **options)
+
+    def save_main(self, path: str | Path) -> None:
+        """Save the main model as a plain T5, which `AutoModelForSeq2SeqLM` loads.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.main.save_pretrained(folder)
+
+    def get_input_embeddings(self) -> Any:
+        """The main model's token embedding."""
+        return self.main.get_input_embeddings()
+
+    @torch.no_grad()
+    def _init_weights(self, module: Any) -> None:
+        # Called for each layer; transformers skips a module of a foreign class that holds no
+        # parameter of its own, so the head cannot be initialized as a whole.
+        super()._init_weights(module)
+        if self.rtd_head is not None:
+            self.rtd_head.reset(module)

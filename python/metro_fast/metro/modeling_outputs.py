@@ -1,0 +1,54 @@
+"""What a forward pass of METRO returns: sums, counts, and the tokens it made."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class MetroOutput(ModelOutput):  # type: ignore[misc]  # transformers is untyped
+    """Sums over tokens and counters, so that figures add up over batches and ranks.
+
+    "Scored" positions are those with a decoder loss: the masked ones, or all tokens if the
+    decoding target is "all".
+
+    Attributes:
+        mlm_loss_sum: fp32, auxiliary model over masked positions.
+        lm_loss_sum: fp32, decoder over scored positions.
+        rtd_loss_sum: fp32, detection over encoder tokens; 0 without a detection head.
+        num_masked: int64, masked positions.
+        num_scored: int64, scored positions.
+        num_encoder_tokens: int64, tokens of the encoder that are not padding.
+        num_replaced: int64, encoder tokens that are not the original.
+        mlm_correct: Masked positions the auxiliary model ranks first correctly.
+        lm_correct_masked: The same of the decoder.
+        lm_correct_replaced: Scored positions with a replaced token, decoded correctly.
+        lm_scored_replaced: Their number.
+        lm_correct_unreplaced: Scored positions with the original token, decoded correctly.
+        rtd_true_positive: Replaced tokens with a logit >= 0.
+        rtd_false_positive: Original tokens with a logit >= 0.
+        rtd_logits: fp32 [B, L], detached; None without a detection head.
+        replaced: bool [B, L], encoder tokens that are not the original.
+        sampled_ids: int64 [M], the tokens drawn for the masked positions.
+        encoder_ids: int64 [B, L], the main encoder's input.
+    """
+
+    mlm_loss_sum: Tensor | None = None
+    lm_loss_sum: Tensor | None = None
+    rtd_loss_sum: Tensor | None = None
+    num_masked: Tensor | None = None
+    num_scored: Tensor | None = None
+    num_encoder_tokens: Tensor | None = None
+    num_replaced: Tensor | None = None
+    mlm_correct: Tensor | None = None
+    lm_correct_masked: Tensor | None = None
+    lm_correct_replaced: Tensor | None = None
+    lm_scored_replaced: Tensor | None = None
+    lm_correct_unreplaced: Tensor | None = None
+    rtd_true_positive: Tensor | None = None
+    rtd_false_positive: Tensor | None = None
+    rtd_logits: Tensor | None = None
+    replaced: Tensor | None = None
+    sampled_ids: Tensor | None = None
+    encoder_ids: Tensor | None = None

@@ -1,0 +1,57 @@
+"""The trainer of METRO and of its span-corruption baseline."""
+
+from typing import Any
+
+from metro_fast._training import Seq2SeqObjective, SummedLossTrainer
+from metro_fast.errors import MetroFastError
+from metro_fast.metro.modeling import MetroForPretraining
+from metro_fast.metro.objectives import MetroObjective
+from metro_fast.metro.training_arguments import MetroTrainingArguments
+
+
+class MetroTrainer(SummedLossTrainer):
+    """Trains `MetroForPretraining` on METRO batches, or a plain T5 on span batches.
+
+    The batch's own counts are the denominators, over the whole accumulation window and all
+    ranks; see `SummedLossTrainer` for the promise and its reasons. Figures of every log line and
+    of `evaluate()` are exact over all tokens since the last line; `rtd_auc` is taken from a
+    histogram of 1024 bins.
+
+    Args:
+        model: `MetroForPretraining` (objective "metro"), or any encoder-decoder such as
+            `T5ForConditionalGeneration` (objective "span").
+        args: The training arguments.
+        **options: As for `transformers.Trainer`: train_dataset, eval_dataset, data_collator,
+            processing_class, callbacks, ...
+
+    Raises:
+        TypeError: If the model is neither.
+        MetroFastError: If weights are given for the span objective, which has one loss.
+    """
+
+    def __init__(self, model: Any, args: MetroTrainingArguments, **options: Any) -> None:
+        if not isinstance(args, MetroTrainingArguments):
+            raise TypeError(f"args is {type(args).__name__}, expected MetroTrainingArguments")
+        given = {
+            name: value
+            for name in ("mlm_weight", "lm_weight", "rtd_weight")
+            if (value := getattr(args, name)) is not None
+        }
+        objective: MetroObjective | Seq2SeqObjective
+        if isinstance(model, MetroForPretraining):
+            for name, value in given.items():
+                setattr(model.config, name, value)  # what it was trained with is saved with it
+            model.config.check()
+            objective = MetroObjective(model.config)
+        elif hasattr(model, "prepare_decoder_input_ids_from_labels"):
+            if given:
+                raise MetroFastError(f"{', '.join(given)} given, but span corruption has one loss")
+            objective = Seq2SeqObjective(
+                model.config.vocab_size, model.prepare_decoder_input_ids_from_labels
+            )
+        else:
+            raise TypeError(
+                f"model is {type(model).__name__}, expected MetroForPretraining or an "
+                "encoder-decoder of transformers"
+            )
+        super().__init__(objective, args, model=model, **options)

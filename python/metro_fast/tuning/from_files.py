@@ -1,0 +1,110 @@
+"""Prompted finetuning from files: task items in the words of instructions."""
+
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from metro_fast._training.resolved import record_settings
+from metro_fast._training.run import refuse_other_run
+from metro_fast.errors import MetroFastError
+from metro_fast.prompts import InstructionSet, Task, render_examples
+from metro_fast.tuning.options import TuningOptions
+from metro_fast.tuning.seq2seq import finetune_model
+
+FREE = frozenset({"resume", "num_threads", "logging_steps"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(TuningOptions):
+    """Finetune a seq2seq model on tasks worded by instructions, wholly or by LoRA.
+
+    Attributes:
+        model: Folder (or cached hub name) of the model and its tokenizer.
+        tasks: JSONL files of task items (`metro_fast.prompts.Task`).
+        instructions: YAML or JSON file of instructions (`metro_fast.prompts.InstructionSet`).
+        output: Folder for the result; with LoRA it is a plain PEFT adapter.
+        evaluation_tasks: JSONL files of held-out items.
+        seen_by: Only instructions that this model family may see; empty means all.
+        instructions_per_item: Wordings of each item.
+        num_threads: CPU threads; 0 leaves torch's choice.
+        resume: Continue the run that output holds.
+    """
+
+    model: str
+    tasks: list[Path]
+    instructions: Path
+    output: Path
+    evaluation_tasks: list[Path] = field(default_factory=list)
+    seen_by: str = ""
+    instructions_per_item: int = 1
+    num_threads: int = 0
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.tasks:
+            raise MetroFastError("tasks is empty, expected at least one JSONL file")
+        if self.num_threads < 0:
+            raise MetroFastError(f"num_threads is {self.num_threads}, expected at least 0")
+
+
+def finetune(config: FinetuneConfig) -> Path:
+    """Run `finetune_model` on files.
+
+    Everything is read and checked before training starts.
+
+    Args:
+        config: The settings; they are written to `resolved_config.yaml` in the output.
+
+    Returns:
+        The output folder.
+
+    Raises:
+        MetroFastError: If settings, items, instructions, tokenizer or model do not fit.
+        OSError: If a file cannot be read or the output cannot be written.
+        KeyboardInterrupt: If stopped by Ctrl-C; `resume=True` continues.
+    """
+    refuse_other_run(config.output, resume=config.resume)
+    instructions = InstructionSet.load(config.instructions)
+    if config.seen_by:
+        instructions = instructions.seen(config.seen_by)
+    pairs = _render(config.tasks, instructions, config)
+    held_out = _render(config.evaluation_tasks, instructions, config)
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    folder = Path(config.model)
+    if (os.sep in config.model or folder.exists()) and not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no config.json: give the folder of a model")
+    tokenizer = AutoTokenizer.from_pretrained(config.model)
+    model = AutoModelForSeq2SeqLM.from_pretrained(config.model)
+    config.output.mkdir(parents=True, exist_ok=True)
+    record_settings(config.output, config, resume=config.resume, free=FREE)
+    finetune_model(
+        model,
+        tokenizer,
+        pairs,
+        TuningOptions(**{f.name: getattr(config, f.name) for f in fields(TuningOptions)}),
+        output=config.output,
+        evaluation_pairs=held_out,
+        resume=config.resume,
+    )
+    return config.output
+
+
+def _render(
+    paths: list[Path], instructions: InstructionSet, config: FinetuneConfig
+) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for path in paths:
+        task: Any = Task.load(path)
+        pairs += render_examples(
+            task,
+            instructions,
+            seed=config.seed,
+            instructions_per_item=config.instructions_per_item,
+        )
+    return pairs
