@@ -1,0 +1,38 @@
+"""Instruction robustness: grids of task x instruction x model, statistics, comparison, report."""
+
+from metro_fast._extras import require
+
+require("torch", "eval")
+require("transformers", "eval")
+require("jinja2", "eval")
+
+from metro_fast.robustness.cells import Cell, CellRecord  # noqa: E402
+from metro_fast.robustness.compare import (  # noqa: E402
+    Comparison,
+    InstructionComparison,
+    TaskComparison,
+    compare,
+)
+from metro_fast.robustness.evaluate import evaluate  # noqa: E402
+from metro_fast.robustness.page import write_page  # noqa: E402
+from metro_fast.robustness.recompute import recompute  # noqa: E402
+from metro_fast.robustness.report import Report  # noqa: E402
+from metro_fast.robustness.statistics import Interval, wilson_interval  # noqa: E402
+from metro_fast.robustness.summary import InstructionScore, TaskSummary  # noqa: E402
+
+__all__ = [
+    "Cell",
+    "CellRecord",
+    "Comparison",
+    "InstructionComparison",
+    "InstructionScore",
+    "Interval",
+    "Report",
+    "TaskComparison",
+    "TaskSummary",
+    "compare",
+    "evaluate",
+    "recompute",
+    "wilson_interval",
+    "write_page",
+]

@@ -1,0 +1,209 @@
+"""Two models on the same cells: is the second as good, and as robust, as the first?"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from metro_fast.errors import MetroFastError
+from metro_fast.robustness.cells import Cell
+from metro_fast.robustness.gap import PairedDifference, paired_difference, std_difference
+from metro_fast.robustness.report import Report
+from metro_fast.robustness.statistics import McNemar, holm, mcnemar_exact
+from metro_fast.robustness.summary import correct_matrix, item_groups
+
+__all__ = ["Comparison", "InstructionComparison", "TaskComparison", "compare"]
+
+
+@dataclass(frozen=True)
+class InstructionComparison:
+    """One instruction: both accuracies, and McNemar's exact test of the items they differ on.
+
+    `adjusted_p` is Holm's, over the instructions of the task.
+    """
+
+    instruction_id: str
+    first_accuracy: float
+    second_accuracy: float
+    test: McNemar
+    adjusted_p: float
+
+    @property
+    def difference(self) -> float:
+        """Second minus first."""
+        return self.second_accuracy - self.first_accuracy
+
+
+@dataclass(frozen=True)
+class TaskComparison:
+    """One task: second minus first over the same items under the same instructions.
+
+    `spread` compares the standard deviations over instructions; it is None with one instruction.
+    `agreement` is the share of (item, instruction) pairs with the same prediction, right or wrong.
+    """
+
+    task: str
+    item_count: int
+    items_hash: str
+    preset: str
+    difference: PairedDifference
+    spread: PairedDifference | None
+    agreement: float
+    identical: bool
+    margin: float
+    instructions: tuple[InstructionComparison, ...]
+
+    @property
+    def worst(self) -> InstructionComparison:
+        """The instruction on which the second model loses most."""
+        return min(self.instructions, key=lambda i: i.difference)
+
+    @property
+    def verdict(self) -> str:
+        """`as robust`, `better`, `worse` or `not shown`.
+
+        `as robust` only if the 95 % intervals of the mean difference and of the difference in
+        spread both lie inside ± margin: two one-sided tests at 2.5 % each. `better` or `worse` if
+        the first interval leaves out 0. A difference that is merely not significant is no
+        equivalence, and is `not shown`.
+        """
+        intervals = [self.difference.interval]
+        if self.spread is not None:
+            intervals.append(self.spread.interval)
+        if all(-self.margin <= i.low and i.high <= self.margin for i in intervals):
+            return "as robust"
+        if self.difference.interval.low > 0:
+            return "better"
+        if self.difference.interval.high < 0:
+            return "worse"
+        return "not shown"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models over the tasks they share; differences are second minus first."""
+
+    first: str
+    second: str
+    first_hash: str
+    second_hash: str
+    tasks: tuple[TaskComparison, ...]
+
+    def task(self, name: str) -> TaskComparison:
+        """The comparison on one task.
+
+        Raises:
+            MetroFastError: If it was not compared.
+        """
+        for task in self.tasks:
+            if task.task == name:
+                return task
+        raise MetroFastError(f"task {name!r} was not compared")
+
+
+def compare(
+    first: Report,
+    second: Report,
+    *,
+    tasks: Sequence[str] | None = None,
+    margin: float = 0.01,
+) -> Comparison:
+    """Compare two models, paired over items and instructions, task by task.
+
+    Args:
+        first: Report of the reference, say of a model with its expert.
+        second: Report of the other, say of the same expert compressed.
+        tasks: Names of the tasks to compare; by default those of both, which must be the same.
+        margin: How much accuracy counts as nothing, for the verdict; one point by default.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        MetroFastError: If the reports do not have the same tasks, items, instructions and
+            protocol; the message names what differs.
+        MissingExtraError: If scipy is not installed.
+
+    Warns:
+        UserWarning: If every score of both is bit-identical: an expert that was not applied?
+
+    Example:
+        >>> comparison = compare(expert_report, compressed_report)  # doctest: +SKIP
+        >>> comparison.task("relations").verdict  # doctest: +SKIP
+        'as robust'
+    """
+    if not 0 < margin < 1:
+        raise MetroFastError(f"margin is {margin}; give a share between 0 and 1, such as 0.01")
+    if tasks is None:
+        if set(first.tasks) != set(second.tasks):
+            raise MetroFastError(
+                f"{first.model_name} has the tasks {', '.join(first.tasks)}, "
+                f"{second.model_name} {', '.join(second.tasks)}; name those to compare"
+            )
+        tasks = first.tasks
+    if not tasks:
+        raise MetroFastError("tasks is empty; give at least 1")
+    compared = tuple(
+        _compare_task(first.task_cells(task), second.task_cells(task), margin) for task in tasks
+    )
+    if all(task.identical for task in compared):
+        warnings.warn(
+            f"every score of {first.model_name!r} and {second.model_name!r} is bit-identical; "
+            "was the expert or adapter applied?",
+            stacklevel=2,
+        )
+    return Comparison(
+        first.model_name, second.model_name, first.model_hash, second.model_hash, compared
+    )
+
+
+def _compare_task(first: Sequence[Cell], second: Sequence[Cell], margin: float) -> TaskComparison:
+    second = _aligned(first, second)
+    a, b = correct_matrix(first), correct_matrix(second)
+    groups = item_groups(first[0])
+    tests = [mcnemar_exact(row_a, row_b) for row_a, row_b in zip(a, b, strict=True)]
+    adjusted = holm([test.p_value for test in tests])
+    same = [
+        p == q
+        for x, y in zip(first, second, strict=True)
+        for p, q in zip(x.predictions, y.predictions, strict=True)
+    ]
+    return TaskComparison(
+        task=first[0].record.task,
+        item_count=a.shape[1],
+        items_hash=first[0].record.items_hash,
+        preset=first[0].record.preset,
+        difference=paired_difference(a, b, groups=groups),
+        spread=std_difference(a, b, groups=groups) if len(a) > 1 else None,
+        agreement=float(np.mean(same)),
+        identical=all(x.scores == y.scores for x, y in zip(first, second, strict=True)),
+        margin=margin,
+        instructions=tuple(
+            InstructionComparison(cell.record.instruction.id, x, y, test, p)
+            for cell, x, y, test, p in zip(
+                first, a.mean(1).tolist(), b.mean(1).tolist(), tests, adjusted, strict=True
+            )
+        ),
+    )
+
+
+def _aligned(first: Sequence[Cell], second: Sequence[Cell]) -> list[Cell]:
+    """The second's cells in the first's order of instructions; refuses what cannot be paired."""
+    task = first[0].record.task
+    for key in ("split", "items_hash", "preset", "max_input_length", "max_target_length"):
+        values = getattr(first[0].record, key), getattr(second[0].record, key)
+        if values[0] != values[1]:
+            raise MetroFastError(f"task {task!r}: {key} differs, {values[0]!r} and {values[1]!r}")
+    by_id = {cell.record.instruction.id: cell for cell in second}
+    ids = {cell.record.instruction.id for cell in first}
+    if ids != by_id.keys():
+        only = ", ".join(sorted(ids ^ by_id.keys()))
+        raise MetroFastError(f"task {task!r}: only one of the two has the instructions {only}")
+    for cell in first:
+        instruction = cell.record.instruction
+        if by_id[instruction.id].record.instruction.text != instruction.text:
+            raise MetroFastError(
+                f"task {task!r}: instruction {instruction.id!r} is worded differently in the two"
+            )
+    return [by_id[cell.record.instruction.id] for cell in first]

@@ -1,0 +1,171 @@
+"""Run a model over the grid of tasks and instructions, cell by cell."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transformers.utils import logging as transformers_logging
+
+from metro_fast.errors import MetroFastError
+from metro_fast.prompts import Instruction, InstructionSet, Task
+from metro_fast.robustness.cells import Cell, CellRecord, cell_file_name
+from metro_fast.robustness.fingerprint import model_fingerprint, tokenizer_fingerprint
+from metro_fast.robustness.report import Report
+from metro_fast.scoring import PRESETS, score_choices
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["evaluate"]
+
+_logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    tasks: Sequence[Task],
+    instructions: Iterable[Instruction],
+    *,
+    model_name: str,
+    model_family: str,
+    output: str | os.PathLike[str] | None = None,
+    preset: str = "metro_t0",
+    max_input_length: int = 512,
+    max_target_length: int = 256,
+    max_batch_tokens: int = 16384,
+    resume: bool = True,
+    progress: bool | None = None,
+) -> Report:
+    """Score every task in the words of every instruction of its type.
+
+    Each cell is scored by itself, so that its numbers do not depend on which others are run. With
+    `output` each finished cell is written at once, and a run that was cut off goes on where it
+    stopped: a cell on disk is taken over if model, tokenizer, items, wording and protocol have the
+    same hashes, and scored again if not.
+
+    Args:
+        model: As for `score_choices`.
+        tokenizer: Its tokenizer.
+        tasks: At least one; names are unique.
+        instructions: Those of a task's type are its columns; each task needs at least one.
+        model_name: Name of the model in every table; results of one name share files.
+        model_family: Which instructions count as seen: those with this in `seen_by`.
+        output: Folder for `samples_*.jsonl` and `results_*.json`; by default nothing is written.
+        preset: Protocol, see `metro_fast.scoring.PRESETS`.
+        max_input_length: As for `score_choices`.
+        max_target_length: As for `score_choices`.
+        max_batch_tokens: As for `score_choices`.
+        resume: Whether to take over finished cells found in `output`.
+        progress: Whether to show a bar; by default if standard error is a terminal.
+
+    Returns:
+        The report of all cells.
+
+    Raises:
+        TypeError: If a task or instruction is something else.
+        MetroFastError: If there is nothing to do, names clash, a template lacks a field, or
+            `score_choices` refuses; templates are all rendered before the first is scored.
+        FormatError: If a file that would be taken over is damaged.
+        OSError: If `output` cannot be written.
+
+    Example:
+        >>> report = evaluate(  # doctest: +SKIP
+        ...     model, tokenizer, [task], instructions, model_name="base", model_family="t0"
+        ... )
+        >>> report.summary("relations").mean_accuracy  # doctest: +SKIP
+        0.61
+    """
+    if preset not in PRESETS:
+        raise MetroFastError(f"preset is {preset!r}; give one of {', '.join(PRESETS)}")
+    for label, name in (("model_name", model_name), ("model_family", model_family)):
+        if not name:
+            raise MetroFastError(f"{label} is empty; every number carries it")
+    grid = [
+        (task, instruction, tuple(instruction.render(item) for item in task))
+        for task, instruction in _grid(tasks, InstructionSet(instructions))
+    ]
+    model_hash, tokenizer_hash = model_fingerprint(model), tokenizer_fingerprint(tokenizer)
+    folder = None if output is None else Path(output)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    cells: list[Cell] = []
+    show = sys.stderr.isatty() if progress is None else progress
+    for task, instruction, inputs in transformers_logging.tqdm(
+        grid, disable=not show, unit="cell", desc=model_name
+    ):
+        record = CellRecord(
+            model_name=model_name,
+            model_family=model_family,
+            model_hash=model_hash,
+            tokenizer_hash=tokenizer_hash,
+            task=task.name,
+            task_type=task.task_type,
+            split=task.split,
+            items_hash=task.sha256,
+            instruction=instruction,
+            preset=preset,
+            max_input_length=max_input_length,
+            max_target_length=max_target_length,
+        )
+        found = _finished(folder, record) if folder is not None and resume else None
+        if found is None:
+            scores = score_choices(
+                model,
+                tokenizer,
+                inputs,
+                [item.choices for item in task],
+                preset=preset,
+                max_input_length=max_input_length,
+                max_target_length=max_target_length,
+                max_batch_tokens=max_batch_tokens,
+            )
+            cell = Cell(record, task.items, inputs, tuple(map(tuple, scores)))
+        else:
+            cell = Cell(record, task.items, inputs, found.scores)
+        if folder is not None and (found is None or found.record != record):
+            cell.save(folder)
+        if cell.ties:
+            _logger.warning(
+                "%s, %s: %d of %d items have several best choices; the first was taken",
+                task.name, instruction.id, cell.ties, len(task),
+            )  # fmt: skip
+        cells.append(cell)
+    report = Report(cells)
+    if folder is not None:
+        report.save(folder)
+    return report
+
+
+def _grid(tasks: Sequence[Task], instructions: InstructionSet) -> list[tuple[Task, Instruction]]:
+    """Checked pairs, tasks in order."""
+    names: set[str] = set()
+    pairs: list[tuple[Task, Instruction]] = []
+    for task in tasks:
+        if not isinstance(task, Task):
+            raise TypeError(f"{task!r} is not a Task")
+        if task.name in names:
+            raise MetroFastError(f"two tasks have the name {task.name!r}; rename one")
+        names.add(task.name)
+        usable = instructions.for_task(task.task_type)
+        if not usable:
+            raise MetroFastError(
+                f"task {task.name!r}: no instruction is of its type {task.task_type!r}"
+            )
+        pairs.extend((task, instruction) for instruction in usable)
+    if not pairs:
+        raise MetroFastError("tasks is empty; give at least 1")
+    return pairs
+
+
+def _finished(folder: Path, record: CellRecord) -> Cell | None:
+    """The saved cell of this slot if its scores would be the same ones."""
+    path = folder / cell_file_name(record.model_name, record.task, record.instruction.id)
+    if not path.exists():
+        return None
+    cell = Cell.load(path)
+    return cell if cell.record.identity == record.identity else None

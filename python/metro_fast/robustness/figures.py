@@ -1,0 +1,261 @@
+"""Pictures of the page, as SVG text.
+
+Drawn here and not by matplotlib: positions along x are percentages, so a picture fits a phone and
+a printed page while its text keeps its size; every mark tells its number when pointed at; and a
+picture is a few kB of text, which a screen reader can read.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from metro_fast.errors import MetroFastError
+
+__all__ = ["Dot", "StripRow", "accuracy_strip", "interval_chart", "line_chart"]
+
+_ROW = 88  # height of a model's row, in pixels
+_MINUS = "\N{MINUS SIGN}"
+_DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 3", "10 4")
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One instruction: its accuracy, whether it was seen, and what pointing at it tells."""
+
+    value: float
+    seen: bool
+    label: str
+
+
+@dataclass(frozen=True)
+class StripRow:
+    """One model: its instructions as dots."""
+
+    label: str
+    dots: tuple[Dot, ...]
+
+
+def accuracy_strip(
+    rows: Sequence[StripRow], baselines: Mapping[str, float], *, description: str
+) -> Markup:
+    """Accuracy over instructions: a box plot with its dots for each model, lines for baselines.
+
+    The box spans the quartiles, the bar in it is the median, the whiskers end at the worst and
+    best instruction, the diamond is the mean. Seen instructions stand filled above the middle,
+    unseen ones hollow below.
+
+    Args:
+        rows: Models, at least one dot each; values from 0 to 1.
+        baselines: Label and accuracy of each vertical line.
+        description: What a reader who cannot see the picture is told.
+
+    Returns:
+        An `<svg>` of full width.
+    """
+    top = 18 * len(baselines) + 6
+    height = top + _ROW * len(rows) + 22
+    parts = [_axis(top, height, [i / 5 for i in range(6)], lambda v: 100 * v, "{:.0%}")]
+    # The lowest on top: a label runs to the right, where the other lines begin below it.
+    for number, (label, value) in enumerate(sorted(baselines.items(), key=lambda b: b[1])):
+        x, y = 100 * value, 18 * number + 12
+        stretches = [(y - 9, top + 2)]
+        stretches += [(top + _ROW * r + 20, top + _ROW * (r + 1) - 2) for r in range(len(rows))]
+        parts += [
+            f'<line class="base" x1="{x:.2f}%" x2="{x:.2f}%" y1="{start}" y2="{end}"/>'
+            for start, end in stretches
+        ]
+        parts.append(_label(x, y, f"{label} {100 * value:.1f} %"))
+    for number, row in enumerate(rows):
+        parts.append(_strip_row(row, top + number * _ROW))
+    return _svg(parts, height, description)
+
+
+def interval_chart(
+    rows: Sequence[tuple[str, float, float, float]],
+    *,
+    description: str,
+    unit: str = "points",
+    margin: float | None = None,
+) -> Markup:
+    """Estimates with their intervals around a line at zero.
+
+    Args:
+        rows: (label, estimate, low, high), in the unit to be shown.
+        description: What a reader who cannot see the picture is told.
+        unit: Name of the unit, told when a mark is pointed at.
+        margin: Half width of a band around zero that counts as no difference.
+
+    Returns:
+        An `<svg>` of full width.
+    """
+    values = [v for row in rows for v in row[1:]]
+    half = 0.0 if margin is None else margin
+    low, high = min(0.0, -half, *values), max(0.0, half, *values)
+    room = 0.08 * (high - low) or 1.0
+    low, high = low - room, high + room
+    step = _round_step(high - low)
+    ticks = [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+    def place(value: float) -> float:
+        return 100 * (value - low) / (high - low)
+
+    row_height = 44
+    height = row_height * len(rows) + 26
+    parts = []
+    if margin is not None:
+        parts.append(
+            f'<rect class="margin" x="{place(-margin):.2f}%" y="0" '
+            f'width="{place(margin) - place(-margin):.2f}%" height="{height - 20}"/>'
+        )
+    parts.append(_axis(0, height, ticks, place, "{:+g}"))
+    zero = place(0)
+    parts.append(
+        f'<line class="zero" x1="{zero:.2f}%" x2="{zero:.2f}%" y1="0" y2="{height - 20}"/>'
+    )
+    for number, (label, estimate, start, end) in enumerate(rows):
+        y = number * row_height + 32
+        told = f"{label}: {estimate:+.1f} {unit}, 95 % interval {start:+.1f} to {end:+.1f}"
+        parts.append(
+            f'<text class="row-label" x="0" y="{y - 14}">{escape(label)}</text>'
+            f'<g><title>{escape(told)}</title><line class="whisker thick" '
+            f'x1="{place(start):.2f}%" x2="{place(end):.2f}%" y1="{y}" y2="{y}"/>'
+            f'<circle class="estimate" cx="{place(estimate):.2f}%" cy="{y}" r="5"/></g>'
+        )
+    return _svg(parts, height, description)
+
+
+def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, description: str) -> Markup:
+    """Curves, told apart by color and dashes.
+
+    Args:
+        series: Name and (x, y) points of each curve, at least one finite point each.
+        description: What a reader who cannot see the picture is told.
+
+    Returns:
+        An `<svg>` of full width; class `curve-<i>` colors curve i.
+
+    Raises:
+        MetroFastError: If a curve has no points or one that is not finite.
+    """
+    for name, curve in series.items():
+        if len(curve) == 0 or not np.isfinite(np.asarray(curve, dtype=np.float64)).all():
+            raise MetroFastError(f"curve {name!r} has no points, or one that is not finite")
+    xs = [float(x) for curve in series.values() for x, _ in curve]
+    ys = [float(y) for curve in series.values() for _, y in curve]
+    (x0, x1), (y0, y1) = _limits(xs), _limits(ys)
+    height, plot = 240, 214
+    parts = []
+    step = _round_step((y1 - y0) / 1.5)
+    tick = math.ceil(y0 / step) * step
+    while tick <= y1:
+        y = plot * (1 - (tick - y0) / (y1 - y0))
+        parts.append(f'<line class="grid" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(
+            f'<text class="tick" x="0" dx="-8" y="{y + 4:.1f}" text-anchor="end">{tick:.6g}</text>'
+        )
+        tick += step
+    for value, anchor, x in ((min(xs), "start", 0), (max(xs), "end", 100)):
+        parts.append(
+            f'<text class="tick" x="{x}%" y="{height - 8}" text-anchor="{anchor}">'
+            f"{value:,.6g}</text>"
+        )
+    parts.append(
+        f'<svg x="0" y="0" width="100%" height="{plot}" viewBox="0 0 1000 1000" '
+        'preserveAspectRatio="none">'
+    )
+    for number, (name, curve) in enumerate(series.items()):
+        points = " ".join(
+            f"{1000 * (x - x0) / (x1 - x0):.1f},{1000 * (1 - (y - y0) / (y1 - y0)):.1f}"
+            for x, y in curve
+        )
+        parts.append(
+            f'<polyline class="curve curve-{number % 6}" '
+            f'stroke-dasharray="{_DASHES[number % 6]}" points="{points}">'
+            f"<title>{escape(name)}</title></polyline>"
+        )
+    parts.append("</svg>")
+    return _svg(parts, height, description, kind="curves")
+
+
+def _strip_row(row: StripRow, top: int) -> str:
+    values = np.array([dot.value for dot in row.dots])
+    low, q1, middle, q3, high = 100 * np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
+    mean, y = 100 * values.mean(), top + 50
+    parts = [
+        f'<text class="row-label" x="0" y="{top + 12}">{escape(row.label)}'
+        f'<tspan class="quiet" dx="8">mean {mean:.1f} %, worst {low:.1f} %</tspan></text>',
+        f'<line class="whisker" x1="{low:.2f}%" x2="{high:.2f}%" y1="{y}" y2="{y}"/>',
+        f'<rect class="box" x="{q1:.2f}%" y="{y - 9}" width="{max(q3 - q1, 0.2):.2f}%" '
+        'height="18" rx="2"/>',
+        f'<line class="median" x1="{middle:.2f}%" x2="{middle:.2f}%" y1="{y - 9}" y2="{y + 9}"/>',
+    ]
+    for seen in (True, False):
+        placed: list[tuple[float, int]] = []
+        for dot in sorted((d for d in row.dots if d.seen is seen), key=lambda d: d.value):
+            x = 100 * dot.value
+            # Dots closer than about their own width step away from the middle, three deep.
+            level = next(
+                (n for n in range(3) if all(abs(x - px) > 2.2 or n != pn for px, pn in placed)), 2
+            )
+            placed.append((x, level))
+            cy = y - 15 - 7 * level if seen else y + 15 + 7 * level
+            kind = "seen" if seen else "unseen"
+            parts.append(
+                f'<circle class="{kind}" cx="{x:.2f}%" cy="{cy}" r="5">'
+                f"<title>{escape(dot.label)}</title></circle>"
+            )
+    # A nested svg moves its own origin by a percentage, which a path alone cannot.
+    parts.append(
+        f'<svg x="{mean:.2f}%" y="{y}" overflow="visible"><path class="mean" '
+        f'd="M0 -6 L5 0 L0 6 L-5 0 Z"><title>mean {mean:.1f} %</title></path></svg>'
+    )
+    return "".join(parts)
+
+
+def _axis(
+    top: int, height: int, ticks: Sequence[float], place: Callable[[float], float], form: str
+) -> str:
+    """Grid lines and their numbers; those at the very ends stay inside the picture."""
+    parts = []
+    for tick in ticks:
+        x = place(tick)
+        anchor = "start" if x < 1 else "end" if x > 99 else "middle"
+        shown = form.format(tick) if tick else "0"
+        parts.append(
+            f'<line class="grid" x1="{x:.2f}%" x2="{x:.2f}%" y1="{top}" y2="{height - 20}"/>'
+            f'<text class="tick" x="{x:.2f}%" y="{height - 5}" '
+            f'text-anchor="{anchor}">{shown.replace("-", _MINUS)}</text>'
+        )
+    return "".join(parts)
+
+
+def _label(x: float, y: int, text: str) -> str:
+    """Text beside a vertical line, on the side that has room."""
+    anchor, shift = ("start", 5) if x < 55 else ("end", -5)
+    return (
+        f'<text class="base-label" x="{x:.2f}%" y="{y}" dx="{shift}" text-anchor="{anchor}">'
+        f"{escape(text)}</text>"
+    )
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    """Smallest and largest, never equal."""
+    low, high = min(values), max(values)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _round_step(reach: float) -> float:
+    """1, 2 or 5 times a power of ten that gives two to five steps to the reach."""
+    power: float = 10.0 ** math.floor(math.log10(reach))
+    return next(power * f for f in (0.2, 0.5, 1, 2) if reach / (power * f) <= 5)
+
+
+def _svg(parts: Sequence[str], height: int, description: str, kind: str = "chart") -> Markup:
+    return Markup(
+        f'<svg class="{kind}" role="img" width="100%" height="{height}" '
+        f'aria-label="{escape(description)}">'
+        f"{''.join(parts)}</svg>"
+    )

@@ -1,0 +1,272 @@
+"""The seen/unseen gap of one task, and the paired difference of two models."""
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from metro_fast._extras import require
+from metro_fast.errors import MetroFastError
+from metro_fast.robustness.statistics import Interval, as_correct, normal_quantile
+
+__all__ = ["PairedDifference", "SeenGap", "paired_difference", "seen_gap", "std_difference"]
+
+_MIN_FOR_TEST = 5
+_MAX_EXACT = 20_000
+
+
+class SeenGap(NamedTuple):
+    """Mean accuracy on seen minus unseen instructions; `p_value` is None where no test is made."""
+
+    seen_mean: float
+    unseen_mean: float
+    gap: float
+    interval: Interval
+    seen_count: int
+    unseen_count: int
+    p_value: float | None
+
+    @property
+    def note(self) -> str:
+        """What a reader must know about the interval and the test."""
+        if self.p_value is None:
+            return (
+                f"{self.seen_count} seen and {self.unseen_count} unseen instructions: "
+                f"fewer than {_MIN_FOR_TEST} a side, so an interval and no test"
+            )
+        return f"{self.seen_count} seen and {self.unseen_count} unseen instructions"
+
+
+class PairedDifference(NamedTuple):
+    """Mean of second minus first over the same cells, its standard error and interval."""
+
+    mean: float
+    standard_error: float
+    interval: Interval
+
+
+def seen_gap(
+    correct: ArrayLike,
+    seen: Sequence[bool],
+    *,
+    groups: Sequence[str] | None = None,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> SeenGap:
+    """Gap between seen and unseen instructions with a two-level bootstrap interval.
+
+    G = mean over seen a_p - mean over unseen a_p. Each resample draws groups of items once, for
+    both sides, and instructions within each side; so the interval speaks about other items and
+    other wordings like these. What the draw of n instructions moves a mean by is widened by
+    √(n/(n-1)) and by Student's over the normal quantile: without that, intervals of 95 % covered
+    86 % with four instructions a side and 77 % with two, in simulation; with it, 94 to 100 %. It
+    errs on the wide side where instructions differ little, because the noise of items counts at
+    both levels. A single instruction on a side varies by its items alone.
+
+    With five instructions a side or more, p permutes the labels seen and unseen over the
+    instructions: exactly up to 20,000 ways, else by 9,999 random ones.
+
+    Args:
+        correct: `[P, N]`, 0 or 1.
+        seen: `[P]`, whether the instruction was seen in training; both kinds must occur.
+        groups: `[N]`, items of one group are drawn together; by default each item alone.
+        confidence: Coverage of the interval.
+        resamples: Number of bootstrap resamples, at least 100.
+        seed: Seed of the resamples.
+
+    Returns:
+        Means, gap, percentile interval, counts and p.
+
+    Raises:
+        TypeError: As `as_correct`.
+        MetroFastError: If the lengths do not agree, one kind is missing, or an argument is out of
+            range.
+        MissingExtraError: If scipy is not installed.
+
+    Example:
+        >>> gap = seen_gap([[1, 1, 1, 0], [1, 0, 0, 0]], [True, False])
+        >>> gap.gap, gap.p_value
+        (0.5, None)
+    """
+    c = as_correct(correct)
+    is_seen = np.asarray(seen, dtype=bool)
+    if is_seen.shape != (len(c),):
+        raise MetroFastError(f"{is_seen.size} seen flags for {len(c)} instructions")
+    if is_seen.all() or not is_seen.any():
+        raise MetroFastError("a gap needs seen and unseen instructions; all are of one kind")
+    if resamples < 100:
+        raise MetroFastError(f"resamples is {resamples}; give at least 100")
+    z = normal_quantile(confidence)
+    by_prompt = c.mean(1)
+    gap = float(by_prompt[is_seen].mean() - by_prompt[~is_seen].mean())
+
+    generator = np.random.default_rng(seed)
+    resampled = _resampled_accuracies(c, groups, resamples, generator)
+    degrees = len(c) - 2
+    # Student's quantile over the normal one: the spread of few instructions is itself uncertain.
+    student = 1.0
+    if degrees:
+        student = require("scipy.stats", "eval").t.ppf(0.5 + confidence / 2, degrees) / z
+    means = []
+    for side in (np.flatnonzero(is_seen), np.flatnonzero(~is_seen)):
+        drawn = side[generator.integers(len(side), size=(resamples, len(side)))]
+        fixed = resampled[:, side].mean(1)
+        shift = np.take_along_axis(resampled, drawn, axis=1).mean(1) - fixed
+        # A resampled mean of n values varies by (n-1)/n of what it should: half, if n is 2.
+        few_values = math.sqrt(len(side) / max(len(side) - 1, 1))
+        means.append(fixed + student * few_values * shift)
+    low, high = np.quantile(means[0] - means[1], [0.5 - confidence / 2, 0.5 + confidence / 2])
+    few = min(is_seen.sum(), (~is_seen).sum()) < _MIN_FOR_TEST
+    return SeenGap(
+        float(by_prompt[is_seen].mean()),
+        float(by_prompt[~is_seen].mean()),
+        gap,
+        Interval(float(low), float(high)),
+        int(is_seen.sum()),
+        int((~is_seen).sum()),
+        None if few else _permutation_p(by_prompt, is_seen, generator),
+    )
+
+
+def paired_difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    groups: Sequence[str] | None = None,
+    confidence: float = 0.95,
+) -> PairedDifference:
+    """Mean difference of two models over the same items and instructions.
+
+    d_i = mean over instructions of c_ip(second) - c_ip(first); groups g of items are independent:
+    SE² = G/(G-1) Σ_g (Σ_{i in g} (d_i - d̄))² / N² (Miller, arXiv 2411.00640, with the usual
+    correction for few groups; without groups it is var(d)/N). The instructions are taken as fixed.
+
+    Args:
+        first: `[P, N]`, 0 or 1.
+        second: `[P, N]`, 0 or 1.
+        groups: `[N]`; by default each item is its own.
+        confidence: Coverage of the normal interval.
+
+    Returns:
+        Mean, standard error and interval.
+
+    Raises:
+        TypeError: As `as_correct`.
+        MetroFastError: If the shapes differ, or there are fewer than two groups.
+
+    Example:
+        >>> round(paired_difference([[1, 0, 0, 0]], [[1, 1, 0, 0]]).standard_error, 4)
+        0.25
+    """
+    a, b = as_correct(first), as_correct(second)
+    if a.shape != b.shape:
+        raise MetroFastError(f"shapes {a.shape} and {b.shape}; give the same instructions x items")
+    difference = (b - a).mean(0)
+    membership, count = _group_index(groups, a.shape[1])
+    if count < 2:
+        raise MetroFastError("all items are of one group; a standard error needs at least 2")
+    mean = float(difference.mean())
+    sums = np.bincount(membership, weights=difference - mean, minlength=count)
+    error = math.sqrt(count / (count - 1) * float((sums**2).sum())) / len(difference)
+    half = normal_quantile(confidence) * error
+    return PairedDifference(mean, error, Interval(mean - half, mean + half))
+
+
+def std_difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    groups: Sequence[str] | None = None,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> PairedDifference:
+    """Difference of the standard deviations over instructions, with a bootstrap over items.
+
+    Args:
+        first: `[P, N]`, P >= 2.
+        second: `[P, N]`.
+        groups: As in `paired_difference`.
+        confidence: Coverage of the percentile interval.
+        resamples: Number of resamples.
+        seed: Seed of the resamples.
+
+    Returns:
+        std(second) - std(first), ddof 1, its bootstrap standard error and interval.
+
+    Raises:
+        TypeError: As `as_correct`.
+        MetroFastError: If the shapes differ or there is one instruction only.
+
+    Example:
+        >>> std_difference([[1, 0], [1, 0]], [[1, 0], [1, 0]]).mean
+        0.0
+    """
+    a, b = as_correct(first), as_correct(second)
+    if a.shape != b.shape:
+        raise MetroFastError(f"shapes {a.shape} and {b.shape}; give the same instructions x items")
+    if len(a) < 2:
+        raise MetroFastError("1 instruction; a spread needs at least 2")
+    normal_quantile(confidence)
+    # The same seed draws the same items for both: the difference stays paired.
+    spreads = [
+        _resampled_accuracies(c, groups, resamples, np.random.default_rng(seed)).std(1, ddof=1)
+        for c in (a, b)
+    ]
+    resampled = spreads[1] - spreads[0]
+    low, high = np.quantile(resampled, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return PairedDifference(
+        float(b.mean(1).std(ddof=1) - a.mean(1).std(ddof=1)),
+        float(resampled.std(ddof=1)),
+        Interval(float(low), float(high)),
+    )
+
+
+def _group_index(groups: Sequence[str] | None, count: int) -> tuple[NDArray[np.intp], int]:
+    """Group number of every item, and the number of groups."""
+    if groups is None:
+        return np.arange(count), count
+    if len(groups) != count:
+        raise MetroFastError(f"{len(groups)} groups for {count} items")
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    return index.reshape(-1), len(names)
+
+
+def _resampled_accuracies(
+    c: NDArray[np.float64],
+    groups: Sequence[str] | None,
+    resamples: int,
+    generator: np.random.Generator,
+) -> NDArray[np.float64]:
+    """`[resamples, P]`: accuracies of all instructions on the same redrawn groups of items."""
+    membership, count = _group_index(groups, c.shape[1])
+    weights = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
+    correct = np.stack([np.bincount(membership, weights=row, minlength=count) for row in c])
+    sizes = np.bincount(membership, minlength=count)
+    accuracies: NDArray[np.float64] = (weights @ correct.T) / (weights @ sizes)[:, None]
+    return accuracies
+
+
+def _permutation_p(
+    accuracies: NDArray[np.float64], is_seen: NDArray[np.bool_], generator: np.random.Generator
+) -> float:
+    """Two-sided p of the gap when the labels seen and unseen are exchanged at random."""
+    count, size = len(accuracies), int(is_seen.sum())
+
+    def gap_of(seen_sum: NDArray[np.float64]) -> NDArray[np.float64]:
+        rest = accuracies.sum() - seen_sum
+        gaps: NDArray[np.float64] = np.abs(seen_sum / size - rest / (count - size))
+        return gaps
+
+    # Ties with the observed gap count; rounding must not part them.
+    observed = gap_of(accuracies[is_seen].sum()) - 1e-12
+    if math.comb(count, size) <= _MAX_EXACT:
+        chosen = np.array(list(combinations(range(count), size)))
+        return float((gap_of(accuracies[chosen].sum(1)) >= observed).mean())
+    order = generator.permuted(np.tile(accuracies, (9_999, 1)), axis=1)
+    hits = int((gap_of(order[:, :size].sum(1)) >= observed).sum())
+    return (hits + 1) / 10_000

@@ -1,0 +1,113 @@
+"""Numbers and sentences of the page: plain words that claim no more than the intervals allow."""
+
+from metro_fast.robustness.compare import Comparison, TaskComparison
+from metro_fast.robustness.gap import SeenGap
+from metro_fast.robustness.report import Report
+from metro_fast.robustness.summary import TaskSummary
+
+__all__ = [
+    "caption",
+    "file_size",
+    "gap_sentence",
+    "headline",
+    "percent",
+    "points",
+    "verdict_sentence",
+]
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share as percent.
+
+    Example:
+        >>> percent(0.546)
+        '54.6 %'
+    """
+    return f"{100 * share:.{digits}f} %"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in points, with its sign.
+
+    Example:
+        >>> points(-0.0316)
+        '−3.2'
+    """
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")  # noqa: RUF001 - a minus sign
+
+
+def file_size(size: int) -> str:
+    """Bytes in a unit that keeps the number short.
+
+    Example:
+        >>> file_size(285_184)
+        '285.2 kB'
+    """
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def caption(summary: TaskSummary) -> str:
+    """What the numbers of a task are numbers of."""
+    return (
+        f"n = {summary.item_count} items under each of {len(summary.instructions)} instructions; "
+        f"split {summary.split}, items {summary.items_hash[:8]}, preset {summary.preset}"
+    )
+
+
+def headline(report: Report) -> list[str]:
+    """One sentence a task: what the wording alone does to a model."""
+    sentences = []
+    for task in report.tasks:
+        summary = report.summary(task)
+        mean = percent(summary.mean_accuracy)
+        if len(summary.instructions) == 1:
+            sentences.append(f"On {task}, {report.model_name} gets {mean} right.")
+            continue
+        ends = f"{percent(summary.worst.accuracy)} to {percent(summary.best.accuracy)}"
+        cochran = summary.cochran
+        differ = cochran is not None and cochran.p_value < 0.05
+        moved = (
+            f"the wording alone moves that from {ends}"
+            if differ
+            else f"over the wordings it runs from {ends}, which chance alone could do"
+        )
+        sentences.append(f"On {task}, {report.model_name} gets {mean} right on average; {moved}.")
+    return sentences
+
+
+def gap_sentence(model_name: str, gap: SeenGap) -> str:
+    """The seen/unseen gap in words; no direction is claimed if the interval holds 0."""
+    low, high = gap.interval
+    interval = f"95 % interval {points(low)} to {points(high)}"
+    if low <= 0 <= high:
+        return (
+            f"{model_name}: no clear difference between seen and unseen instructions "
+            f"({points(gap.gap)} points, {interval})."
+        )
+    better, worse = ("seen", "unseen") if gap.gap > 0 else ("unseen", "seen")
+    return (
+        f"{model_name}: {abs(100 * gap.gap):.1f} points better on {better} than on {worse} "
+        f"instructions ({interval})."
+    )
+
+
+def verdict_sentence(comparison: Comparison, task: TaskComparison) -> str:
+    """The paired comparison of a task in words."""
+    low, high = task.difference.interval
+    first, second = comparison.first, comparison.second
+    margin = f"{100 * task.margin:g} point{'' if task.margin == 0.01 else 's'}"
+    meaning = {
+        "as robust": f"{second} is as good and as robust as {first} within {margin}",
+        "better": f"{second} is better than {first}",
+        "worse": f"{second} is worse than {first}",
+        "not shown": f"{second} is shown neither to differ from {first} nor to equal it",
+    }[task.verdict]
+    same = " All scores are bit-identical: was the expert applied?" if task.identical else ""
+    return (
+        f"{meaning} ({points(task.difference.mean)} points, "
+        f"95 % interval {points(low)} to {points(high)}).{same}"
+    )

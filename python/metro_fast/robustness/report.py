@@ -1,0 +1,251 @@
+"""The report of one model: its cells, the tables made from them, and their files."""
+
+import datetime
+import functools
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from metro_fast._atomic import write_atomically
+from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.prompts import InstructionSet
+from metro_fast.robustness.cells import Cell, slug
+from metro_fast.robustness.results_file import RESULTS_FORMAT, cell_entry, results_record
+from metro_fast.robustness.summary import TaskSummary, summarize
+
+__all__ = ["Report"]
+
+_PACKAGES = ("torch", "transformers", "peft", "tokenizers", "numpy", "scipy", "jinja2")
+
+
+class Report:
+    """All cells of one model, from one protocol.
+
+    Args:
+        cells: At least one. The cells of a task have the same items, each under another
+            instruction.
+        versions: Software that scored them; by default what is installed now.
+        date: When they were scored, in seconds since 1970; by default now.
+
+    Raises:
+        MetroFastError: If there are no cells, or they differ in what must not be mixed: model,
+            tokenizer, preset and limits; within a task also items and split; or one stands twice.
+
+    Example:
+        >>> report = Report.load("results_base.json")  # doctest: +SKIP
+        >>> report.summary("relations").gap.gap  # doctest: +SKIP
+        0.11
+    """
+
+    def __init__(
+        self,
+        cells: Iterable[Cell],
+        *,
+        versions: Mapping[str, str] | None = None,
+        date: float | None = None,
+    ) -> None:
+        self.cells = tuple(cells)
+        _check(self.cells)
+        self.versions = dict(_installed() if versions is None else versions)
+        self.date = datetime.datetime.now().timestamp() if date is None else float(date)
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model in every table."""
+        return self.cells[0].record.model_name
+
+    @property
+    def model_family(self) -> str:
+        """Family whose seen labels apply."""
+        return self.cells[0].record.model_family
+
+    @property
+    def model_hash(self) -> str:
+        """SHA-256 of what the model computes."""
+        return self.cells[0].record.model_hash
+
+    @property
+    def preset(self) -> str:
+        """Scoring protocol."""
+        return self.cells[0].record.preset
+
+    @functools.cached_property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks, in order."""
+        return tuple(dict.fromkeys(cell.record.task for cell in self.cells))
+
+    @property
+    def date_text(self) -> str:
+        """When the cells were scored, in UTC."""
+        if self.date == 0:
+            return "unknown"
+        moment = datetime.datetime.fromtimestamp(self.date, datetime.UTC)
+        return moment.strftime("%Y-%m-%d %H:%M UTC")
+
+    def instructions_hash(self, task: str) -> str:
+        """SHA-256 of the instructions of a task, as `InstructionSet.sha256`."""
+        return InstructionSet(cell.record.instruction for cell in self.task_cells(task)).sha256
+
+    def task_cells(self, task: str) -> tuple[Cell, ...]:
+        """The cells of a task, instructions in order.
+
+        Raises:
+            MetroFastError: If the report has no such task.
+        """
+        cells = tuple(cell for cell in self.cells if cell.record.task == task)
+        if not cells:
+            raise MetroFastError(f"no task {task!r}; the report has {', '.join(self.tasks)}")
+        return cells
+
+    def summary(self, task: str) -> TaskSummary:
+        """The numbers of a task.
+
+        Raises:
+            MetroFastError: If the report has no such task.
+            MissingExtraError: If scipy is not installed.
+        """
+        if task not in self._summaries:
+            self._summaries[task] = summarize(self.task_cells(task))
+        return self._summaries[task]
+
+    @functools.cached_property
+    def _summaries(self) -> dict[str, TaskSummary]:
+        return {}
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write every cell that is not there yet, then `results_<model>.json`.
+
+        Args:
+            folder: Folder of the evaluation; made when absent.
+
+        Returns:
+            The results file.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        folder = Path(folder)
+        for cell in self.cells:
+            path = folder / cell_entry(cell)["file"]
+            if not (path.exists() and Cell.load(path) == cell):
+                cell.save(folder)
+        text = json.dumps(results_record(self), indent=2, ensure_ascii=False)
+        return write_atomically(folder / f"results_{slug(self.model_name)}.json", text + "\n")
+
+    def html(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str | None = None,
+        baselines: Mapping[str, Mapping[str, float]] | None = None,
+        artifacts: Mapping[str, int] | None = None,
+        curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]] | None = None,
+    ) -> Path:
+        """Write the offline page of this model alone; see `write_page` for the arguments.
+
+        Raises:
+            MetroFastError: As `write_page`.
+            OSError: If the file cannot be written.
+        """
+        from metro_fast.robustness.page import write_page  # it draws reports, so it imports this
+
+        return write_page(
+            path,
+            [self],
+            title=f"Instruction robustness of {self.model_name}" if title is None else title,
+            baselines=baselines,
+            artifacts=artifacts,
+            curves=curves,
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Report":
+        """Read a report: its results file names its cells, which lie beside it.
+
+        Args:
+            path: A `results_*.json`, or a folder that holds exactly one.
+
+        Returns:
+            The report; its tables are made anew from the cells.
+
+        Raises:
+            FileNotFoundError: If the file or one of its cells is absent.
+            FormatError: If a file is damaged, or a cell is not the one that the results name.
+            MetroFastError: If the folder holds no results file or several.
+        """
+        path = Path(path)
+        if path.is_dir():
+            found = sorted(path.glob("results_*.json"))
+            if len(found) != 1:
+                names = ", ".join(f.name for f in found) or "none"
+                raise MetroFastError(f"{path}: one results_*.json is needed, found {names}")
+            path = found[0]
+        content = path.read_bytes()
+        try:
+            block = json.loads(content)["metro_fast"]
+            if block["format"] != RESULTS_FORMAT:
+                raise FormatError(
+                    f"{path}: format {block['format']!r}; {RESULTS_FORMAT!r} is known"
+                )
+            files = [(str(cell["file"]), str(cell["identity"])) for cell in block["cells"]]
+            versions = {str(k): str(v) for k, v in block["versions"].items()}
+            date = float(json.loads(content)["date"])
+        except FormatError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"{path}: not a report ({type(error).__name__}: {error})") from error
+        cells = []
+        for name, identity in files:
+            if Path(name).name != name:
+                raise FormatError(f"{path}: cell file {name!r} is not a plain name")
+            cell = Cell.load(path.parent / name)
+            if cell.record.identity != identity:
+                raise FormatError(f"{path}: {name} is another run's; run `recompute` on the folder")
+            cells.append(cell)
+        return cls(cells, versions=versions, date=date)
+
+
+def _check(cells: Sequence[Cell]) -> None:
+    """Refuse mixtures: an average over them would be a number of nothing."""
+    if not cells:
+        raise MetroFastError("no cells; a report needs at least 1")
+    shared: dict[tuple[str, str], object] = {}
+    slots: set[tuple[str, str]] = set()
+    for cell in cells:
+        record = cell.record
+        slot = (record.task, record.instruction.id)
+        if slot in slots:
+            raise MetroFastError(f"cell {slot[0]!r} x {slot[1]!r} stands twice")
+        slots.add(slot)
+        for key in (
+            "model_name", "model_family", "model_hash", "tokenizer_hash", "preset",
+            "max_input_length", "max_target_length",
+        ):  # fmt: skip
+            _check_equal(shared, "the report", key, getattr(record, key))
+        for key in ("task_type", "split", "items_hash"):
+            _check_equal(shared, f"task {record.task!r}", key, getattr(record, key))
+
+
+def _check_equal(
+    shared: dict[tuple[str, str], object], where: str, key: str, value: object
+) -> None:
+    known = shared.setdefault((where, key), value)
+    if known != value:
+        raise MetroFastError(
+            f"{where} mixes {key} {known!r} and {value!r}; delete the cells of the one or the other"
+        )
+
+
+def _installed() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "metro_fast": _version("metro_fast")}
+    return versions | {name: _version(name) for name in _PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"

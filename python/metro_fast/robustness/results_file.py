@@ -1,0 +1,95 @@
+"""The content of `results_*.json`: lm-eval's shape, and ours beside it."""
+
+from typing import TYPE_CHECKING, Any
+
+from metro_fast.robustness.cells import Cell, cell_file_name
+
+if TYPE_CHECKING:
+    from metro_fast.robustness.report import Report
+
+__all__ = ["RESULTS_FORMAT", "cell_entry", "results_record"]
+
+RESULTS_FORMAT = "metro_fast.report/1"
+
+
+def results_record(report: "Report") -> dict[str, Any]:
+    """Plain JSON values of a report.
+
+    lm-eval's keys first (every instruction a task `<task>/<instruction>`, every task a group whose
+    accuracy is the plain mean over its instructions), then ours under `metro_fast`.
+
+    Args:
+        report: The report.
+
+    Returns:
+        The values; numbers in `metro_fast.tasks` stand beside model, items and preset they are of.
+    """
+    summaries = [report.summary(task) for task in report.tasks]
+    results, groups, subtasks, samples = {}, {}, {}, {}
+    for summary in summaries:
+        names = [f"{summary.task}/{i.instruction_id}" for i in summary.instructions]
+        subtasks[summary.task] = names
+        groups[summary.task] = {
+            "alias": summary.task,
+            "acc,none": summary.mean_accuracy,
+            "acc_stderr,none": "N/A",
+        }
+        for name, row in zip(names, summary.instructions, strict=True):
+            results[name] = {
+                "alias": f" - {row.instruction_id}",
+                "acc,none": row.accuracy,
+                "acc_stderr,none": _standard_error(row.accuracy, row.total),
+            }
+            samples[name] = {"original": row.total, "effective": row.total}
+    record = report.cells[0].record
+    return {
+        "results": results,
+        "groups": groups,
+        "group_subtasks": subtasks,
+        "configs": {
+            f"{c.record.task}/{c.record.instruction.id}": {
+                "task": f"{c.record.task}/{c.record.instruction.id}",
+                "output_type": "multiple_choice",
+                "doc_to_text": c.record.instruction.text,
+                "num_fewshot": 0,
+            }
+            for c in report.cells
+        },
+        "versions": dict.fromkeys(results, 1),
+        "n-shot": dict.fromkeys(results, 0),
+        "higher_is_better": {name: {"acc": True} for name in results},
+        "n-samples": samples,
+        "config": {"model": "metro_fast", "model_name": report.model_name},
+        "date": report.date,
+        "task_hashes": {
+            f"{c.record.task}/{c.record.instruction.id}": c.record.items_hash for c in report.cells
+        },
+        "metro_fast": {
+            "format": RESULTS_FORMAT,
+            "model_name": record.model_name,
+            "model_family": record.model_family,
+            "model_hash": record.model_hash,
+            "tokenizer_hash": record.tokenizer_hash,
+            "preset": record.preset,
+            "max_input_length": record.max_input_length,
+            "max_target_length": record.max_target_length,
+            "versions": report.versions,
+            "tasks": [summary.to_record() for summary in summaries],
+            "cells": [cell_entry(cell) for cell in report.cells],
+        },
+    }
+
+
+def cell_entry(cell: Cell) -> dict[str, str]:
+    """File of a cell, and the hashes by which it is known."""
+    r = cell.record
+    return {
+        "file": cell_file_name(r.model_name, r.task, r.instruction.id),
+        "identity": r.identity,
+        "instruction_hash": r.instruction_hash,
+    }
+
+
+def _standard_error(accuracy: float, total: int) -> float | str:
+    """As lm-eval: ddof 1; "N/A" for a single item."""
+    return (accuracy * (1 - accuracy) / (total - 1)) ** 0.5 if total > 1 else "N/A"
