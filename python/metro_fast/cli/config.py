@@ -1,0 +1,91 @@
+"""`--config FILE.yaml`: its values become defaults, flags override them, the result is saved."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from metro_fast._atomic import write_atomically
+from metro_fast.errors import MetroFastError
+
+RESOLVED = "resolved_config.yaml"
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a YAML file of option names and values.
+
+    Args:
+        path: The file; names may be spelled with `-` or `_`.
+
+    Returns:
+        Option names, spelled with `_`, to values.
+
+    Raises:
+        MetroFastError: If the file is not a YAML mapping of names to values.
+        OSError: If it cannot be read.
+
+    Example:
+        >>> _ = Path("run.yaml").write_text("noise-density: 0.3")
+        >>> read_config(Path("run.yaml"))
+        {'noise_density': 0.3}
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MetroFastError(f"{path} is not a YAML file: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise MetroFastError(f"{path} holds a {type(values).__name__}, expected name: value lines")
+    return {name.replace("-", "_"): value for name, value in values.items()}
+
+
+def _apply(ctx: typer.Context, path: Path | None) -> Path | None:
+    if path is None or ctx.resilient_parsing:
+        return path
+    values = read_config(path)
+    known = {param.name for param in ctx.command.params} - {"config", "help"}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise MetroFastError(
+            f"{path} sets {', '.join(unknown)}, which `metro-fast {ctx.info_name}` does not know; "
+            f"it knows {', '.join(sorted(name for name in known if name))}"
+        )
+    ctx.default_map = {**(ctx.default_map or {}), **values}
+    return path
+
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="YAML file of option values; flags override it.",
+        callback=_apply,
+        is_eager=True,
+        show_default=False,
+    ),
+]
+"""The `--config` option that every long command has."""
+
+
+def save_resolved(ctx: typer.Context, folder: Path) -> None:
+    """Write the values a command ran with to `resolved_config.yaml` beside its output.
+
+    Args:
+        ctx: The running command.
+        folder: An existing folder, the command's output.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    values = {name: _plain(value) for name, value in ctx.params.items() if name != "config"}
+    write_atomically(folder / RESOLVED, yaml.safe_dump(values, sort_keys=True))
+
+
+def _plain(value: Any) -> Any:
+    """A value as YAML writes it: paths as text."""
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,40 @@
+"""`metro-fast env`: versions and what this machine offers, for a bug report."""
+
+import importlib.metadata
+import os
+import platform
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import metro_fast
+from metro_fast import _core
+
+PACKAGES = (
+    "numpy", "torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers",
+    "datatrove", "scipy", "jinja2",
+)  # fmt: skip
+
+app = typer.Typer(add_completion=False)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+@app.command()
+def env() -> None:
+    """Show versions and what this machine offers."""
+    table = Table(show_header=False, box=None)
+    table.add_row("metro_fast", metro_fast.__version__)
+    table.add_row("native module", str(_core.__file__))
+    table.add_row("python", f"{platform.python_version()} on {platform.platform()}")
+    table.add_row("cores", f"{os.cpu_count()} (threads by default: {_core.default_threads()})")
+    table.add_row("kernels", "scalar (portable); no CUDA kernels in this version")
+    for package in PACKAGES:
+        table.add_row(package, _version(package))
+    Console().print(table)

@@ -1,0 +1,107 @@
+"""`metro-fast evaluate`: tasks x instructions for one model, saved cells, tables and the page."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from metro_fast._extras import require
+from metro_fast.cli.config import ConfigOption, save_resolved
+from metro_fast.experts import EXPERT_FILE, load_expert
+from metro_fast.prompts import InstructionSet, Task
+from metro_fast.robustness import Report, evaluate
+
+app = typer.Typer(add_completion=False)
+
+
+def load_model(model: str, expert: Path | None) -> tuple[Any, Any]:
+    """Load an encoder-decoder and its tokenizer, with an expert if one is given.
+
+    Args:
+        model: Folder of the model, or its name on the Hub.
+        expert: Folder of a compressed expert or of a plain PEFT adapter.
+
+    Returns:
+        The model in evaluation mode, and the tokenizer.
+
+    Raises:
+        OSError: If there is no such model or expert.
+    """
+    transformers = require("transformers", "eval")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    loaded = transformers.AutoModelForSeq2SeqLM.from_pretrained(model)
+    if expert is not None:
+        if (expert / EXPERT_FILE).is_file():
+            loaded = load_expert(loaded, expert)
+        else:
+            loaded = require("peft", "peft").PeftModel.from_pretrained(loaded, str(expert))
+    return loaded.eval(), tokenizer
+
+
+@app.command()
+def evaluate_command(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Option(help="Folder (or Hub name) of the model and tokenizer.")],
+    tasks: Annotated[list[Path], typer.Option(help="JSONL file of items; may be repeated.")],
+    instructions: Annotated[Path, typer.Option(help="YAML or JSON file of instructions.")],
+    output: Annotated[Path, typer.Option(help="Folder for cells, results and the page.")],
+    expert: Annotated[
+        Path | None, typer.Option(help="Compressed expert or PEFT adapter to load onto it.")
+    ] = None,
+    model_name: Annotated[str, typer.Option(help="Name in tables; else the folder's.")] = "",
+    model_family: Annotated[
+        str, typer.Option(help="Whose `seen_by` counts as seen; else the model name.")
+    ] = "",
+    preset: Annotated[
+        Literal["metro_t0", "t0"], typer.Option(help="Whether inputs carry special tokens.")
+    ] = "metro_t0",
+    max_batch_tokens: Annotated[int, typer.Option(help="Padded tokens of one batch.")] = 16384,
+    resume: Annotated[bool, typer.Option(help="Take finished cells over from output.")] = True,
+    config: ConfigOption = None,
+) -> None:
+    """Score tasks under every instruction of their type; write results and one offline page."""
+    loaded_tasks = [Task.load(path) for path in tasks]
+    instruction_set = InstructionSet.load(instructions)
+    network, tokenizer = load_model(model, expert)
+    name = model_name or (expert or Path(model)).name
+    report = evaluate(
+        network,
+        tokenizer,
+        loaded_tasks,
+        instruction_set,
+        model_name=name,
+        model_family=model_family or name,
+        output=output,
+        preset=preset,
+        max_batch_tokens=max_batch_tokens,
+        resume=resume,
+    )
+    report.save(output)
+    page = report.html(output / "report.html")
+    save_resolved(ctx, output)
+    Console().print(summary_table(report))
+    typer.echo(f"wrote {page}")
+
+
+def summary_table(report: Report) -> Table:
+    """Accuracy by task, seen and unseen instructions apart."""
+    table = Table(title=f"{report.model_name}: accuracy, mean over instructions")
+    for column in ("task", "items", "seen", "unseen", "worst instruction"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    for task in report.tasks:
+        summary = report.summary(task)
+        rows = summary.instructions
+        table.add_row(
+            task,
+            str(summary.item_count),
+            _mean([row.accuracy for row in rows if row.seen]),
+            _mean([row.accuracy for row in rows if not row.seen]),
+            f"{summary.worst.instruction_id} {summary.worst.accuracy:.3f}",
+        )
+    return table
+
+
+def _mean(values: list[float]) -> str:
+    return f"{sum(values) / len(values):.3f}" if values else "none"

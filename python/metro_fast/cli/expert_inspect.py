@@ -1,0 +1,60 @@
+"""`metro-fast expert inspect`: tensors, densities, bits, ratio, checks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from metro_fast.experts import Expert
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def inspect_command(
+    path: Annotated[Path, typer.Argument(help="Folder of a compressed expert, or its file.")],
+) -> None:
+    """Show what a compressed expert holds, and decode all of it as a check."""
+    expert = Expert.load(path)
+    expert.verify()
+    print_expert(expert, path)
+    typer.echo("checks: head, every stream, every dense tensor and all padding are whole")
+
+
+def print_expert(expert: Expert, path: Path) -> None:
+    """Print the table of tensors and the totals.
+
+    Args:
+        expert: The expert.
+        path: Where it lies, for the title.
+    """
+    table = Table(title=str(path))
+    for column in ("tensor", "group", "dtype", "shape", "density", "scale", "bits"):
+        left = column in ("tensor", "group")
+        table.add_column(column, justify="left" if left else "right", overflow="fold")
+    for row in expert.describe():
+        table.add_row(
+            row["tensor"],
+            row["group"],
+            row["dtype"],
+            "x".join(map(str, row["shape"])) or "scalar",
+            f"{row['density']:.2%}",
+            f"{row['scale']:.3g}",
+            f"{row['bits']:.3f}",
+        )
+    manifest = expert.manifest
+    console = Console()
+    console.print(table)
+    for group, scale in zip(manifest.groups, expert.scales, strict=True):
+        console.print(
+            f"group {group.name}: density {group.density:g}, alpha {group.alpha:.3f}, "
+            f"scale {float(scale):.6g}"
+        )
+    ratio = 16 / expert.bits_per_parameter
+    console.print(
+        f"{manifest.parameters:,} parameters in {expert.nbytes:,} bytes: "
+        f"{expert.bits_per_parameter:.3f} bits a parameter, "
+        f"{ratio:.1f}x smaller than 16-bit weights"
+    )
