@@ -1,0 +1,81 @@
+"""Fixtures that every test may use."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
+
+TINY_WORDS = (
+    "the a of in is are was and or not yes no what which who where how many . , ? : ! "
+    "one two three four five red green blue good bad cat dog bird fish house river city capital "
+    "country continent border north south paris rome oslo france italy norway lies flows eats sees "
+    "answer question choose between text passage relation entity find read mentioned option"
+)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real adapters, texts and golden values; not part of the project."""
+    folder = Path(__file__).resolve().parents[1] / "../shared/data"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/data (real adapters, texts, golden values), which is not here")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> "PreTrainedTokenizerFast":
+    """Words of a fixed list; pad 0, eos 1 (ends every text), unk 2, mask 3, sentinels 4 to 19."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    sentinels = [f"<extra_id_{i}>" for i in range(16)]
+    pieces = ["<pad>", "</s>", "<unk>", "<mask>", *sentinels, *TINY_WORDS.split()]
+    backend = Tokenizer(
+        models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>")
+    )
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        extra_special_tokens=sentinels,
+    )
+
+
+@pytest.fixture
+def tiny_t5(tiny_tokenizer: "PreTrainedTokenizerFast") -> "T5ForConditionalGeneration":
+    """A T5 of width 32 with random weights, the same ones in every test, in evaluation mode."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = T5Config(
+        vocab_size=len(tiny_tokenizer),
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_decoder_layers=2,
+        num_heads=4,
+        relative_attention_num_buckets=8,
+        dropout_rate=0.1,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = T5ForConditionalGeneration(config)
+        # T5's own initialization gives nearly equal logits; spread them, so that mistakes show.
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim > 1:
+                    parameter.normal_(std=0.3)
+    return model.eval()

@@ -1,0 +1,81 @@
+"""The house plan, held by tests: direction of imports, what an import may bring, one version."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import metro_fast
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import import_graph  # noqa: E402  (a script of this folder, not a package)
+
+
+def test_no_room_imports_to_its_right(capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print("\n" + import_graph.render())
+    assert import_graph.violations() == []
+
+
+def test_a_wrong_import_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {("ops", "data"): ["ops/x.py"], ("metro", "tuning"): ["metro/x.py"]}
+    real = import_graph.python_edges()
+    monkeypatch.setattr(import_graph, "python_edges", lambda: {**real, **extra})
+    assert import_graph.violations() == [
+        "metro imports tuning (metro/x.py)",
+        "ops imports data (ops/x.py)",
+    ]
+
+
+def test_every_room_has_a_level() -> None:
+    folders = {path.name for path in import_graph.PACKAGE.iterdir() if path.is_dir()}
+    assert {name for name in folders if not name.startswith("_")} <= set(import_graph.LEVELS)
+
+
+def test_architecture_page_holds_the_measured_graph() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert import_graph.embed(page) == page, "docs/architecture.md is stale: run `make docs`"
+
+
+@pytest.mark.parametrize("module", ["metro_fast", "metro_fast.ops"])
+def test_import_brings_numpy_and_the_standard_library_only(module: str) -> None:
+    code = f"""
+import sys
+class Blocked:
+    names = ("torch", "transformers", "peft", "accelerate", "datatrove", "typer", "rich", "yaml")
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ImportError(f"blocked: {{name}}")
+sys.meta_path.insert(0, Blocked())
+import numpy
+before = set(sys.modules)
+import {module}
+new = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+allowed = set(sys.stdlib_module_names) | {{"numpy", "metro_fast", "_core"}}
+print(sorted(new - allowed))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("room", ["data", "experts", "prompts"])
+def test_rooms_of_the_middle_import_without_torch(room: str) -> None:
+    code = f"import sys, metro_fast.{room}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_one_version_number() -> None:
+    cargo = tomllib.loads((ROOT / "Cargo.toml").read_text(encoding="utf-8"))
+    assert metro_fast.__version__ == cargo["workspace"]["package"]["version"]
+
+
+def test_a_missing_extra_is_named_with_its_command() -> None:
+    from metro_fast._extras import require
+
+    with pytest.raises(metro_fast.MissingExtraError, match=r"pip install 'metro_fast\[peft\]'"):
+        require("no_such_module_at_all", "peft")

@@ -1,0 +1,151 @@
+"""The command line: help, --config, errors in one line, exit codes."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from metro_fast.cli.config import ConfigOption, read_config, save_resolved
+from metro_fast.cli.from_dataclass import command_from_dataclass, option_help
+from metro_fast.errors import MetroFastError
+
+COMMANDS = ["prepare", "pretrain", "finetune", "evaluate", "expert", "env"]
+
+
+def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "metro_fast.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@dataclasses.dataclass
+class Settings:
+    """Count things.
+
+    More words that are not the summary.
+
+    Args:
+        output: Folder to write to.
+        steps: How many steps,
+            at least 1.
+        rate: Learning rate.
+    """
+
+    output: Path
+    steps: int = 10
+    rate: float = 0.5
+
+
+def call(arguments: list[str]) -> tuple[list[Settings], object]:
+    seen: list[Settings] = []
+    app = typer.Typer()
+    app.command()(command_from_dataclass(Settings, seen.append))
+    return seen, CliRunner().invoke(app, arguments)
+
+
+def test_help_lists_every_command_and_imports_no_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['metro-fast', '--help']\n"
+        "from metro_fast.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "assert not {'torch', 'transformers', 'peft'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for command in COMMANDS:
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "expert compress", "expert decompress"])
+def test_every_command_has_help(command: str) -> None:
+    done = run(*command.split(), "--help")
+    assert done.returncode == 0, done.stderr
+    assert "Usage: metro-fast" in done.stdout
+
+
+def test_env_names_the_versions() -> None:
+    done = run("env")
+    assert done.returncode == 0
+    assert "metro_fast" in done.stdout
+    assert "numpy" in done.stdout
+
+
+def test_unknown_command_is_one_clear_error() -> None:
+    done = run("expandd")
+    assert done.returncode == 2
+    assert "No such command" in done.stderr
+
+
+def test_options_come_from_the_dataclass() -> None:
+    seen, result = call(["--output", "here", "--steps", "3"])
+    assert result.exit_code == 0, result.output
+    assert seen == [Settings(output=Path("here"), steps=3, rate=0.5)]
+    assert option_help(Settings)["steps"] == "How many steps, at least 1."
+
+
+def test_config_gives_defaults_and_flags_override(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("output: there\nsteps: 7\nrate: 0.25\n")
+    seen, result = call(["--config", str(config), "--steps", "9"])
+    assert result.exit_code == 0, result.output
+    assert seen == [Settings(output=Path("there"), steps=9, rate=0.25)]
+
+
+def test_config_with_an_unknown_name_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("output: there\nstepps: 7\n")
+    _, result = call(["--config", str(config)])
+    assert isinstance(result.exception, MetroFastError)
+    assert "stepps" in str(result.exception)
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "1: 2", "just words"])
+def test_config_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(text)
+    with pytest.raises(MetroFastError, match=r"run\.yaml"):
+        read_config(config)
+
+
+def test_missing_config_is_a_file_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_config(tmp_path / "nothing.yaml")
+
+
+def test_resolved_config_is_saved_and_reads_back(tmp_path: Path) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def command(ctx: typer.Context, out: Path, steps: int = 1, config: ConfigOption = None) -> None:
+        save_resolved(ctx, out)
+
+    result = CliRunner().invoke(app, [str(tmp_path), "--steps", "4"])
+    assert result.exit_code == 0, result.output
+    saved = tmp_path / "resolved_config.yaml"
+    assert yaml.safe_load(saved.read_text()) == {"out": str(tmp_path), "steps": 4}
+    assert read_config(saved)["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["expert", "compress", "nowhere", "out"], "nowhere"),
+        (["expert", "decompress", "nowhere", "out"], "nowhere"),
+        (["expert", "inspect", "nowhere"], "nowhere"),
+        (["expert", "compress", "nowhere", "out", "--alpha", "much"], "alpha"),
+        (["pretrain", "--corpus", "nowhere", "--output", "out"], "nowhere"),
+        (["pretrain", "--config", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_errors_are_one_line_and_nothing_is_left(
+    arguments: list[str], words: str, tmp_path: Path
+) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,370 @@
+"""experts.compress and decompress: groups, scales, roles, real adapters, bad input."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metro_fast import FormatError, MetroFastError
+from metro_fast.experts import EXPERT_FILE, Expert, compress, decompress, fidelity, task_vector
+from metro_fast.experts.expert import entropy
+from metro_fast.experts.peft_folder import read_safetensors
+from metro_fast.testing.ternarize import ternarize as reference
+
+RNG = np.random.default_rng(0)
+
+
+def lora(modules: int = 3, rank: int = 4, width: int = 50) -> dict[str, np.ndarray]:
+    state = {}
+    for i in range(modules):
+        prefix = f"base_model.model.layers.{i}.q_proj"
+        a = RNG.standard_normal((rank, width)).astype(np.float32)
+        b = RNG.standard_normal((width, rank)).astype(np.float32) * 1e-3
+        state |= {f"{prefix}.lora_A.weight": a, f"{prefix}.lora_B.weight": b}
+    return state
+
+
+@pytest.mark.parametrize("scope", ["role", "global", "tensor"])
+@pytest.mark.parametrize("alpha", [1.0, 3.0, "least_squares"])
+@pytest.mark.filterwarnings("ignore:the update of:UserWarning")
+@pytest.mark.filterwarnings("ignore:group:UserWarning")
+def test_each_group_is_ternarized_as_one_vector(scope, alpha):
+    # 10 before 2: the order of names decides ties and layout.
+    state = lora(modules=11)
+    expert = compress(state, density=0.3, alpha=alpha, scope=scope)
+    names = sorted(state)
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        role = "lora_A" if "lora_A" in name else "lora_B"
+        groups.setdefault({"role": role, "global": "global", "tensor": name}[scope], []).append(
+            name
+        )
+    assert [group.name for group in expert.manifest.groups] == sorted(groups)
+    arrays = expert.arrays()
+    assert list(arrays) == names
+    for i, group in enumerate(sorted(groups)):
+        flat = np.concatenate([state[name].reshape(-1) for name in groups[group]])
+        trits, scale = reference(flat, density=0.3, alpha=alpha)
+        assert expert.scales[i] == pytest.approx(scale, rel=1e-6)
+        found = np.concatenate([arrays[name].reshape(-1) for name in groups[group]])
+        np.testing.assert_array_equal(found, trits * expert.scales[i])
+
+
+def test_the_bytes_depend_on_neither_threads_nor_order():
+    state = lora()
+    file = compress(state, num_threads=1).file.tobytes()
+    backwards = dict(reversed(state.items()))
+    assert compress(backwards, num_threads=3).file.tobytes() == file
+
+
+def test_global_scope_erases_b_and_says_so():
+    state = lora()
+    with pytest.warns(UserWarning, match=r"layers\.0\.q_proj.* is erased"):
+        expert = compress(state, density=0.2, scope="global")
+    assert all(row.erased and row.norm_ratio == 0 for row in fidelity(state, expert))
+    rows = fidelity(state, compress(state, density=0.2))
+    assert [row.module for row in rows] == [f"base_model.model.layers.{i}.q_proj" for i in range(3)]
+    assert not any(row.erased for row in rows)
+
+
+def test_fidelity_is_that_of_the_products():
+    state = lora()
+    expert = compress(state, density=0.2)
+    arrays = expert.arrays()
+    for i, row in enumerate(fidelity(state, expert)):
+        prefix = f"base_model.model.layers.{i}.q_proj"
+        before, after = (
+            (s[f"{prefix}.lora_B.weight"] @ s[f"{prefix}.lora_A.weight"]).ravel()
+            for s in (state, arrays)
+        )
+        norms = np.linalg.norm(before), np.linalg.norm(after)
+        assert row.cosine == pytest.approx(before @ after / norms[0] / norms[1], rel=1e-4)
+        assert row.norm_ratio == pytest.approx(norms[1] / norms[0], rel=1e-4)
+
+
+def test_the_estimate_is_exact_at_rank_one():
+    state = lora(rank=1)
+    expert = compress(state, density=0.3, alpha=2.0)
+    exact = fidelity(state, expert)
+    assert [row.module for row in expert.estimated_fidelity] == [row.module for row in exact]
+    for estimate, row in zip(expert.estimated_fidelity, exact, strict=True):
+        assert estimate.cosine == pytest.approx(row.cosine, rel=1e-5)
+        assert estimate.norm_ratio == pytest.approx(row.norm_ratio, rel=1e-5)
+
+
+def test_fidelity_to_something_else_is_refused():
+    with pytest.raises(MetroFastError, match="does not have the tensors"):
+        fidelity(lora(modules=2), compress(lora(modules=3)))
+
+
+def test_a_group_of_no_entries_is_named():
+    with pytest.warns(UserWarning, match="group a is erased: nothing of its 3 entries"):
+        expert = compress({"a": np.float32([1, 2, 3])}, kind="other", scope="tensor", density=0.3)
+    assert not expert.arrays()["a"].any()
+    with pytest.warns(UserWarning, match="all are equal"):
+        compress({"a": np.ones(8, np.float32)}, kind="other")
+
+
+def test_an_untrained_b_is_no_loss():
+    state = {name: a * ("lora_A" in name) for name, a in lora().items()}
+    expert = compress(state)
+    assert not any(row.erased for row in fidelity(state, expert))
+
+
+def test_heads_stay_dense_and_dtypes_stay_theirs():
+    state = lora() | {
+        "base_model.model.classifier.weight": RNG.standard_normal((2, 5)).astype(np.float16),
+        "base_model.model.steps": np.array(7),
+    }
+    state = {n: a.astype(np.float16) if "lora_B" in n else a for n, a in state.items()}
+    expert = compress(state)
+    arrays = expert.arrays()
+    assert {n: (a.dtype, a.shape) for n, a in arrays.items()} == {
+        n: (a.dtype, a.shape) for n, a in state.items()
+    }
+    for name in ("base_model.model.classifier.weight", "base_model.model.steps"):
+        np.testing.assert_array_equal(arrays[name], state[name])
+    assert [entry.name for entry in expert.manifest.dense] == sorted(
+        n for n in state if "lora" not in n
+    )
+    rows = {row["tensor"]: row for row in expert.describe()}
+    assert rows["base_model.model.classifier.weight"]["bits"] == 16
+    row = rows["base_model.model.layers.0.q_proj.lora_A.weight"]
+    assert row["group"] == "lora_A"
+    assert row["bits"] == pytest.approx(entropy(row["density"]))
+    assert sum(row["density"] for n, row in rows.items() if "lora_A" in n) == pytest.approx(0.6)
+    half = expert.arrays(dtype="float16")
+    assert all(a.dtype == np.float16 for n, a in half.items() if "lora" in n)
+
+
+def test_ia3_starts_at_one():
+    values = np.float32([[1.5], [1.0], [0.1], [0.9]])
+    expert = compress({"layer.ia3_l": values}, density=0.5, alpha="least_squares")
+    scale = np.float32(0.7)
+    assert expert.scales[0] == pytest.approx(scale)
+    np.testing.assert_allclose(
+        expert.arrays()["layer.ia3_l"], [[1 + scale], [1], [1 - scale], [1]], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_full_residual_is_added_to_its_base(dtype):
+    base = {f"w{i}": RNG.standard_normal((30, 20)).astype(dtype) for i in range(3)}
+    tuned = {n: (w + 0.1 * RNG.standard_normal(w.shape)).astype(dtype) for n, w in base.items()}
+    expert = compress(tuned, kind="full", initial=base | {"unused": np.zeros(1)}, density=0.25)
+    arrays = expert.arrays(initial=base)
+    for name, values in arrays.items():
+        residual = expert.scales[0] * expert.trits()[name].astype(np.float32)
+        expected = (base[name].astype(np.float32) + residual).astype(dtype)
+        np.testing.assert_array_equal(values, expected)
+        assert values.dtype == dtype
+    with pytest.raises(MetroFastError, match="pass initial="):
+        expert.arrays()
+    with pytest.raises(MetroFastError, match="not those"):
+        expert.arrays(initial=tuned)
+    with pytest.raises(MetroFastError, match="no w2"):
+        compress(tuned, kind="full", initial={"w0": base["w0"], "w1": base["w1"]})
+    with pytest.raises(MetroFastError, match="made without"):
+        compress(tuned, kind="full").arrays(initial=base)
+
+
+def test_bfloat16_round_trip():
+    torch = pytest.importorskip("torch")
+    state = {n: torch.from_numpy(a).bfloat16() for n, a in lora().items()}
+    expert = compress(state)
+    tensors = expert.state_dict()
+    assert all(t.dtype == torch.bfloat16 for t in tensors.values())
+    arrays = expert.arrays()
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(tensor.float().numpy(), arrays[name])
+        scale = expert.scales[int("lora_B" in name)]
+        expected = torch.from_numpy(expert.trits()[name]).float() * float(scale)
+        assert torch.equal(tensor, expected.bfloat16())
+    assert expert.state_dict(dtype=torch.float32)[next(iter(state))].dtype == torch.float32
+    base = {n: t * 0.5 for n, t in state.items()}
+    expert = compress(state, initial=base)
+    for name, tensor in expert.state_dict(initial=base).items():
+        residual = torch.from_numpy(expert.trits()[name]).float() * float(
+            expert.scales[int("lora_B" in name)]
+        )
+        assert torch.equal(tensor, (base[name].float() + residual).bfloat16())
+
+
+# Size over Shannon's bound, in bytes, and no more than 1.12 times that plus 2 kB (design, 6).
+@pytest.mark.parametrize("density", [0.05, 0.2, 0.5])
+@pytest.mark.parametrize("name", ["gpt2_tigrinya_lora", "gradience_tiny_lora"])
+@pytest.mark.filterwarnings("ignore:the update of:UserWarning")
+def test_real_lora_folders(shared_data: Path, tmp_path: Path, name: str, density: float):
+    folder = shared_data / "adapters" / name
+    expert = compress(folder, density=density)
+    bound = entropy(density) * expert.manifest.parameters / 8
+    assert expert.nbytes <= 1.12 * (bound + 2000)
+    expert.save(tmp_path / "small")
+    assert (tmp_path / "small/adapter_config.json").read_bytes() == (
+        folder / "adapter_config.json"
+    ).read_bytes()
+    decompress(tmp_path / "small", tmp_path / "plain")
+    assert sorted(path.name for path in (tmp_path / "plain").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    plain = read_safetensors(tmp_path / "plain/adapter_model.safetensors")
+    original = read_safetensors(folder / "adapter_model.safetensors")
+    assert list(plain) == list(original)
+    for key, array in expert.arrays().items():
+        np.testing.assert_array_equal(plain[key].data, array)
+        assert plain[key].shape == original[key].shape
+    if density == 0.5:
+        assert min(row.cosine for row in fidelity(folder, expert)) > 0.75
+
+
+def test_real_adapters_that_are_no_peft_folders(shared_data: Path):
+    torch = pytest.importorskip("torch")
+    few = torch.load(shared_data / "adapters/t0_3b_ia3_tfew/t03b_ia3_finish.pt", weights_only=True)
+    with pytest.raises(MetroFastError, match="kind='full'"):
+        compress(few)
+    expert = compress(few, kind="ia3", alpha="least_squares")
+    before = np.concatenate([few[n].numpy().ravel() - 1 for n in sorted(few)])
+    after = np.concatenate([a.ravel() - 1 for a in expert.arrays().values()])
+    cosine = before @ after / np.linalg.norm(before) / np.linalg.norm(after)
+    assert cosine == pytest.approx(0.80, abs=0.01)
+    prompt = np.load(shared_data / "adapters/t5v11_base_prompts/sst2.npy")
+    expert = compress({"prompt_embeddings": prompt}, density=0.5)
+    assert (expert.manifest.kind, expert.manifest.groups[0].name) == ("prompt", "prompt")
+    raw = read_safetensors(shared_data / "adapters/sd15_lora_analog/analog_svd_rank4.safetensors")
+    analog = {name: tensor.numpy() for name, tensor in raw.items()}
+    expert = compress(analog, kind="other", scope="tensor", density=0.05)
+    assert len(expert.manifest.groups) == 384
+    assert expert.manifest.groups[0].name == min(analog)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: compress(3), TypeError, "source is a int"),
+        (lambda: compress({}), MetroFastError, "names: none"),
+        (lambda: compress({"w": np.zeros(3)}, kind="other"), MetroFastError, "no float32"),
+        (lambda: compress({"w": "x"}, kind="other"), TypeError, "w is a str"),
+        (lambda: compress({"w": np.zeros(3, np.complex64)}, kind="other"), TypeError, "complex64"),
+        (lambda: compress({3: np.zeros(3)}, kind="other"), TypeError, "not all strings"),
+        (lambda: compress({"w": np.zeros(3, np.float32)}), MetroFastError, "say what they are"),
+        (lambda: compress(lora(), scope="layer"), MetroFastError, "scope is 'layer'"),
+        (lambda: compress(lora(), kind="dora"), MetroFastError, "kind is 'dora'"),
+        (lambda: compress(lora(), kind="ia3"), MetroFastError, "those of lora"),
+        (lambda: compress(lora(), density=0), MetroFastError, "density is 0"),
+        (lambda: compress(lora(), alpha="auto"), TypeError, "alpha is 'auto'"),
+        (lambda: compress(lora(), num_threads=0), MetroFastError, "num_threads is 0"),
+        (lambda: compress(lora(), initial={"x": np.zeros(1)}), MetroFastError, "which the source"),
+        (
+            lambda: compress(lora(1), initial={n: a.T for n, a in lora(1).items()}),
+            MetroFastError,
+            "has shape",
+        ),
+        (
+            lambda: compress({"a.lora_magnitude_vector": np.zeros(3, np.float32)} | lora()),
+            MetroFastError,
+            "DoRA",
+        ),
+        (
+            lambda: compress({"a.ia3_l": np.zeros(3, np.float32)} | lora()),
+            MetroFastError,
+            "ia3, lora",
+        ),
+        (
+            lambda: compress({"q.lora_A.weight": np.float32([[0, np.nan]])}),
+            MetroFastError,
+            r"NaN at index 1 of q\.lora_A\.weight",
+        ),
+        (lambda: compress(lora()).arrays("int8"), TypeError, "dtype is int8"),
+        (lambda: decompress(compress(lora()), "/tmp/x"), MetroFastError, "no adapter_config"),
+    ],
+)
+def test_bad_input_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_tied_tensors_are_named():
+    shared = RNG.standard_normal((5, 4)).astype(np.float32)
+    with pytest.raises(MetroFastError, match=r"lm_head and embed are one tensor|embed and lm_head"):
+        compress({"embed": shared, "lm_head": shared}, kind="full")
+    vector = task_vector({"embed": shared, "lm_head": shared.copy()}, kind="full")
+    assert list(vector.residuals) == ["embed", "lm_head"]
+
+
+CONFIG = {"peft_type": "LORA", "base_model_name_or_path": "t5-small", "bias": "none"}
+
+
+def write_folder(folder: Path, config: dict | bytes, weights: bytes | None = None) -> Path:
+    folder.mkdir(exist_ok=True)
+    raw = config if isinstance(config, bytes) else json.dumps(config).encode()
+    (folder / "adapter_config.json").write_bytes(raw)
+    if weights is not None:
+        (folder / "adapter_model.safetensors").write_bytes(weights)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "message"),
+    [
+        (CONFIG | {"use_dora": True}, MetroFastError, "use_dora"),
+        (CONFIG | {"bias": "all"}, MetroFastError, "bias is 'all'"),
+        (CONFIG | {"lora_bias": True}, MetroFastError, "lora_bias True"),
+        (CONFIG | {"peft_type": "LOHA"}, MetroFastError, "peft_type is LOHA"),
+        ({}, MetroFastError, "peft_type is MISSING"),
+        (b"{", FormatError, "not JSON"),
+        (b"[]", FormatError, "holds a list"),
+        (CONFIG, FileNotFoundError, "holds no adapter_model"),
+    ],
+)
+def test_folders_that_cannot_be_compressed(tmp_path: Path, config, error, message):
+    with pytest.raises(error, match=message):
+        compress(write_folder(tmp_path, config))
+
+
+def test_damaged_weights_and_pickles(tmp_path: Path, shared_data: Path):
+    malformed = shared_data / "malformed"
+    truncated = (malformed / "truncated_adapter.safetensors").read_bytes()
+    with pytest.raises(FormatError, match=r"adapter_model\.safetensors: not a safetensors file"):
+        compress(write_folder(tmp_path, CONFIG, truncated))
+    with pytest.raises(FileNotFoundError):
+        compress(tmp_path / "absent")
+    torch = pytest.importorskip("torch")
+    folder = write_folder(tmp_path / "pickled", CONFIG)
+    weights = folder / "adapter_model.bin"
+    weights.write_bytes((malformed / "pickle_calls_system.bin").read_bytes())
+    with pytest.raises(FormatError, match="not a pickle of tensors alone"):
+        compress(folder)
+    torch.save([1], weights)
+    with pytest.raises(FormatError, match="holds a list"):
+        compress(folder)
+    torch.save({n: torch.from_numpy(a) for n, a in lora().items()}, weights)
+    assert compress(folder).manifest.base.model == "t5-small"
+
+
+def test_decompress_leaves_no_two_forms_side_by_side(tmp_path: Path):
+    expert = Expert(compress(lora()).file, json.dumps(CONFIG).encode())
+    expert.save(tmp_path)
+    with pytest.raises(MetroFastError, match=EXPERT_FILE):
+        decompress(tmp_path, tmp_path)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match="file"):
+        decompress(expert, tmp_path / "file")
+
+
+def test_numpy_is_all_it_needs(tmp_path: Path):
+    script = """
+import sys
+import numpy as np
+from metro_fast.experts import Expert, compress
+weights = {f"q.lora_{x}.weight": np.eye(8, dtype=np.float32) for x in "AB"}
+compress(weights).save(sys.argv[1])
+Expert.load(sys.argv[1]).arrays()
+assert not {"torch", "peft", "transformers", "safetensors"} & set(sys.modules)
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", script, tmp_path], check=True, env=environment)

@@ -1,0 +1,262 @@
+"""evaluate: the grid, its files, resuming, and that no stale cell is ever taken over."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.prompts import Instruction, InstructionSet, Item, Task
+from metro_fast.robustness import Report, compare, evaluate
+from metro_fast.robustness import evaluate as evaluate_function
+from metro_fast.robustness.fingerprint import model_fingerprint, tokenizer_fingerprint
+from metro_fast.scoring import score_choices
+
+INSTRUCTIONS = InstructionSet(
+    [
+        Instruction("ask", "re", "{{ text }} which relation of {{ a }} , {{ b }} ?", ("t5",)),
+        Instruction("options", "re", "{{ a }} , {{ b }} : {{ options }} ? {{ text }}"),
+        Instruction("read", "re", "read : {{ text }} find {{ a }} , {{ b }}"),
+        Instruction("question", "qa", "{{ question }} {{ options }}", ("t5",)),
+    ]
+)  # fmt: skip
+LABELS = ("capital", "city", "border")
+
+
+@pytest.fixture
+def tasks() -> list[Task]:
+    places = ("paris", "rome", "oslo", "france", "italy", "norway")
+    relations = [
+        Item(
+            str(i),
+            {"text": f"{places[i % 6]} lies in {places[i % 5]} .", "a": places[i % 6],
+             "b": places[i % 5]},
+            LABELS,
+            i % 3,
+        )
+        for i in range(20)
+    ]  # fmt: skip
+    questions = [
+        Item(str(i), {"question": f"where is {places[i]} ?"}, (places[i], "the house"), i % 2)
+        for i in range(6)
+    ]
+    return [
+        Task("relations", "re", tuple(relations)),
+        Task("questions", "qa", tuple(questions)),
+    ]
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many inputs each call of score_choices got."""
+    calls: list[int] = []
+
+    def score(model, tokenizer, inputs, *args, **kwargs):
+        calls.append(len(inputs))
+        return score_choices(model, tokenizer, inputs, *args, **kwargs)
+
+    module = __import__("sys").modules[evaluate_function.__module__]
+    monkeypatch.setattr(module, "score_choices", score)
+    return calls
+
+
+def run(model, tokenizer, tasks, output=None, **changes) -> Report:
+    keywords = {"model_name": "tiny", "model_family": "t5", "progress": False} | changes
+    instructions = keywords.pop("instructions", INSTRUCTIONS)
+    return evaluate(model, tokenizer, tasks, instructions, output=output, **keywords)
+
+
+def test_scores_are_those_of_score_choices(tiny_t5, tiny_tokenizer, tasks):
+    report = run(tiny_t5, tiny_tokenizer, tasks)
+    assert report.tasks == ("relations", "questions")
+    for task in tasks:
+        for cell in report.task_cells(task.name):
+            inputs = [cell.record.instruction.render(item) for item in task]
+            choices = [item.choices for item in task]
+            expected = score_choices(tiny_t5, tiny_tokenizer, inputs, choices)
+            assert [list(row) for row in cell.scores] == expected
+            assert list(cell.inputs) == inputs
+    assert [cell.record.seen for cell in report.cells] == [True, False, False, True]
+    other = run(tiny_t5, tiny_tokenizer, tasks, model_family="flan")
+    assert not any(cell.record.seen for cell in other.cells)
+    assert other.summary("relations").gap is None
+
+
+def test_a_cut_off_run_goes_on_where_it_stopped(
+    tiny_t5, tiny_tokenizer, tasks, tmp_path, counted, monkeypatch
+):
+    def stop(*args, **kwargs):
+        if len(counted) == 2:
+            raise KeyboardInterrupt
+        counted.append(len(args[2]))
+        return score_choices(*args, **kwargs)
+
+    module = __import__("sys").modules[evaluate_function.__module__]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "score_choices", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_t5, tiny_tokenizer, tasks, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2  # two whole cells, no temporary file, no results
+    report = run(tiny_t5, tiny_tokenizer, tasks, tmp_path)
+    assert counted == [20, 20, 20, 6]
+    fresh = run(tiny_t5, tiny_tokenizer, tasks)
+    assert report.cells == fresh.cells
+    assert Report.load(tmp_path).cells == fresh.cells
+
+
+def test_finished_cells_are_taken_over(tiny_t5, tiny_tokenizer, tasks, tmp_path, counted):
+    first = run(tiny_t5, tiny_tokenizer, tasks, tmp_path)
+    assert len(counted) == 4
+    again = run(copy.deepcopy(tiny_t5), tiny_tokenizer, tasks, tmp_path)
+    assert len(counted) == 4
+    assert again.cells == first.cells
+    run(tiny_t5, tiny_tokenizer, tasks, tmp_path, resume=False)
+    assert len(counted) == 8
+
+
+def test_whatever_changes_scores_is_scored_again(tiny_t5, tiny_tokenizer, tasks, tmp_path, counted):
+    run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path)
+    counted.clear()
+    run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path, preset="t0")
+    assert len(counted) == 3
+    run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path, preset="t0", max_input_length=5)
+    assert len(counted) == 6
+    run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path)
+    assert len(counted) == 9
+    fewer = Task("relations", "re", tasks[0].items[:-1])
+    run(tiny_t5, tiny_tokenizer, [fewer], tmp_path)
+    assert len(counted) == 12
+    run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path)
+    counted.clear()
+    changed = [Instruction("ask", "re", "{{ a }} and {{ b }}"), *INSTRUCTIONS[1:]]
+    run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path, instructions=changed)
+    assert counted == [20]  # the other two wordings are as they were
+    with torch.no_grad():
+        tiny_t5.lm_head.weight[5] += 0.1
+    report = run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path)
+    assert len(counted) == 4
+    assert Report.load(tmp_path).model_hash == report.model_hash
+
+
+def test_seen_labels_may_change_without_a_new_run(
+    tiny_t5, tiny_tokenizer, tasks, tmp_path, counted
+):
+    run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path)
+    counted.clear()
+    report = run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path, model_family="flan")
+    assert counted == []
+    assert [cell.record.seen for cell in report.cells] == [False] * 3
+    assert [cell.record.seen for cell in Report.load(tmp_path).cells] == [False] * 3
+
+
+def test_several_models_share_a_folder(tiny_t5, tiny_tokenizer, tasks, tmp_path):
+    peft = pytest.importorskip("peft")
+    base = run(tiny_t5, tiny_tokenizer, tasks, tmp_path, model_name="base")
+    config = peft.LoraConfig(r=2, target_modules=["q", "v"], task_type="SEQ_2_SEQ_LM")
+    expert = peft.get_peft_model(tiny_t5, config)
+    with pytest.warns(UserWarning, match="was the expert or adapter applied"):
+        # A fresh LoRA adds nothing.
+        compare(base, run(expert, tiny_tokenizer, tasks, tmp_path, model_name="no expert yet"))
+    with torch.no_grad():
+        for name, parameter in expert.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.2)
+    report = run(expert, tiny_tokenizer, tasks, tmp_path, model_name="expert/1")
+    comparison = compare(base, report)
+    assert not any(task.identical for task in comparison.tasks)
+    assert len(list(tmp_path.glob("results_*.json"))) == 3
+    with pytest.raises(MetroFastError, match="one results_"):
+        Report.load(tmp_path)
+    assert Report.load(tmp_path / "results_base.json").cells == base.cells
+
+
+def test_damaged_cells_are_reported(tiny_t5, tiny_tokenizer, tasks, tmp_path):
+    run(tiny_t5, tiny_tokenizer, tasks, tmp_path)
+    path = tmp_path / "samples_tiny_relations_ask.jsonl"
+    path.write_text(path.read_text()[:-50])
+    with pytest.raises(FormatError, match="samples_tiny_relations_ask"):
+        run(tiny_t5, tiny_tokenizer, tasks, tmp_path)
+
+
+def test_bad_arguments(tiny_t5, tiny_tokenizer, tasks, tmp_path, counted):
+    for changes, message in (
+        ({"preset": "x"}, "preset is 'x'"),
+        ({"model_name": ""}, "model_name is empty"),
+        ({"model_family": ""}, "model_family is empty"),
+        ({"instructions": []}, "no instruction is of its type 're'"),
+        ({"instructions": INSTRUCTIONS[:3]}, "'questions': no instruction is of its type 'qa'"),
+        ({"max_batch_tokens": 0}, "max_batch_tokens is 0"),
+    ):
+        with pytest.raises(MetroFastError, match=message):
+            run(tiny_t5, tiny_tokenizer, tasks, **changes)
+    with pytest.raises(MetroFastError, match="tasks is empty"):
+        run(tiny_t5, tiny_tokenizer, [])
+    with pytest.raises(MetroFastError, match="two tasks have the name 'relations'"):
+        run(tiny_t5, tiny_tokenizer, [tasks[0], tasks[0]])
+    with pytest.raises(TypeError, match="not a Task"):
+        run(tiny_t5, tiny_tokenizer, ["relations"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        run(tiny_t5, tiny_tokenizer, tasks, tmp_path / "file" / "x")
+
+
+def test_templates_are_rendered_before_anything_is_scored(tiny_t5, tiny_tokenizer, tasks, counted):
+    broken = [*INSTRUCTIONS, Instruction("broken", "qa", "{{ passage }}")]
+    with pytest.raises(MetroFastError, match="'broken', item '0': 'passage' is undefined"):
+        run(tiny_t5, tiny_tokenizer, tasks, instructions=broken)
+    assert counted == []
+
+
+class TestFingerprints:
+    def test_a_saved_model_keeps_its_hash(self, tiny_t5, tmp_path: Path):
+        tiny_t5.save_pretrained(tmp_path)
+        loaded = type(tiny_t5).from_pretrained(tmp_path)
+        assert model_fingerprint(loaded) == model_fingerprint(tiny_t5)
+        assert model_fingerprint(loaded.bfloat16()) != model_fingerprint(tiny_t5)
+
+    def test_one_weight_changes_it(self, tiny_t5):
+        before = model_fingerprint(tiny_t5)
+        with torch.no_grad():
+            tiny_t5.shared.weight[3, 3] += 1e-3
+        assert model_fingerprint(tiny_t5) != before
+
+    def test_adapters_switched_off_or_scaled_differ(self, tiny_t5):
+        peft = pytest.importorskip("peft")
+        config = peft.LoraConfig(r=2, target_modules=["q"], task_type="SEQ_2_SEQ_LM")
+        expert = peft.get_peft_model(tiny_t5, config)
+        on = model_fingerprint(expert)
+        with expert.disable_adapter():
+            assert model_fingerprint(expert) != on
+        assert model_fingerprint(expert) == on
+        for module in expert.modules():
+            if isinstance(getattr(module, "scaling", None), dict):
+                module.scaling["default"] *= 2
+        assert model_fingerprint(expert) != on
+
+    def test_using_a_tokenizer_does_not_change_it(self, tiny_tokenizer):
+        before = tokenizer_fingerprint(tiny_tokenizer)
+        tiny_tokenizer(["the cat"], truncation=True, max_length=2, padding="max_length")
+        assert tokenizer_fingerprint(tiny_tokenizer) == before
+        other = copy.deepcopy(tiny_tokenizer)
+        other.add_tokens(["zebra"])
+        assert tokenizer_fingerprint(other) != before
+
+
+def test_results_file_is_json(tiny_t5, tiny_tokenizer, tasks, tmp_path):
+    run(tiny_t5, tiny_tokenizer, tasks, tmp_path)
+    record = json.loads((tmp_path / "results_tiny.json").read_text())
+    assert record["groups"]["relations"]["acc,none"] == pytest.approx(
+        sum(record["results"][f"relations/{i}"]["acc,none"] for i in ("ask", "options", "read")) / 3
+    )
+
+
+def test_the_page_of_an_evaluation(tiny_t5, tiny_tokenizer, tasks, tmp_path):
+    report = run(tiny_t5, tiny_tokenizer, tasks)
+    path = report.html(tmp_path / "page.html", baselines={"questions": {"first choice": 0.5}})
+    html = path.read_text()
+    summary = report.summary("relations")
+    assert f"{100 * summary.worst.accuracy:.1f} %" in html
+    assert report.model_hash in html
+    assert "first choice 50.0 %" in html

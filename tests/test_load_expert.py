@@ -1,0 +1,181 @@
+"""experts.load_expert: bit-equal to stock PEFT on the decompressed folder."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metro_fast import FormatError, MetroFastError
+from metro_fast.experts import EXPERT_FILE, Expert, compress, decompress, load_expert
+from metro_fast.experts.peft_folder import read_model
+
+torch = pytest.importorskip("torch")
+peft = pytest.importorskip("peft")
+transformers = pytest.importorskip("transformers")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads of models this small only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def base(dtype=torch.float32, d_model: int = 32):
+    torch.manual_seed(0)
+    config = transformers.T5Config(
+        vocab_size=100,
+        d_model=d_model,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        decoder_start_token_id=0,
+    )
+    return transformers.T5ForConditionalGeneration(config).eval().to(dtype)
+
+
+TASK = "SEQ_2_SEQ_LM"
+CONFIGS = {
+    "lora": lambda: peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q", "v"], task_type=TASK),
+    "rslora": lambda: peft.LoraConfig(
+        r=4,
+        lora_alpha=8,
+        use_rslora=True,
+        rank_pattern={"encoder.block.0.layer.0.SelfAttention.q": 2},
+        alpha_pattern={"v": 3},
+        target_modules=["q", "v"],
+    ),
+    "head": lambda: peft.LoraConfig(
+        r=4, target_modules=["q"], modules_to_save=["final_layer_norm"], task_type=TASK
+    ),
+    "embedding": lambda: peft.LoraConfig(r=4, target_modules=["shared", "q"], task_type=TASK),
+    "ia3": lambda: peft.IA3Config(
+        target_modules=["k", "v", "wo"], feedforward_modules=["wo"], task_type=TASK
+    ),
+    "prompt": lambda: peft.PromptTuningConfig(num_virtual_tokens=5, task_type=TASK),
+}
+
+
+def trained(name: str, dtype=torch.float32):
+    """An adapter whose every weight has moved."""
+    model = peft.get_peft_model(base(dtype), CONFIGS[name]())
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter += (0.1 * noise).to(parameter.dtype)
+    return model.eval()
+
+
+def logits(model):
+    generator = torch.Generator().manual_seed(2)
+    ids = torch.randint(1, 100, (2, 7), generator=generator)
+    labels = torch.randint(1, 100, (2, 5), generator=generator)
+    with torch.no_grad():
+        return model(input_ids=ids, labels=labels).logits
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_logits_are_those_of_stock_peft_on_the_decompressed_folder(tmp_path, name, dtype):
+    model = trained(name, dtype)
+    model.save_pretrained(tmp_path / "original")
+    expert = compress(tmp_path / "original", density=0.3)
+    expert.save(tmp_path / "small")
+    decompress(tmp_path / "small", tmp_path / "plain")
+    stock = peft.PeftModel.from_pretrained(
+        base(dtype), tmp_path / "plain", autocast_adapter_dtype=False
+    )
+    ours = load_expert(base(dtype), tmp_path / "small")
+    assert type(ours) is type(stock)
+    assert torch.equal(logits(ours), logits(stock))
+    assert not torch.equal(logits(ours), logits(model))
+    mine, theirs = ours.state_dict(), stock.state_dict()
+    assert list(mine) == list(theirs)
+    assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+    assert [p.requires_grad for p in ours.parameters()] == [
+        p.requires_grad for p in stock.parameters()
+    ]
+    assert ours.training is stock.training is False
+
+
+def test_full_density_of_a_ternary_adapter_is_lossless(tmp_path: Path):
+    model = trained("lora")
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "lora" in key:
+                parameter.copy_(torch.sign(parameter) * 0.25)
+    expert = compress(model, density=1.0, alpha="least_squares")
+    expert.save(tmp_path)
+    assert torch.equal(logits(load_expert(base(), tmp_path)), logits(model))
+
+
+def test_a_model_compresses_as_its_saved_folder_does(tmp_path: Path):
+    model = trained("lora")
+    model.save_pretrained(tmp_path)
+    expert = compress(model)
+    assert expert.file.tobytes() == compress(tmp_path).file.tobytes()
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())
+    ours = json.loads(expert.config)
+    assert sorted(saved.pop("target_modules")) == sorted(ours.pop("target_modules"))
+    assert saved == ours
+    assert not model.peft_config["default"].inference_mode
+
+
+def test_a_second_expert_becomes_the_active_one(tmp_path: Path):
+    first, second = trained("lora"), trained("rslora")
+    model = load_expert(base(), compress(first, density=0.3), "first")
+    alone = logits(model)
+    both = load_expert(model, compress(second, density=0.3), "second")
+    assert both is model
+    assert both.active_adapter == "second"
+    assert torch.equal(logits(both), logits(load_expert(base(), compress(second, density=0.3))))
+    both.set_adapter("first")
+    assert torch.equal(logits(both), alone)
+    with pytest.raises(MetroFastError, match="adapter 'first' already"):
+        load_expert(model, compress(first), "first")
+
+
+def test_what_does_not_fit_is_said(tmp_path: Path):
+    expert = compress(trained("lora"), density=0.3)
+    with pytest.raises(MetroFastError, match="no adapter_config"):
+        load_expert(base(), Expert(expert.file))
+    other = compress(trained("head"), density=0.3)
+    with pytest.raises(MetroFastError, match=r"lacks .*lora_A"):
+        load_expert(base(), Expert(other.file, expert.config))
+    narrow = json.loads(expert.config) | {"target_modules": ["q"]}
+    with pytest.raises(MetroFastError, match=r"no place for .*v\.lora_A"):
+        load_expert(base(), Expert(expert.file, json.dumps(narrow).encode()))
+    with pytest.raises(MetroFastError, match=r"has shape \(4, 32\), the model's \(4, 16\)"):
+        load_expert(base(d_model=16), expert)
+    with pytest.raises(FileNotFoundError):
+        load_expert(base(), tmp_path)
+    path = expert.save(tmp_path)
+    assert path.name == EXPERT_FILE
+    damaged = expert.file.copy()
+    damaged[damaged.size // 2] ^= 1
+    path.write_bytes(damaged.tobytes())
+    with pytest.raises(FormatError):
+        load_expert(base(), tmp_path)
+
+
+def test_dora_and_trained_biases_are_refused_by_name():
+    dora = peft.get_peft_model(base(), peft.LoraConfig(r=2, target_modules=["q"], use_dora=True))
+    with pytest.raises(MetroFastError, match="DoRA"):
+        compress(dora)
+    with pytest.raises(MetroFastError, match="no adapter 'other'"):
+        read_model(dora, "other")
+
+
+def test_torch_tensors_of_state_dict_are_writable_and_their_own():
+    expert = compress(trained("lora"), density=0.3)
+    first, second = expert.state_dict(), expert.state_dict()
+    for tensor in first.values():
+        tensor.zero_()
+    assert any(tensor.any() for tensor in second.values())
+    assert all(np.isfinite(array).all() for array in expert.arrays().values())

@@ -1,0 +1,447 @@
+"""Reports, comparison and page, on cells with known scores."""
+
+import json
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.prompts import Instruction, Item, Task
+from metro_fast.robustness import Cell, CellRecord, Report, compare, recompute, write_page
+
+RELATIONS = ("capital", "city", "border", "continent", "no relation")
+TEMPLATES = (
+    "{{ text }} What is the relation of {{ a }} and {{ b }}?",
+    "{{ text }} How are {{ a }} and {{ b }} related: {{ options }}?",
+    "Read: {{ text }} Then choose the relation of {{ a }} to {{ b }} from {{ options }}.",
+    "{{ a }} , {{ b }} : {{ text }}",
+    "{{ a }} and {{ b }} are mentioned in the following: {{ text }} Name their relation.",
+    "Text: {{ text }}\nEntities: {{ a }}, {{ b }}\nRelation:",
+    "Which of {{ options }} holds between <{{ a }}> & <{{ b }}>? {{ text }}",
+    "{{ text }} {{ a }}? {{ b }}?",
+)
+
+
+def make_task(name: str, count: int, *, grouped: bool = False) -> Task:
+    draw = np.random.default_rng(7)
+    countries = ("Norway", "France", "Italy", "Kenya", "Peru")
+    items = []
+    for index in range(count):
+        a, b = draw.choice(countries, 2, replace=False)
+        answer = int(draw.integers(5))
+        text = f"{a} has 3 neighbors & a long coast. {b} is its {RELATIONS[answer]}."
+        group = f"passage {index // 4}" if grouped else None
+        items.append(Item(f"{index}", {"text": text, "a": a, "b": b}, RELATIONS, answer, group))
+    return Task(name, name, tuple(items))
+
+
+def make_cells(
+    task: Task, model: str, rates: Sequence[float], *, seed: int = 0, model_hash: str | None = None
+) -> list[Cell]:
+    """Cells whose instruction p is right with about `rates[p]`; the first half is seen."""
+    shared = np.random.default_rng(3).random(len(task))  # how hard an item is, for every model
+    draw = np.random.default_rng(seed)
+    cells = []
+    for p, rate in enumerate(rates):
+        instruction = Instruction(
+            f"{task.task_type}-{p}",
+            task.task_type,
+            TEMPLATES[p],
+            seen_by=("t5",) if p < len(rates) / 2 else (),
+        )
+        record = CellRecord(
+            model, "t5", model_hash or f"{model:0<64}", "a" * 64, task.name, task.task_type,
+            task.split, task.sha256, instruction, "metro_t0", 512, 256,
+        )  # fmt: skip
+        scores = []
+        for index, item in enumerate(task):
+            row = draw.normal(-8, 1, 5)
+            right = 0.7 * shared[index] + 0.3 * draw.random() < rate
+            place = item.answer if right else (item.answer + int(draw.integers(1, 5))) % 5
+            row[place] = -2.0 + 0.1 * draw.random()
+            scores.append(tuple(row.tolist()))
+        inputs = tuple(instruction.render(item) for item in task)
+        cells.append(Cell(record, task.items, inputs, tuple(scores)))
+    return cells
+
+
+SEEN_AND_UNSEEN = (0.66, 0.61, 0.7, 0.64, 0.36, 0.6, 0.55, 0.58)
+
+
+@pytest.fixture(scope="module")
+def reports() -> list[Report]:
+    relations, questions = make_task("relations", 120, grouped=True), make_task("questions", 80)
+    made = []
+    for number, name in enumerate(("base", "expert", "compressed")):
+        rates = [min(rate + 0.08 * (number > 0), 1) for rate in SEEN_AND_UNSEEN]
+        cells = make_cells(relations, name, rates, seed=number)
+        if number < 2:
+            cells += make_cells(questions, name, [0.4, 0.38, 0.41, 0.35], seed=9 + number)
+        made.append(Report(cells, versions={"torch": "2.15.0"}, date=1_795_000_000.0))
+    return made
+
+
+class Page(HTMLParser):
+    """Checks nesting, collects what a browser would load, and the text."""
+
+    void = frozenset({"meta", "br", "link", "img"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.pictures: list[str] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.loads += [
+            f"{tag} {name}={value}"
+            for name, value in attrs
+            if name in ("src", "href", "xlink:href", "srcset", "data")
+        ]
+        if tag in ("script", "link", "iframe", "object", "base"):
+            self.loads.append(tag)
+        if values.get("role") == "img":
+            self.pictures.append(values["aria-label"])
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.void:
+            self.open.pop()
+
+    def handle_data(self, data):
+        self.text += data
+
+
+class TestReport:
+    def test_tasks_and_cells(self, reports):
+        base = reports[0]
+        assert base.tasks == ("relations", "questions")
+        assert [len(base.task_cells(task)) for task in base.tasks] == [8, 4]
+        assert (base.model_name, base.model_family, base.preset) == ("base", "t5", "metro_t0")
+        with pytest.raises(MetroFastError, match="no task 'x'; the report has relations"):
+            base.summary("x")
+
+    def test_summary_agrees_with_its_cells(self, reports):
+        summary = reports[0].summary("relations")
+        accuracies = [cell.accuracy for cell in reports[0].task_cells("relations")]
+        assert [row.accuracy for row in summary.instructions] == accuracies
+        assert summary.mean_accuracy == pytest.approx(np.mean(accuracies))
+        assert summary.variance.raw_std == pytest.approx(np.std(accuracies, ddof=1))
+        assert summary.worst.instruction_id == "relations-4"
+        assert summary.spread == max(accuracies) - min(accuracies)
+        assert summary.median.accuracy == sorted(accuracies)[3]
+        assert summary.gap.gap == pytest.approx(np.mean(accuracies[:4]) - np.mean(accuracies[4:]))
+        assert summary.gap.p_value is None
+        assert summary.chance == pytest.approx(0.2)
+        answers = [item.answer for item in reports[0].task_cells("relations")[0].items]
+        assert summary.majority_share == np.bincount(answers).max() / 120
+
+    def test_round_trip(self, reports, tmp_path):
+        base = reports[0]
+        path = base.save(tmp_path)
+        assert path.name == "results_base.json"
+        loaded = Report.load(tmp_path)
+        assert loaded.cells == base.cells
+        assert (loaded.versions, loaded.date) == (base.versions, base.date)
+        assert loaded.summary("relations") == base.summary("relations")
+        assert not list(tmp_path.glob(".*"))
+
+    def test_results_have_the_shape_of_lm_eval(self, reports, tmp_path):
+        record = json.loads(reports[0].save(tmp_path).read_text())
+        keys = ["results", "groups", "group_subtasks", "configs", "versions", "config", "date"]
+        assert {*keys, "n-shot", "higher_is_better", "n-samples"} <= record.keys()
+        accuracy = record["results"]["relations/relations-4"]["acc,none"]
+        assert accuracy == reports[0].task_cells("relations")[4].accuracy
+        stderr = record["results"]["relations/relations-4"]["acc_stderr,none"]
+        correct = reports[0].task_cells("relations")[4].correct
+        assert stderr == pytest.approx(np.std(correct, ddof=1) / 120**0.5)
+        names = [f"questions/questions-{i}" for i in range(4)]
+        assert record["group_subtasks"]["questions"] == names
+        for task in record["metro_fast"]["tasks"]:
+            assert {"model_hash", "items_hash", "preset", "split", "n_items"} <= task.keys()
+
+    def test_samples_have_the_shape_of_lm_eval(self, reports, tmp_path):
+        reports[0].save(tmp_path)
+        lines = (tmp_path / "samples_base_relations_relations-0.jsonl").read_text().splitlines()
+        assert len(lines) == 120
+        sample = json.loads(lines[1])
+        keys = [
+            "doc_id",
+            "doc",
+            "target",
+            "arguments",
+            "resps",
+            "filtered_resps",
+            "filter",
+            "metrics",
+            "acc",
+        ]
+        assert {*keys, "doc_hash", "prompt_hash", "target_hash"} <= sample.keys()
+        cell = reports[0].cells[0]
+        assert [float(score) for score, _ in sample["resps"]] == list(cell.scores[1])
+        assert sample["arguments"]["gen_args_0"]["arg_0"] == cell.inputs[1]
+
+    def test_recompute_needs_the_cells_alone(self, reports, tmp_path):
+        for report in reports:
+            report.save(tmp_path)
+        old = {path: path.read_text() for path in tmp_path.glob("results_*.json")}
+        assert [r.model_name for r in recompute(tmp_path)] == ["base", "compressed", "expert"]
+        for path, text in old.items():
+            new = json.loads(path.read_text())
+            assert new["results"] == json.loads(text)["results"]
+            path.unlink()
+        made = recompute(tmp_path)
+        mean = reports[0].summary("relations").mean_accuracy
+        assert made[0].summary("relations").mean_accuracy == mean
+        assert made[0].date_text == "unknown"
+
+    def test_recompute_notices_a_changed_answer(self, reports, tmp_path):
+        reports[0].save(tmp_path)
+        path = tmp_path / "samples_base_relations_relations-0.jsonl"
+        lines = path.read_text().splitlines()
+        sample = json.loads(lines[3])
+        sample["doc"]["answer"] = (sample["doc"]["answer"] + 1) % 5
+        path.write_text("\n".join([*lines[:3], json.dumps(sample), *lines[4:]]))
+        with pytest.raises(FormatError, match="not those of its items_hash"):
+            recompute(tmp_path)
+
+    def test_mixtures_are_refused(self):
+        task = make_task("relations", 20)
+        cells = make_cells(task, "base", [0.5, 0.6])
+        with pytest.raises(MetroFastError, match="no cells"):
+            Report([])
+        with pytest.raises(MetroFastError, match="stands twice"):
+            Report([cells[0], cells[0]])
+        with pytest.raises(MetroFastError, match="mixes model_hash"):
+            Report([cells[0], make_cells(task, "base", [0.5, 0.6], model_hash="b" * 64)[1]])
+        with pytest.raises(MetroFastError, match="'relations' mixes items_hash"):
+            Report([cells[0], make_cells(make_task("relations", 21), "base", [0.5, 0.6])[1]])
+        other_split = Task("relations", "relations", task.items, split="dev")
+        with pytest.raises(MetroFastError, match="mixes split 'test' and 'dev'"):
+            Report([cells[0], make_cells(other_split, "base", [0.5, 0.6])[1]])
+
+    def test_bad_files(self, reports, tmp_path):
+        with pytest.raises(MetroFastError, match=r"one results_\*.json is needed, found none"):
+            Report.load(tmp_path)
+        with pytest.raises(FileNotFoundError):
+            Report.load(tmp_path / "results_base.json")
+        with pytest.raises(FileNotFoundError, match="samples"):
+            recompute(tmp_path)
+        (tmp_path / "results_a.json").write_text("{}")
+        with pytest.raises(FormatError, match="not a report"):
+            Report.load(tmp_path)
+        (tmp_path / "results_a.json").write_text("[]")
+        with pytest.raises(FormatError, match="not a report"):
+            Report.load(tmp_path)
+        (tmp_path / "results_a.json").unlink()
+        path = reports[0].save(tmp_path)
+        record = json.loads(path.read_text())
+        record["metro_fast"]["cells"][0]["file"] = "../samples.jsonl"
+        path.write_text(json.dumps(record))
+        with pytest.raises(FormatError, match="not a plain name"):
+            Report.load(path)
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OSError, match="file"):
+            reports[0].save(tmp_path / "file" / "x")
+
+
+class TestCells:
+    def test_truncated_and_foreign_cells(self, reports, tmp_path):
+        path = reports[0].cells[0].save(tmp_path)
+        lines = path.read_text().splitlines()
+        for damaged, message in (
+            (lines[:-1], "not those of its items_hash"),
+            (lines[1:], "cell_record"),
+            ([*lines[:-1], lines[-1][:40]], "not JSON"),
+            ([], "IndexError"),
+            ([*lines[:-1], lines[-1].replace('"cell": "', '"cell": "0')], "another cell"),
+        ):
+            path.write_text("\n".join(damaged))
+            with pytest.raises(FormatError, match=message):
+                Cell.load(path)
+
+    def test_lengths_and_nan(self, reports):
+        cell = reports[0].cells[0]
+        with pytest.raises(MetroFastError, match="119 rows of scores"):
+            Cell(cell.record, cell.items, cell.inputs, cell.scores[1:])
+        with pytest.raises(MetroFastError, match="4 scores, 5 choices"):
+            Cell(cell.record, cell.items, cell.inputs, (cell.scores[0][:4], *cell.scores[1:]))
+        nan = ((float("nan"),) * 5, *cell.scores[1:])
+        with pytest.raises(MetroFastError, match="NaN"):
+            Cell(cell.record, cell.items, cell.inputs, nan)
+
+    def test_infinite_scores_survive_the_file(self, reports, tmp_path):
+        cell = reports[0].cells[0]
+        scores = ((-1.0, float("-inf"), -2.0, -3.0, -0.1 - 0.2), *cell.scores[1:])
+        changed = Cell(cell.record, cell.items, cell.inputs, scores)
+        assert Cell.load(changed.save(tmp_path)) == changed
+
+
+class TestCompare:
+    def test_paired_difference(self, reports):
+        comparison = compare(reports[0], reports[1])
+        assert (comparison.first, comparison.second) == ("base", "expert")
+        task = comparison.task("relations")
+        expected = (
+            reports[1].summary("relations").mean_accuracy
+            - reports[0].summary("relations").mean_accuracy
+        )
+        assert task.difference.mean == pytest.approx(expected)
+        assert task.difference.interval.low < expected < task.difference.interval.high
+        assert task.verdict == "better"
+        assert len(task.instructions) == 8
+        assert all(row.adjusted_p >= row.test.p_value for row in task.instructions)
+        reverse = compare(reports[1], reports[0]).task("relations")
+        assert reverse.verdict == "worse"
+        assert reverse.difference.mean == pytest.approx(-expected)
+
+    def test_small_differences_on_few_items_are_not_shown(self, reports):
+        task = compare(reports[1], reports[2], tasks=["relations"]).task("relations")
+        assert task.verdict == "not shown"
+
+    def test_equal_predictions_are_as_robust_and_identical_runs_warn(self, reports):
+        with pytest.warns(UserWarning, match="bit-identical; was the expert or adapter applied"):
+            comparison = compare(reports[0], reports[0])
+        task = comparison.task("relations")
+        assert (task.verdict, task.agreement, task.identical) == ("as robust", 1.0, True)
+        nearly = Report(
+            [
+                Cell(
+                    c.record, c.items, c.inputs, tuple(tuple(s - 1e-6 for s in r) for r in c.scores)
+                )
+                for c in reports[0].cells
+            ]
+        )
+        assert compare(reports[0], nearly).task("relations").verdict == "as robust"
+
+    def test_what_cannot_be_paired_is_refused(self, reports):
+        task = make_task("relations", 20)
+        first = Report(make_cells(task, "a", [0.5, 0.6, 0.7]))
+        with pytest.raises(MetroFastError, match="name those to compare"):
+            compare(reports[0], reports[2])
+        with pytest.raises(MetroFastError, match=r"only one of the two .* relations-2"):
+            compare(first, Report(make_cells(task, "b", [0.5, 0.6])))
+        with pytest.raises(MetroFastError, match="items_hash differs"):
+            compare(first, Report(make_cells(make_task("relations", 21), "b", [0.5, 0.6, 0.7])))
+        with pytest.raises(MetroFastError, match="margin is 1"):
+            compare(first, first, margin=1)
+        with pytest.raises(MetroFastError, match="tasks is empty"):
+            compare(first, first, tasks=[])
+        with pytest.raises(MetroFastError, match="no task 'x'"):
+            compare(first, first, tasks=["x"])
+        changed = make_cells(task, "b", [0.5, 0.6, 0.7])
+        record = changed[0].record
+        values = vars(record) | {"instruction": Instruction("relations-0", "relations", "{{ a }}")}
+        values.pop("identity", None)
+        changed[0] = Cell(CellRecord(**values), task.items, changed[0].inputs, changed[0].scores)
+        with pytest.raises(MetroFastError, match="'relations-0' is worded differently"):
+            compare(first, Report(changed))
+
+
+@pytest.fixture(scope="module")
+def page(reports: list[Report], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page]:
+    path = write_page(
+        tmp_path_factory.mktemp("page") / "new" / "page.html",
+        reports,
+        title="Wording <b>matters</b> & more",
+        baselines={"relations": {"never reads the sentence": 0.31}},
+        artifacts={"base": 3_172_000, "expert": 285_184, "compressed": 16_900},
+        curves={"Loss by step": {"METRO": [(0, 8.5), (100, 4.25)], "span": [(0, 8.0), (90, 5.0)]}},
+    )
+    html = path.read_text()
+    return html, Page(html)
+
+
+class TestPage:
+    def test_nothing_is_loaded(self, page):
+        html, parsed = page
+        assert parsed.loads == []
+        assert not re.search(r"https?://|@import|url\(|<script", html)
+
+    def test_numbers_are_there(self, page, reports):
+        _, parsed = page
+        text = re.sub(r"\s+", " ", parsed.text)
+        for report in reports:
+            assert report.model_hash in text
+            for task in report.tasks:
+                summary = report.summary(task)
+                assert f"{100 * summary.mean_accuracy:.1f} %" in text
+                assert summary.items_hash in text
+                assert report.instructions_hash(task) in text
+                for row in summary.instructions:
+                    assert f"{100 * row.interval.low:.1f}–{100 * row.interval.high:.1f}" in text  # noqa: RUF001
+        assert "never reads the sentence 31.0 %" in text
+        assert "best constant answer" in text
+        assert "285.2 kB" in text
+        assert "16.9× smaller than expert" in text  # noqa: RUF001
+        assert "metro_t0" in text
+        assert "expert is better than base" in text
+        assert "n = 120 items under each of 8 instructions" in text
+
+    def test_text_is_escaped(self, page):
+        html, parsed = page
+        assert "<b>matters</b>" not in html
+        assert "Which of {{ options }} holds between <{{ a }}> & <{{ b }}>?" in parsed.text
+
+    def test_pictures_have_descriptions(self, page):
+        _, parsed = page
+        # relations and questions: strip, gap, comparison each; one chart of curves.
+        assert len(parsed.pictures) == 7
+        assert all(len(description) > 10 for description in parsed.pictures)
+        assert any("base: mean" in description for description in parsed.pictures)
+
+    def test_dots_are_filled_if_seen(self, page, reports):
+        html, _ = page
+        count = sum(len(report.cells) for report in reports)
+        assert html.count('<circle class="seen"') == count // 2
+        assert html.count('<circle class="unseen"') == count // 2
+
+    def test_compared_pairs(self, reports, tmp_path):
+        text = Page(write_page(tmp_path / "a.html", reports).read_text()).text
+        for pair in ("expert − base", "compressed − base", "compressed − expert"):  # noqa: RUF001
+            assert pair in text
+        path = write_page(tmp_path / "b.html", reports, pairs=[("compressed", "expert")])
+        text = Page(path.read_text()).text
+        assert "expert − compressed" in text  # noqa: RUF001
+        assert "expert − base" not in text  # noqa: RUF001
+
+    def test_a_single_cell_is_enough(self, tmp_path):
+        task = make_task("relations", 1)
+        report = Report(make_cells(task, "base", [0.5]))
+        text = Page(report.html(tmp_path / "one.html").read_text()).text
+        assert "Instruction robustness of base" in text
+        assert "relations-0" in text
+
+    def test_bad_arguments(self, reports, tmp_path):
+        path = tmp_path / "page.html"
+        for keywords, message in (
+            ({"baselines": {"x": {"a": 0.5}}}, "no report has a task 'x'"),
+            ({"baselines": {"relations": {"a": 50}}}, "'a' of 'relations' is 50"),
+            ({"artifacts": {"base": -1}}, "'base' has -1 bytes"),
+            ({"curves": {"loss": {"METRO": []}}}, "'METRO' has no points"),
+            ({"curves": {"loss": {"METRO": [(0, float("nan"))]}}}, "not finite"),
+            ({"pairs": [("base", "x")]}, "no report is of 'x'"),
+        ):
+            with pytest.raises(MetroFastError, match=message):
+                write_page(path, reports, **keywords)
+        with pytest.raises(MetroFastError, match="reports is empty"):
+            write_page(path, [])
+        with pytest.raises(MetroFastError, match="two reports have one model name"):
+            write_page(path, [reports[0], reports[0]])
+        assert not path.exists()
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OSError, match="file"):
+            write_page(tmp_path / "file" / "page.html", reports)

@@ -1,0 +1,193 @@
+"""sample_replacements: bit-equal to its reference, the softmax it stands for, bad input."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from metro_fast import MetroFastError
+from metro_fast.ops import sample_replacements
+from metro_fast.testing.sample_replacements import sample_row, weights
+from metro_fast.testing.strategies import counters
+
+finite = (
+    st.floats(-(2.0**100), 2.0**100, width=32) | st.floats(-40, 40, width=32) | st.just(-np.inf)
+)
+
+
+def normal(rows, vocabulary, scale=3.0):
+    return (np.random.default_rng(0).standard_normal((rows, vocabulary)) * scale).astype(np.float32)
+
+
+@given(
+    logits=hnp.arrays(
+        np.float32, st.tuples(st.integers(1, 4), st.integers(1, 600)), elements=finite
+    ),
+    temperature=st.floats(0.01, 100),
+    seed=counters,
+    epoch=counters,
+    name=counters,
+    position=st.integers(0, 2**32 - 1),
+    threads=st.integers(1, 3),
+)
+def test_equals_the_reference(logits, temperature, seed, epoch, name, position, threads):
+    logits[:, 0] = 1.0
+    names = (np.full(len(logits), name) - np.arange(len(logits))) & (2**63 - 1)
+    positions = np.full(len(logits), position)
+    options = {"temperature": temperature, "seed": seed, "epoch": epoch}
+    ids = sample_replacements(
+        logits, sample_ids=names, positions=positions, num_threads=threads, **options
+    )
+    expected = [
+        sample_row(row, n, position, **options)
+        for row, n in zip(logits, names.tolist(), strict=True)
+    ]
+    assert ids.dtype == np.int64
+    assert ids.tolist() == expected
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("scale", [0.5, 3.0, 10.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_total_variation_from_the_float64_softmax(temperature, scale, dtype):
+    row = torch.from_numpy(normal(1, 32_128, scale)).to(dtype)[0]
+    ours = weights(row.float().numpy(), temperature).astype(np.float64)
+    exact = torch.softmax(row.double() / temperature, 0).numpy()
+    assert abs(ours / ours.sum() - exact).sum() / 2 <= 2**-20
+
+
+def test_total_variation_at_the_worst_shape_of_the_bound():
+    # One likely token, and a quarter million that share the rest: the largest mean distance.
+    vocabulary = 1 << 18
+    row = np.random.default_rng(1).uniform(-11.5, -10.5, vocabulary).astype(np.float32)
+    row[7] = 0.1
+    for temperature in (0.9, 1.0, 1.1):
+        ours = weights(row, temperature).astype(np.float64)
+        exact = np.exp((row.astype(np.float64) - row[7]) / temperature)
+        assert abs(ours / ours.sum() - exact / exact.sum()).sum() / 2 <= 2**-20
+
+
+def test_frequencies_follow_the_softmax():
+    draws, vocabulary = 100_000, 64
+    row = np.random.default_rng(2).standard_normal(vocabulary).astype(np.float32)
+    ids = sample_replacements(
+        np.broadcast_to(row, (draws, vocabulary)).copy(), positions=np.arange(draws), seed=5
+    )
+    expected = draws * np.exp(row) / np.exp(row).sum()
+    chi = ((np.bincount(ids, minlength=vocabulary) - expected) ** 2 / expected).sum()
+    # 63 degrees of freedom: the quantiles at 1e-6 and 1 - 1e-6 are 129 and 22.
+    assert 22 < chi < 129
+
+
+def test_formats_kinds_order_and_threads_change_nothing():
+    wide = torch.from_numpy(normal(9, 3_000)).bfloat16().float()
+    expected = sample_replacements(wide.numpy(), seed=3, num_threads=1)
+    brain = wide.bfloat16()
+    bits = brain.view(torch.uint16).numpy()
+    assert np.array_equal(sample_replacements(bits, bfloat16=True, seed=3, num_threads=2), expected)
+    ids = sample_replacements(brain, seed=3)
+    assert isinstance(ids, torch.Tensor)
+    assert np.array_equal(ids.numpy(), expected)
+    half = wide.half().float()
+    assert np.array_equal(
+        sample_replacements(half.half(), seed=3), sample_replacements(half, seed=3)
+    )
+    order = np.array([4, 0, 8])
+    part = sample_replacements(wide.numpy()[order], sample_ids=order, seed=3)
+    assert np.array_equal(part, expected[order])
+
+
+def test_gradients_do_not_flow_and_do_no_harm():
+    logits = torch.randn(2, 10, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    ids = sample_replacements(logits)
+    assert ids.tolist() == sample_replacements(logits.detach()).tolist()
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"epoch": 1}, {"positions": 1}, {"sample_ids": 1}, {}], ids=str
+)
+def test_seed_epoch_sample_and_position_each_change_the_draw(change):
+    # Flat logits over many tokens: two draws agree with probability 1 / 4096 a row.
+    logits = np.zeros((8, 4096), np.float32)
+    base = {"sample_ids": np.full(8, 5), "positions": np.arange(8)}
+    new = {k: base[k] + 100 if k in base else v for k, v in change.items()}
+    a = sample_replacements(logits, **base)
+    b = sample_replacements(logits, **{**base, **new})
+    assert len(set(a.tolist())) == 8, "positions of one sample draw apart"
+    assert (a == b).all() == (not change)
+    assert (a == b).sum() in (0, 8)
+
+
+def test_out_is_written_and_returned():
+    logits, out = normal(5, 40), np.empty(5, np.int64)
+    assert sample_replacements(logits, out=out) is out
+    assert np.array_equal(out, sample_replacements(logits))
+    tensor = torch.empty(5, dtype=torch.int64)
+    assert sample_replacements(torch.from_numpy(logits), out=tensor) is tensor
+    assert np.array_equal(out, tensor)
+
+
+def test_no_rows_give_no_ids():
+    assert sample_replacements(np.empty((0, 9), np.float32)).shape == (0,)
+
+
+def test_rows_that_leave_no_choice():
+    logits = np.full((3, 700), -np.inf, np.float32)
+    logits[[0, 1, 2], [0, 256, 699]] = [-3e38, 0.0, 3e38]
+    assert sample_replacements(logits).tolist() == [0, 256, 699]
+
+
+def poisoned(value, row, column):
+    logits = normal(3, 50)
+    logits[row, column] = value
+    return logits
+
+
+@pytest.mark.parametrize(
+    ("logits", "options", "message"),
+    [
+        (poisoned(np.nan, 1, 49), {}, "NaN at row 1, column 49"),
+        (poisoned(np.inf, 2, 0), {}, "inf at row 2, column 0"),
+        (torch.tensor([[0.0, torch.nan]]).bfloat16(), {}, "NaN at row 0, column 1"),
+        (np.array([[0, np.inf]], np.float16), {}, "inf at row 0, column 1"),
+        (np.full((2, 9), -np.inf, np.float32), {}, "nothing but -inf at row 0"),
+        (np.empty((2, 0), np.float32), {}, r"logits.shape\[1\] is 0"),
+        (normal(1, 9), {"temperature": 0.0}, "temperature is 0"),
+        (normal(1, 9), {"temperature": -1.0}, "temperature is -1"),
+        (normal(1, 9), {"temperature": float("nan")}, "temperature is NaN"),
+        (normal(1, 9), {"temperature": float("inf")}, "temperature is inf"),
+        (normal(2, 9), {"sample_ids": [0]}, "1 ids for 2 rows"),
+        (normal(2, 9), {"sample_ids": [0, -1]}, "-1 at row 1"),
+        (normal(2, 9), {"positions": [0]}, "1 positions for 2 rows"),
+        (normal(2, 9), {"positions": [0, 2**32]}, "4294967296 at row 1"),
+        (normal(2, 9), {"positions": [-1, 0]}, "-1 at row 0"),
+        (normal(2, 9), {"out": np.zeros(3, np.int64)}, "3 ids for 2 rows"),
+        (normal(2, 9), {"seed": 2**63}, "seed is"),
+        (normal(2, 9), {"num_threads": -1}, "num_threads is -1"),
+    ],
+)
+def test_bad_values_are_named(logits, options, message):
+    with pytest.raises(MetroFastError, match=message):
+        sample_replacements(logits, **options)
+
+
+@pytest.mark.parametrize(
+    ("logits", "options", "message"),
+    [
+        ([[0.0]], {}, "logits is a list"),
+        (normal(2, 9).astype(np.float64), {}, "array of float64, expected float32"),
+        (np.zeros((2, 9), np.uint16), {}, "bfloat16=True"),
+        (np.zeros((2, 9), np.int32), {"bfloat16": True}, "array of int32"),
+        (normal(2, 9)[0], {}, r"shape \(9,\)"),
+        (normal(2, 9)[:, ::2], {}, "not contiguous"),
+        (torch.zeros(2, 9, device="meta"), {}, "dense CPU tensor"),
+        (normal(2, 9), {"out": np.zeros(2, np.int32)}, "expected int64 in 1"),
+        (normal(2, 9), {"positions": [0.5, 1]}, "positions has dtype float64"),
+        (normal(2, 9), {"temperature": "hot"}, "temperature"),
+    ],
+)
+def test_wrong_types_are_type_errors(logits, options, message):
+    with pytest.raises(TypeError, match=message):
+        sample_replacements(logits, **options)
