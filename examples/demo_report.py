@@ -1,0 +1,170 @@
+"""What the demo prints, draws and keeps of its results."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import demo_data
+from rich.console import Console
+from rich.table import Table
+
+from metro_fast import experts, robustness
+from metro_fast.robustness import Interval, Report, wilson_interval
+
+OUTPUT = Path("demo-output")
+
+console = Console()
+
+
+def rules(task: str, records: list[dict[str, Any]]) -> dict[str, float]:
+    """What answers score that do not read: computed on the very items of the test."""
+    blind = {"never reads the passage": demo_data.never_reads_the_passage(records)}
+    if task == "qa":
+        blind["never reads the question"] = max(
+            demo_data.never_reads_the_question(records).values()
+        )
+    return blind
+
+
+def folder_bytes(folder: Path, name: str) -> int:
+    """Size of the weights file of an adapter."""
+    return (folder / name).stat().st_size
+
+
+def held_out_log() -> list[dict[str, float]]:
+    """What the pretraining stage measured on its held-out rows."""
+    lines = (OUTPUT / "pretrained" / "metrics.jsonl").read_text().splitlines()
+    # The last step is evaluated twice if it falls on the interval: one row a step.
+    by_step = {r["step"]: r for r in map(json.loads, lines) if "eval_mlm_loss" in r}
+    return list(by_step.values())
+
+
+def print_pretraining() -> None:
+    """METRO's figures on held-out text, by step.
+
+    RTD's accuracy stands beside the share of tokens that were not replaced: a detector that finds
+    nothing has that accuracy, so its AUC and recall are what to read.
+    """
+    names = ("mlm_loss", "lm_loss", "aux_accuracy", "rtd_auc", "rtd_recall", "rtd_accuracy")
+    rows = [
+        [str(record["step"]), *(record[f"eval_{name}"] for name in names),
+         1 - record["eval_replace_ratio"]]
+        for record in held_out_log()
+    ]  # fmt: skip
+    print_table(
+        "METRO on held-out text", ["step", *(n.replace("_", " ") for n in names), "kept"], rows
+    )
+
+
+def pretraining_curves() -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Curves of the held-out rows, from the log of the pretraining stage."""
+    log = held_out_log()
+    charts = {
+        "METRO pretraining: loss on held-out text": ("mlm_loss", "lm_loss"),
+        "METRO pretraining: the auxiliary model and the detector": (
+            "aux_accuracy", "rtd_auc", "rtd_recall",
+        ),
+    }  # fmt: skip
+    return {
+        heading: {
+            name: [(record["step"], record[f"eval_{name}"]) for record in log] for name in names
+        }
+        for heading, names in charts.items()
+    }
+
+
+def write_page(reports: dict[str, Report], baselines: dict[str, dict[str, float]]) -> Path:
+    """The offline page: the model, its experts, the experts compressed."""
+    artifacts = {}
+    for task in ("re", "qa"):
+        plain, packed = OUTPUT / "experts" / task, OUTPUT / "compressed" / task
+        artifacts[f"{task} expert"] = folder_bytes(plain, "adapter_model.safetensors")
+        artifacts[f"{task} expert, compressed"] = folder_bytes(packed, experts.EXPERT_FILE)
+    pairs = [("model", f"{task} expert") for task in ("re", "qa")]
+    pairs += [(f"{task} expert", f"{task} expert, compressed") for task in ("re", "qa")]
+    return robustness.write_page(
+        OUTPUT / "report.html",
+        list(reports.values()),
+        title="A tiny T5, its experts, and their instructions",
+        baselines=baselines,
+        artifacts=artifacts,
+        curves=pretraining_curves(),
+        pairs=pairs,
+    )
+
+
+def print_results(
+    reports: dict[str, Report], baselines: dict[str, dict[str, float]]
+) -> dict[str, Any]:
+    """Accuracy by instruction, the rules that do not read, and what compression cost.
+
+    Returns:
+        The same as plain values, by task.
+    """
+    results: dict[str, Any] = {}
+    for task in ("re", "qa"):
+        names = ["model", f"{task} expert", f"{task} expert, compressed"]
+        summaries = [reports[name].summary(task) for name in names]
+        rows = [
+            [first.instruction_id, "seen" if first.seen else "unseen", *(
+                f"{score.accuracy:.3f}" for score in (first, *rest)
+            )]
+            for first, *rest in zip(*(s.instructions for s in summaries), strict=True)
+        ]  # fmt: skip
+        for seen, label in ((True, "mean, seen"), (False, "mean, unseen")):
+            means = [mean_accuracy(summary, seen) for summary in summaries]
+            rows.append([label, "", *(f"{mean:.3f}" for mean in means)])
+        lows = [seen_interval(summary).low for summary in summaries]
+        rows.append(["Wilson 95 % low, seen", "", *(f"{low:.3f}" for low in lows)])
+        print_table(
+            f"{task}: accuracy on {summaries[0].item_count} test items",
+            ["instruction", "", *names],
+            rows,
+        )
+        lines = {"majority label": summaries[0].majority_share, **baselines[task]}
+        console.print("   ".join(f"{name}: {value:.3f}" for name, value in lines.items()))
+        comparison = robustness.compare(reports[names[1]], reports[names[2]], tasks=[task])
+        cost = comparison.task(task).difference
+        console.print(
+            f"compressed minus expert: {100 * cost.mean:+.1f} points, "
+            f"95 % interval {100 * cost.interval.low:+.1f} to {100 * cost.interval.high:+.1f}"
+        )
+        sizes = [
+            folder_bytes(OUTPUT / "experts" / task, "adapter_model.safetensors"),
+            folder_bytes(OUTPUT / "compressed" / task, experts.EXPERT_FILE),
+        ]
+        console.print(f"bytes on disk: {sizes[0]:,} (fp32) to {sizes[1]:,}\n")
+        results[task] = {
+            "rules": lines,
+            "models": {summary.model_name: summary.to_record() for summary in summaries},
+            "wilson_low_seen": dict(zip(names, lows, strict=True)),
+            "compressed_minus_expert": [cost.mean, *cost.interval],
+            "bytes": dict(zip(names[1:], sizes, strict=True)),
+        }
+    return results
+
+
+def mean_accuracy(summary: Any, seen: bool) -> float:
+    """Mean over the seen, or over the unseen, instructions."""
+    chosen = [row.accuracy for row in summary.instructions if row.seen == seen]
+    return sum(chosen) / len(chosen)
+
+
+def seen_interval(summary: Any) -> Interval:
+    """Wilson interval of the mean seen accuracy, at n = the items, not items x wordings.
+
+    The wordings share the items, so their answers are not independent: this is the wide one.
+    """
+    return wilson_interval(
+        round(mean_accuracy(summary, True) * summary.item_count), summary.item_count
+    )
+
+
+def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """Print a table; numbers are right-aligned."""
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row))
+    console.print(table)
