@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +107,7 @@ def replaced_token_labels(
 ) -> None: ...
 
 # --- corpus
+@final
 class TokenFiles:
     def __new__(cls, folder: str | PathLike[str]) -> Self: ...
     @property
