@@ -230,7 +230,8 @@ def compress_expert(task: str) -> dict[str, float]:
     """
     table = development_table(task)
     best = max(ALPHAS, key=lambda alpha: table[DENSITY, alpha])
-    expert = experts.compress(OUTPUT / "experts" / task, density=DENSITY, alpha=best)
+    with warnings.catch_warnings(record=True, category=UserWarning, action="always") as notes:
+        expert = experts.compress(OUTPUT / "experts" / task, density=DENSITY, alpha=best)
     expert.save(OUTPUT / "compressed" / task)
     rows = [
         [f"{density:.0%}", *(table[density, alpha] for alpha in ALPHAS)] for density in DENSITIES
@@ -241,6 +242,8 @@ def compress_expert(task: str) -> dict[str, float]:
         ["density", *(f"alpha {alpha}" for alpha in ALPHAS)],
         rows,
     )
+    for note in notes:
+        console.print(f"note: {note.message}")
     return {f"density {d}, alpha {a}": accuracy for (d, a), accuracy in table.items()}
 
 

@@ -11,6 +11,8 @@ import pytest
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Instruction, Item, Task
 from metro_fast.robustness import Cell, CellRecord, Report, compare, recompute, write_page
+from metro_fast.robustness.figures import Dot, StripRow, accuracy_strip
+from metro_fast.robustness.page_text import percent
 
 RELATIONS = ("capital", "city", "border", "continent", "no relation")
 TEMPLATES = (
@@ -310,7 +312,7 @@ class TestCompare:
 
     def test_small_differences_on_few_items_are_not_shown(self, reports):
         task = compare(reports[1], reports[2], tasks=["relations"]).task("relations")
-        assert task.verdict == "not shown"
+        assert task.verdict == "undecided"
 
     def test_equal_predictions_are_as_robust_and_identical_runs_warn(self, reports):
         with pytest.warns(UserWarning, match="bit-identical; was the expert or adapter applied"):
@@ -390,6 +392,13 @@ class TestPage:
         assert "metro_t0" in text
         assert "expert is better than base" in text
         assert "n = 120 items under each of 8 instructions" in text
+        assert "p = 0.000" not in text
+
+    def test_the_mean_beside_the_dots_is_the_tables(self):
+        # A mean of the dots may differ from that of all answers in its last bit, and then in a tenth.
+        dots = tuple(Dot(value, True, "") for value in (0.4, 0.413))
+        strip = accuracy_strip([StripRow("a", dots, 0.4065)], {}, description="")
+        assert f"mean {percent(0.4065)}," in strip
 
     def test_text_is_escaped(self, page):
         html, parsed = page

@@ -61,12 +61,12 @@ class TaskComparison:
 
     @property
     def verdict(self) -> str:
-        """`as robust`, `better`, `worse` or `not shown`.
+        """`as robust`, `better`, `worse` or `undecided`.
 
         `as robust` only if the 95 % intervals of the mean difference and of the difference in
         spread both lie inside ± margin: two one-sided tests at 2.5 % each. `better` or `worse` if
         the first interval leaves out 0. A difference that is merely not significant is no
-        equivalence, and is `not shown`.
+        equivalence, and is `undecided`.
         """
         intervals = [self.difference.interval]
         if self.spread is not None:
@@ -77,7 +77,7 @@ class TaskComparison:
             return "better"
         if self.difference.interval.high < 0:
             return "worse"
-        return "not shown"
+        return "undecided"
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,11 @@ class Dot:
 
 @dataclass(frozen=True)
 class StripRow:
-    """One model: its instructions as dots."""
+    """One model: its instructions as dots, and their mean as the tables beside it have it."""
 
     label: str
     dots: tuple[Dot, ...]
+    mean: float
 
 
 def accuracy_strip(
@@ -183,7 +184,7 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, descripti
 def _strip_row(row: StripRow, top: int) -> str:
     values = np.array([dot.value for dot in row.dots])
     low, q1, middle, q3, high = 100 * np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
-    mean, y = 100 * values.mean(), top + 50
+    mean, y = 100 * row.mean, top + 50
     parts = [
         f'<text class="row-label" x="0" y="{top + 12}">{escape(row.label)}'
         f'<tspan class="quiet" dx="8">mean {mean:.1f} %, worst {low:.1f} %</tspan></text>',

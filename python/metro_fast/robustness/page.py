@@ -25,6 +25,7 @@ from metro_fast.robustness.page_text import (
     file_size,
     gap_sentence,
     headline,
+    p_value,
     percent,
     points,
     verdict_sentence,
@@ -173,6 +174,7 @@ def _task_view(
                 )
                 for i in summary.instructions
             ),
+            summary.mean_accuracy,
         )
         for summary in summaries
     ]
@@ -253,7 +255,7 @@ def _template() -> "jinja2.Template":
     environment = engine.Environment(
         autoescape=True, undefined=engine.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(percent=percent, points=points, file_size=file_size)
+    environment.filters.update(percent=percent, points=points, file_size=file_size, p_value=p_value)
     environment.globals.update(gap_sentence=gap_sentence, verdict_sentence=verdict_sentence)
     template: jinja2.Template = environment.from_string(_resource("page.html.jinja"))
     return template

@@ -10,6 +10,7 @@ __all__ = [
     "file_size",
     "gap_sentence",
     "headline",
+    "p_value",
     "percent",
     "points",
     "verdict_sentence",
@@ -35,6 +36,16 @@ def points(difference: float) -> str:
     """
     text = f"{100 * difference:+.1f}"
     return "0.0" if float(text) == 0 else text.replace("-", "−")  # noqa: RUF001 - a minus sign
+
+
+def p_value(p: float) -> str:
+    """A p value to three decimals; one that would show as zero is told as below.
+
+    Example:
+        >>> p_value(0.0123), p_value(2e-9)
+        ('= 0.012', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def file_size(size: int) -> str:
@@ -104,7 +115,7 @@ def verdict_sentence(comparison: Comparison, task: TaskComparison) -> str:
         "as robust": f"{second} is as good and as robust as {first} within {margin}",
         "better": f"{second} is better than {first}",
         "worse": f"{second} is worse than {first}",
-        "not shown": f"{second} is shown neither to differ from {first} nor to equal it",
+        "undecided": f"{second} is shown neither to differ from {first} nor to equal it",
     }[task.verdict]
     same = " All scores are bit-identical: was the expert applied?" if task.identical else ""
     return (
