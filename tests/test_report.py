@@ -395,7 +395,7 @@ class TestPage:
         assert "p = 0.000" not in text
 
     def test_the_mean_beside_the_dots_is_the_tables(self):
-        # A mean of the dots may differ from that of all answers in its last bit, and then in a tenth.
+        # The mean of the dots may differ in its last bit from that of all answers: a tenth apart.
         dots = tuple(Dot(value, True, "") for value in (0.4, 0.413))
         strip = accuracy_strip([StripRow("a", dots, 0.4065)], {}, description="")
         assert f"mean {percent(0.4065)}," in strip
