@@ -1,5 +1,6 @@
 """The house plan, held by tests: direction of imports, what an import may bring, one version."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import metro_fast
+import metro_fast.ops
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -67,6 +69,22 @@ def test_rooms_of_the_middle_import_without_torch(room: str) -> None:
     code = f"import sys, metro_fast.{room}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_an_op_has_one_name_at_every_level() -> None:
+    ops = {name for name in metro_fast.ops.__all__ if name.islower()}
+    ops -= {"compute_input_and_target_lengths"}  # the lengths of corrupt_spans, under T5's name
+    for level in (
+        "python/metro_fast/ops/{}.py",
+        "python/metro_fast/testing/{}.py",
+        "tests/test_{}.py",
+        "benches/bench_{}.py",
+    ):
+        assert [op for op in sorted(ops) if not (ROOT / level.format(op)).is_file()] == []
+    rust = "".join(path.read_text() for path in (ROOT / "rust/core/src").rglob("*.rs"))
+    for op in sorted(ops):
+        assert hasattr(metro_fast._core, op)
+        assert re.search(rf"pub fn {op}\b", rust), op
 
 
 def test_one_version_number() -> None:

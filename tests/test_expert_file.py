@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import EXPERT_FILE, Expert, compress
-from metro_fast.testing import pack as reference
+from metro_fast.testing.expert_file import read_expert
+from metro_fast.testing.pack import crc32c, pack
 from metro_fast.testing.t4_rans import load_frequencies
 
 FREQUENCIES = load_frequencies(Path(__file__).parents[1] / "docs/t4-frequencies.csv")
@@ -48,7 +49,7 @@ def same(left: Expert, right: Expert) -> bool:
 def test_a_decoder_written_from_the_page_reads_it():
     ia3 = {"m.ia3_l": np.float32([[1.5], [0.2], [1.0], [0.9]])}
     for expert in (example(300), compress(ia3, density=0.5)):
-        values = reference.read_expert(expert.file.tobytes(), FREQUENCIES)
+        values = read_expert(expert.file.tobytes(), FREQUENCIES)
         arrays = expert.arrays(dtype=np.float32)
         for name, expected in values.items():
             np.testing.assert_array_equal(arrays[name], expected)
@@ -148,7 +149,7 @@ def rebuilt(expert: Expert, **changes: bytes) -> np.ndarray:
         (streams,) = struct.unpack_from("<I", block, 24)
         covered = struct.pack("<2I", version, inflated) + parts["compeft.manifest"]
         covered += parts["compeft.scales"] + block[: 32 + 16 * streams]
-        crc = reference.crc32c(covered)
+        crc = crc32c(covered)
         parts["compeft.head"] = struct.pack("<4I", version, inflated, crc, 0)
     at = 0
     for name, entry in header.items():
@@ -225,7 +226,7 @@ def test_trits_between_tensors_are_noticed_by_verify():
     expert = compress({"w": np.arange(1, 6, dtype=np.float32)}, kind="other", density=0.5)
     trits = np.zeros(32, np.int8)
     trits[7] = 1
-    block = reference.pack(trits, "bitmask", 2048, FREQUENCIES)
+    block = pack(trits, "bitmask", 2048, FREQUENCIES)
     forged = Expert(rebuilt(expert, trits=block))
     with pytest.raises(FormatError, match="trit 7 lies between"):
         forged.verify()

@@ -1,11 +1,11 @@
 """Token files from ids that are already there."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from metro_fast._atomic import write_atomically
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.arrays import integers
 
@@ -48,19 +48,7 @@ def write_corpus(
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     ends = np.cumsum([len(row) for row in rows], dtype="<u8")
-    _write(folder / f"{name}.ds.index", ends.tobytes())
+    write_atomically(folder / f"{name}.ds.index", ends.tobytes())
     metadata = f"{tokenizer_name}|{token_width}\n{ids.size}\n{ids.size} T"
-    _write(folder / f"{name}.ds.metadata", metadata.encode())
-    _write(folder / f"{name}.ds", ids.astype(f"<u{token_width}").tobytes())
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(folder / f"{name}.ds.metadata", metadata.encode())
+    write_atomically(folder / f"{name}.ds", ids.astype(f"<u{token_width}").tobytes())

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 ID_DTYPES = (np.uint16, np.uint32, np.int32, np.int64)
 """Types that token ids come in."""
@@ -33,3 +34,10 @@ def ragged_rows(
     )
     names = draw(st.lists(counters, min_size=len(lengths), max_size=len(lengths), unique=True))
     return values.astype(draw(st.sampled_from(ID_DTYPES))), offsets, np.array(names, np.int64)
+
+
+def random_trits(count: int, density: float, seed: int) -> NDArray[np.int8]:
+    """Trits of which a share of about `density` is not zero, with even signs."""
+    rng = np.random.default_rng(seed)
+    signs = rng.integers(0, 2, count) * 2 - 1
+    return np.where(rng.random(count) < density, signs, 0).astype(np.int8)
