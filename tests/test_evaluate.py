@@ -9,7 +9,7 @@ import torch
 
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Instruction, InstructionSet, Item, Task
-from metro_fast.robustness import Report, compare, evaluate
+from metro_fast.robustness import Report, compare, evaluate, write_page
 from metro_fast.robustness import evaluate as evaluate_function
 from metro_fast.robustness.fingerprint import model_fingerprint, tokenizer_fingerprint
 from metro_fast.scoring import score_choices
@@ -254,7 +254,9 @@ def test_results_file_is_json(tiny_t5, tiny_tokenizer, tasks, tmp_path):
 
 def test_the_page_of_an_evaluation(tiny_t5, tiny_tokenizer, tasks, tmp_path):
     report = run(tiny_t5, tiny_tokenizer, tasks)
-    path = report.html(tmp_path / "page.html", baselines={"questions": {"first choice": 0.5}})
+    path = write_page(
+        tmp_path / "page.html", [report], baselines={"questions": {"first choice": 0.5}}
+    )
     html = path.read_text()
     summary = report.summary("relations")
     assert f"{100 * summary.worst.accuracy:.1f} %" in html

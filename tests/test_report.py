@@ -430,7 +430,7 @@ class TestPage:
     def test_a_single_cell_is_enough(self, tmp_path):
         task = make_task("relations", 1)
         report = Report(make_cells(task, "base", [0.5]))
-        text = Page(report.html(tmp_path / "one.html").read_text()).text
+        text = Page(write_page(tmp_path / "one.html", [report]).read_text()).text
         assert "Instruction robustness of base" in text
         assert "relations-0" in text
 

@@ -11,7 +11,7 @@ from metro_fast._extras import require
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.experts import EXPERT_FILE, load_expert
 from metro_fast.prompts import InstructionSet, Task
-from metro_fast.robustness import Report, evaluate
+from metro_fast.robustness import Report, evaluate, write_page
 
 app = typer.Typer(add_completion=False)
 
@@ -79,7 +79,7 @@ def evaluate_command(
         resume=resume,
     )
     report.save(output)
-    page = report.html(output / "report.html")
+    page = write_page(output / "report.html", [report])
     save_resolved(ctx, output)
     Console().print(summary_table(report))
     typer.echo(f"wrote {page}")

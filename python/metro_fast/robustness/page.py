@@ -45,7 +45,7 @@ def write_page(
     path: str | os.PathLike[str],
     reports: Sequence[Report],
     *,
-    title: str = "Instruction robustness",
+    title: str | None = None,
     baselines: Mapping[str, Mapping[str, float]] | None = None,
     artifacts: Mapping[str, int] | None = None,
     curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]] | None = None,
@@ -59,7 +59,7 @@ def write_page(
     Args:
         path: File to write.
         reports: At least one; names differ. The headline is about the first.
-        title: Heading of the page.
+        title: Heading of the page; by default "Instruction robustness of" and the models' names.
         baselines: For a task's name: label and accuracy (0 to 1) of lines to draw beside chance
             and the best constant answer, for instance `{"qa": {"never reads the question": 0.5}}`.
         artifacts: Label and bytes on disk, in the order to be shown; where a label is a model's
@@ -73,9 +73,8 @@ def write_page(
 
     Raises:
         MetroFastError: If there is no report, two have one name, a pair names no report or two
-            without a common task, a baseline is of no task or not
-            from 0 to 1, a size is negative, or two reports disagree on the items or instructions
-            of a task that they share.
+            without a common task, a baseline is of no task or not from 0 to 1, a size is negative,
+            or two reports disagree on the items or instructions of a task that they share.
         MissingExtraError: If jinja2 or scipy is not installed.
         OSError: If the file cannot be written.
 
@@ -87,8 +86,9 @@ def write_page(
     _check(reports, baselines, artifacts)
     comparisons = _compare_pairs(reports, pairs)
     tasks = tuple(dict.fromkeys(task for report in reports for task in report.tasks))
+    names = ", ".join(report.model_name for report in reports)
     html = _template().render(
-        title=title,
+        title=f"Instruction robustness of {names}" if title is None else title,
         headline=headline(reports[0]),
         reports=reports,
         comparisons=comparisons,

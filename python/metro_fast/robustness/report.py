@@ -135,32 +135,6 @@ class Report:
         text = json.dumps(results_record(self), indent=2, ensure_ascii=False)
         return write_atomically(folder / f"results_{slug(self.model_name)}.json", text + "\n")
 
-    def html(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        title: str | None = None,
-        baselines: Mapping[str, Mapping[str, float]] | None = None,
-        artifacts: Mapping[str, int] | None = None,
-        curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]] | None = None,
-    ) -> Path:
-        """Write the offline page of this model alone; see `write_page` for the arguments.
-
-        Raises:
-            MetroFastError: As `write_page`.
-            OSError: If the file cannot be written.
-        """
-        from metro_fast.robustness.page import write_page  # it draws reports, so it imports this
-
-        return write_page(
-            path,
-            [self],
-            title=f"Instruction robustness of {self.model_name}" if title is None else title,
-            baselines=baselines,
-            artifacts=artifacts,
-            curves=curves,
-        )
-
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Report":
         """Read a report: its results file names its cells, which lie beside it.
