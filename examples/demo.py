@@ -292,7 +292,9 @@ def main() -> None:
             train_expert(task)
     with stage("compress", "top-k, signs, one scale a role (ComPEFT); alpha on development items"):
         tables = {task: compress_expert(task) for task in ("re", "qa")}
-    with stage("evaluate", f"{TEST_ITEMS} items a task, of countries that no stage has seen"):
+    with stage(
+        "evaluate", f"{TEST_ITEMS} items a task, of countries in no finetuning or development item"
+    ):
         reports = evaluate_all(tasks)
     with stage("page", "one offline page"):
         baselines = {

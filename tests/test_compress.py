@@ -279,6 +279,11 @@ def test_real_adapters_that_are_no_peft_folders(shared_data: Path):
             MetroFastError,
             r"NaN at index 1 of q\.lora_A\.weight",
         ),
+        (
+            lambda: compress({"w": np.float16([6e4, -6e4, 0, 0])}, kind="other", alpha=2.0),
+            MetroFastError,
+            "w is float16, which holds no scale of 97979",
+        ),
         (lambda: compress(lora()).arrays("int8"), TypeError, "dtype is int8"),
         (lambda: decompress(compress(lora()), "x"), MetroFastError, "no adapter_config"),
     ],

@@ -12,6 +12,7 @@ from metro_fast.data import (
     TokenCorpus,
     write_corpus,
 )
+from metro_fast.ops.draws import resolve_threads
 
 PERSISTENT = {"persistent_workers": True, "prefetch_factor": 4}
 WORKERS = [
@@ -81,6 +82,25 @@ def test_a_forked_worker_does_not_hang_on_threads_that_its_parent_used(folder):
         corpus, batch_sampler=[list(range(8))], collate_fn=collator, num_workers=1, timeout=30
     )
     assert all(torch.equal(here[key], there[key]) for key in here)
+
+
+class Threads(torch.utils.data.Dataset):
+    """Each row is the number of threads that a large call would take by default."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return resolve_threads(None, 1 << 40, 1)
+
+
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_a_worker_takes_one_thread_unless_told(start, monkeypatch):
+    monkeypatch.delenv("METRO_FAST_NUM_THREADS", raising=False)
+    loader = {"num_workers": 1, "multiprocessing_context": start}
+    assert next(iter(DataLoader(Threads(), 2, **loader))).tolist() == [1, 1]
+    monkeypatch.setenv("METRO_FAST_NUM_THREADS", "3")
+    assert resolve_threads(None, 1 << 40, 1) == 3
 
 
 @pytest.mark.parametrize("in_dataset", [True, False])

@@ -10,6 +10,7 @@ from rich.table import Table
 
 import metro_fast
 from metro_fast import _core
+from metro_fast.ops.draws import default_threads
 
 PACKAGES = (
     "numpy", "torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers",
@@ -33,7 +34,7 @@ def env() -> None:
     table.add_row("metro_fast", metro_fast.__version__)
     table.add_row("native module", str(_core.__file__))
     table.add_row("python", f"{platform.python_version()} on {platform.platform()}")
-    table.add_row("cores", f"{os.cpu_count()} (threads by default: {_core.default_threads()})")
+    table.add_row("cores", f"{os.cpu_count()} (threads by default: {default_threads()})")
     table.add_row("kernels", "scalar (portable); no CUDA kernels in this version")
     for package in PACKAGES:
         table.add_row(package, _version(package))

@@ -34,6 +34,11 @@ def write_corpus(
     Raises:
         MetroFastError: If the width is not 2 or 4, or an id does not fit it.
         OSError: If the folder cannot be written.
+
+    Example:
+        >>> write_corpus("two-documents", [[5, 6, 1], [7, 1]])
+        >>> sorted(path.name for path in Path("two-documents").iterdir())[0]
+        '00000_unshuffled.ds'
     """
     if token_width not in (2, 4):
         raise MetroFastError(f"token_width is {token_width}, expected 2 or 4 bytes")

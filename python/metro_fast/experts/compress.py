@@ -21,12 +21,14 @@ from metro_fast.experts.manifest import (
 )
 from metro_fast.experts.peft_folder import Adapter, parse_config
 from metro_fast.experts.source import read_source
-from metro_fast.experts.task_vector import TaskVector, task_vector
+from metro_fast.experts.task_vector import Residual, TaskVector, task_vector
 from metro_fast.experts.updates import ERASED_COSINE, estimate_updates
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK, native_alpha
 
 SCOPES = ("role", "global", "tensor")
+FLOAT16_OVERFLOW = 65520
+"""From here on float16 rounds to infinity."""
 
 
 def compress(
@@ -46,8 +48,8 @@ def compress(
             numpy array or torch tensor.
         density: Share of each group's entries to keep, in (0, 1].
         alpha: The scale in standard deviations of the group, or `"least_squares"`. The paper's
-            choice without validation data is 1 for bases of 13B and more; smaller ones want more,
-            and least squares is 1.2 to 2.8 on real adapters.
+            choice without validation data is 1 for bases of 13B and more at densities up to 0.2;
+            smaller ones want more, and least squares is 1.2 to 2.8 by density on real adapters.
         scope: What is ranked together and shares a scale: `"role"` (all A, all B), `"global"`
             (the paper's code; it can erase B, since A is larger) or `"tensor"`.
         kind: What a state dict without PEFT's names is: full, ia3, prompt or other.
@@ -64,8 +66,8 @@ def compress(
         FileNotFoundError: If there is no adapter at that path.
         FormatError: If a file of it is damaged.
         TypeError: If a tensor or an argument has the wrong type.
-        MetroFastError: If an argument is out of range, an entry is NaN or infinite, or the
-            adapter is of a kind that cannot be compressed.
+        MetroFastError: If an argument is out of range, an entry is NaN or infinite, a scale is
+            too large for a float16 tensor, or the adapter is of a kind that cannot be compressed.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -169,6 +171,7 @@ def _ternarize(
         parts = [(t, vector.residuals[t].values.reshape(-1)) for t in tensors]
         places = [start_of[t] for t in tensors]
         scale, std, kept, _ = _core.ternarize(parts, places, trits, density, alpha, threads)
+        _refuse_infinity(scale, [(t, vector.residuals[t]) for t in tensors])
         if (kept == 0 or scale == 0) and any(values.any() for _, values in parts):
             lost[name] = sum(values.size for _, values in parts)
         # For people, so rounded: the scale itself is in the file.
@@ -176,6 +179,16 @@ def _ternarize(
         groups.append(Group(name, float(density), found if alpha is None else alpha))
         scales.append(scale)
     return groups, scales, lost
+
+
+def _refuse_infinity(scale: float, residuals: list[tuple[str, Residual]]) -> None:
+    """Of the three dtypes float16 alone is too small for a float32 scale, with 1 added in IA3."""
+    for name, residual in residuals:
+        if residual.dtype == "F16" and scale + (residual.initial == "one") >= FLOAT16_OVERFLOW:
+            raise MetroFastError(
+                f"{name} is float16, which holds no scale of {scale:g} (at most 65504): lower "
+                "alpha, or convert the adapter to bfloat16"
+            )
 
 
 def _base(adapter: Adapter | None, vector: TaskVector) -> Base:

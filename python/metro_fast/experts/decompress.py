@@ -22,6 +22,9 @@ def decompress(
         FormatError: If it is damaged.
         MetroFastError: If it is no PEFT adapter, or the target holds a compressed expert.
         OSError: If the target cannot be written to.
+
+    Example:
+        >>> decompress("expert-small", "expert-plain")  # doctest: +SKIP
     """
     expert = source if isinstance(source, Expert) else Expert.load(source)
     if expert.config is None:

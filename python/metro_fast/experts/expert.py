@@ -65,9 +65,22 @@ class Expert:
     def load(cls, path: str | Path) -> "Expert":
         """Read an expert's folder, or its weights file alone.
 
+        Args:
+            path: Folder with the weights file and, of a PEFT adapter, adapter_config.json; or the
+                weights file, whose folder is then looked at for the configuration.
+
+        Returns:
+            The expert; nothing is decoded yet.
+
         Raises:
             FileNotFoundError: If there is none.
             FormatError: If it is damaged, or of another version.
+
+        Example:
+            >>> from metro_fast.experts import compress
+            >>> _ = compress({"w": np.float32([[1, -2]])}, kind="other", density=1).save("tiny")
+            >>> Expert.load("tiny").arrays()["w"].shape
+            (1, 2)
         """
         path = Path(path)
         folder = path if path.is_dir() else path.parent
@@ -125,7 +138,10 @@ class Expert:
     ) -> dict[str, RawTensor]:
         """Decode every tensor, in the manifest's dtypes or in one float dtype.
 
-        Dense tensors come as they are. See `arrays` for the arguments.
+        Dense tensors come as they are. Arguments and errors are those of `arrays`.
+
+        Returns:
+            Bytes with their dtype and shape, by name; what `arrays` and `state_dict` wrap.
         """
         target = None if dtype is None else dtype_name(dtype)
         threads = resolve_threads(num_threads, self.manifest.trits, CHUNK)
@@ -160,6 +176,12 @@ class Expert:
         Raises:
             FormatError: If a stream is damaged.
             MetroFastError: If initial values are missing, or not those of `compress`.
+
+        Example:
+            >>> from metro_fast.experts import compress
+            >>> expert = compress({"w": np.float32([[1, -3]])}, kind="other", density=0.5)
+            >>> expert.arrays(np.float16)["w"].dtype
+            dtype('float16')
         """
         tensors = self.raw(dtype, initial=initial, num_threads=num_threads)
         return {name: tensor.numpy() for name, tensor in tensors.items()}
@@ -171,7 +193,11 @@ class Expert:
         initial: dict[str, Any] | None = None,
         num_threads: int | None = None,
     ) -> dict[str, Any]:
-        """Decode into torch tensors on the CPU; arguments and errors are those of `arrays`."""
+        """Decode into torch tensors on the CPU; arguments and errors are those of `arrays`.
+
+        Returns:
+            Tensors by name, each in its own dtype or in `dtype`; they are the caller's to change.
+        """
         tensors = self.raw(dtype, initial=initial, num_threads=num_threads)
         return {name: tensor.torch() for name, tensor in tensors.items()}
 
@@ -186,7 +212,17 @@ class Expert:
         return 8 * self.nbytes / max(1, self.manifest.parameters)
 
     def trits(self, num_threads: int | None = None) -> dict[str, NDArray[np.int8]]:
-        """The trits of each ternary tensor, int8 of its shape."""
+        """The trits of each ternary tensor.
+
+        Args:
+            num_threads: Threads to use; the machine's cores by default.
+
+        Returns:
+            int8 arrays of the tensors' shapes, each entry -1, 0 or 1, by name.
+
+        Raises:
+            FormatError: If a stream is damaged.
+        """
         flat = np.empty(self.manifest.trits, np.int8)
         threads = resolve_threads(num_threads, self.manifest.trits, CHUNK)
         _core.unpack(self._block, 1.0, "i8", flat, threads)
@@ -195,10 +231,15 @@ class Expert:
         }
 
     def describe(self) -> list[dict[str, Any]]:
-        """One row a tensor: tensor, group, dtype, shape, density, scale, bits.
+        """What `metro-fast expert inspect` shows.
 
-        `density` is the share of nonzeros, and `bits` what an ideal coder would need for a
-        parameter at that density, H(density) + density; of a dense tensor its own width.
+        Returns:
+            A row a tensor: tensor, group, dtype, shape, density, scale, bits. `density` is the
+            share of nonzeros, and `bits` what an ideal coder would need for a parameter at that
+            density, H(density) + density; of a dense tensor its own width.
+
+        Raises:
+            FormatError: If a stream is damaged.
         """
         rows: list[dict[str, Any]] = []
         trits = self.trits()

@@ -21,13 +21,16 @@ def fidelity(
 ) -> list[ModuleFidelity]:
     """How well an expert keeps each module's update, exactly: a row a module.
 
-    Cosine alone tells little: pure noise has .27 at 5 % density and .61 at 20 % in a LoRA. Compare
-    modules of one expert, and judge by task scores.
+    Cosine alone tells little: in a LoRA normal noise keeps .27 at 5 % density and .62 at 20 %.
+    Compare modules of one expert, and judge by task scores.
 
     Args:
         source: What the expert was made of, as `compress` takes it.
         expert: The expert.
         initial: The initial values that were given to `compress`, if any were.
+
+    Returns:
+        Cosine and norm ratio of each module, in ascending order of names.
 
     Raises:
         MetroFastError: If the source does not have the expert's tensors.

@@ -19,7 +19,7 @@ def load_expert(model: Any, path: "str | Path | Expert", adapter_name: str = "de
     Args:
         model: A transformers model, or a PeftModel that takes one adapter more. It is changed in
             place, as PEFT does.
-        path: The expert's folder, or an `Expert`.
+        path: The expert's folder or weights file, or an `Expert`.
         adapter_name: The name of the new adapter; it becomes the active one.
 
     Returns:
@@ -30,6 +30,17 @@ def load_expert(model: Any, path: "str | Path | Expert", adapter_name: str = "de
         FileNotFoundError: If there is no expert at that path.
         FormatError: If it is damaged.
         MetroFastError: If it is no PEFT adapter, does not fit the model, or the name is taken.
+
+    Example:
+        >>> import torch
+        >>> from peft import LoraConfig, get_peft_model
+        >>> from metro_fast.experts import compress
+        >>> def base():
+        ...     return torch.nn.Sequential(torch.nn.Linear(4, 4))
+        >>> trained = get_peft_model(base(), LoraConfig(r=2, target_modules=["0"]))
+        >>> model = load_expert(base(), compress(trained, density=0.5))
+        >>> model.active_adapter
+        'default'
     """
     peft = require("peft", "peft")
     expert = path if isinstance(path, Expert) else Expert.load(path)

@@ -92,6 +92,9 @@ def task_vector(
             model (then all are needed), or a LoRA's A as it was initialized. Without it, IA3
             vectors start at 1 and everything else at 0.
 
+    Returns:
+        The kind, what becomes ternary, and what stays dense.
+
     Raises:
         TypeError: If a tensor has a dtype that adapters do not have, or a name is not a string.
         MetroFastError: If there is nothing to compress, the kind cannot be told or is unknown,

@@ -47,6 +47,20 @@ def pretrain(config: PretrainConfig) -> Path:
         OSError: If a file cannot be read or the output cannot be written.
         KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; the checkpoint is then already saved,
             and `resume=True` continues to the very same result.
+
+    Example:
+        >>> from metro_fast.data import prepare, train_tokenizer
+        >>> text = "small models and fast kernels . " * 40
+        >>> _ = Path("text.txt").write_text(f"{text}\\n" * 9)
+        >>> tokenizer = train_tokenizer([text], vocab_size=60, num_sentinels=8)
+        >>> corpus = prepare("text.txt", "corpus", tokenizer, progress=False)
+        >>> sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_heads": 2, "num_layers": 1}
+        >>> depths = {"num_decoder_layers": 1, "auxiliary_num_layers": 1, "block_size": 16}
+        >>> run = {"steps": 2, "batch_size": 4, "evaluation_rows": 4}
+        >>> pretrain(PretrainConfig(corpus=corpus, output=Path("run"), **sizes, **depths, **run))
+        PosixPath('run')
+        >>> (Path("run") / "main" / "config.json").exists()
+        True
     """
     refuse_other_run(config.output, resume=config.resume)
     if config.num_threads:

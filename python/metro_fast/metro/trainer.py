@@ -25,8 +25,21 @@ class MetroTrainer(SummedLossTrainer):
             processing_class, callbacks, ...
 
     Raises:
-        TypeError: If the model is neither.
+        TypeError: If the model is neither, or `args` are not `MetroTrainingArguments`.
         MetroFastError: If weights are given for the span objective, which has one loss.
+
+    Example:
+        >>> from metro_fast.data import DataCollatorForMetro
+        >>> from metro_fast.metro import MetroConfig
+        >>> main = dict(vocab_size=64, d_model=8, d_kv=4, num_heads=2, d_ff=16, num_layers=1)
+        >>> trainer = MetroTrainer(
+        ...     MetroForPretraining(MetroConfig(main=main, auxiliary_num_layers=1)),
+        ...     MetroTrainingArguments("run", max_steps=1, save_strategy="no"),
+        ...     train_dataset=[{"input_ids": [*range(4, 20)], "sample_id": i} for i in range(8)],
+        ...     data_collator=DataCollatorForMetro(mask_token_id=3, vocab_size=64, pad_token_id=0),
+        ... )
+        >>> trainer.train().global_step
+        1
     """
 
     def __init__(self, model: Any, args: MetroTrainingArguments, **options: Any) -> None:

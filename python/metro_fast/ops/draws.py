@@ -1,6 +1,7 @@
 """Arguments that name a draw and that choose its threads: the same in every op."""
 
 import operator
+import sys
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
@@ -24,6 +25,16 @@ def check_counter(name: str, value: int) -> int:
     return number
 
 
+def default_threads() -> int:
+    """Threads of a call that names no count: the machine's cores, and one in a DataLoader's worker.
+
+    A forked child is known to the native module; a worker that was spawned is known to torch alone,
+    which is not imported for the question. `METRO_FAST_NUM_THREADS` overrides both.
+    """
+    loading = sys.modules.get("torch.utils.data")
+    return _core.default_threads(loading is not None and loading.get_worker_info() is not None)
+
+
 def resolve_threads(num_threads: int | None, work: int, grain: int) -> int:
     """Threads of a call.
 
@@ -38,7 +49,7 @@ def resolve_threads(num_threads: int | None, work: int, grain: int) -> int:
         MetroFastError: If the count is below 1.
     """
     if num_threads is None:
-        return max(1, min(_core.default_threads(), work // grain))
+        return max(1, min(default_threads(), work // grain))
     try:
         count = operator.index(num_threads)
     except TypeError as error:

@@ -27,17 +27,19 @@ def sample_replacements(
 ) -> Any:
     """Draw one token a row from `softmax(logits / temperature)`.
 
-    Weights are integers, `floor(2^40 * 2^-d)` with `d = (max - logit) * f32(log2(e) / temperature)`
-    rounded in f32, and the token is the first whose inclusive sum exceeds `floor(u * total / 2^64)`
-    for a 64-bit uniform u. The sums are exact, so that equal logits give equal tokens on any path,
+    Weights are integers, about `floor(2^40 * 2^-d)` with the distance `d = (max - logit) *
+    f32(log2(e) / temperature)` rounded in f32 and cut to 25 bits after the point, and the power
+    taken from an integer table and polynomial (`metro_fast.testing.sample_replacements` is the
+    whole law). The token is the first whose inclusive sum exceeds `floor(u * total / 2^64)` for a
+    64-bit uniform u. The sums are exact, so that equal logits give equal tokens on any path,
     tiling, thread count and device. The total variation from the softmax is at most 2^-20 for up to
     2^18 tokens. METRO (arXiv 2305.12567) and ELECTRA sample the whole vocabulary at temperature 1.
 
     The uniform of row r is a function of (seed, epoch, `sample_ids[r]`, `positions[r]`).
 
     Args:
-        logits: float32, float16 or bfloat16 [R, V], contiguous; -inf is a token that is never
-            drawn. Must not be changed during the call.
+        logits: float32, float16 or bfloat16 [R, V], V at most 2^23, contiguous; -inf is a token
+            that is never drawn. Must not be changed during the call.
         sample_ids: int [R], 0 or more; the index of the row otherwise.
         positions: int [R], 0 to 2^32 - 1: place of the row in its sample; 0 otherwise. Rows with
             equal sample ids need different positions, else they share their uniform.

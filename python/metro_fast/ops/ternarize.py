@@ -36,7 +36,8 @@ def ternarize(
     Of d entries, k = floor(d * density + 1e-6) are kept, ties going to the lowest flat index. The
     scale is `alpha` times the standard deviation of all d entries (unbiased, in float64, before
     pruning; of a single entry its magnitude), or with `alpha="least_squares"` the mean magnitude
-    of the kept entries: the scale of least squared error. ComPEFT, arXiv 2311.13171, section 2.
+    of the kept entries that are not zero: the scale of least squared error. ComPEFT, arXiv
+    2311.13171, section 2.
 
     Args:
         x: float32 array or CPU tensor of any shape; finite.

@@ -129,6 +129,12 @@ class InstructionSet(Sequence[Instruction]):
             FormatError: If the file is damaged, a key is missing or unknown, a value is of the
                 wrong kind, or an id stands twice; the message has the file and the entry.
             MetroFastError: If the suffix is neither of YAML nor of JSON.
+
+        Example:
+            >>> words = [Instruction("ask", "qa", "{{ question }} choose from : {{ options }}")]
+            >>> path = InstructionSet(words).save("words.yaml")
+            >>> InstructionSet.load(path)[0].id
+            'ask'
         """
         path = Path(path)
         records = _parse(path)

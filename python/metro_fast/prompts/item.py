@@ -190,6 +190,12 @@ class Task:
             FileNotFoundError: If the file is absent.
             FormatError: If a line is not such an object; the message has the file and the line.
             MetroFastError: If no task type is known.
+
+        Example:
+            >>> items = [Item("1", {"word": "good"}, ("yes", "no"), 0)]
+            >>> path = Task("praise", "cls", items).save("praise.jsonl")
+            >>> Task.load(path).task_type
+            'cls'
         """
         path = Path(path)
         items: list[Item] = []

@@ -62,10 +62,10 @@ def seen_gap(
     G = mean over seen a_p - mean over unseen a_p. Each resample draws groups of items once, for
     both sides, and instructions within each side; so the interval speaks about other items and
     other wordings like these. What the draw of n instructions moves a mean by is widened by
-    √(n/(n-1)) and by Student's over the normal quantile: without that, intervals of 95 % covered
-    86 % with four instructions a side and 77 % with two, in simulation; with it, 94 to 100 %. It
-    errs on the wide side where instructions differ little, because the noise of items counts at
-    both levels. A single instruction on a side varies by its items alone.
+    √(n/(n-1)) and by Student's over the normal quantile, since the spread of few instructions is
+    itself uncertain (the tests simulate the coverage). It errs on the wide side where instructions
+    differ little, because the noise of items counts at both levels. A single instruction on a side
+    varies by its items alone.
 
     With five instructions a side or more, p permutes the labels seen and unseen over the
     instructions: exactly up to 20,000 ways, else by 9,999 random ones.

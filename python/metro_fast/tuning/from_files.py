@@ -66,7 +66,7 @@ def finetune(config: FinetuneConfig) -> Path:
     Raises:
         MetroFastError: If settings, items, instructions, tokenizer or model do not fit.
         OSError: If a file cannot be read or the output cannot be written.
-        KeyboardInterrupt: If stopped by Ctrl-C; `resume=True` continues.
+        KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; `resume=True` continues.
     """
     refuse_other_run(config.output, resume=config.resume)
     instructions = InstructionSet.load(config.instructions)

@@ -58,7 +58,7 @@ def finetune_model(
     Raises:
         MetroFastError: If pairs, tokenizer, model or options do not fit.
         OSError: If `output` cannot be written.
-        KeyboardInterrupt: If stopped by Ctrl-C; the checkpoint is then already saved.
+        KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; the checkpoint is then already saved.
 
     Example:
         >>> from transformers import AutoModelForSeq2SeqLM, AutoTokenizer  # doctest: +SKIP

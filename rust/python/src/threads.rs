@@ -15,17 +15,17 @@ pub(crate) fn remember_process() {
     let _ = IMPORTER.set(std::process::id());
 }
 
-/// Threads for a call that names no count: the machine's cores, and one in a forked child.
+/// Threads for a call that names no count: the machine's cores; one in a worker or a forked child.
 ///
 /// `METRO_FAST_NUM_THREADS` overrides both.
 #[pyfunction]
-pub(crate) fn default_threads() -> usize {
+pub(crate) fn default_threads(in_worker: bool) -> usize {
     if let Some(n) = std::env::var("METRO_FAST_NUM_THREADS").ok().and_then(|v| v.parse().ok())
         && n > 0
     {
         return n;
     }
-    if IMPORTER.get().is_some_and(|pid| *pid != std::process::id()) {
+    if in_worker || IMPORTER.get().is_some_and(|pid| *pid != std::process::id()) {
         return 1;
     }
     std::thread::available_parallelism().map_or(1, usize::from)

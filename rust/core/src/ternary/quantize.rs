@@ -21,7 +21,7 @@ pub struct Part<'a> {
 pub enum Alpha {
     /// This many standard deviations.
     Fixed(f64),
-    /// The scale of least squared error: the mean magnitude of the kept entries.
+    /// The scale of least squared error: the mean magnitude of the kept entries that are not zero.
     LeastSquares,
 }
 
