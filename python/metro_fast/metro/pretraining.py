@@ -50,8 +50,8 @@ def pretrain(config: PretrainConfig) -> Path:
 
     Example:
         >>> from metro_fast.data import prepare, train_tokenizer
-        >>> text = "small models and fast kernels . " * 40
-        >>> _ = Path("text.txt").write_text(f"{text}\\n" * 9)
+        >>> text = "small models and fast kernels . " * 400
+        >>> _ = Path("text.txt").write_text(text)
         >>> tokenizer = train_tokenizer([text], vocab_size=60, num_sentinels=8)
         >>> corpus = prepare("text.txt", "corpus", tokenizer, progress=False)
         >>> sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_heads": 2, "num_layers": 1}
