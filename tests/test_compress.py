@@ -13,6 +13,7 @@ from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import EXPERT_FILE, Expert, compress, decompress, fidelity, task_vector
 from metro_fast.experts.expert import entropy
 from metro_fast.experts.peft_folder import read_safetensors
+from metro_fast.experts.updates import modules
 from metro_fast.testing.ternarize import ternarize as reference
 
 RNG = np.random.default_rng(0)
@@ -170,6 +171,31 @@ def test_a_full_residual_is_added_to_its_base(dtype):
         compress(tuned, kind="full", initial={"w0": base["w0"], "w1": base["w1"]})
     with pytest.raises(MetroFastError, match="made without"):
         compress(tuned, kind="full").arrays(initial=base)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_full_residual_of_a_scalar(dtype):
+    torch = pytest.importorskip("torch")
+    base = {"temperature": torch.tensor(2.0, dtype=getattr(torch, dtype))}
+    tuned = {"temperature": torch.tensor(3.5, dtype=getattr(torch, dtype))}
+    expert = compress(tuned, kind="full", initial=base, density=1.0)
+    assert torch.equal(expert.state_dict(initial=base)["temperature"], tuned["temperature"])
+    assert expert.arrays(initial=base)["temperature"].shape == ()
+
+
+def test_fidelity_of_very_large_and_very_small_updates():
+    for size in (1e-25, 1e22):
+        weights = {"w": np.float32([3.0, 4.0]) * np.float32(size)}
+        [row] = fidelity(weights, compress(weights, kind="other", density=0.5))
+        assert row.cosine == pytest.approx(0.8, rel=1e-6)
+
+
+def test_two_adapters_of_one_module_are_two_modules():
+    names = [f"q.lora_{factor}.{name}.weight" for factor in "AB" for name in ("one", "two")]
+    assert modules(dict.fromkeys(names)) == {
+        "q.one": ("q.lora_A.one.weight", "q.lora_B.one.weight"),
+        "q.two": ("q.lora_A.two.weight", "q.lora_B.two.weight"),
+    }
 
 
 def test_bfloat16_round_trip():

@@ -241,10 +241,24 @@ def test_wrong_types_are_type_errors(ids, options, message):
         corrupt_spans(ids, **options)
 
 
-def test_an_out_that_shares_memory_with_the_input_is_refused():
-    ids = np.full((1, 9), 7)
-    with pytest.raises(TypeError, match="borrowed"):
-        corrupt_spans(ids, out=(ids, np.zeros((1, 9), np.int64)))
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_an_out_that_shares_memory_is_refused(kind):
+    ids, other = kind(np.full((1, 9), 7)), kind(np.zeros((1, 9), np.int64))
+    with pytest.raises(MetroFastError, match=r"out\[0\] shares memory with ids"):
+        corrupt_spans(ids, out=(ids, other))
+    with pytest.raises(MetroFastError, match=r"out\[0\] shares memory with out\[1\]"):
+        corrupt_spans(ids, out=(other, other))
+    assert (ids == 7).all()
+    assert (other == 0).all()
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_a_memory_error():
+    # 2^20 rows, all of one token but the last, of 2^27: over 2^46 ids with their padding.
+    ids = np.zeros(1 << 27, np.uint16)
+    offsets = np.arange((1 << 20) + 1)
+    offsets[-1] = ids.size
+    with pytest.raises(MemoryError, match="Unable to allocate"):
+        corrupt_spans(ids, offsets=offsets, num_sentinels=1 << 28, sentinel_first=1 << 40)
 
 
 @settings(max_examples=20)

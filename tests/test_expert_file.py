@@ -280,6 +280,15 @@ def test_a_stale_plain_adapter_is_not_left_beside_it(tmp_path: Path):
         assert list(folder.iterdir()) == [folder / name]
 
 
+def test_a_save_never_pairs_weights_with_anothers_configuration(tmp_path: Path):
+    weights = example().file
+    Expert(weights, b'{"lora_alpha": 16}').save(tmp_path)
+    Expert(weights, b'{"lora_alpha": 16}').save(tmp_path)
+    with pytest.raises(MetroFastError, match="another adapter_config"):
+        Expert(weights, b'{"lora_alpha": 32}').save(tmp_path)
+    assert Expert.load(tmp_path).config == b'{"lora_alpha": 16}'
+
+
 def test_an_unwritable_folder_is_an_os_error(tmp_path: Path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError, match="file"):

@@ -164,6 +164,62 @@ def test_what_does_not_fit_is_said(tmp_path: Path):
         load_expert(base(), tmp_path)
 
 
+def state(model):
+    """All that a failed load could change: modules, weights, what trains, attributes."""
+    tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    return tensors, flags, sorted(vars(model)), [name for name, _ in model.named_modules()]
+
+
+def assert_same_state(a, b):
+    assert a[1:] == b[1:]
+    assert a[0].keys() == b[0].keys()
+    assert all(torch.equal(a[0][name], b[0][name]) for name in a[0])
+
+
+@pytest.mark.parametrize("name", ["lora", "head", "embedding", "ia3", "prompt"])
+def test_a_load_that_fails_leaves_the_model_as_it_was(name: str):
+    good = compress(trained(name), density=0.3)
+    other = compress(trained("rslora" if name == "ia3" else "ia3"), density=0.3)
+    wrong = Expert(other.file, good.config)
+    plain = base()
+    plain.shared.weight.requires_grad_(False)
+    before, answer = state(plain), logits(plain)
+    with pytest.raises(MetroFastError, match=r"lacks|has shape"):
+        load_expert(plain, wrong)
+    assert_same_state(state(plain), before)
+    assert torch.equal(logits(plain), answer)
+    if name != "prompt":  # PEFT mixes no prompts with LoRA
+        adapted = trained("rslora" if name != "ia3" else "ia3")
+        before, answer = state(adapted), logits(adapted)
+        with pytest.raises(MetroFastError, match=r"lacks|has shape"):
+            load_expert(adapted, wrong, "second")
+        assert adapted.active_adapter == "default"
+        assert list(adapted.peft_config) == ["default"]
+        if name in ("lora", "ia3"):  # round other modules PEFT leaves an empty wrapper
+            assert_same_state(state(adapted), before)
+        assert torch.equal(logits(adapted), answer)
+    assert torch.equal(logits(load_expert(plain, good)), logits(load_expert(base(), good)))
+
+
+def test_a_file_that_claims_more_than_the_model_holds_is_not_decoded(monkeypatch):
+    good = compress(trained("lora"), density=0.3)
+    arrays = {**good.state_dict(), "base_model.model.extra.lora_A.weight": torch.zeros(9, 9999)}
+    large = Expert(compress(arrays, density=0.3).file, good.config)
+    monkeypatch.setattr(Expert, "state_dict", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(
+        MetroFastError, match=r"the expert has 9\d,\d+ parameters, the adapted model"
+    ):
+        load_expert(base(d_model=32), large)
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora"])
+def test_adapters_of_a_changed_base_are_refused(start: str):
+    config = peft.LoraConfig(r=2, target_modules=["q"], init_lora_weights=start)
+    with pytest.raises(MetroFastError, match=f"init_lora_weights is '{start}'"):
+        compress(peft.get_peft_model(base(), config))
+
+
 def test_dora_and_trained_biases_are_refused_by_name():
     dora = peft.get_peft_model(base(), peft.LoraConfig(r=2, target_modules=["q"], use_dora=True))
     with pytest.raises(MetroFastError, match="DoRA"):

@@ -179,6 +179,14 @@ def test_the_same_two_identities_as_upstreams_cases(shared_data):
             assert floor(expected) <= count <= floor(expected) + 1
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_an_out_that_shares_memory_is_refused(kind):
+    ids, other = kind(np.full((1, 9), 7)), kind(np.zeros((1, 9), np.int64))
+    for out in ((ids, other), (other, ids), (other, other)):
+        with pytest.raises(MetroFastError, match="shares memory with"):
+            mask_tokens(ids, mask_token_id=3, vocab_size=10, out=out)
+
+
 def test_out_is_written_wider_than_needed_and_returned():
     ids = np.arange(10, 40).reshape(2, 15)
     out = (np.full((2, 20), 9), np.full((2, 20), 9))

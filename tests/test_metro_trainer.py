@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import T5Config, T5ForConditionalGeneration, TrainerCallback
 
 from metro_fast import ops
 from metro_fast._training.checkpoints import MARK, latest_checkpoint
@@ -416,9 +416,55 @@ def test_a_batch_of_another_kind_is_refused(tmp_path: Path) -> None:
         trainer.train()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, value: float) -> None:
     model = metro_model()
     with torch.no_grad():
-        model.rtd_head.output.bias.fill_(float("inf"))
+        model.rtd_head.output.bias.fill_(value)
     with pytest.raises(MetroFastError, match=r"the loss is (inf|nan) at step 1"):
         train(tmp_path, model=model)
+
+
+def test_no_checkpoint_is_written_of_a_loss_that_is_not_finite(tmp_path: Path) -> None:
+    class Break(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kw: Any) -> None:
+            if state.global_step == 3:
+                kw["model"].rtd_head.output.bias.data.fill_(float("nan"))
+
+    def run(folder: Path, **options: Any) -> None:
+        MetroTrainer(
+            metro_model(),
+            arguments(folder, per_device_train_batch_size=4, max_steps=4, **options),
+            train_dataset=Rows(),
+            data_collator=MetroCollator(),
+            callbacks=[Break()],
+        ).train()
+
+    saving = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
+    with pytest.raises(MetroFastError, match="the loss is nan at step 4"):
+        run(tmp_path / "saving", logging_steps=50, **saving)
+    assert [path.name for path in (tmp_path / "saving").glob("checkpoint-*")] == ["checkpoint-2"]
+    with pytest.raises(MetroFastError, match="the loss is nan at step 4"):  # not a finished run
+        run(tmp_path / "plain", logging_steps=50)
+
+
+def test_half_written_checkpoints_are_removed_on_resume(tmp_path: Path) -> None:
+    options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
+    train(tmp_path, **options)
+    (tmp_path / "checkpoint-3").mkdir()
+    (tmp_path / "checkpoint-4" / MARK).unlink()
+    train(tmp_path, resume=True, **options)
+    marks = {path.name: (path / MARK).exists() for path in tmp_path.glob("checkpoint-*")}
+    assert marks == {"checkpoint-2": True, "checkpoint-4": True}
+
+
+def test_predict_counts_every_row_once(tmp_path: Path) -> None:
+    trainer = MetroTrainer(
+        metro_model(),
+        arguments(tmp_path, per_device_eval_batch_size=2),
+        eval_dataset=Rows(LENGTHS[:5], seed=1),
+        data_collator=MetroCollator(),
+    )
+    line = trainer.evaluate()
+    metrics = trainer.predict(Rows(LENGTHS[:5], seed=1)).metrics
+    assert metrics["test_loss"] == line["eval_loss"]

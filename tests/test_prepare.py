@@ -79,23 +79,22 @@ def test_workers_change_nothing(inputs, tokenizer, tmp_path):
 
 
 def test_an_interrupted_call_goes_on_where_it_stopped(inputs, tokenizer, tmp_path, monkeypatch):
-    damaged = inputs / "c.txt"
-    good = damaged.read_bytes()
-    damaged.write_bytes(b"\xff" + good[1:])
-    with pytest.raises(FormatError, match=r"c\.txt is damaged at or after line 1"):
-        run(inputs, tmp_path / "corpus", tokenizer)
-    assert not (tmp_path / "corpus").exists()
-    work = tmp_path / ".corpus.preparing"
-    finished = work / "00000_unshuffled.ds"
-    stamp = finished.stat().st_mtime_ns
-    damaged.write_bytes(good)
-    seen = []
+    seen, interrupted = [], ["c.txt"]
 
     def spy(path, text_key):
         seen.append(path.name)
+        if path.name in interrupted:
+            raise KeyboardInterrupt
         return read_documents(path, text_key)
 
     monkeypatch.setattr("metro_fast.data.datatrove_steps.read_documents", spy)
+    with pytest.raises(KeyboardInterrupt):
+        run(inputs, tmp_path / "corpus", tokenizer)
+    assert not (tmp_path / "corpus").exists()
+    finished = tmp_path / ".corpus.preparing" / "00000_unshuffled.ds"
+    stamp = finished.stat().st_mtime_ns
+    seen.clear()
+    interrupted.clear()
     output = run(inputs, tmp_path / "corpus", tokenizer)
     assert seen == ["c.txt"]
     assert (output / finished.name).stat().st_mtime_ns == stamp
@@ -112,6 +111,30 @@ def test_a_finished_call_returns_and_another_is_refused(inputs, tokenizer, tmp_p
         run(inputs, tmp_path / "corpus", tokenizer, shuffle_documents=True)
     with pytest.raises(MetroFastError, match="is no corpus"):
         run(inputs, inputs, tokenizer)
+
+
+def test_a_changed_file_of_the_same_size_is_noticed(inputs, tokenizer, tmp_path):
+    run(inputs, tmp_path / "corpus", tokenizer)
+    text = (inputs / "c.txt").read_bytes()
+    (inputs / "c.txt").write_bytes(text.swapcase())
+    assert text.swapcase() != text
+    with pytest.raises(MetroFastError, match="made from other inputs, options"):
+        run(inputs, tmp_path / "corpus", tokenizer)
+
+
+def test_special_tokens_in_a_text_are_letters(tokenizer, tmp_path):
+    words = "one </s> two <pad> three <mask> four <extra_id_3> five"
+    (tmp_path / "x.txt").write_text(words + "\n")
+    output = run(tmp_path / "x.txt", tmp_path / "corpus", tokenizer)
+    corpus = TokenCorpus(output, block_size=1000)
+    ids = corpus[0]["input_ids"]
+    special = set(tokenizer.all_special_ids) | set(
+        tokenizer.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(4)])
+    )
+    assert [i for i in ids.tolist() if i in special - {tokenizer.unk_token_id}] == [
+        tokenizer.eos_token_id
+    ]
+    assert ids[-1] == tokenizer.eos_token_id
 
 
 def test_what_another_call_left_is_not_mixed_in(inputs, tokenizer, tmp_path):
@@ -145,6 +168,7 @@ def test_a_tokenizer_may_be_a_path(inputs, tokenizer, tmp_path, form):
         ('{"text": "a"}\n[1]', "line 2: expected a JSON object, found list"),
         ('{"body": "a"}', r"line 1: no key 'text', only \['body'\]"),
         ('{"text": 5}', "line 1: 'text' is of type int"),
+        (r'{"text": "\ud800"}', "line 1: 'text' holds half of a surrogate pair"),
     ],
 )
 def test_damaged_lines_are_named(tmp_path, tokenizer, content, message):
@@ -156,7 +180,8 @@ def test_damaged_lines_are_named(tmp_path, tokenizer, content, message):
 
 def test_a_gzip_that_is_none_or_cut_is_damaged(tmp_path):
     path = tmp_path / "a.txt.gz"
-    for content in (b"plain", gzip.compress(b"some text\n" * 100)[:-9]):
+    whole = gzip.compress(b"some text\n" * 100)
+    for content in (b"plain", whole[:-9], whole[:12] + b"\xff" * 9 + whole[21:]):
         path.write_bytes(content)
         with pytest.raises(FormatError, match="damaged"):
             list(read_documents(path, "text"))

@@ -50,6 +50,16 @@ def test_out_is_written_and_returned():
     assert (out[0].tolist(), out[1].tolist()) == ([[4, 6, 0]], [[0, 1, -100]])
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_an_out_that_shares_memory_is_refused(kind):
+    original, labels = kind(np.array([[4, 5]])), kind(np.zeros((1, 2), np.int8))
+    with pytest.raises(MetroFastError, match=r"out\[0\] shares memory with original"):
+        replaced_token_labels(original, [6], [1], out=(original, labels))
+    ids = kind(np.array([6, 6]))
+    with pytest.raises(MetroFastError, match=r"out\[0\] shares memory with sampled"):
+        replaced_token_labels(original, ids, [0, 1], out=(ids[None], labels))
+
+
 def test_nothing_masked_and_nothing_at_all():
     assert replaced_token_labels(np.array([[4]]), [], []).labels.tolist() == [[0]]
     assert replaced_token_labels(np.empty((0, 3), np.int64), [], []).labels.shape == (0, 3)

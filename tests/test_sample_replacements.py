@@ -120,6 +120,13 @@ def test_seed_epoch_sample_and_position_each_change_the_draw(change):
     assert (a == b).sum() in (0, 8)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_an_out_that_shares_memory_is_refused(kind):
+    names = kind(np.arange(2))
+    with pytest.raises(MetroFastError, match="out shares memory with sample_ids"):
+        sample_replacements(kind(np.zeros((2, 3), np.float32)), sample_ids=names, out=names)
+
+
 def test_out_is_written_and_returned():
     logits, out = normal(5, 40), np.empty(5, np.int64)
     assert sample_replacements(logits, out=out) is out

@@ -182,6 +182,7 @@ def test_peft_model(tiny_t5, tiny_tokenizer):
     inputs = make_inputs(6)
     base = score_choices(tiny_t5, tiny_tokenizer, inputs, CHOICES)
     config = peft.LoraConfig(r=2, target_modules=["q", "v"], task_type="SEQ_2_SEQ_LM")
+    torch.manual_seed(0)
     expert = peft.get_peft_model(tiny_t5, config)
     assert_close(score_choices(expert, tiny_tokenizer, inputs, CHOICES), base, 1e-5)
     with torch.no_grad():
@@ -194,6 +195,18 @@ def test_peft_model(tiny_t5, tiny_tokenizer):
     assert abs(scores[0][0] - base[0][0]) > 1e-2
     with expert.disable_adapter():
         assert_close(score_choices(expert, tiny_tokenizer, inputs, CHOICES), base, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"target_modules": ["shared", "q"]}, {"trainable_token_indices": [5, 6]}]
+)
+def test_an_adapter_on_the_embedding(tiny_t5, tiny_tokenizer, options):
+    peft = pytest.importorskip("peft")
+    inputs = make_inputs(3)
+    base = score_choices(tiny_t5, tiny_tokenizer, inputs, CHOICES)
+    config = peft.LoraConfig(r=2, task_type="SEQ_2_SEQ_LM", **{"target_modules": ["q"], **options})
+    expert = peft.get_peft_model(tiny_t5, config)
+    assert_close(score_choices(expert, tiny_tokenizer, inputs, CHOICES), base, 1e-5)
 
 
 def test_prompt_tuning_is_refused(tiny_t5, tiny_tokenizer):

@@ -117,12 +117,21 @@ def test_ids_outside_the_vocabulary_are_named(folder):
         corpus[2]
 
 
+SHORT = DataCollatorForSpanCorruption(
+    sentinel_first=99, eos_token_id=1, pad_token_id=0, max_length=4
+)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"block_size": 0}, "block_size is 0"),
         ({"block_size": -1}, "block_size is -1"),
         ({"block_size": 13, "drop_last": True}, "holds 12 tokens"),
+        (
+            {"block_size": 5, "collator": SHORT},
+            "block_size is 5, but the collator's max_length is 4",
+        ),
     ],
 )
 def test_bad_options_are_named(folder, options, message):

@@ -169,6 +169,21 @@ def test_interrupted_and_resumed_is_bit_equal(
     assert lines[0] == lines[1]
 
 
+def test_an_adapter_of_another_name_is_a_plain_folder_too(
+    tiny_t5: Any, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=2, target_modules=["q"], task_type="SEQ_2_SEQ_LM")
+    model = get_peft_model(tiny_t5, config, adapter_name="mine")
+    for resume in (False, True):
+        finetune_model(
+            model, tiny_tokenizer, colors(8), options(steps=1), output=tmp_path, resume=resume
+        )
+    assert (tmp_path / "adapter_model.safetensors").is_file()
+    assert not (tmp_path / "mine").exists()
+
+
 def test_without_output_nothing_is_left(
     tiny_t5: Any, tiny_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

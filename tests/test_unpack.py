@@ -63,6 +63,13 @@ def test_a_claim_of_a_trillion_trits_allocates_nothing():
         (lambda: ops.unpack(PACKED, 3, dtype=np.float64), TypeError, "dtype is float64"),
         (lambda: ops.unpack(PACKED, 3, dtype=np.int8, scale=2), MetroFastError, "1 for int8"),
         (lambda: ops.unpack(PACKED, 3, scale=np.nan), MetroFastError, "scale is nan"),
+        (lambda: ops.unpack(PACKED, 3, scale=1e39), MetroFastError, r"scale is 1e\+39"),
+        (lambda: ops.unpack(PACKED, 3, scale=-7e4, dtype=np.float16), MetroFastError, "65504"),
+        (
+            lambda: ops.unpack(PACKED, 3, out=PACKED[:3].view(np.int8)),
+            MetroFastError,
+            "out shares memory with packed",
+        ),
         (lambda: ops.unpack(PACKED, 3, out=np.zeros(4, np.float32)), MetroFastError, "shape"),
         (lambda: ops.unpack(PACKED, 3, out=[0, 0, 0]), TypeError, "out is a list"),
         (

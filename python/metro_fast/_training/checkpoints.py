@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ MARK = "metric_window.json"
 
 def mark_complete(checkpoint: Path, window: dict[str, list[float]]) -> None:
     """Record the sums since the last log line, and with that, that the checkpoint is whole."""
+    for path in filter(Path.is_file, checkpoint.rglob("*")):  # the mark must not outlive them
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
     write_atomically(checkpoint / MARK, json.dumps(window))
 
 
@@ -41,17 +46,36 @@ def read_mark(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
+def _by_step(folder: Path) -> dict[int, Path]:
+    return {
+        int(path.name.removeprefix("checkpoint-")): path
+        for path in folder.glob("checkpoint-*")
+        if path.name.removeprefix("checkpoint-").isdecimal()
+    }
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove checkpoints that were being written when a run died.
+
+    transformers keeps the newest `save_total_limit` checkpoints, whole or not, so a half-written
+    one could push out the last whole one.
+
+    Args:
+        folder: The output folder of a run that is about to be resumed.
+    """
+    for path in _by_step(folder).values():
+        if not (path / MARK).is_file():
+            logger.warning("%s is not whole (no %s): removed", path, MARK)
+            shutil.rmtree(path)
+
+
 def latest_checkpoint(folder: Path) -> Path | None:
     """The whole checkpoint of the highest step, or None; half-written ones are passed over.
 
     Args:
         folder: The output folder of a run.
     """
-    steps = {
-        int(path.name.removeprefix("checkpoint-")): path
-        for path in folder.glob("checkpoint-*")
-        if path.name.removeprefix("checkpoint-").isdecimal()
-    }
+    steps = _by_step(folder)
     for step in sorted(steps, reverse=True):
         if (steps[step] / MARK).is_file():
             return steps[step]

@@ -16,7 +16,12 @@ from transformers.trainer_utils import TrainOutput
 from metro_fast._parameter_groups import parameter_groups
 from metro_fast._training.arguments import SummedLossArguments
 from metro_fast._training.callbacks import EpochCallback
-from metro_fast._training.checkpoints import latest_checkpoint, mark_complete, read_mark
+from metro_fast._training.checkpoints import (
+    latest_checkpoint,
+    mark_complete,
+    read_mark,
+    remove_unfinished,
+)
 from metro_fast._training.objective import Batch, Objective, normalized
 from metro_fast._training.randomness import DataRandomness
 from metro_fast._training.ranks import leave_group_at_exit
@@ -142,17 +147,22 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
             MetroFastError: If the training loss is not finite any more.
         """
         if self.is_in_train and "loss" in logs:
-            logs.update(self._window.figures(self.accelerator))
+            logs.update(self._finite_figures())
             self._window.reset()
-            if not math.isfinite(logs["loss"]):
-                raise MetroFastError(
-                    f"the loss is {logs['loss']} at step {self.state.global_step}: lower the "
-                    "learning rate or max_grad_norm, or look for damaged input; the last "
-                    "checkpoint is untouched"
-                )
         super().log(logs, start_time)
         if self.is_world_process_zero():
             logger.info("%s", self.state.log_history[-1])
+
+    def _finite_figures(self) -> dict[str, float]:
+        """The window's figures; a collective call."""
+        figures = self._window.figures(self.accelerator)
+        if not math.isfinite(figures["loss"]):
+            raise MetroFastError(
+                f"the loss is {figures['loss']} at step {self.state.global_step}: lower the "
+                "learning rate or max_grad_norm, or look for damaged input; the last checkpoint "
+                "is untouched"
+            )
+        return figures
 
     def evaluation_loop(
         self,
@@ -207,6 +217,10 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         )
         return loader
 
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader[Any]:
+        """As `get_eval_dataloader`: rows of `predict`, each on exactly one rank."""
+        return self.get_eval_dataloader(test_dataset)
+
     # Order, optimizer, checkpoints
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -254,7 +268,8 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         """Train; `resume_from_checkpoint=True` takes the newest checkpoint that is whole.
 
         Raises:
-            MetroFastError: If there is nothing to resume from, or it is not whole.
+            MetroFastError: If there is nothing to resume from, it is not whole, or the loss is not
+                finite any more at a log line, a checkpoint or the end.
         """
         self._window.reset()
         checkpoint: Path | None = None
@@ -262,6 +277,8 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
             checkpoint = latest_checkpoint(Path(self.args.output_dir))
             if checkpoint is None:
                 raise MetroFastError(f"{self.args.output_dir} has no whole checkpoint to resume")
+            if self.args.should_save:
+                remove_unfinished(Path(self.args.output_dir))
         elif resume_from_checkpoint:
             checkpoint = Path(resume_from_checkpoint)
         if checkpoint is not None:
@@ -276,9 +293,12 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
                 self._load_from_checkpoint(best or str(checkpoint))
                 return TrainOutput(state.global_step, 0.0, {})
         resume = None if checkpoint is None else str(checkpoint)
-        return super().train(resume_from_checkpoint=resume, **options)
+        output = super().train(resume_from_checkpoint=resume, **options)
+        self._finite_figures()  # of the steps after the last log line
+        return output
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._finite_figures()  # before a rotation lets go of the last good one
         self._window.gather(self.accelerator)
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
         super()._save_checkpoint(model, trial)

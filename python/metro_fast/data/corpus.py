@@ -59,6 +59,12 @@ class TokenCorpus:
     ) -> None:
         if check_counter("block_size", block_size) == 0:
             raise MetroFastError("block_size is 0, expected 1 or more tokens")
+        limit = None if collator is None else collator.max_length
+        if limit is not None and block_size > limit:
+            raise MetroFastError(
+                f"block_size is {block_size}, but the collator's max_length is {limit}: the rest "
+                "of each block would never be read; make the two equal"
+            )
         self.path = Path(path).absolute()
         self.block_size = block_size
         self.collator = collator

@@ -1,6 +1,7 @@
 """datatrove, as `prepare` uses it: one task a file, quiet, with progress."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
@@ -31,6 +32,17 @@ class ReadFile:
             yield Document(text=text, id=f"{rank}/{number}")
 
 
+class PlainTokenizer(DocumentTokenizer):  # type: ignore[misc]
+    """datatrove's step, in which `</s>` in a text is four letters and not the end of a document."""
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the step; the EOS of its template is not affected."""
+        loaded = super().tokenizer
+        loaded.encode_special_tokens = True
+        return loaded
+
+
 class QuietExecutor(LocalPipelineExecutor):  # type: ignore[misc]
     """The local executor, whose tasks log to files, and to the terminal nothing but errors."""
 
@@ -57,7 +69,7 @@ def tokenize(
     progress: bool,
 ) -> None:
     """Tokenize each file to `folder`; tasks that `logs` calls complete are not done again."""
-    tokenizer = DocumentTokenizer(
+    tokenizer = PlainTokenizer(
         output_folder=str(folder),
         tokenizer_name_or_path=str(tokenizer_file),
         eos_token=eos_token,

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def read_documents(path: Path, text_key: str) -> Iterator[str]:
                     text = _text_of(text, text_key)
                 if text.strip():
                     yield text
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise FormatError(f"{path} is damaged at or after line {number + 1}: {error}") from error
     except _WrongLineError as error:
         raise FormatError(f"{path}, line {number}: {error}") from error
@@ -81,4 +82,8 @@ def _text_of(line: str, text_key: str) -> str:
     text = value[text_key]
     if not isinstance(text, str):
         raise _WrongLineError(f"{text_key!r} is of type {type(text).__name__}, expected a string")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _WrongLineError(f"{text_key!r} holds half of a surrogate pair ({error})") from error
     return text

@@ -25,10 +25,9 @@ from metro_fast.experts.task_vector import Residual, TaskVector, task_vector
 from metro_fast.experts.updates import ERASED_COSINE, estimate_updates
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK, native_alpha
+from metro_fast.ops.unpack import FLOAT16_OVERFLOW
 
 SCOPES = ("role", "global", "tensor")
-FLOAT16_OVERFLOW = 65520
-"""From here on float16 rounds to infinity."""
 
 
 def compress(

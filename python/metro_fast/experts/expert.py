@@ -97,9 +97,10 @@ class Expert:
             raise FormatError(f"{file}: {error}") from error
 
     def save(self, folder: str | Path) -> Path:
-        """Write the expert's weights and its adapter_config.json.
+        """Write the expert's adapter_config.json and its weights.
 
-        Each file is there whole or not at all, whenever the process dies.
+        Each file is there whole or not at all, whenever the process dies, and the weights last:
+        where they are, their configuration is.
 
         Args:
             folder: Made if it does not exist.
@@ -109,7 +110,7 @@ class Expert:
 
         Raises:
             MetroFastError: If the folder holds a plain adapter, which stock PEFT would load
-                instead, or a configuration while this expert has none.
+                instead, or the configuration of another one.
             OSError: If the folder cannot be written to.
         """
         folder = Path(folder)
@@ -119,14 +120,16 @@ class Expert:
                     f"{folder} holds {name}, which PEFT would load instead of the expert: "
                     "remove it or choose another folder"
                 )
-        if self.config is None and (folder / CONFIG).exists():
+        config = folder / CONFIG
+        if config.exists() and config.read_bytes() != self.config:
             raise MetroFastError(
-                f"{folder} holds a {CONFIG}, which is not this expert's: choose another folder"
+                f"{folder} holds another {CONFIG}, with which its weights would be wrong if this "
+                "save were cut short: remove it or choose another folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
+        if self.config is not None and not config.exists():
+            _core.write_file(config, np.frombuffer(self.config, np.uint8))
         _core.write_file(folder / EXPERT_FILE, self.file)
-        if self.config is not None:
-            _core.write_file(folder / CONFIG, np.frombuffer(self.config, np.uint8))
         return folder / EXPERT_FILE
 
     def raw(
@@ -153,7 +156,7 @@ class Expert:
             if given:
                 decoded = self._decode([t for t in chosen if t.initial == "given"], "F32", threads)
                 for key, residual in decoded.items():
-                    tensors[key] = _cast(given[key] + residual.data, name)
+                    tensors[key] = _cast(np.asarray(given[key] + residual.data), name)
         return {name: tensors[name] for name in sorted(tensors)} | self._dense
 
     def arrays(
@@ -341,4 +344,4 @@ def _cast(values: NDArray[np.float32], dtype: str) -> RawTensor:
     bits = values.view(np.uint32)
     # To nearest, ties to even: add half of the cut part, less one where the kept part is even.
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    return RawTensor("BF16", rounded.astype(np.uint16))
+    return RawTensor("BF16", np.asarray(rounded).astype(np.uint16))

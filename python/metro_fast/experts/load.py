@@ -1,6 +1,7 @@
 """A compressed expert straight into a model."""
 
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def load_expert(model: Any, path: "str | Path | Expert", adapter_name: str = "de
 
     Args:
         model: A transformers model, or a PeftModel that takes one adapter more. It is changed in
-            place, as PEFT does.
+            place, as PEFT does; if the expert does not fit, it is left as it was.
         path: The expert's folder or weights file, or an `Expert`.
         adapter_name: The name of the new adapter; it becomes the active one.
 
@@ -47,31 +48,71 @@ def load_expert(model: Any, path: "str | Path | Expert", adapter_name: str = "de
     if expert.config is None:
         raise MetroFastError("the expert has no adapter_config.json: load its state_dict() instead")
     config = _config(peft, expert.config)
+    with ExitStack() as undo:
+        adapted = _adapt(peft, model, config, adapter_name, undo)
+        _fill(peft, adapted, expert, adapter_name)
+        undo.pop_all()
+    return adapted.eval()
+
+
+def _adapt(peft: Any, model: Any, config: Any, adapter_name: str, undo: ExitStack) -> Any:
+    """Put an adapter with random weights into the model; `undo` takes it out again."""
+    undo.callback(_restore_gradients, [(p, p.requires_grad) for p in model.parameters()])
     if isinstance(model, peft.PeftModel):
         if adapter_name in model.peft_config:
             raise MetroFastError(f"the model has an adapter {adapter_name!r} already")
-        adapted = model
-        adapted.add_adapter(adapter_name, config, autocast_adapter_dtype=False)
-        adapted.set_adapter(adapter_name, inference_mode=True)
-    else:
-        kind = peft.MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, peft.PeftModel)
-        adapted = kind(model, config, adapter_name, autocast_adapter_dtype=False)
-    state = expert.state_dict()
+        previous = model.active_adapter
+        model.add_adapter(adapter_name, config, autocast_adapter_dtype=False)
+        undo.callback(model.delete_adapter, adapter_name)
+        undo.callback(model.set_adapter, previous)
+        model.set_adapter(adapter_name, inference_mode=True)
+        return model
+    before = set(vars(model))
+    kind = peft.MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, peft.PeftModel)
+    adapted = kind(model, config, adapter_name, autocast_adapter_dtype=False)
+    undo.callback(_keep_attributes, model, before)
+    if not config.is_prompt_learning:
+        undo.callback(adapted.base_model.unload)
+        # First of all, since unloading would leave the adapter's own copies of saved modules.
+        undo.callback(adapted.base_model.delete_adapter, adapter_name)
+    return adapted
+
+
+def _keep_attributes(model: Any, names: set[str]) -> None:
+    for name in set(vars(model)) - names:
+        delattr(model, name)
+
+
+def _restore_gradients(flags: list[tuple[Any, bool]]) -> None:
+    for parameter, required in flags:
+        parameter.requires_grad_(required)
+
+
+def _fill(peft: Any, adapted: Any, expert: Expert, adapter_name: str) -> None:
+    """Check names and shapes against the model, and only then decode."""
+    manifest = expert.manifest
+    shapes = {tensor.name: tensor.shape for tensor in manifest.tensors}
+    shapes |= {tensor.name: tensor.shape for tensor in manifest.dense}
     # Not "auto", which asks the Hub whether the vocabulary was resized.
     expected = peft.get_peft_model_state_dict(
         adapted, adapter_name=adapter_name, save_embedding_layers=False
     )
     for key, tensor in expected.items():
-        if key not in state:
+        if key not in shapes:
             raise MetroFastError(f"the expert lacks {key}: {_origin(expert)}")
-        if state[key].shape != tensor.shape:
-            shapes = f"{tuple(state[key].shape)}, the model's {tuple(tensor.shape)}"
-            raise MetroFastError(f"{key} has shape {shapes}: {_origin(expert)}")
-    result = peft.set_peft_model_state_dict(adapted, state, adapter_name=adapter_name)
+        if shapes[key] != tuple(tensor.shape):
+            both = f"{shapes[key]}, the model's {tuple(tensor.shape)}"
+            raise MetroFastError(f"{key} has shape {both}: {_origin(expert)}")
+    room = sum(parameter.numel() for parameter in adapted.parameters())
+    if manifest.parameters > room:
+        raise MetroFastError(
+            f"the expert has {manifest.parameters:,} parameters, the adapted model {room:,}: "
+            f"{_origin(expert)}"
+        )
+    result = peft.set_peft_model_state_dict(adapted, expert.state_dict(), adapter_name=adapter_name)
     unexpected = [key for key in result.unexpected_keys if key not in expected]
     if unexpected:
         raise MetroFastError(f"the model has no place for {unexpected[0]}: {_origin(expert)}")
-    return adapted.eval()
 
 
 def _origin(expert: Expert) -> str:

@@ -27,6 +27,9 @@ _KINDS = {
     "P_TUNING": "prompt",
 }
 
+_CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Ways of PEFT to initialize a LoRA that take B A off the base weights."""
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -129,6 +132,13 @@ def kind_of(config: Mapping[str, Any]) -> str:
         raise MetroFastError(f"peft_type is {peft_type}, which cannot be compressed, only {known}")
     if config.get("use_dora"):
         raise MetroFastError("use_dora is set: DoRA cannot be compressed, only plain LoRA")
+    start = config.get("init_lora_weights", True)
+    if isinstance(start, str) and start.lower().startswith(_CHANGES_THE_BASE):
+        raise MetroFastError(
+            f"init_lora_weights is {start!r}: its base was changed when the adapter was made, so "
+            "what compression drops would be missing from both; convert it first, where PEFT can: "
+            "save_pretrained(..., path_initial_model_for_weight_conversion=...)"
+        )
     if config.get("bias", "none") != "none" or config.get("lora_bias"):
         raise MetroFastError(
             f"bias is {config.get('bias')!r}, lora_bias {config.get('lora_bias')!r}: adapters with "

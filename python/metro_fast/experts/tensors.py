@@ -99,7 +99,8 @@ class RawTensor:
     def float32(self) -> NDArray[np.float32]:
         """The values in float32, exactly; a view if they are that already."""
         if self.dtype == "BF16":
-            return (self.data.astype(np.uint32) << 16).view(np.float32)
+            # Arithmetic makes a scalar of a 0-d array.
+            return np.asarray(self.data.astype(np.uint32) << 16).view(np.float32)
         return self.data.astype(np.float32, copy=False)
 
     def numpy(self) -> NDArray[Any]:

@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,18 +103,21 @@ def modules(names: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
         factor = _FACTOR.fullmatch(name)
         pair = tuple(f"{factor[1]}{factor[2]}{x}{factor[3]}" for x in "AB") if factor else ()
         if factor and all(other in names for other in pair):
-            found[factor[1]] = pair
+            # Two adapters of one module differ in what stands behind the A or B.
+            found[factor[1] + factor[3].removesuffix(".weight")] = pair
         else:
             found[name] = (name,)
     return found
 
 
-def _inner(x: list[NDArray[np.float32]], y: list[NDArray[np.float32]]) -> float:
+def _inner(x: Sequence[NDArray[Any]], y: Sequence[NDArray[Any]]) -> float:
     """Inner product of two updates: of two tensors, or of two products B A."""
+    # In float64: squares of 1e-25 and of 1e22 do not fit float32.
+    x, y = ([part.astype(np.float64) for part in side] for side in (x, y))
     if len(x) == 1:
         return float(np.vdot(x[0], y[0]))
     (a, b), (other_a, other_b) = x, y
     rank, other_rank = a.shape[0], other_a.shape[0]
     left = b.reshape(-1, rank).T @ other_b.reshape(-1, other_rank)
     right = a.reshape(rank, -1) @ other_a.reshape(other_rank, -1).T
-    return float(np.sum(left.astype(np.float64) * right))
+    return float(np.sum(left * right))

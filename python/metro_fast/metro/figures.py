@@ -42,7 +42,9 @@ def counters(output: MetroOutput, tokens: Tensor) -> dict[str, Tensor]:
         found["rtd_histogram"] = tokens.new_zeros(2 * BINS, dtype=torch.int64)
         return found
     scaled = (output.rtd_logits + LIMIT) * (BINS / (2 * LIMIT))
-    bins = scaled.clamp(0, BINS - 1).long() + BINS * output.replaced.long()
+    # A NaN has no bin; the loss that it makes NaN is what stops the run.
+    scaled = scaled.nan_to_num(nan=0.0).clamp(0, BINS - 1)
+    bins = scaled.long() + BINS * output.replaced.long()
     weights = tokens.flatten().long()
     empty = torch.zeros(2 * BINS, dtype=torch.int64, device=bins.device)
     found["rtd_histogram"] = empty.index_add(0, bins.flatten(), weights)

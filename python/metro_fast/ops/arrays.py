@@ -1,10 +1,13 @@
 """numpy views of what callers hold, and results of the kind that came in."""
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from metro_fast.errors import MetroFastError
 
 if TYPE_CHECKING:
     import torch
@@ -92,6 +95,33 @@ def integers(name: str, value: object) -> npt.NDArray[np.int64]:
     if array.dtype == np.uint64 and array.size > 0 and int(array.max()) >= 1 << 63:
         raise TypeError(f"{name} holds {int(array.max())}, which does not fit in int64")
     return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def refuse_shared(outs: Mapping[str, object], inputs: Mapping[str, object]) -> None:
+    """Refuse an output that shares memory with an input or with another output.
+
+    The native module knows arrays by the object that owns their memory, and two views of one tensor
+    have two owners: only their addresses tell.
+
+    Args:
+        outs: Arrays or tensors by the name of their argument; None is passed over.
+        inputs: The same of what is read; what is no array is passed over.
+
+    Raises:
+        MetroFastError: If two overlap.
+    """
+    written = {name: view(name, out) for name, out in outs.items() if out is not None}
+    others = {name: view(name, x) for name, x in inputs.items() if _is_array(x)} | written
+    for name, out in written.items():
+        for other, array in others.items():
+            if name != other and np.may_share_memory(out, array):
+                raise MetroFastError(
+                    f"{name} shares memory with {other}: give an array of its own, or none"
+                )
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, np.ndarray) or is_tensor(value)
 
 
 def writable(name: str, value: object, dtype: type[np.generic], ndim: int) -> npt.NDArray[Any]:

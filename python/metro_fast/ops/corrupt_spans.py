@@ -7,7 +7,7 @@ import numpy as np
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
-from metro_fast.ops.arrays import Array, give, integers, is_tensor, view, writable
+from metro_fast.ops.arrays import Array, give, integers, is_tensor, refuse_shared, view, writable
 from metro_fast.ops.draws import check_counter, resolve_threads
 
 _GRAIN = 1 << 17
@@ -97,6 +97,10 @@ def corrupt_spans(
     inputs, labels = (
         None if target is None else writable(f"out[{i}]", target, np.int64, 2)
         for i, target in enumerate(given)
+    )
+    refuse_shared(
+        {"out[0]": inputs, "out[1]": labels},
+        {"ids": array, "offsets": offsets, "sample_ids": sample_ids},
     )
     result = _core.corrupt_spans(
         array,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metro_fast import _core
-from metro_fast.ops.arrays import Array, give, integers, is_tensor, view, writable
+from metro_fast.ops.arrays import Array, give, integers, is_tensor, refuse_shared, view, writable
 from metro_fast.ops.draws import check_counter, resolve_threads
 
 _GRAIN = 1 << 16
@@ -99,6 +99,10 @@ def mask_tokens(
     inputs, labels = (
         None if target is None else writable(f"out[{i}]", target, np.int64, 2)
         for i, target in enumerate(given)
+    )
+    refuse_shared(
+        {"out[0]": inputs, "out[1]": labels},
+        {"ids": array, "offsets": offsets, "sample_ids": sample_ids},
     )
     result = _core.mask_tokens(
         array,

@@ -6,7 +6,7 @@ import numpy as np
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
-from metro_fast.ops.arrays import Array, give, integers, is_tensor, view, writable
+from metro_fast.ops.arrays import Array, give, integers, is_tensor, refuse_shared, view, writable
 from metro_fast.ops.draws import check_counter, resolve_threads
 
 _GRAIN = 1 << 19
@@ -76,6 +76,10 @@ def replaced_token_labels(
                 f"out has shapes {inputs.shape} and {labels.shape}, "
                 f"expected that of original, {array.shape}"
             )
+    refuse_shared(
+        {"out[0]": inputs, "out[1]": labels},
+        {"original": array, "sampled": sampled, "masked_positions": masked_positions},
+    )
     _core.replaced_token_labels(
         array,
         integers("masked_positions", masked_positions),

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metro_fast import _core
-from metro_fast.ops.arrays import Array, give, integers, is_tensor, view, writable
+from metro_fast.ops.arrays import Array, give, integers, is_tensor, refuse_shared, view, writable
 from metro_fast.ops.draws import check_counter, resolve_threads
 
 _GRAIN = 1 << 16
@@ -73,6 +73,9 @@ def sample_replacements(
             "expected contiguous [rows, vocabulary]"
         )
     target = None if out is None else writable("out", out, np.int64, 1)
+    refuse_shared(
+        {"out": target}, {"logits": array, "sample_ids": sample_ids, "positions": positions}
+    )
     result = _core.sample_replacements(
         array,
         None if sample_ids is None else integers("sample_ids", sample_ids),

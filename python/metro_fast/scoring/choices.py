@@ -99,7 +99,7 @@ def score_choices(
     sources = encode_inputs(tokenizer, texts, PRESETS[preset], max_input_length)
     tokens_of = encode_choices(tokenizer, choice_texts, max_target_length)
     targets = [[tokens_of[choice] for choice in row] for row in choice_texts]
-    vocab_size = model.get_input_embeddings().num_embeddings
+    vocab_size = _vocabulary(model)
     largest = max(max(map(max, sources)), max(map(max, tokens_of.values())))
     if largest >= vocab_size:
         raise MetroFastError(
@@ -127,6 +127,14 @@ def score_choices(
             bar.update(len(rows))
     _check_scores(scores)
     return scores
+
+
+def _vocabulary(model: "PreTrainedModel") -> int:
+    """Rows of the token embedding, also under an adapter that wraps it (LoRA, trained tokens)."""
+    embedding = model.get_input_embeddings()
+    while not isinstance(embedding, torch.nn.Embedding):
+        embedding = getattr(embedding, "base_layer", None) or embedding.original_module
+    return embedding.num_embeddings
 
 
 def _check_model(model: "PreTrainedModel") -> None:

@@ -114,7 +114,15 @@ def _folder(output: str | Path | None) -> Iterator[Path]:
 
 
 def _save(model: Any, tokenizer: Any, folder: Path) -> None:
-    model.save_pretrained(folder)
+    name = getattr(model, "active_adapter", None)
+    if not isinstance(name, str):
+        model.save_pretrained(folder)
+    else:
+        model.save_pretrained(folder, selected_adapters=[name])
+        if name != "default":  # PEFT gives every other name a folder of its own
+            for path in list((folder / name).iterdir()):
+                path.replace(folder / path.name)
+            (folder / name).rmdir()
     tokenizer.save_pretrained(folder)
 
 

@@ -2,12 +2,14 @@
 
 use metro_fast_core::Result;
 use metro_fast_core::tokens::{Rows, Token};
+use numpy::ndarray::Dimension;
 use numpy::{
-    Element, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn,
-    PyUntypedArray, PyUntypedArrayMethods,
+    Element, PyArray, PyArray1, PyArray2, PyArrayDyn, PyArrayMethods, PyReadonlyArray1,
+    PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods,
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 /// Token ids of one of the four types, one- or two-dimensional.
 pub(crate) enum Ids<'py> {
@@ -103,11 +105,22 @@ pub(crate) fn output<'py>(
             "out has {} rows, expected {rows}",
             array.dims()[0]
         ))),
-        None => Ok(PyArray2::zeros(py, [rows, width], false)),
+        None => zeros(py, [rows, width]),
     }
 }
 
 /// A new array of one number a row.
-pub(crate) fn per_row(py: Python<'_>, rows: usize) -> Bound<'_, PyArray1<i64>> {
-    PyArray1::zeros(py, [rows], false)
+pub(crate) fn per_row(py: Python<'_>, rows: usize) -> PyResult<Bound<'_, PyArray1<i64>>> {
+    zeros(py, [rows])
+}
+
+/// A new array, made by numpy itself: where memory is short that is a `MemoryError`, and not the
+/// panic of `PyArray::zeros`.
+pub(crate) fn zeros<T: Element, D: Dimension, const N: usize>(
+    py: Python<'_>,
+    shape: [usize; N],
+) -> PyResult<Bound<'_, PyArray<T, D>>> {
+    let shape = PyTuple::new(py, shape)?;
+    let array = py.import("numpy")?.getattr("zeros")?.call1((shape, T::get_dtype(py)))?;
+    Ok(array.cast_into()?)
 }

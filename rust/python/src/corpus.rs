@@ -7,6 +7,7 @@ use metro_fast_core::{Error, Result};
 use numpy::{Element, PyArray1, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 
+use crate::arrays::zeros;
 use crate::enter::enter;
 use crate::error::to_python;
 
@@ -64,7 +65,7 @@ impl TokenFiles {
         ends: &[i64],
     ) -> PyResult<Bound<'py, PyArray1<T>>> {
         let lengths = lengths(starts, ends, self.corpus.tokens()).map_err(to_python)?;
-        let ids = PyArray1::zeros(py, [lengths.iter().sum::<usize>()], false);
+        let ids: Bound<'py, PyArray1<T>> = zeros(py, [lengths.iter().sum::<usize>()])?;
         {
             let mut view = ids.try_readwrite()?;
             let mut rest = view.as_slice_mut()?;

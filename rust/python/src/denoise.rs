@@ -54,7 +54,7 @@ pub(crate) fn corrupt_spans<'py>(
         let widths = span_widths(&rows, &options).map_err(to_python)?;
         let inputs = output(py, input_ids, rows.count(), widths.0)?;
         let labels = output(py, labels, rows.count(), widths.1)?;
-        let (input_lengths, label_lengths) = (per_row(py, rows.count()), per_row(py, rows.count()));
+        let (input_lengths, label_lengths) = (per_row(py, rows.count())?, per_row(py, rows.count())?);
         {
             let (mut i, mut l) = (inputs.try_readwrite()?, labels.try_readwrite()?);
             let (mut il, mut ll) = (input_lengths.try_readwrite()?, label_lengths.try_readwrite()?);
@@ -113,7 +113,7 @@ pub(crate) fn mask_tokens<'py>(
         let sample_ids = SampleIds::new(sample_ids, rows.count()).map_err(to_python)?;
         let inputs = output(py, input_ids, rows.count(), rows.longest())?;
         let labels = output(py, labels, rows.count(), rows.longest())?;
-        let lengths = per_row(py, rows.count());
+        let lengths = per_row(py, rows.count())?;
         let positions = {
             let (mut i, mut l) = (inputs.try_readwrite()?, labels.try_readwrite()?);
             let mut lengths = lengths.try_readwrite()?;

@@ -12,7 +12,7 @@ use numpy::{
 };
 use pyo3::prelude::*;
 
-use crate::arrays::{slice, view, wrong_type};
+use crate::arrays::{slice, view, wrong_type, zeros};
 use crate::enter::enter;
 use crate::error::to_python;
 
@@ -67,7 +67,7 @@ impl<'py> Draw<'_, 'py> {
         read: impl Fn(&[T]) -> &[L],
     ) -> PyResult<Bound<'py, PyArray1<i64>>> {
         let (rows, vocabulary) = matrix(logits.shape()).map_err(to_python)?;
-        let out = self.out.unwrap_or_else(|| PyArray1::zeros(py, [rows], false));
+        let out = self.out.map_or_else(|| zeros(py, [rows]), Ok)?;
         let key = Key::new(self.seed, self.epoch, Stream::Replace);
         let sample_ids = SampleIds::new(self.sample_ids, rows).map_err(to_python)?;
         let draws = Draws::new(key, sample_ids, self.positions, rows).map_err(to_python)?;
