@@ -182,11 +182,21 @@ def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
     with pytest.raises(MetroFastError, match=r"has no metric_window\.json"):
         again.train(resume_from_checkpoint=str(tmp_path))
     (tmp_path / "checkpoint-4" / MARK).write_text("{")
-    with pytest.raises(FormatError, match="is not JSON"):
+    with pytest.raises(FormatError, match="is not such a mark"):
         again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
-    (tmp_path / "checkpoint-4" / MARK).write_text('{"sums": [1]}')
+    (tmp_path / "checkpoint-4" / MARK).write_text('{"window": {"sums": [1]}, "files": {}}')
     with pytest.raises(FormatError, match="this objective needs"):
         again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "rng_state.pth"])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, name: str) -> None:
+    options = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    train(tmp_path, **options)
+    path = tmp_path / "checkpoint-2" / name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(FormatError, match=f"{name} is missing or does not have its"):
+        train(tmp_path, resume=True, **options)
 
 
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:

@@ -122,6 +122,27 @@ def test_a_changed_file_of_the_same_size_is_noticed(inputs, tokenizer, tmp_path)
         run(inputs, tmp_path / "corpus", tokenizer)
 
 
+def test_two_calls_on_one_output_do_not_mix(inputs, tokenizer, tmp_path, monkeypatch):
+    def second(path, text_key):
+        with pytest.raises(MetroFastError, match="another process is preparing this output"):
+            run(inputs, tmp_path / "corpus", tokenizer, shuffle_documents=True)
+        return read_documents(path, text_key)
+
+    monkeypatch.setattr("metro_fast.data.datatrove_steps.read_documents", second)
+    output = run(inputs, tmp_path / "corpus", tokenizer)
+    assert TokenCorpus(output, block_size=8).num_documents == 63
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "texts"]
+
+
+@pytest.mark.parametrize("damage", ["remove", "cut"])
+def test_a_damaged_corpus_is_not_called_finished(inputs, tokenizer, tmp_path, damage):
+    output = run(inputs, tmp_path / "corpus", tokenizer)
+    path = output / "00001_unshuffled.ds"
+    path.unlink() if damage == "remove" else path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(FormatError, match=r"00001_unshuffled\.ds is missing or does not have its"):
+        run(inputs, tmp_path / "corpus", tokenizer)
+
+
 def test_special_tokens_in_a_text_are_letters(tokenizer, tmp_path):
     words = "one </s> two <pad> three <mask> four <extra_id_3> five"
     (tmp_path / "x.txt").write_text(words + "\n")
@@ -168,6 +189,7 @@ def test_a_tokenizer_may_be_a_path(inputs, tokenizer, tmp_path, form):
         ('{"text": "a"}\n[1]', "line 2: expected a JSON object, found list"),
         ('{"body": "a"}', r"line 1: no key 'text', only \['body'\]"),
         ('{"text": 5}', "line 1: 'text' is of type int"),
+        ("[" * 100_000, "line 1: it is not JSON"),
         (r'{"text": "\ud800"}', "line 1: 'text' holds half of a surrogate pair"),
     ],
 )

@@ -69,7 +69,7 @@ def test_it_learns_and_leaves_models_that_load(objective: str, settings: dict[st
     losses = [line["loss"] for line in lines if "loss" in line]
     evaluations = [line for line in lines if "eval_loss" in line]
     assert losses[-1] < 0.9 * losses[0]
-    assert [line["step"] for line in evaluations] == [30, 60, 60]
+    assert [line["step"] for line in evaluations] == [30, 60]
     plain = AutoModelForSeq2SeqLM.from_pretrained(out / "main")
     assert type(plain) is T5ForConditionalGeneration
     assert len(AutoTokenizer.from_pretrained(out / "main")) == plain.config.vocab_size
@@ -114,7 +114,7 @@ def test_interrupted_and_resumed_is_bit_equal(
 
     steps = [line["step"] for line in history(resumed)]
     pretrain(PretrainConfig(**settings, resume=True))  # nothing is left to do
-    assert max(line["step"] for line in history(resumed)) == max(steps)
+    assert [line["step"] for line in history(resumed)] == steps
     again = AutoModelForSeq2SeqLM.from_pretrained(resumed / "main").state_dict()
     assert all(torch.equal(before[name], again[name]) for name in before)
 

@@ -60,10 +60,17 @@ class HistoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers is
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Append the newest line."""
-        if state.is_world_process_zero:
+        """Append the newest line; not the evaluation that a finished run has had already."""
+        line = state.log_history[-1]
+        if state.is_world_process_zero and not self._has_evaluation(line):
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(state.log_history[-1]) + "\n")
+                file.write(json.dumps(line) + "\n")
+
+    def _has_evaluation(self, line: dict[str, Any]) -> bool:
+        if "eval_loss" not in line or not self._path.exists():
+            return False
+        before = map(json.loads, self._path.read_text(encoding="utf-8").splitlines())
+        return any("eval_loss" in x and x["step"] == line["step"] for x in before)
 
 
 class InterruptCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped

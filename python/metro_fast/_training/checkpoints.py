@@ -17,11 +17,13 @@ MARK = "metric_window.json"
 
 
 def mark_complete(checkpoint: Path, window: dict[str, list[float]]) -> None:
-    """Record the sums since the last log line, and with that, that the checkpoint is whole."""
-    for path in filter(Path.is_file, checkpoint.rglob("*")):  # the mark must not outlive them
-        with path.open("rb") as file:
+    """Record the sums since the last log line and the files, and with that, that it is whole."""
+    files = {}
+    for path in sorted(filter(Path.is_file, checkpoint.rglob("*"))):
+        files[str(path.relative_to(checkpoint))] = path.stat().st_size
+        with path.open("rb") as file:  # the mark must not outlive them
             os.fsync(file.fileno())
-    write_atomically(checkpoint / MARK, json.dumps(window))
+    write_atomically(checkpoint / MARK, json.dumps({"window": window, "files": files}))
 
 
 def read_mark(checkpoint: Path) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def read_mark(checkpoint: Path) -> dict[str, Any]:
 
     Raises:
         MetroFastError: If there is no mark.
-        FormatError: If it is damaged.
+        FormatError: If it is damaged, or a file of the checkpoint is missing or cut.
     """
     path = checkpoint / MARK
     if not path.is_file():
@@ -38,12 +40,18 @@ def read_mark(checkpoint: Path) -> dict[str, Any]:
             "trainer made it; resume from an earlier checkpoint"
         )
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FormatError(f"{path} is not JSON: {error}") from error
-    if not isinstance(state, dict):
-        raise FormatError(f"{path} holds a {type(state).__name__}, expected an object")
-    return state
+        mark = json.loads(path.read_text(encoding="utf-8"))
+        window, files = dict(mark["window"]), dict(mark["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{path} is not such a mark ({error})") from error
+    for name, size in files.items():
+        part = checkpoint / name
+        if not part.is_file() or part.stat().st_size != size:
+            raise FormatError(
+                f"{part} is missing or does not have its {size} bytes: resume from an earlier "
+                "checkpoint"
+            )
+    return window
 
 
 def _by_step(folder: Path) -> dict[int, Path]:

@@ -49,7 +49,7 @@ def record_settings(output: Path, settings: Any, *, resume: bool, free: frozense
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
-        return str(value)
+        return str(value.absolute())  # a run may be resumed from another folder
     if isinstance(value, list | tuple):
         return [_plain(element) for element in value]
     return value

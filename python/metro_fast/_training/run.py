@@ -20,16 +20,28 @@ RESOLVED = "resolved_config.yaml"
 
 
 def refuse_other_run(output: Path, *, resume: bool) -> None:
-    """Refuse a folder that holds a run, unless it is to be continued.
+    """Refuse a folder that holds a run or a model, unless a run is to be continued.
 
     Raises:
-        MetroFastError: If a run is there and `resume` is False.
+        MetroFastError: If a run or a model is there and `resume` is False.
     """
-    if not resume and ((output / HISTORY).exists() or (output / CHECKPOINTS).exists()):
+    if resume:
+        return
+    history, checkpoints = output / HISTORY, output / CHECKPOINTS
+    # Empty ones are left by a run that failed before its first step, and are no run.
+    if (history.exists() and history.stat().st_size > 0) or (
+        checkpoints.is_dir() and any(checkpoints.iterdir())
+    ):
         raise MetroFastError(
-            f"{output} holds a run already: pass resume=True to continue it, or choose another "
-            "output"
+            f"{output} holds a run already: pass resume=True (--resume) to continue it, or choose "
+            "another output"
         )
+    for name in ("config.json", "adapter_config.json"):
+        if (output / name).exists():
+            raise MetroFastError(
+                f"{output} holds a model ({name}), which would be written over: choose another "
+                "output"
+            )
 
 
 def claim_folder(output: Path, *, resume: bool) -> bool:
@@ -58,13 +70,16 @@ def claim_folder(output: Path, *, resume: bool) -> bool:
     return found
 
 
-def train_in_folder(trainer: SummedLossTrainer, output: Path, *, resume: bool) -> None:
+def train_in_folder(
+    trainer: SummedLossTrainer, output: Path, *, resume: bool, evaluate: bool
+) -> None:
     """Train; a first Ctrl-C saves a checkpoint after the step, then KeyboardInterrupt is raised.
 
     Args:
         trainer: Its output_dir is `output / "checkpoints"`.
         output: Where `metrics.jsonl` is written.
         resume: Whether to continue from the newest whole checkpoint.
+        evaluate: Whether to evaluate after the last step, if that step was not evaluated already.
 
     Raises:
         KeyboardInterrupt: If training was stopped by Ctrl-C or SIGTERM.
@@ -77,6 +92,11 @@ def train_in_folder(trainer: SummedLossTrainer, output: Path, *, resume: bool) -
     if interrupt.interrupted:
         logger.warning("stopped; resume=True continues from step %d", trainer.state.global_step)
         raise KeyboardInterrupt
+    last = trainer.state.global_step
+    if evaluate and not any(
+        line["step"] == last and "eval_loss" in line for line in trainer.state.log_history
+    ):
+        trainer.evaluate()
 
 
 def save_whole(folder: Path, write: Callable[[Path], object]) -> None:

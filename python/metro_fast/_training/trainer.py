@@ -14,6 +14,7 @@ from transformers import PrinterCallback, Trainer, TrainerState
 from transformers.trainer_utils import TrainOutput
 
 from metro_fast._parameter_groups import parameter_groups
+from metro_fast._pretrained import explained
 from metro_fast._training.arguments import SummedLossArguments
 from metro_fast._training.callbacks import EpochCallback
 from metro_fast._training.checkpoints import (
@@ -285,7 +286,8 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
             window = read_mark(checkpoint)
             if self.is_world_process_zero():
                 self._window.load(window)
-            state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+            with explained(f"the state of {checkpoint}"):
+                state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
             steps = self.args.max_steps if self.args.max_steps > 0 else state.max_steps
             if state.global_step >= steps:  # the stock trainer would do one step more
                 self.state = state
@@ -296,6 +298,10 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         output = super().train(resume_from_checkpoint=resume, **options)
         self._finite_figures()  # of the steps after the last log line
         return output
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with explained(f"the weights of {resume_from_checkpoint}"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._finite_figures()  # before a rotation lets go of the last good one

@@ -9,6 +9,8 @@ from typer.core import TyperGroup
 
 from metro_fast.errors import MetroFastError, MissingExtraError
 
+INTERRUPTED = 130
+
 
 class LazyGroup(TyperGroup):
     """A group that imports a command's module when the command is called or its help is shown."""
@@ -77,7 +79,13 @@ def main() -> NoReturn:
     except (MetroFastError, MissingExtraError, OSError, TypeError) as error:
         sys.stderr.write(f"metro-fast: {error}\n")
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("metro-fast: interrupted\n")
-        sys.exit(130)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # typer turns Ctrl-C into an exit with the shell's number for it.
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+            raise
+        sys.stderr.write(
+            "metro-fast: interrupted; nothing is half-written, and the same command goes on where "
+            "this one stopped (pretrain and finetune with --resume)\n"
+        )
+        sys.exit(INTERRUPTED)
     sys.exit(0)

@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from metro_fast._extras import require
+from metro_fast._pretrained import explained, load_seq2seq, load_tokenizer
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.experts import EXPERT_FILE, load_expert
+from metro_fast.experts.peft_folder import CONFIG
 from metro_fast.prompts import InstructionSet, Task
 from metro_fast.robustness import Report, evaluate, write_page
 
@@ -28,15 +30,19 @@ def load_model(model: str, expert: Path | None) -> tuple[Any, Any]:
 
     Raises:
         OSError: If there is no such model or expert.
+        FormatError: If a file of it is damaged, or the expert is not one of that model.
     """
-    transformers = require("transformers", "eval")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-    loaded = transformers.AutoModelForSeq2SeqLM.from_pretrained(model)
+    if expert is not None and not expert.exists():
+        raise FileNotFoundError(f"{expert} does not exist")
+    tokenizer, loaded = load_tokenizer(model), load_seq2seq(model)
     if expert is not None:
-        if (expert / EXPERT_FILE).is_file():
+        if expert.is_file() or (expert / EXPERT_FILE).is_file():
             loaded = load_expert(loaded, expert)
+        elif (expert / CONFIG).is_file():
+            with explained(f"the adapter at {expert}"):
+                loaded = require("peft", "peft").PeftModel.from_pretrained(loaded, str(expert))
         else:
-            loaded = require("peft", "peft").PeftModel.from_pretrained(loaded, str(expert))
+            raise FileNotFoundError(f"{expert} holds neither {EXPERT_FILE} nor {CONFIG}")
     return loaded.eval(), tokenizer
 
 

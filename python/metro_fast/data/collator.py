@@ -61,7 +61,11 @@ class Collator(ABC):
             features: Mappings with `input_ids` and, in all or none, `sample_id`; or a list of one
                 batch, as `TokenCorpus.__getitems__` returns it.
         """
-        if len(features) == 1 and isinstance(features[0], FinishedBatch):
+        if (
+            isinstance(features, list)
+            and len(features) == 1
+            and isinstance(features[0], FinishedBatch)
+        ):
             return dict(features[0])
         rows, sample_ids = read_features(features, self.max_length)
         if sample_ids is None:

@@ -122,6 +122,8 @@ class TokenCorpus:
             FormatError: If a token is outside the vocabulary.
         """
         blocks = integers("indices", indices)
+        if not blocks.size:
+            raise MetroFastError("the batch has 0 rows, expected at least 1 index")
         outside = (blocks < -len(self)) | (blocks >= len(self))
         if outside.any():
             raise IndexError(f"block {int(blocks[outside][0])} of a corpus of {len(self)} blocks")

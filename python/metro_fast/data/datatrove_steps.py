@@ -44,15 +44,11 @@ class PlainTokenizer(DocumentTokenizer):  # type: ignore[misc]
 
 
 class QuietExecutor(LocalPipelineExecutor):  # type: ignore[misc]
-    """The local executor, whose tasks log to files, and to the terminal nothing but errors."""
+    """The local executor without its logs: an error is told once, by the exception."""
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
-        logger.enable("datatrove")
-        try:
-            # Local rank 0 is the one that logs to the terminal.
-            return super()._run_for_rank(rank, local_rank + 1, node_rank)
-        finally:
-            logger.disable("datatrove")
+        logger.disable("datatrove")  # also in a worker's process, which imports it anew
+        return super()._run_for_rank(rank, local_rank, node_rank)
 
 
 def tokenize(

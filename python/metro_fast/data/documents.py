@@ -73,7 +73,7 @@ class _WrongLineError(ValueError):
 def _text_of(line: str, text_key: str) -> str:
     try:
         value = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise _WrongLineError(f"it is not JSON ({error})") from error
     if not isinstance(value, dict):
         raise _WrongLineError(f"expected a JSON object, found {type(value).__name__}")

@@ -1,22 +1,16 @@
 """From text files to a tokenized corpus."""
 
 import hashlib
-import json
-import logging
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from metro_fast._extras import require
+from metro_fast._pretrained import explained, load_tokenizer
 from metro_fast.data.documents import find_files
+from metro_fast.data.prepare_folder import begin, finish, is_finished, locked, work_folder
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.draws import check_counter
-
-_logger = logging.getLogger(__name__)
-
-_RECORD = "prepare.json"
 
 
 def prepare(
@@ -57,9 +51,9 @@ def prepare(
 
     Raises:
         FileNotFoundError: If an input does not exist.
-        FormatError: If an input is damaged; the message names the line.
-        MetroFastError: If there is nothing to tokenize, a value is outside its domain, or `output`
-            holds something else.
+        FormatError: If an input is damaged (the message names the line), or a finished `output` is.
+        MetroFastError: If there is nothing to tokenize, a value is outside its domain, `output`
+            holds something else, or another process is preparing it.
         OSError: If the output cannot be written.
 
     Example:
@@ -85,29 +79,30 @@ def prepare(
         "seed": seed if shuffle_documents else None,
     }
     final = Path(output)
-    if _is_finished(final, record):
-        return final
-    work = final.absolute().with_name(f".{final.absolute().name}.preparing")
-    _begin(work, record)
-    fast.save_pretrained(work / "tokenizer")
-    backend_file = work / "backend.json"
-    backend.save(str(backend_file))
-    require("datatrove", "train")
-    from metro_fast.data.datatrove_steps import tokenize
+    work = work_folder(final)
+    with locked(work):
+        if is_finished(final, record):
+            return final
+        begin(work, record)
+        fast.save_pretrained(work / "tokenizer")
+        backend_file = work / "backend.json"
+        backend.save(str(backend_file))
+        require("datatrove", "train")
+        from metro_fast.data.datatrove_steps import tokenize
 
-    tokenize(
-        [file.absolute() for file in files],
-        work,
-        work / "logs",
-        tokenizer_file=backend_file,
-        eos_token=eos_token,
-        text_key=text_key,
-        shuffle_documents=shuffle_documents,
-        seed=seed,
-        num_workers=num_workers,
-        progress=progress,
-    )
-    _finish(work, final, f"tokenizer sha256:{record['tokenizer_sha256']}")
+        tokenize(
+            [file.absolute() for file in files],
+            work,
+            work / "logs",
+            tokenizer_file=backend_file,
+            eos_token=eos_token,
+            text_key=text_key,
+            shuffle_documents=shuffle_documents,
+            seed=seed,
+            num_workers=num_workers,
+            progress=progress,
+        )
+        finish(work, final, record, f"tokenizer sha256:{record['tokenizer_sha256']}")
     return final
 
 
@@ -125,10 +120,10 @@ def _load(tokenizer: Any) -> Any:
     transformers = require("transformers", "train")
     if isinstance(tokenizer, str | Path):
         path = Path(tokenizer)
-        path.stat()
         if path.is_file():
-            return transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
-        return transformers.AutoTokenizer.from_pretrained(path)
+            with explained(f"the tokenizer {path}"):
+                return transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
+        return load_tokenizer(path)
     if not getattr(tokenizer, "is_fast", False):
         raise TypeError(
             f"tokenizer is a {type(tokenizer).__name__}, expected a fast tokenizer of "
@@ -143,53 +138,3 @@ def _plain_backend(fast: Any) -> Any:
     backend.no_truncation()
     backend.no_padding()
     return backend
-
-
-def _is_finished(final: Path, record: dict[str, Any]) -> bool:
-    """Whether `final` is the result of this call already.
-
-    Raises:
-        MetroFastError: If it holds anything else.
-    """
-    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
-        return False
-    made = final / _RECORD
-    if not made.is_file():
-        raise MetroFastError(f"{final} is not empty, and is no corpus: choose another output")
-    if json.loads(made.read_text()) != record:
-        raise MetroFastError(
-            f"{final} was made from other inputs, options or another tokenizer (see {made}): "
-            "remove it or choose another output"
-        )
-    _logger.info("%s is finished already", final)
-    return True
-
-
-def _begin(work: Path, record: dict[str, Any]) -> None:
-    """Make the work folder, or keep what an interrupted call with the same record left there."""
-    made = work / _RECORD
-    if work.exists() and not (made.is_file() and json.loads(made.read_text()) == record):
-        _logger.info("%s belongs to another call: starting over", work)
-        shutil.rmtree(work)
-    if not work.exists():
-        work.mkdir(parents=True)
-        made.write_text(json.dumps(record, indent=2) + "\n")
-
-
-def _finish(work: Path, final: Path, tokenizer_name: str) -> None:
-    """Name the tokenizer in the metadata, and put the folder into its place."""
-    tokens = 0
-    for metadata in work.glob("*.ds.metadata"):
-        lines = metadata.read_text().splitlines()
-        width = lines[0].rpartition("|")[2]
-        # datatrove wrote the path of a file that is about to go.
-        metadata.write_text("\n".join([f"{tokenizer_name}|{width}", *lines[1:]]))
-        tokens += int(lines[1])
-    if tokens == 0:
-        raise MetroFastError("the inputs hold no documents: there is nothing to tokenize")
-    (work / "backend.json").unlink()
-    shutil.rmtree(work / "logs")
-    for path in filter(Path.is_file, work.rglob("*")):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    work.replace(final)

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from metro_fast.errors import MetroFastError
-from metro_fast.ops.arrays import integers, is_tensor, view
+from metro_fast.ops.arrays import is_tensor, view
+from metro_fast.ops.draws import check_counter
 
 
 class Rows(NamedTuple):
@@ -55,6 +56,8 @@ def read_features(
         MetroFastError: If there is no feature, a column is missing, or a row is empty.
         TypeError: If ids are not integers in one dimension.
     """
+    if isinstance(features, Mapping) or not hasattr(features, "__len__"):
+        raise TypeError(f"the batch is a {type(features).__name__}, expected a list of mappings")
     if len(features) == 0:
         raise MetroFastError("the batch has 0 rows, expected at least 1")
     rows = []
@@ -71,7 +74,12 @@ def read_features(
         raise MetroFastError(
             f"{named} of {len(rows)} rows of the batch have a sample_id, expected all or none"
         )
-    return rows, integers("sample_id", [int(feature["sample_id"]) for feature in features])
+    return rows, _sample_ids([feature["sample_id"] for feature in features])
+
+
+def _sample_ids(values: Sequence[Any]) -> npt.NDArray[np.int64]:
+    named = (check_counter(f"sample_id of row {row}", value) for row, value in enumerate(values))
+    return np.array(list(named), np.int64)
 
 
 def _one_row(ids: Any, index: int) -> npt.NDArray[Any]:

@@ -7,6 +7,7 @@ from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.draws import check_counter
 
+_LARGEST = 1 << 22
 _SPECIAL = ("<pad>", "</s>", "<unk>", "<mask>")
 
 
@@ -39,6 +40,9 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, num_sentinels: int
     if isinstance(texts, str):
         raise TypeError("texts is a string, expected an iterable of strings")
     room = check_counter("vocab_size", vocab_size) - check_counter("num_sentinels", num_sentinels)
+    if vocab_size > _LARGEST:
+        # The trainer allocates for all of them at once, and aborts where it cannot.
+        raise MetroFastError(f"vocab_size is {vocab_size}, expected at most {_LARGEST}")
     if room <= len(_SPECIAL):
         raise MetroFastError(
             f"vocab_size is {vocab_size}, expected more than the {num_sentinels} sentinels and "

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from metro_fast.errors import MetroFastError
+from metro_fast.ops.draws import check_counter
 
 
 class Sentinels(NamedTuple):
@@ -56,9 +57,10 @@ def pick(name: str, given: int | None, tokenizer: Any, attribute: str) -> int:
     """The id the caller gave, or else the tokenizer's.
 
     Raises:
-        MetroFastError: If neither has one.
+        TypeError: If it is not an integer.
+        MetroFastError: If neither has one, or it is negative.
     """
     found = given if given is not None else getattr(tokenizer, attribute, None)
     if found is None:
         raise MetroFastError(f"{name} is None, and no tokenizer has it: give an id")
-    return int(found)
+    return check_counter(name, found)

@@ -32,7 +32,8 @@ def write_corpus(
         tokenizer_name: What the metadata calls the tokenizer.
 
     Raises:
-        MetroFastError: If the width is not 2 or 4, or an id does not fit it.
+        MetroFastError: If the width is not 2 or 4, an id does not fit it, or a name is not a plain
+            one.
         OSError: If the folder cannot be written.
 
     Example:
@@ -42,6 +43,10 @@ def write_corpus(
     """
     if token_width not in (2, 4):
         raise MetroFastError(f"token_width is {token_width}, expected 2 or 4 bytes")
+    if not name or Path(name).name != name:
+        raise MetroFastError(f"name is {name!r}, expected the name of a file without a folder")
+    if len(tokenizer_name.splitlines()) != 1:
+        raise MetroFastError(f"tokenizer_name is {tokenizer_name!r}, expected one line")
     rows = [integers("documents", document) for document in documents]
     ids = np.concatenate(rows) if rows else np.empty(0, np.int64)
     limit = 1 << (8 * token_width)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.expert import EXPERT_FILE, Expert
-from metro_fast.experts.peft_folder import write_folder
+from metro_fast.experts.peft_folder import CONFIG, PICKLED_WEIGHTS, WEIGHTS, write_folder
 
 
 def decompress(
@@ -20,7 +20,7 @@ def decompress(
     Raises:
         FileNotFoundError: If there is no expert at that path.
         FormatError: If it is damaged.
-        MetroFastError: If it is no PEFT adapter, or the target holds a compressed expert.
+        MetroFastError: If it is no PEFT adapter, or the target holds an adapter already.
         OSError: If the target cannot be written to.
 
     Example:
@@ -30,6 +30,10 @@ def decompress(
     if expert.config is None:
         raise MetroFastError("the expert has no adapter_config.json: use its state_dict() instead")
     target = Path(target)
-    if (target / EXPERT_FILE).exists():
-        raise MetroFastError(f"{target} holds {EXPERT_FILE}: choose another folder")
+    for name in (EXPERT_FILE, WEIGHTS, PICKLED_WEIGHTS):
+        if (target / name).exists():
+            raise MetroFastError(f"{target} holds {name}: remove it or choose another folder")
+    config = target / CONFIG
+    if config.exists() and config.read_bytes() != expert.config:
+        raise MetroFastError(f"{target} holds another {CONFIG}: choose another folder")
     write_folder(target, expert.raw(num_threads=num_threads), expert.config)

@@ -1,7 +1,6 @@
 """Adapter folders as PEFT writes them."""
 
 import io
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast._extras import require
+from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.tensors import RawTensor
 
@@ -111,10 +111,7 @@ def parse_config(config: bytes) -> dict[str, Any]:
     Raises:
         FormatError: If it is not a JSON object.
     """
-    try:
-        fields = json.loads(config)
-    except ValueError as error:
-        raise FormatError(f"{CONFIG} is not JSON: {error}") from error
+    fields = parse_json(config, CONFIG)
     if not isinstance(fields, dict):
         raise FormatError(f"{CONFIG} holds a {type(fields).__name__}, expected an object")
     return fields

@@ -114,9 +114,9 @@ class MetroConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers is un
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise MetroFastError(f"{name} is {value}, expected a finite number >= 0")
-        if not (math.isfinite(self.sampling_temperature) and self.sampling_temperature > 0):
+        if not 1e-6 <= self.sampling_temperature <= 1e6:
             raise MetroFastError(
-                f"sampling_temperature is {self.sampling_temperature}, expected above 0"
+                f"sampling_temperature is {self.sampling_temperature}, expected 1e-6 to 1e6"
             )
         if not 0 <= self.sampling_seed < SEED_LIMIT:
             raise MetroFastError(

@@ -126,6 +126,8 @@ class PretrainConfig:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise MetroFastError(f"{name} is {value}, expected a finite number above 0")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise MetroFastError(f"weight_decay is {self.weight_decay}, expected at least 0")
         if not (self.mean_span_length >= 1 and 0 <= self.dropout < 1 and self.max_grad_norm >= 0):
             raise MetroFastError(
                 f"mean_span_length {self.mean_span_length}, dropout {self.dropout}, max_grad_norm "

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration, set_seed
+from transformers import T5Config, T5ForConditionalGeneration, set_seed
 
+from metro_fast._pretrained import explained, load_tokenizer
 from metro_fast._training.resolved import record_settings
 from metro_fast._training.run import (
     CHECKPOINTS,
@@ -24,7 +25,7 @@ from metro_fast.metro.pretrain_config import PretrainConfig
 from metro_fast.metro.trainer import MetroTrainer
 from metro_fast.metro.training_arguments import MetroTrainingArguments
 
-FREE = frozenset({"resume", "num_threads", "num_workers"})
+FREE = frozenset({"output", "resume", "num_threads", "num_workers"})
 CHECKED_ROWS = 64
 
 
@@ -68,7 +69,8 @@ def pretrain(config: PretrainConfig) -> Path:
     tokenizer = _tokenizer(config)
     rows = _rows(config, tokenizer)
     set_seed(config.seed)
-    model = _model(config, tokenizer)
+    with explained("a model of these settings"):
+        model = _model(config, tokenizer)
     arguments = _arguments(config)
     resume = claim_folder(config.output, resume=config.resume)
     record_settings(config.output, config, resume=resume, free=FREE)
@@ -79,8 +81,7 @@ def pretrain(config: PretrainConfig) -> Path:
         eval_dataset=rows.held_out,
         data_collator=rows.collator,
     )
-    train_in_folder(trainer, config.output, resume=resume)
-    trainer.evaluate()
+    train_in_folder(trainer, config.output, resume=resume, evaluate=True)
     if trainer.is_world_process_zero():
         _save(model, tokenizer, config.output)
     return config.output
@@ -99,7 +100,7 @@ def _tokenizer(config: PretrainConfig) -> Any:
     folder = config.tokenizer or config.corpus / "tokenizer"
     if not folder.is_dir():
         raise FileNotFoundError(f"tokenizer folder {folder} does not exist: name it by `tokenizer`")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = load_tokenizer(folder)
     for name in ("pad_token_id", "eos_token_id"):
         if getattr(tokenizer, name) is None:
             raise MetroFastError(f"the tokenizer at {folder} has no {name}")

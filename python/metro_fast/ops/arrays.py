@@ -24,14 +24,14 @@ def is_tensor(value: object) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def view(name: str, value: object) -> npt.NDArray[Any]:
+def view(name: str, value: object, *, bits: bool = False) -> npt.NDArray[Any]:
     """The numpy array that shares its memory with an array or a CPU tensor.
-
-    A bfloat16 tensor, which numpy has no type for, becomes the uint16 array of its bits.
 
     Args:
         name: Name of the argument, for the message.
         value: A numpy array or a torch tensor.
+        bits: Give a bfloat16 tensor, which numpy has no type for, as the uint16 array of its bits.
+            Only where floats are meant: those bits would pass for token ids.
 
     Raises:
         TypeError: If it is neither, or a tensor that is not in dense CPU memory.
@@ -52,9 +52,27 @@ def view(name: str, value: object) -> npt.NDArray[Any]:
         )
     value = value.detach()
     if value.dtype == torch.bfloat16:
+        if not bits:
+            raise TypeError(f"{name} is a bfloat16 tensor, expected integers")
         value = value.view(torch.uint16)
     array: npt.NDArray[Any] = value.numpy()
     return array
+
+
+def contiguous(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array row-major, itself if it is so; `ascontiguousarray` makes a scalar 1-dimensional."""
+    return np.ascontiguousarray(array).reshape(array.shape)
+
+
+def pair(out: object) -> tuple[object, object]:
+    """The two arrays of an `out`.
+
+    Raises:
+        TypeError: If it is not a tuple or list of two arrays.
+    """
+    if not isinstance(out, tuple | list) or len(out) != 2 or out[0] is None or out[1] is None:
+        raise TypeError("out is not a pair of arrays, expected (input_ids, labels)")
+    return out[0], out[1]
 
 
 def typed(name: str, value: object, dtype: type[np.generic]) -> npt.NDArray[Any]:
@@ -63,12 +81,11 @@ def typed(name: str, value: object, dtype: type[np.generic]) -> npt.NDArray[Any]
     Raises:
         TypeError: If it has another dtype, or `view` refuses it.
     """
-    array = view(name, value)
-    if array.dtype != np.dtype(dtype):
+    array = view(name, value, bits=True)
+    if array.dtype != np.dtype(dtype) or _is_bfloat16(value):
         found = str(getattr(value, "dtype", array.dtype)).removeprefix("torch.")
         raise TypeError(f"{name} has dtype {found}, expected {np.dtype(dtype)}")
-    # ascontiguousarray makes a scalar one-dimensional.
-    return np.ascontiguousarray(array).reshape(array.shape)
+    return contiguous(array)
 
 
 def give(array: npt.NDArray[Any], *, tensor: bool) -> Any:
@@ -110,14 +127,19 @@ def refuse_shared(outs: Mapping[str, object], inputs: Mapping[str, object]) -> N
     Raises:
         MetroFastError: If two overlap.
     """
-    written = {name: view(name, out) for name, out in outs.items() if out is not None}
-    others = {name: view(name, x) for name, x in inputs.items() if _is_array(x)} | written
+    written = {name: view(name, out, bits=True) for name, out in outs.items() if out is not None}
+    others = {name: view(name, x, bits=True) for name, x in inputs.items() if _is_array(x)}
+    others |= written
     for name, out in written.items():
         for other, array in others.items():
             if name != other and np.may_share_memory(out, array):
                 raise MetroFastError(
                     f"{name} shares memory with {other}: give an array of its own, or none"
                 )
+
+
+def _is_bfloat16(value: object) -> bool:
+    return str(getattr(value, "dtype", "")) == "torch.bfloat16"
 
 
 def _is_array(value: object) -> bool:

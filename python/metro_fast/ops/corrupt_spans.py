@@ -7,7 +7,17 @@ import numpy as np
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
-from metro_fast.ops.arrays import Array, give, integers, is_tensor, refuse_shared, view, writable
+from metro_fast.ops.arrays import (
+    Array,
+    contiguous,
+    give,
+    integers,
+    is_tensor,
+    pair,
+    refuse_shared,
+    view,
+    writable,
+)
 from metro_fast.ops.draws import check_counter, resolve_threads
 
 _GRAIN = 1 << 17
@@ -92,8 +102,8 @@ def corrupt_spans(
         [[32099, 19, 20, 21, 1]]
     """
     tensor = is_tensor(ids)
-    array = np.ascontiguousarray(view("ids", ids))
-    given = out or (None, None)
+    array = contiguous(view("ids", ids))
+    given = (None, None) if out is None else pair(out)
     inputs, labels = (
         None if target is None else writable(f"out[{i}]", target, np.int64, 2)
         for i, target in enumerate(given)
@@ -147,6 +157,8 @@ def compute_input_and_target_lengths(
         (568, 114)
     """
     limit = check_counter("inputs_length", inputs_length)
+    if limit >= 1 << 31:
+        raise MetroFastError(f"inputs_length is {limit}, expected less than 2**31")
 
     def lengths(tokens: int) -> tuple[int, int]:
         return _core.span_lengths(tokens, noise_density, mean_noise_span_length)

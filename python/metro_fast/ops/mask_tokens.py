@@ -6,7 +6,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metro_fast import _core
-from metro_fast.ops.arrays import Array, give, integers, is_tensor, refuse_shared, view, writable
+from metro_fast.ops.arrays import (
+    Array,
+    contiguous,
+    give,
+    integers,
+    is_tensor,
+    pair,
+    refuse_shared,
+    view,
+    writable,
+)
 from metro_fast.ops.draws import check_counter, resolve_threads
 
 _GRAIN = 1 << 16
@@ -94,8 +104,8 @@ def mask_tokens(
         (np.True_, 3)
     """
     tensor = is_tensor(ids)
-    array = np.ascontiguousarray(view("ids", ids))
-    given = out or (None, None)
+    array = contiguous(view("ids", ids))
+    given = (None, None) if out is None else pair(out)
     inputs, labels = (
         None if target is None else writable(f"out[{i}]", target, np.int64, 2)
         for i, target in enumerate(given)

@@ -6,7 +6,17 @@ import numpy as np
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
-from metro_fast.ops.arrays import Array, give, integers, is_tensor, refuse_shared, view, writable
+from metro_fast.ops.arrays import (
+    Array,
+    contiguous,
+    give,
+    integers,
+    is_tensor,
+    pair,
+    refuse_shared,
+    view,
+    writable,
+)
 from metro_fast.ops.draws import check_counter, resolve_threads
 
 _GRAIN = 1 << 19
@@ -63,14 +73,15 @@ def replaced_token_labels(
         ([[7, 8, 5, 0]], [[0, 0, 1, -100]])
     """
     tensor = is_tensor(original)
-    array = np.ascontiguousarray(view("original", original))
+    array = contiguous(view("original", original))
     if array.dtype != np.int64:
         raise TypeError(f"original is an array of {array.dtype}, expected int64")
     if out is None:
         inputs, labels = np.empty(array.shape, np.int64), np.empty(array.shape, np.int8)
     else:
-        inputs = writable("out[0]", out[0], np.int64, array.ndim)
-        labels = writable("out[1]", out[1], np.int8, array.ndim)
+        first, second = pair(out)
+        inputs = writable("out[0]", first, np.int64, array.ndim)
+        labels = writable("out[1]", second, np.int8, array.ndim)
         if inputs.shape != array.shape or labels.shape != array.shape:
             raise MetroFastError(
                 f"out has shapes {inputs.shape} and {labels.shape}, "

@@ -92,7 +92,7 @@ def sample_replacements(
 
 def _typed(logits: Array, bfloat16: bool) -> tuple[npt.NDArray[Any], str]:
     """The logits as the core reads them, and the name of their format."""
-    array = view("logits", logits)
+    array = view("logits", logits, bits=True)
     name = str(getattr(logits, "dtype", "")).removeprefix("torch.")
     if name == "bfloat16" or (bfloat16 and name == "uint16"):
         return array, "bfloat16"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from metro_fast._atomic import write_atomically
+from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts.instruction import Instruction
 
@@ -182,9 +183,6 @@ def _parse(path: Path) -> Any:
 
         try:
             return yaml.safe_load(content)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise FormatError(f"{path}: not YAML ({error})") from error
-    try:
-        return json.loads(content)
-    except ValueError as error:  # also bytes that are not UTF-8
-        raise FormatError(f"{path}: not JSON ({error})") from error
+    return parse_json(content, path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._atomic import write_atomically
+from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
 
 __all__ = ["Item", "Task"]
@@ -254,10 +255,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not line.strip():
                 continue
             where = f"{path}:{number}"
-            try:
-                record = json.loads(line)
-            except ValueError as error:  # also bytes that are not UTF-8
-                raise FormatError(f"{where}: not JSON ({error})") from error
+            record = parse_json(line, where)
             if not isinstance(record, dict):
                 raise FormatError(f"{where}: {type(record).__name__} instead of a JSON object")
             missing = [key for key in _REQUIRED_KEYS if key not in record]

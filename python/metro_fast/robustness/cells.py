@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._atomic import write_atomically
+from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Instruction, Item, Task
 from metro_fast.scoring import predictions, tie_count
@@ -165,10 +166,7 @@ class Cell:
         path = Path(path)
         lines: list[dict[str, Any]] = []
         for number, text in enumerate(path.read_bytes().splitlines(), start=1):
-            try:
-                lines.append(json.loads(text))
-            except ValueError as error:
-                raise FormatError(f"{path}:{number}: not JSON ({error})") from error
+            lines.append(parse_json(text, f"{path}:{number}"))
         try:
             values = dict(lines[0]["cell_record"])
             record = CellRecord(**(values | {"instruction": Instruction(**values["instruction"])}))

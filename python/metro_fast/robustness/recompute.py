@@ -1,9 +1,9 @@
 """Every table again, from the saved cells alone."""
 
-import json
 import os
 from pathlib import Path
 
+from metro_fast._json import parse_json
 from metro_fast.errors import FormatError
 from metro_fast.robustness.cells import Cell, slug
 from metro_fast.robustness.report import Report
@@ -53,7 +53,7 @@ def _known_origin(path: Path) -> tuple[dict[str, str], float]:
     if not path.exists():
         return {"unknown": "recomputed from cells"}, 0.0
     try:
-        record = json.loads(path.read_bytes())
+        record = parse_json(path.read_bytes(), path)
         return dict(record["metro_fast"]["versions"]), float(record["date"])
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path}: not a report ({error}); delete it and recompute") from error

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from metro_fast._atomic import write_atomically
+from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import InstructionSet
 from metro_fast.robustness.cells import Cell, slug
@@ -157,16 +158,16 @@ class Report:
                 names = ", ".join(f.name for f in found) or "none"
                 raise MetroFastError(f"{path}: one results_*.json is needed, found {names}")
             path = found[0]
-        content = path.read_bytes()
+        record = parse_json(path.read_bytes(), path)
         try:
-            block = json.loads(content)["metro_fast"]
+            block = record["metro_fast"]
             if block["format"] != RESULTS_FORMAT:
                 raise FormatError(
                     f"{path}: format {block['format']!r}; {RESULTS_FORMAT!r} is known"
                 )
             files = [(str(cell["file"]), str(cell["identity"])) for cell in block["cells"]]
             versions = {str(k): str(v) for k, v in block["versions"].items()}
-            date = float(json.loads(content)["date"])
+            date = float(record["date"])
         except FormatError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -1,13 +1,12 @@
 """Prompted finetuning from files: task items in the words of instructions."""
 
-import os
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from metro_fast._pretrained import load_seq2seq, load_tokenizer
 from metro_fast._training.resolved import record_settings
 from metro_fast._training.run import refuse_other_run
 from metro_fast.errors import MetroFastError
@@ -15,7 +14,7 @@ from metro_fast.prompts import InstructionSet, Task, render_examples
 from metro_fast.tuning.options import TuningOptions
 from metro_fast.tuning.seq2seq import finetune_model
 
-FREE = frozenset({"resume", "num_threads", "logging_steps"})
+FREE = frozenset({"output", "resume", "num_threads", "logging_steps"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +68,8 @@ def finetune(config: FinetuneConfig) -> Path:
         KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; `resume=True` continues.
     """
     refuse_other_run(config.output, resume=config.resume)
+    if Path(config.model).is_dir():
+        config = replace(config, model=str(Path(config.model).absolute()))
     instructions = InstructionSet.load(config.instructions)
     if config.seen_by:
         instructions = instructions.seen(config.seen_by)
@@ -76,11 +77,7 @@ def finetune(config: FinetuneConfig) -> Path:
     held_out = _render(config.evaluation_tasks, instructions, config)
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
-    folder = Path(config.model)
-    if (os.sep in config.model or folder.exists()) and not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no config.json: give the folder of a model")
-    tokenizer = AutoTokenizer.from_pretrained(config.model)
-    model = AutoModelForSeq2SeqLM.from_pretrained(config.model)
+    tokenizer, model = load_tokenizer(config.model), load_seq2seq(config.model)
     config.output.mkdir(parents=True, exist_ok=True)
     record_settings(config.output, config, resume=config.resume, free=FREE)
     finetune_model(

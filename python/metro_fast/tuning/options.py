@@ -70,8 +70,14 @@ class TuningOptions:
         for name in ("warmup_steps", "save_steps", "evaluation_steps", "max_grad_norm"):
             if not getattr(self, name) >= 0:
                 raise MetroFastError(f"{name} is {getattr(self, name)}, expected at least 0")
-        if not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise MetroFastError(f"alpha is {self.alpha}, expected a finite number above 0")
+        for name in (
+            "alpha", "learning_rate", "embedding_multiplier", "relative_bias_multiplier",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise MetroFastError(f"{name} is {value}, expected a finite number above 0")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise MetroFastError(f"weight_decay is {self.weight_decay}, expected at least 0")
         if not 0 <= self.lora_dropout < 1:
             raise MetroFastError(f"lora_dropout is {self.lora_dropout}, expected [0, 1)")
         if not (math.isfinite(self.lora_init_std) and self.lora_init_std >= 0):

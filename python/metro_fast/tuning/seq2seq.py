@@ -95,9 +95,7 @@ def finetune_model(
             eval_dataset=held_out,
             data_collator=PairCollator(base.config.pad_token_id),
         )
-        train_in_folder(trainer, folder, resume=resume)
-        if evaluate:
-            trainer.evaluate()
+        train_in_folder(trainer, folder, resume=resume, evaluate=evaluate)
         model.eval()
         if output is not None and trainer.is_world_process_zero():
             save_whole(folder, lambda temporary: _save(model, tokenizer, temporary))

@@ -1,0 +1,126 @@
+"""The folders of `prepare`: the one at work, locked and resumable, and the finished one."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from metro_fast._extras import require
+from metro_fast._json import parse_json
+from metro_fast.errors import FormatError, MetroFastError
+
+_logger = logging.getLogger(__name__)
+
+RECORD = "prepare.json"
+_FILES = "files"
+
+
+def work_folder(final: Path) -> Path:
+    """Where what is not finished lies: hidden, beside the final folder, on the same file system."""
+    return final.absolute().with_name(f".{final.absolute().name}.preparing")
+
+
+@contextmanager
+def locked(work: Path) -> Iterator[None]:
+    """Keep other processes from the work folder; the lock ends with the process that holds it.
+
+    Raises:
+        MetroFastError: If another process works there.
+        OSError: If the folder above cannot be written.
+    """
+    filelock = require("filelock", "train")
+    work.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(work.with_name(f"{work.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise MetroFastError(
+            f"another process is preparing this output (it holds {lock.lock_file}): wait for it, "
+            "or choose another output"
+        ) from error
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def is_finished(final: Path, record: dict[str, Any]) -> bool:
+    """Whether `final` is the whole result of a call with this record already.
+
+    Raises:
+        MetroFastError: If it holds anything else.
+        FormatError: If it is that result, but a file of it is missing or cut.
+    """
+    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
+        return False
+    made = final / RECORD
+    if not made.is_file():
+        raise MetroFastError(f"{final} is not empty, and is no corpus: choose another output")
+    before = _read(made)
+    files = before.pop(_FILES, {})
+    if before != record:
+        raise MetroFastError(
+            f"{final} was made from other inputs, options or another tokenizer (see {made}): "
+            "remove it or choose another output"
+        )
+    for name, size in files.items():
+        path = final / name
+        if not path.is_file() or path.stat().st_size != size:
+            raise FormatError(
+                f"{path} is missing or does not have its {size} bytes: the corpus is damaged, "
+                f"remove {final} and make it again"
+            )
+    _logger.info("%s is finished already", final)
+    return True
+
+
+def begin(work: Path, record: dict[str, Any]) -> None:
+    """Make the work folder, or keep what an interrupted call with the same record left there."""
+    made = work / RECORD
+    if work.exists() and not (made.is_file() and _read(made) == record):
+        _logger.info("%s belongs to another call: starting over", work)
+        shutil.rmtree(work)
+    if not work.exists():
+        work.mkdir(parents=True)
+        made.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def finish(work: Path, final: Path, record: dict[str, Any], tokenizer_name: str) -> None:
+    """Name the tokenizer in the metadata, record every file, and put the folder into its place.
+
+    Raises:
+        MetroFastError: If there are no tokens.
+    """
+    tokens = 0
+    for metadata in work.glob("*.ds.metadata"):
+        lines = metadata.read_text().splitlines()
+        width = lines[0].rpartition("|")[2]
+        # datatrove wrote the path of a file that is about to go.
+        metadata.write_text("\n".join([f"{tokenizer_name}|{width}", *lines[1:]]))
+        tokens += int(lines[1])
+    if tokens == 0:
+        raise MetroFastError("the inputs hold no documents: there is nothing to tokenize")
+    (work / "backend.json").unlink()
+    shutil.rmtree(work / "logs")
+    files = {
+        str(path.relative_to(work)): path.stat().st_size
+        for path in sorted(work.rglob("*"))
+        if path.is_file() and path.name != RECORD
+    }
+    (work / RECORD).write_text(json.dumps({**record, _FILES: files}, indent=2) + "\n")
+    for path in filter(Path.is_file, work.rglob("*")):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    work.replace(final)
+
+
+def _read(made: Path) -> dict[str, Any]:
+    record = parse_json(made.read_bytes(), made)
+    if not isinstance(record, dict):
+        raise FormatError(f"{made} holds a {type(record).__name__}: remove its folder")
+    return record
