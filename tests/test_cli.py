@@ -139,6 +139,7 @@ def test_resolved_config_is_saved_and_reads_back(tmp_path: Path) -> None:
         (["expert", "compress", "nowhere", "out", "--alpha", "much"], "alpha"),
         (["pretrain", "--corpus", "nowhere", "--output", "out"], "nowhere"),
         (["pretrain", "--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["evaluate", "--model=m", "--tasks=nowhere", "--instructions=i", "--output=o"], "nowhere"),
     ],
 )
 def test_errors_are_one_line_and_nothing_is_left(
@@ -149,3 +150,19 @@ def test_errors_are_one_line_and_nothing_is_left(
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_is_told_and_has_its_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from metro_fast.cli import app, prepare
+
+    def interrupt(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prepare, "prepare", interrupt)
+    monkeypatch.setattr(sys, "argv", ["metro-fast", "prepare", "x", "--output=y", "--tokenizer=z"])
+    with pytest.raises(SystemExit) as stop:
+        app.main()
+    assert stop.value.code == 130
+    assert "metro-fast: interrupted" in capsys.readouterr().err

@@ -155,6 +155,15 @@ def test_what_does_not_fit_is_said(tmp_path: Path):
         load_expert(base(d_model=16), expert)
     with pytest.raises(FileNotFoundError):
         load_expert(base(), tmp_path)
+    with pytest.raises(MetroFastError, match="is this that model"):
+        load_expert(torch.nn.Sequential(torch.nn.Linear(2, 2)), expert)
+    for name in ("", "a.b"):
+        with pytest.raises(MetroFastError, match="adapter_name is"):
+            load_expert(base(), expert, name)
+    with pytest.raises(FormatError, match="not JSON"):
+        load_expert(base(), Expert(expert.file, b"{"))
+    with pytest.raises(MetroFastError, match="peft_type is MISSING"):
+        load_expert(base(), Expert(expert.file, b"{}"))
     path = expert.save(tmp_path)
     assert path.name == EXPERT_FILE
     damaged = expert.file.copy()

@@ -77,6 +77,8 @@ def test_size_is_near_shannon(density):
         (lambda: ops.pack(np.int8([0, 2])), MetroFastError, "trits is 2 at index 1"),
         (lambda: ops.pack(np.int8([0]), coding="zip"), MetroFastError, "coding is zip"),
         (lambda: ops.pack(np.int8([0]), steps=700), MetroFastError, "steps is 700"),
+        (lambda: ops.pack(np.int8([0]), steps=-1), MetroFastError, "steps is -1"),
+        (lambda: ops.pack(np.int8([0]), steps=2**40), MetroFastError, "steps is 2147483648"),
         (lambda: ops.pack(np.int8([0]), num_threads=-1), MetroFastError, "num_threads is -1"),
     ],
 )

@@ -186,7 +186,9 @@ class TestInstruction:
             ("{{ a.__class__.__mro__ }}", "unsafe"),
             ("{{ choices.append('x') }}", "unsafe"),
             ("{{ 1 // 0 }}", "ZeroDivisionError"),
-            ("{{ range(10 ** 9) | list }}", "OverflowError"),
+            ("{{ range(1000000000) | list }}", "OverflowError"),
+            ("{{ 'a' * 100000000000 }}", r"SecurityError: \* is not allowed"),
+            ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "RecursionError"),
             ("{{ choices | replace }}", "TypeError"),
             ("{{ '' }} ", "blank"),
             ("{% include 'x' %}", "TypeError: no loader"),
@@ -300,6 +302,20 @@ class TestRenderExamples:
             render_examples(make_task(), INSTRUCTIONS, seed=0, instructions_per_item=4)
         with pytest.raises(MetroFastError, match="instructions_per_item is 0"):
             render_examples(make_task(), INSTRUCTIONS, seed=0, instructions_per_item=0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda text: Item(text, {"a": "b"}, ("x", "y"), 0),
+        lambda text: Item("1", {"a": text}, ("x", "y"), 0),
+        lambda text: Item("1", {"a": "b"}, ("x", text), 0),
+        lambda text: Instruction("a", "re", text),
+    ],
+)
+def test_half_a_surrogate_pair_is_no_text(make) -> None:
+    with pytest.raises(MetroFastError, match="surrogates not allowed"):
+        make("\ud800")
 
 
 def test_importing_prompts_brings_no_heavy_module() -> None:

@@ -441,6 +441,7 @@ class TestPage:
             ({"baselines": {"relations": {"a": 50}}}, "'a' of 'relations' is 50"),
             ({"artifacts": {"base": -1}}, "'base' has -1 bytes"),
             ({"curves": {"loss": {"METRO": []}}}, "'METRO' has no points"),
+            ({"curves": {"loss": {}}}, "has no curve"),
             ({"curves": {"loss": {"METRO": [(0, float("nan"))]}}}, "not finite"),
             ({"pairs": [("base", "x")]}, "no report is of 'x'"),
         ):

@@ -281,6 +281,21 @@ def files(tiny_t5: Any, tiny_tokenizer: Any, tmp_path: Path) -> dict[str, Any]:
     }
 
 
+def test_a_model_is_not_written_over(files: dict[str, Any]) -> None:
+    weights = Path(files["model"]) / "model.safetensors"
+    before = weights.read_bytes()
+    with pytest.raises(MetroFastError, match=r"holds a model \(config\.json\)"):
+        finetune(FinetuneConfig(**{**files, "output": Path(files["model"])}))
+    assert weights.read_bytes() == before
+
+
+def test_a_run_goes_on_from_another_folder(files: dict[str, Any], monkeypatch: Any) -> None:
+    monkeypatch.chdir(files["output"].parent)
+    relative = {**files, "tasks": [Path("colors.jsonl")], "model": "model", "output": Path("out")}
+    finetune(FinetuneConfig(**relative))
+    finetune(FinetuneConfig(**files, resume=True))
+
+
 def test_finetune_from_files(files: dict[str, Any]) -> None:
     import yaml
 

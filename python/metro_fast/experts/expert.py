@@ -318,6 +318,12 @@ class Expert:
                 f"{len(needed) - 1} others, as compress was given it"
             )
         given = {t.name: RawTensor.of(initial[t.name], t.name).float32() for t in needed}
+        for tensor in needed:
+            if given[tensor.name].shape != tensor.shape:
+                raise MetroFastError(
+                    f"initial {tensor.name} has shape {given[tensor.name].shape}, expected "
+                    f"{tensor.shape}"
+                )
         if initial_checksum(given) != self.manifest.base.initial_crc32c:
             raise MetroFastError("initial values are not those that compress was given")
         return given

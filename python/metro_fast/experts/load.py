@@ -8,7 +8,7 @@ from typing import Any
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.expert import Expert
-from metro_fast.experts.peft_folder import CONFIG
+from metro_fast.experts.peft_folder import CONFIG, kind_of, parse_config
 
 
 def load_expert(model: Any, path: "str | Path | Expert", adapter_name: str = "default") -> Any:
@@ -47,9 +47,17 @@ def load_expert(model: Any, path: "str | Path | Expert", adapter_name: str = "de
     expert = path if isinstance(path, Expert) else Expert.load(path)
     if expert.config is None:
         raise MetroFastError("the expert has no adapter_config.json: load its state_dict() instead")
+    if not adapter_name or "." in adapter_name:
+        raise MetroFastError(f"adapter_name is {adapter_name!r}, expected a name without a dot")
+    kind_of(parse_config(expert.config))
     config = _config(peft, expert.config)
     with ExitStack() as undo:
-        adapted = _adapt(peft, model, config, adapter_name, undo)
+        try:
+            adapted = _adapt(peft, model, config, adapter_name, undo)
+        except ValueError as error:  # of PEFT: it finds none of the modules that the expert adapts
+            if isinstance(error, MetroFastError):
+                raise
+            raise MetroFastError(f"{_origin(expert)} ({error})") from error
         _fill(peft, adapted, expert, adapter_name)
         undo.pop_all()
     return adapted.eval()

@@ -109,6 +109,9 @@ def task_vector(
         raise MetroFastError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")
     if not all(isinstance(name, str) for name in state):
         raise TypeError("state dict names are not all strings")
+    for name in state:
+        if not name.isprintable():
+            raise MetroFastError(f"the name {name!r} has characters that no file can spell")
     raw = {name: _raw(state[name], name) for name in sorted(state)}
     _refuse_unsupported(raw)
     roles = {name: role_of(name) for name in raw}

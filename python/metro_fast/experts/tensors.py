@@ -55,6 +55,9 @@ class RawTensor:
         """
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(tensor, torch.Tensor):
+            if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
+                kind = "meta" if tensor.is_meta else str(tensor.layout)
+                raise TypeError(f"{name} is a {kind} tensor, expected one with plain dense values")
             tensor = tensor.detach().cpu()
             if tensor.dtype == torch.bfloat16:
                 return cls("BF16", np.asarray(tensor.contiguous().view(torch.uint16).numpy()))

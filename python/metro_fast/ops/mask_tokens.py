@@ -123,8 +123,8 @@ def mask_tokens(
         random_replace_prob=random_replace_prob,
         mask_token_id=check_counter("mask_token_id", mask_token_id),
         vocab_size=check_counter("vocab_size", vocab_size),
-        special_token_ids=list(special_token_ids),
-        random_token_range=random_token_range or (0, vocab_size),
+        special_token_ids=[check_counter("special_token_ids", i) for i in special_token_ids],
+        random_token_range=_range(random_token_range, vocab_size),
         pad_token_id=check_counter("pad_token_id", pad_token_id),
         seed=check_counter("seed", seed),
         epoch=check_counter("epoch", epoch),
@@ -134,3 +134,12 @@ def mask_tokens(
     )
     batch = MaskBatch(*(give(array, tensor=tensor) for array in result))
     return batch if out is None else batch._replace(input_ids=out[0], labels=out[1])
+
+
+def _range(given: tuple[int, int] | None, vocab_size: int) -> tuple[int, int]:
+    if given is None:
+        return 0, vocab_size
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise TypeError(f"random_token_range is {given!r}, expected (start, end)")
+    start, end = (check_counter("random_token_range", value) for value in given)
+    return start, end

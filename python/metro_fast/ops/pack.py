@@ -6,7 +6,7 @@ import numpy as np
 
 from metro_fast import _core
 from metro_fast.ops.arrays import give, is_tensor, typed
-from metro_fast.ops.draws import resolve_threads
+from metro_fast.ops.draws import check_counter, resolve_threads
 from metro_fast.ops.ternarize import CHUNK
 
 
@@ -42,4 +42,5 @@ def pack(
     """
     values = typed("trits", trits, np.int8).reshape(-1)
     threads = resolve_threads(num_threads, values.size, CHUNK)
+    steps = None if steps is None else min(check_counter("steps", steps), 1 << 31)
     return give(_core.pack(values, coding, steps, threads), tensor=is_tensor(trits))

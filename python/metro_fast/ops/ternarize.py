@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metro_fast import _core
+from metro_fast.errors import MetroFastError
 from metro_fast.ops.arrays import give, is_tensor, typed
 from metro_fast.ops.draws import resolve_threads
 
@@ -75,9 +76,13 @@ def native_alpha(alpha: float | str) -> float | None:
 
     Raises:
         TypeError: If it is neither a number nor `"least_squares"`.
+        MetroFastError: If no float holds it.
     """
-    if alpha == "least_squares":
+    if isinstance(alpha, str) and alpha == "least_squares":
         return None
     if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.number):
         raise TypeError(f'alpha is {alpha!r}, expected a positive number or "least_squares"')
-    return float(alpha)
+    try:
+        return float(alpha)
+    except OverflowError as error:
+        raise MetroFastError("alpha is too large for a float") from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
-from metro_fast.prompts.item import Item, strings
+from metro_fast.prompts.item import Item, check_text, strings
 
 if TYPE_CHECKING:
     import jinja2
@@ -56,6 +56,7 @@ class Instruction:
             value = getattr(self, label)
             if not isinstance(value, str):
                 raise TypeError(f"instruction {self.id!r}: {label} is {value!r}; give a string")
+            check_text(value, f"instruction {self.id!r}: {label}")
         for label in ("id", "task_type", "text"):
             if not getattr(self, label).strip():
                 raise MetroFastError(f"instruction {self.id!r}: {label} is empty")
@@ -96,7 +97,14 @@ class Instruction:
             raise MetroFastError(
                 f"{where}: {error}; the item has the fields {known}, besides choices and options"
             ) from error
-        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        except (
+            jinja2.TemplateError,
+            ArithmeticError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
             # Python errors of expressions in the template, and whatever the sandbox refuses.
             raise MetroFastError(f"{where}: {type(error).__name__}: {error}") from error
         if not text.strip():
@@ -119,9 +127,23 @@ class Instruction:
 @functools.lru_cache(maxsize=1024)
 def _compile(text: str) -> jinja2.Template:
     """Template of a text, kept: a task renders each one for every item."""
+    template: jinja2.Template = _environment().from_string(text)
+    return template
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
     sandbox = require("jinja2.sandbox", "eval")
+
+    class Sandbox(sandbox.ImmutableSandboxedEnvironment):  # type: ignore[name-defined, misc]
+        """jinja2's, which also refuses to multiply: `"a" * 10**11` would take all memory."""
+
+        intercepted_binops = frozenset({"*", "**"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            raise sandbox.SecurityError(f"{operator} is not allowed in an instruction")
+
     undefined = require("jinja2", "eval").StrictUndefined
     # Prompts are not HTML: autoescape would turn an apostrophe into &#39;.
-    environment = sandbox.ImmutableSandboxedEnvironment(undefined=undefined, autoescape=False)
-    template: jinja2.Template = environment.from_string(text)
-    return template
+    environment: jinja2.Environment = Sandbox(undefined=undefined, autoescape=False)
+    return environment

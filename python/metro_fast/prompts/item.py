@@ -54,12 +54,14 @@ class Item:
         where = f"item {self.id!r}"
         if not self.id:
             raise MetroFastError("item id is empty; give each item of a task its own id")
+        check_text(self.id, where)
         if not isinstance(self.fields, Mapping):
             raise TypeError(f"{where}: fields is {self.fields!r}; give a mapping of texts")
         object.__setattr__(self, "fields", dict(self.fields))
         for name, value in self.fields.items():
             if not isinstance(name, str) or not isinstance(value, str):
                 raise TypeError(f"{where}: field {name!r} is {value!r}; give a string")
+            check_text(f"{name} {value}", f"{where}: field {name!r}")
             if name in _RESERVED_FIELDS:
                 raise MetroFastError(f"{where}: the field name {name!r} is reserved; rename it")
         object.__setattr__(self, "choices", strings(self.choices, f"{where}: choices"))
@@ -239,11 +241,21 @@ class Task:
         )
 
 
+def check_text(value: str, what: str) -> None:
+    """Refuse half of a surrogate pair, which JSON can spell and no file or tokenizer takes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise MetroFastError(f"{what} is no text: {error}") from error
+
+
 def strings(value: object, what: str) -> tuple[str, ...]:
     """A list of strings as a tuple; a bare string, which is iterable too, is refused."""
     if not isinstance(value, str) and isinstance(value, Iterable):
         elements = tuple(value)
         if all(isinstance(element, str) for element in elements):
+            for element in elements:
+                check_text(element, what)
             return elements
     raise TypeError(f"{what} is {value!r}; give a sequence of strings")
 

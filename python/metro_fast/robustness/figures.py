@@ -141,6 +141,8 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, descripti
     Raises:
         MetroFastError: If a curve has no points or one that is not finite.
     """
+    if not series:
+        raise MetroFastError("a chart of curves has no curve")
     for name, curve in series.items():
         if len(curve) == 0 or not np.isfinite(np.asarray(curve, dtype=np.float64)).all():
             raise MetroFastError(f"curve {name!r} has no points, or one that is not finite")

@@ -21,7 +21,7 @@ def target_log_probs(
         `[N]`, fp32, in nats: Σ_t log softmax(logits)[labels] where the mask is True.
 
     Raises:
-        MetroFastError: If the shapes do not belong together.
+        MetroFastError: If the shapes do not belong together, or a label is outside the vocabulary.
 
     Example:
         >>> logits = torch.tensor([[[0.0, 0.0], [0.0, float("-inf")]]])
@@ -32,6 +32,11 @@ def target_log_probs(
         raise MetroFastError(
             f"logits {list(logits.shape)}, labels {list(labels.shape)}, mask {list(mask.shape)}; "
             "give [N, T, V], [N, T], [N, T]"
+        )
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[-1]:
+        raise MetroFastError(
+            f"labels span [{int(labels.min())}, {int(labels.max())}], outside the vocabulary "
+            f"[0, {logits.shape[-1]})"
         )
     logits = logits.float()
     chosen = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)

@@ -104,8 +104,11 @@ pub fn ternarize(
     if !scale.is_finite() {
         return Err(Error::argument(
             "alpha",
-            format!("{alpha:?}"),
-            "a scale that float32 can hold",
+            match alpha {
+                Alpha::Fixed(alpha) => alpha.to_string(),
+                Alpha::LeastSquares => "least_squares".into(),
+            },
+            format!("a scale that float32 can hold, of a standard deviation of {std:e}"),
         ));
     }
     Ok(Ternary { scale, std, kept, nonzeros })
