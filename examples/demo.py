@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -306,8 +307,10 @@ def main() -> None:
     print_table("Seconds", ["stage", "s"], [[k, f"{v:.1f}"] for k, v in stage.seconds.items()])
     total = sum(stage.seconds.values())
     summary = {
-        "machine": f"{platform.processor() or platform.machine()}, {THREADS} threads",
-        "versions": {module.__name__: module.__version__ for module in (torch, transformers)},
+        "machine": machine(),
+        "versions": {
+            name: metadata.version(name) for name in ("metro_fast", "torch", "transformers", "peft")
+        },
         "seconds": stage.seconds,
         "tasks": results,
         "pretraining": demo_report.held_out_log(),
@@ -330,6 +333,14 @@ def evaluate_all(tasks: Path) -> dict[str, Report]:
         name = f"{task} expert, compressed"
         reports[name] = score(packed, name, both, wordings)
     return reports
+
+
+def machine() -> str:
+    """The processor, where Linux names it, and the threads that were used."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {THREADS} threads"
 
 
 def quiet() -> None:
