@@ -27,6 +27,7 @@ def adapter() -> dict[str, np.ndarray]:
     return state
 
 
+@pytest.mark.benchmark(group="compress 16.8 M")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("density", [0.05, 0.2, 0.5])
 def test_compress_to_file_bytes(benchmark, density, threads):
@@ -38,6 +39,7 @@ def test_compress_to_file_bytes(benchmark, density, threads):
     benchmark.extra_info |= {"bits": bits, "over_shannon": bits / entropy(density)}
 
 
+@pytest.mark.benchmark(group="compress 16.8 M")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("density", [0.05, 0.2, 0.5])
 def test_compeft_in_torch(benchmark, density, threads):
@@ -63,6 +65,7 @@ def test_compeft_in_torch(benchmark, density, threads):
     torch.set_num_threads(before)
 
 
+@pytest.mark.benchmark(group="decode 16.8 M")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_decode(benchmark, threads):
     expert = compress(adapter(), density=0.2)

@@ -23,6 +23,7 @@ CODES = {
 }
 
 
+@pytest.mark.benchmark(group="a fresh interpreter")
 @pytest.mark.parametrize("name", CODES)
 def test_import(benchmark, name: str) -> None:
     command = [sys.executable, "-c", CODES[name]]
