@@ -292,8 +292,11 @@ def test_a_model_is_not_written_over(files: dict[str, Any]) -> None:
 def test_a_run_goes_on_from_another_folder(files: dict[str, Any], monkeypatch: Any) -> None:
     monkeypatch.chdir(files["output"].parent)
     relative = {**files, "tasks": [Path("colors.jsonl")], "model": "model", "output": Path("out")}
-    finetune(FinetuneConfig(**relative))
-    finetune(FinetuneConfig(**files, resume=True))
+    finetune(FinetuneConfig(**relative, method="lora"))
+    named = json.loads(Path("out/adapter_config.json").read_text())["base_model_name_or_path"]
+    assert named == "model"
+    monkeypatch.chdir("/")
+    finetune(FinetuneConfig(**files, method="lora", resume=True))
 
 
 def test_finetune_from_files(files: dict[str, Any]) -> None:

@@ -68,8 +68,6 @@ def finetune(config: FinetuneConfig) -> Path:
         KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; `resume=True` continues.
     """
     refuse_other_run(config.output, resume=config.resume)
-    if Path(config.model).is_dir():
-        config = replace(config, model=str(Path(config.model).absolute()))
     instructions = InstructionSet.load(config.instructions)
     if config.seen_by:
         instructions = instructions.seen(config.seen_by)
@@ -79,7 +77,11 @@ def finetune(config: FinetuneConfig) -> Path:
         torch.set_num_threads(config.num_threads)
     tokenizer, model = load_tokenizer(config.model), load_seq2seq(config.model)
     config.output.mkdir(parents=True, exist_ok=True)
-    record_settings(config.output, config, resume=config.resume, free=FREE)
+    # Absolute, so that the run may be resumed from another folder; the adapter's configuration
+    # names the model as the caller did.
+    folder = Path(config.model)
+    settings = replace(config, model=str(folder.absolute())) if folder.is_dir() else config
+    record_settings(config.output, settings, resume=config.resume, free=FREE)
     finetune_model(
         model,
         tokenizer,
