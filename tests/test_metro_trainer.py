@@ -199,6 +199,20 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, name: str) -> None:
         train(tmp_path, resume=True, **options)
 
 
+def test_a_checkpoint_written_again_is_whole_again(tmp_path: Path) -> None:
+    options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    train(tmp_path, **options)
+    trainer = MetroTrainer(
+        metro_model(),
+        arguments(tmp_path, per_device_train_batch_size=4, **options),
+        train_dataset=Rows(),
+        data_collator=MetroCollator(),
+    )
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert latest_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
+    train(tmp_path, resume=True, **options)  # reads its mark
+
+
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MetroFastError, match="no whole checkpoint"):
         train(tmp_path, resume=True)

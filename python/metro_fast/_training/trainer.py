@@ -18,6 +18,7 @@ from metro_fast._pretrained import explained
 from metro_fast._training.arguments import SummedLossArguments
 from metro_fast._training.callbacks import EpochCallback
 from metro_fast._training.checkpoints import (
+    MARK,
     latest_checkpoint,
     mark_complete,
     read_mark,
@@ -307,6 +308,8 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         self._finite_figures()  # before a rotation lets go of the last good one
         self._window.gather(self.accelerator)
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:  # a run resumed from further back writes this one once more
+            (folder / MARK).unlink(missing_ok=True)
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # the mark says that every rank's state is there
         if self.args.should_save:
