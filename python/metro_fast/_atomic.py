@@ -1,10 +1,11 @@
-"""Files that are either whole or absent: a temporary file in the same folder, sync, rename."""
+"""Files that are either whole or absent, and folders that know their files."""
 
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["write_atomically"]
+__all__ = ["damaged_file", "sync_files", "write_atomically"]
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> Path:
@@ -39,3 +40,39 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return target
+
+
+def sync_files(folder: Path, *, but: str) -> dict[str, int]:
+    """Make every file of a folder last, so that a mark written afterwards does not outlive them.
+
+    Args:
+        folder: Looked through at every depth.
+        but: Name of the mark itself, which is left out.
+
+    Returns:
+        Bytes of each file, by its path in the folder.
+
+    Raises:
+        OSError: If a file cannot be read.
+    """
+    sizes = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != but:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            sizes[str(path.relative_to(folder))] = path.stat().st_size
+    return sizes
+
+
+def damaged_file(folder: Path, sizes: Mapping[str, int]) -> str | None:
+    """What is wrong with the first file that does not have the size that `sync_files` saw.
+
+    Example:
+        >>> damaged_file(Path("nowhere"), {"a.txt": 5})
+        'nowhere/a.txt is missing or does not have its 5 bytes'
+    """
+    for name, size in sizes.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            return f"{path} is missing or does not have its {size} bytes"
+    return None

@@ -48,11 +48,13 @@ class HistoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers is
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._begun = False
 
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Write the lines that the resumed checkpoint knows."""
+        self._begun = True
         if state.is_world_process_zero:
             lines = (json.dumps(line) + "\n" for line in state.log_history)
             write_atomically(self._path, "".join(lines))
@@ -62,7 +64,8 @@ class HistoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers is
     ) -> None:
         """Append the newest line; not the evaluation that a finished run has had already."""
         line = state.log_history[-1]
-        if state.is_world_process_zero and not self._has_evaluation(line):
+        # Only a run that was finished before is evaluated without having begun.
+        if state.is_world_process_zero and (self._begun or not self._has_evaluation(line)):
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
 

@@ -2,12 +2,11 @@
 
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from metro_fast._atomic import write_atomically
+from metro_fast._atomic import damaged_file, sync_files, write_atomically
 from metro_fast.errors import FormatError, MetroFastError
 
 logger = logging.getLogger(__name__)
@@ -18,11 +17,7 @@ MARK = "metric_window.json"
 
 def mark_complete(checkpoint: Path, window: dict[str, list[float]]) -> None:
     """Record the sums since the last log line and the files, and with that, that it is whole."""
-    files = {}
-    for path in sorted(filter(Path.is_file, checkpoint.rglob("*"))):
-        files[str(path.relative_to(checkpoint))] = path.stat().st_size
-        with path.open("rb") as file:  # the mark must not outlive them
-            os.fsync(file.fileno())
+    files = sync_files(checkpoint, but=MARK)
     write_atomically(checkpoint / MARK, json.dumps({"window": window, "files": files}))
 
 
@@ -44,13 +39,9 @@ def read_mark(checkpoint: Path) -> dict[str, Any]:
         window, files = dict(mark["window"]), dict(mark["files"])
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{path} is not such a mark ({error})") from error
-    for name, size in files.items():
-        part = checkpoint / name
-        if not part.is_file() or part.stat().st_size != size:
-            raise FormatError(
-                f"{part} is missing or does not have its {size} bytes: resume from an earlier "
-                "checkpoint"
-            )
+    damage = damaged_file(checkpoint, files)
+    if damage is not None:
+        raise FormatError(f"{damage}: resume from an earlier checkpoint")
     return window
 
 

@@ -2,13 +2,13 @@
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from metro_fast._atomic import damaged_file, sync_files, write_atomically
 from metro_fast._extras import require
 from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
@@ -68,13 +68,9 @@ def is_finished(final: Path, record: dict[str, Any]) -> bool:
             f"{final} was made from other inputs, options or another tokenizer (see {made}): "
             "remove it or choose another output"
         )
-    for name, size in files.items():
-        path = final / name
-        if not path.is_file() or path.stat().st_size != size:
-            raise FormatError(
-                f"{path} is missing or does not have its {size} bytes: the corpus is damaged, "
-                f"remove {final} and make it again"
-            )
+    damage = damaged_file(final, files)
+    if damage is not None:
+        raise FormatError(f"{damage}: the corpus is damaged, remove {final} and make it again")
     _logger.info("%s is finished already", final)
     return True
 
@@ -107,15 +103,8 @@ def finish(work: Path, final: Path, record: dict[str, Any], tokenizer_name: str)
         raise MetroFastError("the inputs hold no documents: there is nothing to tokenize")
     (work / "backend.json").unlink()
     shutil.rmtree(work / "logs")
-    files = {
-        str(path.relative_to(work)): path.stat().st_size
-        for path in sorted(work.rglob("*"))
-        if path.is_file() and path.name != RECORD
-    }
-    (work / RECORD).write_text(json.dumps({**record, _FILES: files}, indent=2) + "\n")
-    for path in filter(Path.is_file, work.rglob("*")):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    files = sync_files(work, but=RECORD)
+    write_atomically(work / RECORD, json.dumps({**record, _FILES: files}, indent=2) + "\n")
     work.replace(final)
 
 

@@ -49,14 +49,14 @@ def load_expert(model: Any, path: "str | Path | Expert", adapter_name: str = "de
         raise MetroFastError("the expert has no adapter_config.json: load its state_dict() instead")
     if not adapter_name or "." in adapter_name:
         raise MetroFastError(f"adapter_name is {adapter_name!r}, expected a name without a dot")
+    if isinstance(model, peft.PeftModel) and adapter_name in model.peft_config:
+        raise MetroFastError(f"the model has an adapter {adapter_name!r} already")
     kind_of(parse_config(expert.config))
     config = _config(peft, expert.config)
     with ExitStack() as undo:
         try:
             adapted = _adapt(peft, model, config, adapter_name, undo)
         except ValueError as error:  # of PEFT: it finds none of the modules that the expert adapts
-            if isinstance(error, MetroFastError):
-                raise
             raise MetroFastError(f"{_origin(expert)} ({error})") from error
         _fill(peft, adapted, expert, adapter_name)
         undo.pop_all()
@@ -67,8 +67,6 @@ def _adapt(peft: Any, model: Any, config: Any, adapter_name: str, undo: ExitStac
     """Put an adapter with random weights into the model; `undo` takes it out again."""
     undo.callback(_restore_gradients, [(p, p.requires_grad) for p in model.parameters()])
     if isinstance(model, peft.PeftModel):
-        if adapter_name in model.peft_config:
-            raise MetroFastError(f"the model has an adapter {adapter_name!r} already")
         previous = model.active_adapter
         model.add_adapter(adapter_name, config, autocast_adapter_dtype=False)
         undo.callback(model.delete_adapter, adapter_name)

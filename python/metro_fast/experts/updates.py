@@ -2,9 +2,8 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +56,8 @@ def compare_updates(
     """
     rows = []
     for module, names in modules(before).items():
-        x, y = [before[name] for name in names], [after[name] for name in names]
+        # In float64: squares of 1e-25 and of 1e22 do not fit float32.
+        x, y = ([side[name].astype(np.float64) for name in names] for side in (before, after))
         both, own, new = _inner(x, y), _inner(x, x), _inner(y, y)
         if own == 0:
             rows.append(ModuleFidelity(module, 1.0, 1.0))
@@ -110,10 +110,8 @@ def modules(names: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _inner(x: Sequence[NDArray[Any]], y: Sequence[NDArray[Any]]) -> float:
+def _inner(x: list[NDArray[np.float64]], y: list[NDArray[np.float64]]) -> float:
     """Inner product of two updates: of two tensors, or of two products B A."""
-    # In float64: squares of 1e-25 and of 1e22 do not fit float32.
-    x, y = ([part.astype(np.float64) for part in side] for side in (x, y))
     if len(x) == 1:
         return float(np.vdot(x[0], y[0]))
     (a, b), (other_a, other_b) = x, y

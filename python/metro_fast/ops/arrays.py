@@ -64,17 +64,6 @@ def contiguous(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.ascontiguousarray(array).reshape(array.shape)
 
 
-def pair(out: object) -> tuple[object, object]:
-    """The two arrays of an `out`.
-
-    Raises:
-        TypeError: If it is not a tuple or list of two arrays.
-    """
-    if not isinstance(out, tuple | list) or len(out) != 2 or out[0] is None or out[1] is None:
-        raise TypeError("out is not a pair of arrays, expected (input_ids, labels)")
-    return out[0], out[1]
-
-
 def typed(name: str, value: object, dtype: type[np.generic]) -> npt.NDArray[Any]:
     """The contiguous view of an array or CPU tensor that must have one dtype.
 
@@ -128,6 +117,8 @@ def refuse_shared(outs: Mapping[str, object], inputs: Mapping[str, object]) -> N
         MetroFastError: If two overlap.
     """
     written = {name: view(name, out, bits=True) for name, out in outs.items() if out is not None}
+    if not written:
+        return
     others = {name: view(name, x, bits=True) for name, x in inputs.items() if _is_array(x)}
     others |= written
     for name, out in written.items():
@@ -161,3 +152,31 @@ def writable(name: str, value: object, dtype: type[np.generic], ndim: int) -> np
     if not array.flags.c_contiguous or not array.flags.writeable:
         raise TypeError(f"{name} must be contiguous (row-major) and writable")
     return array
+
+
+def writable_pair(
+    out: object,
+    dtypes: tuple[type[np.generic], type[np.generic]],
+    ndim: int,
+    inputs: Mapping[str, object],
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | tuple[None, None]:
+    """The views of the two arrays of an `out`, or None twice where there is none.
+
+    Args:
+        out: What the caller gave.
+        dtypes: Of the two arrays.
+        ndim: Of both.
+        inputs: What is read, by the name of its argument.
+
+    Raises:
+        TypeError: If it is not a tuple or list of two arrays, or `writable` refuses one.
+        MetroFastError: If they share memory with each other or with what is read.
+    """
+    if out is None:
+        return None, None
+    if not isinstance(out, tuple | list) or len(out) != 2 or out[0] is None or out[1] is None:
+        raise TypeError("out is not a pair of arrays, expected (input_ids, labels)")
+    first = writable("out[0]", out[0], dtypes[0], ndim)
+    second = writable("out[1]", out[1], dtypes[1], ndim)
+    refuse_shared({"out[0]": first, "out[1]": second}, inputs)
+    return first, second

@@ -7,17 +7,7 @@ import numpy as np
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
-from metro_fast.ops.arrays import (
-    Array,
-    contiguous,
-    give,
-    integers,
-    is_tensor,
-    pair,
-    refuse_shared,
-    view,
-    writable,
-)
+from metro_fast.ops.arrays import Array, contiguous, give, integers, is_tensor, view, writable_pair
 from metro_fast.ops.draws import check_counter, resolve_threads
 
 _GRAIN = 1 << 17
@@ -103,15 +93,8 @@ def corrupt_spans(
     """
     tensor = is_tensor(ids)
     array = contiguous(view("ids", ids))
-    given = (None, None) if out is None else pair(out)
-    inputs, labels = (
-        None if target is None else writable(f"out[{i}]", target, np.int64, 2)
-        for i, target in enumerate(given)
-    )
-    refuse_shared(
-        {"out[0]": inputs, "out[1]": labels},
-        {"ids": array, "offsets": offsets, "sample_ids": sample_ids},
-    )
+    read = {"ids": array, "offsets": offsets, "sample_ids": sample_ids}
+    inputs, labels = writable_pair(out, (np.int64, np.int64), 2, read)
     result = _core.corrupt_spans(
         array,
         None if offsets is None else integers("offsets", offsets),

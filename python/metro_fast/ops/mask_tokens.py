@@ -6,17 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metro_fast import _core
-from metro_fast.ops.arrays import (
-    Array,
-    contiguous,
-    give,
-    integers,
-    is_tensor,
-    pair,
-    refuse_shared,
-    view,
-    writable,
-)
+from metro_fast.ops.arrays import Array, contiguous, give, integers, is_tensor, view, writable_pair
 from metro_fast.ops.draws import check_counter, resolve_threads
 
 _GRAIN = 1 << 16
@@ -105,15 +95,8 @@ def mask_tokens(
     """
     tensor = is_tensor(ids)
     array = contiguous(view("ids", ids))
-    given = (None, None) if out is None else pair(out)
-    inputs, labels = (
-        None if target is None else writable(f"out[{i}]", target, np.int64, 2)
-        for i, target in enumerate(given)
-    )
-    refuse_shared(
-        {"out[0]": inputs, "out[1]": labels},
-        {"ids": array, "offsets": offsets, "sample_ids": sample_ids},
-    )
+    read = {"ids": array, "offsets": offsets, "sample_ids": sample_ids}
+    inputs, labels = writable_pair(out, (np.int64, np.int64), 2, read)
     result = _core.mask_tokens(
         array,
         None if offsets is None else integers("offsets", offsets),
@@ -123,7 +106,7 @@ def mask_tokens(
         random_replace_prob=random_replace_prob,
         mask_token_id=check_counter("mask_token_id", mask_token_id),
         vocab_size=check_counter("vocab_size", vocab_size),
-        special_token_ids=[check_counter("special_token_ids", i) for i in special_token_ids],
+        special_token_ids=integers("special_token_ids", list(special_token_ids)).tolist(),
         random_token_range=_range(random_token_range, vocab_size),
         pad_token_id=check_counter("pad_token_id", pad_token_id),
         seed=check_counter("seed", seed),

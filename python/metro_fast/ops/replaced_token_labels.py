@@ -6,17 +6,7 @@ import numpy as np
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
-from metro_fast.ops.arrays import (
-    Array,
-    contiguous,
-    give,
-    integers,
-    is_tensor,
-    pair,
-    refuse_shared,
-    view,
-    writable,
-)
+from metro_fast.ops.arrays import Array, contiguous, give, integers, is_tensor, view, writable_pair
 from metro_fast.ops.draws import check_counter, resolve_threads
 
 _GRAIN = 1 << 19
@@ -76,21 +66,15 @@ def replaced_token_labels(
     array = contiguous(view("original", original))
     if array.dtype != np.int64:
         raise TypeError(f"original is an array of {array.dtype}, expected int64")
-    if out is None:
+    read = {"original": array, "sampled": sampled, "masked_positions": masked_positions}
+    inputs, labels = writable_pair(out, (np.int64, np.int8), array.ndim, read)
+    if inputs is None or labels is None:
         inputs, labels = np.empty(array.shape, np.int64), np.empty(array.shape, np.int8)
-    else:
-        first, second = pair(out)
-        inputs = writable("out[0]", first, np.int64, array.ndim)
-        labels = writable("out[1]", second, np.int8, array.ndim)
-        if inputs.shape != array.shape or labels.shape != array.shape:
-            raise MetroFastError(
-                f"out has shapes {inputs.shape} and {labels.shape}, "
-                f"expected that of original, {array.shape}"
-            )
-    refuse_shared(
-        {"out[0]": inputs, "out[1]": labels},
-        {"original": array, "sampled": sampled, "masked_positions": masked_positions},
-    )
+    elif inputs.shape != array.shape or labels.shape != array.shape:
+        raise MetroFastError(
+            f"out has shapes {inputs.shape} and {labels.shape}, "
+            f"expected that of original, {array.shape}"
+        )
     _core.replaced_token_labels(
         array,
         integers("masked_positions", masked_positions),
