@@ -17,6 +17,10 @@ class Stream(IntEnum):
     SPANS = 1
     MASK = 2
     REPLACE = 3
+    CROP = 4
+    ORDER = 5
+    MIXTURE = 6
+    KIND = 7
 
 
 def philox4x32_10(counter: Block, key: Key) -> Block:

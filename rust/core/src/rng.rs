@@ -55,6 +55,14 @@ pub enum Stream {
     Mask = 2,
     /// Replacement tokens from logits.
     Replace = 3,
+    /// Where a long document is cut.
+    Crop = 4,
+    /// The order of the samples of an epoch.
+    Order = 5,
+    /// Which denoiser of a mixture a sample gets.
+    Mixture = 6,
+    /// What becomes of a masked token.
+    Kind = 7,
 }
 
 /// The key of one (seed, epoch, operation).
