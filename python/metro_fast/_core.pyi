@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 __all__ = [
     "FormatError",
+    "MaskOptions",
     "MetroFastError",
+    "SpanOptions",
     "TokenFiles",
     "__version__",
     "agreement",
@@ -27,6 +29,7 @@ __all__ = [
     "pack",
     "replaced_token_labels",
     "sample_replacements",
+    "simd_level",
     "span_lengths",
     "ternarize",
     "unpack",
@@ -41,45 +44,75 @@ class FormatError(MetroFastError): ...
 def default_threads(in_worker: bool) -> int: ...
 
 # --- denoise
+def simd_level() -> str: ...
+@final
+class SpanOptions:
+    def __new__(
+        cls,
+        denoisers: Sequence[Any],
+        weights: Sequence[Sequence[float]],
+        *,
+        sentinel_first: int,
+        sentinel_step: int,
+        num_sentinels: int,
+        clamp_sentinels: bool,
+        eos_token_id: int | None,
+        target_end_token_id: int | None,
+        pad_token_id: int,
+        decoder_start_token_id: int,
+        vocab_size: int | None,
+        word_starts: NDArray[np.bool_] | None,
+        special_token_ids: Sequence[int],
+        max_input_length: int | None,
+        max_target_length: int | None,
+    ) -> Self: ...
+
+@final
+class MaskOptions:
+    def __new__(
+        cls,
+        *,
+        count: str,
+        mlm_probability: float,
+        max_masked: int | None,
+        span_lengths: Sequence[float] | None,
+        mean_span_length: float,
+        word_starts: NDArray[np.bool_] | None,
+        mask_replace_prob: float,
+        random_replace_prob: float,
+        mask_token_id: int,
+        vocab_size: int,
+        special_token_ids: Sequence[int],
+        random_token_range: tuple[int, int],
+        pad_token_id: int,
+    ) -> Self: ...
+
 def corrupt_spans(
     ids: NDArray[Any],
     offsets: NDArray[np.int64] | None,
     sample_ids: NDArray[np.int64] | None,
+    noise_mask: NDArray[np.uint8] | None,
+    phases: NDArray[np.int64] | None,
+    options: SpanOptions,
+    wanted: Any,
     *,
-    noise_density: float,
-    mean_noise_span_length: float,
-    sentinel_first: int,
-    sentinel_step: int,
-    num_sentinels: int,
-    eos_token_id: int,
-    pad_token_id: int,
     seed: int,
     epoch: int,
     num_threads: int,
-    input_ids: NDArray[np.int64] | None,
-    labels: NDArray[np.int64] | None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
+) -> tuple[Any, ...]: ...
 def mask_tokens(
     ids: NDArray[Any],
     offsets: NDArray[np.int64] | None,
     sample_ids: NDArray[np.int64] | None,
+    options: MaskOptions,
+    wanted: Any,
     *,
-    mlm_probability: float,
-    mask_replace_prob: float,
-    random_replace_prob: float,
-    mask_token_id: int,
-    vocab_size: int,
-    special_token_ids: Sequence[int],
-    random_token_range: tuple[int, int],
-    pad_token_id: int,
     seed: int,
     epoch: int,
     num_threads: int,
-    input_ids: NDArray[np.int64] | None,
-    labels: NDArray[np.int64] | None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
+) -> tuple[Any, ...]: ...
 def span_lengths(
-    tokens: int, noise_density: float, mean_noise_span_length: float
+    tokens: int, noise_density: float, mean_noise_span_length: float, compat: str
 ) -> tuple[int, int]: ...
 
 # --- replace

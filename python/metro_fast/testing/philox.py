@@ -65,10 +65,11 @@ def below(source: Iterator[int], bound: int) -> int:
 def choose(source: Iterator[int], k: int, n: int) -> list[int]:
     """`k` distinct items of 0 .. n - 1, ascending, every subset equally likely.
 
-    Floyd's algorithm (Bentley and Floyd, CACM 30(9), 1987).
+    Items are drawn until `k` different ones are there; where `k` is more than half of `n`, what is
+    left out is drawn instead.
     """
-    chosen: set[int] = set()
-    for j in range(n - k, n):
-        t = below(source, j + 1)
-        chosen.add(j if t in chosen else t)
-    return sorted(chosen)
+    wanted = min(k, n - k)
+    drawn: set[int] = set()
+    while len(drawn) < wanted:
+        drawn.add(below(source, n))
+    return sorted(drawn) if wanted == k else [item for item in range(n) if item not in drawn]

@@ -13,6 +13,7 @@ pub mod expert;
 mod map;
 pub mod replace;
 pub mod rng;
+pub mod simd;
 pub mod ternary;
 pub mod threads;
 pub mod tokens;

@@ -25,24 +25,27 @@ pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 
 /// Ten rounds on `N` counters side by side: `counters[i][lane]` is word `i` of a lane's counter.
 ///
-/// One counter waits for its own multiplications; several share the wait, and make vectors.
-#[inline]
+/// One counter waits for its own multiplications; several share the wait, and make vectors. A word
+/// lies in the low half of 64 bits and the high half is never looked at, as x86's vector
+/// multiplication (`pmuludq`) wants it: packed words would be spread and packed again every round.
+#[inline(always)]
 fn philox_lanes<const N: usize>(counters: [[u32; N]; 4], key: [u32; 2]) -> [[u32; N]; 4] {
-    let [mut c0, mut c1, mut c2, mut c3] = counters;
+    let [mut c0, mut c1, mut c2, mut c3] = counters.map(|words| words.map(u64::from));
+    let low = |word: u64| word & 0xFFFF_FFFF;
     let [mut k0, mut k1] = key;
     for _ in 0..10 {
         for lane in 0..N {
-            let p0 = u64::from(M0) * u64::from(c0[lane]);
-            let p1 = u64::from(M1) * u64::from(c2[lane]);
-            c0[lane] = (p1 >> 32) as u32 ^ c1[lane] ^ k0;
-            c2[lane] = (p0 >> 32) as u32 ^ c3[lane] ^ k1;
-            c1[lane] = p1 as u32;
-            c3[lane] = p0 as u32;
+            let p0 = u64::from(M0) * low(c0[lane]);
+            let p1 = u64::from(M1) * low(c2[lane]);
+            c0[lane] = (p1 >> 32) ^ c1[lane] ^ u64::from(k0);
+            c2[lane] = (p0 >> 32) ^ c3[lane] ^ u64::from(k1);
+            c1[lane] = p1;
+            c3[lane] = p0;
         }
         k0 = k0.wrapping_add(W0);
         k1 = k1.wrapping_add(W1);
     }
-    [c0, c1, c2, c3]
+    [c0, c1, c2, c3].map(|words| words.map(|word| word as u32))
 }
 
 /// What is being drawn. Two operations on the same sample never share a random word.
@@ -63,6 +66,18 @@ pub enum Stream {
     Mixture = 6,
     /// What becomes of a masked token.
     Kind = 7,
+}
+
+/// Blocks `block..block + N` of (id, position), side by side: `[word][block]`.
+#[inline(always)]
+pub(crate) fn philox_blocks<const N: usize>(
+    key: Key,
+    id: u64,
+    position: u32,
+    block: u32,
+) -> [[u32; N]; 4] {
+    let blocks: [u32; N] = std::array::from_fn(|lane| block.wrapping_add(lane as u32));
+    philox_lanes([blocks, [position; N], [id as u32; N], [(id >> 32) as u32; N]], key.0)
 }
 
 /// The key of one (seed, epoch, operation).
@@ -89,7 +104,7 @@ impl Key {
     }
 
     /// Block 0 of the words of several positions of one sample: `[word][position]`.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn words_at<const N: usize>(self, sample_id: u64, positions: [u32; N]) -> [[u32; N]; 4] {
         let (low, high) = (sample_id as u32, (sample_id >> 32) as u32);

@@ -4,50 +4,104 @@ use crate::{Error, Result};
 
 /// An integer type that token ids come in.
 pub trait Token: Copy + Send + Sync + 'static {
-    /// The id as the 64-bit integer that embeddings and losses take.
+    /// The id as a 64-bit integer.
     fn widen(self) -> i64;
+
+    /// Whether every id is in `first..end`, at the ids' own width and without an early exit, so that
+    /// the loop is one vector comparison after another. `first` is not negative.
+    fn all_within(ids: &[Self], first: i64, end: i64) -> bool;
+
+    /// A byte for every id: 1 where it is outside of `first..end`, 0 elsewhere; `first` is not
+    /// negative.
+    fn mark_outside(ids: &[Self], first: i64, end: i64, marks: &mut [u8]);
 }
 
-impl Token for u16 {
-    #[inline]
-    fn widen(self) -> i64 {
-        self.into()
+/// An integer type that batches are written in.
+pub trait Id: Copy + Send + Sync + 'static {
+    /// The largest id.
+    const MAX: i64;
+
+    /// The id; what is above [`Self::MAX`] is cut, so the caller has looked before.
+    fn from_i64(id: i64) -> Self;
+
+    /// The same from a token.
+    #[inline(always)]
+    fn from_token<T: Token>(token: T) -> Self {
+        Self::from_i64(token.widen())
     }
 }
 
-impl Token for u32 {
-    #[inline]
-    fn widen(self) -> i64 {
-        self.into()
+impl Id for i32 {
+    const MAX: i64 = Self::MAX as i64;
+
+    #[inline(always)]
+    fn from_i64(id: i64) -> Self {
+        id as Self
     }
 }
 
-impl Token for i32 {
-    #[inline]
-    fn widen(self) -> i64 {
-        self.into()
+impl Id for i64 {
+    const MAX: i64 = Self::MAX;
+
+    #[inline(always)]
+    fn from_i64(id: i64) -> Self {
+        id
     }
 }
 
-impl Token for i64 {
-    #[inline]
-    fn widen(self) -> i64 {
-        self
-    }
+macro_rules! token {
+    ($($type:ty as $bits:ty),*) => {$(
+        impl Token for $type {
+            #[inline(always)]
+            fn widen(self) -> i64 {
+                self.into()
+            }
+
+            #[inline(always)]
+            fn all_within(ids: &[Self], first: i64, end: i64) -> bool {
+                let (first, size) = match range(first, end, <$type>::MAX as i64) {
+                    Some(range) => range,
+                    None => return ids.is_empty(),
+                };
+                // Negative ids are large as unsigned ones, and wrap to large ones.
+                let outside = |id: &$type| (*id as $bits).wrapping_sub(first as $bits) > size as $bits;
+                !ids.iter().fold(false, |any, id| any | outside(id))
+            }
+
+            #[inline(always)]
+            fn mark_outside(ids: &[Self], first: i64, end: i64, marks: &mut [u8]) {
+                let (first, size) = match range(first, end, <$type>::MAX as i64) {
+                    Some(range) => range,
+                    None => return marks.fill(1),
+                };
+                for (mark, id) in marks.iter_mut().zip(ids) {
+                    *mark = u8::from((*id as $bits).wrapping_sub(first as $bits) > size as $bits);
+                }
+            }
+        }
+    )*};
+}
+token!(u16 as u16, u32 as u32, i32 as u32, i64 as u64);
+
+/// The part of `first..end` up to `largest` as its first number and its size less one.
+fn range(first: i64, end: i64, largest: i64) -> Option<(i64, i64)> {
+    let last = largest.min(end - 1);
+    (first <= last).then_some((first, last - first))
 }
 
 /// How rows lie in the buffer.
 #[derive(Clone, Copy, Debug)]
-enum Layout<'a> {
+enum Layout<'a, T> {
     Equal { count: usize, length: usize },
     Ragged { offsets: &'a [i64] },
+    Apart { rows: &'a [(&'a [T], usize)] },
 }
 
-/// A batch of rows in one buffer; every row holds at least one token.
+/// A batch of rows; every row holds at least one token.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a, T> {
     ids: &'a [T],
-    layout: Layout<'a>,
+    layout: Layout<'a, T>,
 }
 
 impl<'a, T: Token> Rows<'a, T> {
@@ -101,19 +155,54 @@ impl<'a, T: Token> Rows<'a, T> {
         Ok(Self { ids, layout: Layout::Ragged { offsets } })
     }
 
+    /// Rows that lie apart: each the first ids of a slice, which may go on behind it.
+    ///
+    /// # Errors
+    /// No row, or one that is empty or longer than its slice.
+    pub fn apart(rows: &'a [(&'a [T], usize)]) -> Result<Self> {
+        if rows.is_empty() {
+            return Err(Error::argument("ids", "0 rows", "at least one row"));
+        }
+        if let Some(row) = rows.iter().position(|(ids, n)| *n == 0 || *n > ids.len()) {
+            let (ids, length) = rows[row];
+            return Err(Error::Shape(format!(
+                "row {row} has {length} tokens of {}, expected at least one",
+                ids.len()
+            )));
+        }
+        Ok(Self { ids: &[], layout: Layout::Apart { rows } })
+    }
+
     /// Number of rows; never 0.
     pub fn count(&self) -> usize {
         match self.layout {
             Layout::Equal { count, .. } => count,
             Layout::Ragged { offsets } => offsets.len() - 1,
+            Layout::Apart { rows } => rows.len(),
+        }
+    }
+
+    /// Tokens in all rows.
+    pub fn tokens(&self) -> usize {
+        self.start(self.count())
+    }
+
+    /// Tokens in the rows before `row`.
+    pub fn start(&self, row: usize) -> usize {
+        match self.layout {
+            Layout::Equal { length, .. } => row * length,
+            Layout::Ragged { offsets } => offsets[row] as usize,
+            Layout::Apart { rows } => rows[..row].iter().map(|(_, length)| length).sum(),
         }
     }
 
     /// Tokens in row `row`.
+    #[inline(always)]
     pub fn length(&self, row: usize) -> usize {
         match self.layout {
             Layout::Equal { length, .. } => length,
             Layout::Ragged { offsets } => (offsets[row + 1] - offsets[row]) as usize,
+            Layout::Apart { rows } => rows[row].1,
         }
     }
 
@@ -121,17 +210,24 @@ impl<'a, T: Token> Rows<'a, T> {
     pub fn longest(&self) -> usize {
         match self.layout {
             Layout::Equal { length, .. } => length,
-            Layout::Ragged { .. } => (0..self.count()).map(|r| self.length(r)).max().unwrap_or(0),
+            _ => (0..self.count()).map(|row| self.length(row)).max().unwrap_or(0),
         }
     }
 
     /// The tokens of row `row`.
+    #[inline(always)]
     pub fn row(&self, row: usize) -> &'a [T] {
+        let (ids, length) = self.from_row(row);
+        &ids[..length]
+    }
+
+    /// The tokens of row `row` with whatever lies behind it, and the length of the row.
+    #[inline(always)]
+    pub fn from_row(&self, row: usize) -> (&'a [T], usize) {
         match self.layout {
-            Layout::Equal { length, .. } => &self.ids[row * length..][..length],
-            Layout::Ragged { offsets } => {
-                &self.ids[offsets[row] as usize..offsets[row + 1] as usize]
-            }
+            Layout::Equal { length, .. } => (&self.ids[row * length..], length),
+            Layout::Ragged { offsets } => (&self.ids[offsets[row] as usize..], self.length(row)),
+            Layout::Apart { rows } => rows[row],
         }
     }
 }
@@ -165,7 +261,7 @@ impl<'a> SampleIds<'a> {
     }
 
     /// The id of row `row`.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, row: usize) -> u64 {
         self.0.map_or(row as u64, |ids| ids[row] as u64)
     }
@@ -174,6 +270,29 @@ impl<'a> SampleIds<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_hold_at_every_width() {
+        fn check<T: Token + TryFrom<i64>>(ids: &[i64]) {
+            let all: Vec<T> = ids.iter().filter_map(|id| T::try_from(*id).ok()).collect();
+            for (first, end) in
+                [(0, 1), (3, 9), (5, 5), (0, 1 << 16), (65_535, 1 << 40), (70_000, 80_000)]
+            {
+                let mut marks = vec![9; all.len()];
+                T::mark_outside(&all, first, end, &mut marks);
+                for (id, mark) in all.iter().zip(&marks) {
+                    let inside = (first..end).contains(&id.widen());
+                    assert_eq!(*mark == 0, inside, "{} in {first}..{end}", id.widen());
+                    assert_eq!(T::all_within(&[*id], first, end), inside);
+                }
+            }
+        }
+        let ids = [-5, -1, 0, 1, 3, 8, 9, 65_535, 65_536, 75_000, 1 << 31, i64::MIN, i64::MAX];
+        check::<u16>(&ids);
+        check::<u32>(&ids);
+        check::<i32>(&ids);
+        check::<i64>(&ids);
+    }
 
     #[test]
     fn ragged_rows_are_the_slices_between_offsets() {

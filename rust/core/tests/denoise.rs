@@ -1,12 +1,15 @@
-//! Properties of the denoising kernels that hold for every batch and option.
+//! Properties of the denoising kernels that hold for every batch, option, level and thread count.
 
 use metro_fast_core::denoise::{
-    MaskOutput, Masking, SpanCorruption, SpanOutput, corrupt_spans, mask_tokens, span_widths,
+    Billionths, Compat, Count, Denoiser, Draw, Inputs, MaskOutput, Masking, Noise, Sentinels,
+    SpanCorruption, SpanLengths, SpanOutput, Targets, corrupt_spans, mask_tokens, plan_spans,
 };
-use metro_fast_core::rng::{Key, Stream};
+use metro_fast_core::simd::Level;
 use metro_fast_core::tokens::{Rows, SampleIds};
 use proptest::collection::vec;
 use proptest::prelude::*;
+
+const LEVELS: [Level; 3] = [Level::Scalar, Level::Avx2, Level::Avx512];
 
 /// Ragged rows of ids 200 to 999, with the offsets of the rows.
 fn batch() -> impl Strategy<Value = (Vec<u16>, Vec<i64>)> {
@@ -19,13 +22,37 @@ fn batch() -> impl Strategy<Value = (Vec<u16>, Vec<i64>)> {
     })
 }
 
+/// A law of noise, from a number that names it.
+fn law(which: usize, density: f64, mean: f64) -> Noise {
+    let prefix_density = Billionths::density(density / 2.0).unwrap();
+    let density = Billionths::density(density).unwrap();
+    match which {
+        0 | 1 => Noise::RandomSpans {
+            density,
+            mean: Billionths::mean_length(mean).unwrap(),
+            compat: [Compat::T5, Compat::Hf][which],
+        },
+        2 => Noise::Iid { density },
+        3 => Noise::RegularSpans { density, shortest: 1, longest: 5 },
+        4 => Noise::Prefix { density: prefix_density },
+        5 => {
+            let lengths = SpanLengths::new(&[0.5, 0.2, 0.0, 0.3], 1).unwrap();
+            Noise::SampledSpans { density, lengths }
+        }
+        _ => Noise::MetroT0 { density, empty: 0.1, longest: 5, upstream: which == 7 },
+    }
+}
+
 /// The row that a padded input and its padded label came from.
-fn restore(input: &[i64], label: &[i64], options: &SpanCorruption) -> Vec<i64> {
-    let last = options.sentinel_first + options.sentinel_step * options.num_sentinels as i64;
-    let (low, high) = (options.sentinel_first.min(last + 1), options.sentinel_first.max(last - 1));
+fn restore(input: &[i64], label: &[i64], sentinels: &Sentinels) -> Vec<i64> {
+    let last = sentinels.first + sentinels.step * (sentinels.count as i64 - 1);
+    let (low, high) = (sentinels.first.min(last), sentinels.first.max(last));
     let is_sentinel = |id: &i64| (low..=high).contains(id);
+    let shown = |ids: &[i64]| -> Vec<i64> { ids.iter().copied().filter(is_sentinel).collect() };
+    let ordered = (0..).map(|k| sentinels.first + sentinels.step * k);
+    assert!(shown(input).into_iter().zip(ordered).all(|(id, expected)| id == expected));
     let mut spans = label[..label.len() - 1].split(is_sentinel);
-    assert_eq!(spans.next(), Some(&[][..]), "a label starts with a sentinel");
+    assert_eq!(spans.next(), Some(&[][..]), "a label starts with a sentinel, if it is not empty");
     let mut row = Vec::new();
     for id in &input[..input.len() - 1] {
         if is_sentinel(id) {
@@ -37,56 +64,109 @@ fn restore(input: &[i64], label: &[i64], options: &SpanCorruption) -> Vec<i64> {
     row
 }
 
+#[derive(Debug, PartialEq)]
+struct Corrupted<O> {
+    input_ids: Vec<O>,
+    labels: Vec<O>,
+    mask: Vec<O>,
+    decoder: Vec<O>,
+    input_lengths: Vec<i64>,
+    label_lengths: Vec<i64>,
+}
+
 fn corrupt(
     ids: &[u16],
     offsets: &[i64],
     options: &SpanCorruption,
+    level: Level,
     threads: usize,
-) -> (Vec<i64>, Vec<i64>, Vec<i64>, Vec<i64>) {
+) -> Corrupted<i64> {
     let rows = Rows::ragged(ids, offsets).unwrap();
-    let (width, label_width) = span_widths(&rows, options).unwrap();
     let count = rows.count();
-    let (mut input_ids, mut labels) = (vec![7; count * width], vec![7; count * label_width]);
-    let (mut input_lengths, mut label_lengths) = (vec![0; count], vec![0; count]);
-    let output = SpanOutput {
-        input_ids: &mut input_ids,
-        labels: &mut labels,
-        input_lengths: &mut input_lengths,
-        label_lengths: &mut label_lengths,
-    };
-    let key = Key::new(1, 2, Stream::Spans);
     let names = SampleIds::new(None, count).unwrap();
-    corrupt_spans(&rows, &names, options, key, threads, output).unwrap();
-    (input_ids, labels, input_lengths, label_lengths)
+    let draw =
+        Draw { seed: 1, epoch: 2, noise_mask: None, phases: None, level, num_threads: threads };
+    let plan = plan_spans(&rows, &names, options, draw, i64::MAX).unwrap();
+    let sizes = (count * plan.widths.0, count * plan.widths.1);
+    let mut made = Corrupted {
+        input_ids: vec![7; sizes.0],
+        labels: vec![7; sizes.1],
+        mask: vec![7; sizes.0],
+        decoder: vec![7; sizes.1],
+        input_lengths: vec![0; count],
+        label_lengths: vec![0; count],
+    };
+    let output = SpanOutput {
+        input_ids: &mut made.input_ids,
+        labels: &mut made.labels,
+        attention_mask: Some(&mut made.mask),
+        decoder_input_ids: Some(&mut made.decoder),
+        input_lengths: &mut made.input_lengths,
+        label_lengths: &mut made.label_lengths,
+        denoisers: &mut vec![0; count],
+    };
+    corrupt_spans(&rows, options, &plan, level, threads, output).unwrap();
+    made
 }
 
 proptest! {
     #[test]
-    fn spans_rebuild_their_row_at_any_thread_count(
+    fn spans_rebuild_their_row_at_any_level_and_thread_count(
         (ids, offsets) in batch(),
-        noise_density in 0f32..1.0,
-        mean_noise_span_length in 1f32..20.0,
+        which in 0usize..8,
+        density in 1e-6f64..1.0,
+        mean in 1f64..20.0,
         up in any::<bool>(),
+        words in any::<bool>(),
+        special in any::<bool>(),
         threads in 2usize..5,
     ) {
-        let (sentinel_first, sentinel_step) = if up { (50, 1) } else { (149, -1) };
+        let (first, step) = if up { (50, 1) } else { (149, -1) };
         let options = SpanCorruption {
-            noise_density, mean_noise_span_length, sentinel_first, sentinel_step,
-            num_sentinels: 100, eos: 1, pad: 0,
+            denoisers: vec![Denoiser {
+                noise: law(which, density, mean),
+                inputs: Inputs::UniqueSentinels,
+                targets: Targets::UniqueSentinels,
+                prefix: None,
+            }],
+            weights: vec![vec![1.0]],
+            sentinels: Sentinels { first, step, count: 100, clamp: false },
+            input_end: Some(1),
+            target_end: Some(1),
+            vocab_size: None,
+            pad: 0,
+            decoder_start: 2,
+            word_starts: words.then(|| (0..1000).map(|id| id % 3 != 0).collect()),
+            special: if special { vec![201, 333, 777] } else { vec![] },
+            longest_input: None,
+            longest_target: None,
         };
-        let made = corrupt(&ids, &offsets, &options, 1);
-        prop_assert_eq!(&made, &corrupt(&ids, &offsets, &options, threads));
-        let (input_ids, labels, input_lengths, label_lengths) = made;
-        let rows = input_lengths.len();
+        let made = corrupt(&ids, &offsets, &options, Level::Scalar, 1);
+        for level in LEVELS {
+            prop_assert_eq!(&made, &corrupt(&ids, &offsets, &options, level, threads));
+        }
+        let rows = made.input_lengths.len();
         for row in 0..rows {
-            let (width, label_width) = (input_ids.len() / rows, labels.len() / rows);
-            let (input, padding) = input_ids[row * width..][..width].split_at(input_lengths[row] as usize);
+            let (width, label_width) = (made.input_ids.len() / rows, made.labels.len() / rows);
+            let shown = made.input_lengths[row] as usize;
+            let (input, padding) = made.input_ids[row * width..][..width].split_at(shown);
             prop_assert!(padding.iter().all(|id| *id == 0));
-            let (label, padding) = labels[row * label_width..][..label_width].split_at(label_lengths[row] as usize);
+            let (ones, zeros) = made.mask[row * width..][..width].split_at(shown);
+            prop_assert!(ones.iter().all(|bit| *bit == 1) && zeros.iter().all(|bit| *bit == 0));
+            let shown = made.label_lengths[row] as usize;
+            let label = &made.labels[row * label_width..][..label_width];
+            let decoder = &made.decoder[row * label_width..][..label_width];
+            prop_assert_eq!(decoder[0], 2);
+            let unpadded = |id: &i64| if *id == -100 { 0 } else { *id };
+            prop_assert!(decoder[1..].iter().copied().eq(label[..label_width - 1].iter().map(unpadded)));
+            let (label, padding) = label.split_at(shown);
             prop_assert!(padding.iter().all(|id| *id == -100));
-            let source = &ids[offsets[row] as usize..offsets[row + 1] as usize];
-            let restored = restore(input, label, &options);
-            prop_assert!(restored.iter().eq(source.iter().map(|id| i64::from(*id)).collect::<Vec<_>>().iter()));
+            let source: Vec<i64> =
+                ids[offsets[row] as usize..offsets[row + 1] as usize].iter().map(|id| i64::from(*id)).collect();
+            prop_assert_eq!(restore(input, label, &options.sentinels), source);
+            if special {
+                prop_assert!(!label.iter().any(|id| options.special.contains(id)) || words);
+            }
         }
     }
 
@@ -98,17 +178,25 @@ proptest! {
     ) {
         let special: Vec<i64> = (0..600).collect();
         let options = Masking {
-            probability, replace: 0.8, random: 0.1, mask_token: 3, vocab_size: 1000,
+            how_many: Count::Metro, most: None, span_lengths: None, word_starts: None, probability, replace: 0.8, random: 0.1, mask_token: 3, vocab_size: 1000,
             special: special.clone(), random_range: (0, 1000), pad: 0,
         };
         let rows = Rows::ragged(&ids, &offsets).unwrap();
         let (count, width) = (rows.count(), rows.longest());
         let (mut input_ids, mut labels) = (vec![7; count * width], vec![7; count * width]);
         let mut lengths = vec![0; count];
-        let output = MaskOutput { input_ids: &mut input_ids, labels: &mut labels, lengths: &mut lengths };
         let names = SampleIds::new(None, count).unwrap();
-        let key = Key::new(1, 2, Stream::Mask);
-        let positions = mask_tokens(&rows, &names, &options, key, threads, output).unwrap();
+        let mut before = None;
+        for level in LEVELS {
+            let output = MaskOutput {
+                input_ids: &mut input_ids, labels: &mut labels, attention_mask: None, lengths: &mut lengths,
+            };
+            let positions = mask_tokens(&rows, &names, &options, (1, 2), level, threads, output).unwrap();
+            let made = (positions, input_ids.clone(), labels.clone());
+            prop_assert!(before.is_none() || before.as_ref() == Some(&made));
+            before = Some(made);
+        }
+        let positions = before.unwrap().0;
         prop_assert!(positions.is_sorted_by(|a, b| a < b));
         for row in 0..count {
             let span = (row * width) as i64..((row + 1) * width) as i64;

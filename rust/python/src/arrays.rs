@@ -93,20 +93,21 @@ pub(crate) fn slice<'a>(
 }
 
 /// The array of the caller, or a new one of `rows` by `width`.
-pub(crate) fn output<'py>(
+pub(crate) fn given_or<'py, O: Element>(
     py: Python<'py>,
-    given: Option<Bound<'py, PyArray2<i64>>>,
+    given: Option<Bound<'py, PyAny>>,
     rows: usize,
     width: usize,
-) -> PyResult<Bound<'py, PyArray2<i64>>> {
-    match given {
-        Some(array) if array.dims()[0] == rows => Ok(array),
-        Some(array) => Err(crate::error::MetroFastError::new_err(format!(
-            "out has {} rows, expected {rows}",
-            array.dims()[0]
-        ))),
-        None => zeros(py, [rows, width]),
+) -> PyResult<Bound<'py, PyArray2<O>>> {
+    let Some(array) = given else { return zeros(py, [rows, width]) };
+    let array = array
+        .cast_into::<PyArray2<O>>()
+        .map_err(|error| PyTypeError::new_err(format!("out: {error}")))?;
+    if array.dims()[0] != rows {
+        let message = format!("out has {} rows, expected {rows}", array.dims()[0]);
+        return Err(crate::error::MetroFastError::new_err(message));
     }
+    Ok(array)
 }
 
 /// A new array of one number a row.

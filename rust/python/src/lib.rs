@@ -4,11 +4,14 @@
 
 mod arrays;
 mod corpus;
-mod denoise;
 mod enter;
 mod error;
 mod expert;
+mod mask;
 mod replace;
+mod simd;
+mod span_options;
+mod spans;
 mod ternary;
 mod threads;
 
@@ -19,15 +22,21 @@ mod _core {
     #[pymodule_export]
     use super::corpus::TokenFiles;
     #[pymodule_export]
-    use super::denoise::{corrupt_spans, mask_tokens, span_lengths};
-    #[pymodule_export]
     use super::error::{FormatError, MetroFastError};
     #[pymodule_export]
     use super::expert::{
         crc32c, decode_expert, decode_safetensors, encode_expert, encode_safetensors, write_file,
     };
     #[pymodule_export]
+    use super::mask::{MaskOptions, mask_tokens};
+    #[pymodule_export]
     use super::replace::{replaced_token_labels, sample_replacements};
+    #[pymodule_export]
+    use super::simd::simd_level;
+    #[pymodule_export]
+    use super::span_options::{SpanOptions, span_lengths};
+    #[pymodule_export]
+    use super::spans::corrupt_spans;
     #[pymodule_export]
     use super::ternary::{agreement, block_info, expand, pack, ternarize, unpack};
     #[pymodule_export]

@@ -1,11 +1,30 @@
 //! The options of METRO's masks, checked and turned into integers.
 
-use crate::rng::Words;
+use super::draws::Bound;
+use super::span_lengths::SpanLengths;
+use crate::tokens::Token;
 use crate::{Error, Result};
+
+/// How many tokens of a row are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// `floor(probability * eligible / mean length + U)`, without replacement: METRO-T0.
+    Metro,
+    /// `max(1, round(probability * tokens))`, with replacement: ELECTRA (`pretrain_helpers.mask`).
+    Electra,
+}
 
 /// Options of [`super::mask_tokens`].
 #[derive(Clone, Debug)]
 pub struct Masking {
+    /// How many tokens are drawn.
+    pub how_many: Count,
+    /// Most draws of a row.
+    pub most: Option<usize>,
+    /// Law of the length of masked spans, from 0 on, with its mean; without it, single tokens.
+    pub span_lengths: Option<(SpanLengths, f64)>,
+    /// Whether an id starts a word, by id: whole words are masked, and counted.
+    pub word_starts: Option<Vec<bool>>,
     /// Share of the eligible tokens that is masked, in `[0, 1]`.
     pub probability: f64,
     /// Share of the masked tokens that becomes the mask token.
@@ -25,22 +44,44 @@ pub struct Masking {
 }
 
 /// The options, checked and turned into integers.
-pub(super) struct Plan {
+pub(super) struct Plan<'a> {
+    pub(super) how_many: Count,
     pub(super) probability: f64,
-    mask_below: u64,
-    random_below: u64,
-    mask_token: i64,
+    pub(super) span_lengths: Option<&'a SpanLengths>,
+    pub(super) word_starts: Option<&'a [bool]>,
+    pub(super) mask_below: u64,
+    pub(super) random_below: u64,
+    pub(super) mask_token: i64,
+    pub(super) pad: i64,
+    pub(super) random_bound: Bound,
+    pub(super) random_count: u32,
+    /// Special ids, ascending.
+    pub(super) special: Vec<i64>,
+    most: usize,
+    mean_length: f64,
     vocab_size: i64,
-    /// Special ids as maximal runs (first, last), ascending.
+    /// The ids from the first to behind the last that is not special.
+    ordinary: (i64, i64),
+    /// Special ids between those, as maximal runs (first, last), ascending.
     special_runs: Vec<(i64, i64)>,
     random_start: i64,
-    random_count: u32,
-    /// For each special id in the random range: how many ordinary ids lie before it there.
-    gaps: Vec<u32>,
+    /// Runs of special ids in the random range: how many ordinary ids lie before it there, and how
+    /// many special ids it has.
+    gaps: Vec<(u32, u32)>,
 }
 
-impl Plan {
-    pub(super) fn new(options: &Masking) -> Result<Self> {
+impl Masking {
+    /// Checks every option against its domain.
+    ///
+    /// # Errors
+    /// The first option outside its domain.
+    pub fn check(&self) -> Result<()> {
+        Plan::new(self, i64::MAX).map(|_| ())
+    }
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(options: &'a Masking, largest: i64) -> Result<Self> {
         for (name, share) in [
             ("mlm_probability", options.probability),
             ("mask_replace_prob", options.replace),
@@ -60,6 +101,19 @@ impl Plan {
         let vocab_size = options.vocab_size;
         if !(1..1 << 31).contains(&vocab_size) {
             return Err(Error::argument("vocab_size", vocab_size, "1 to 2^31 - 1"));
+        }
+        if vocab_size - 1 > largest {
+            let expected = format!("at most {}, what the output's type holds", largest + 1);
+            return Err(Error::argument("vocab_size", vocab_size, expected));
+        }
+        if options.span_lengths.is_some() && options.word_starts.is_some() {
+            return Err(Error::Shape(
+                "mask_span_length and word_starts are both given, expected one of them".into(),
+            ));
+        }
+        let mean_length = options.span_lengths.as_ref().map_or(1.0, |(_, mean)| *mean);
+        if !(mean_length > 0.0 && mean_length.is_finite()) {
+            return Err(Error::argument("mask_span_length", mean_length, "more than 0 tokens"));
         }
         for (name, id) in [("mask_token_id", options.mask_token), ("pad_token_id", options.pad)] {
             if !(0..vocab_size).contains(&id) {
@@ -88,10 +142,22 @@ impl Plan {
                 format!("a range within (0, {vocab_size})"),
             ));
         }
-        let inside = special.iter().filter(|id| (start..end).contains(*id));
-        let gaps: Vec<u32> =
-            inside.enumerate().map(|(i, id)| (id - start) as u32 - i as u32).collect();
-        let random_count = (end - start) as u32 - gaps.len() as u32;
+        let mut special_runs: Vec<(i64, i64)> = Vec::new();
+        for id in &special {
+            match special_runs.last_mut() {
+                Some((_, last)) if *last + 1 == *id => *last = *id,
+                _ => special_runs.push((*id, *id)),
+            }
+        }
+        let (mut gaps, mut skipped) = (Vec::new(), 0);
+        for (first, last) in &special_runs {
+            let (first, last) = ((*first).max(start), (*last).min(end - 1));
+            if first <= last {
+                gaps.push(((first - start) as u32 - skipped, (last - first + 1) as u32));
+                skipped += (last - first + 1) as u32;
+            }
+        }
+        let random_count = (end - start) as u32 - skipped;
         if random_count == 0 && options.random > 0.0 {
             return Err(Error::argument(
                 "random_token_range",
@@ -99,77 +165,94 @@ impl Plan {
                 "a range with at least one id that is not special",
             ));
         }
-        let mut special_runs: Vec<(i64, i64)> = Vec::new();
-        for id in special {
-            match special_runs.last_mut() {
-                Some((_, last)) if *last + 1 == id => *last = id,
-                _ => special_runs.push((id, id)),
-            }
+        let mut ordinary = (0, vocab_size);
+        if let Some((_, last)) = special_runs.first().filter(|(first, _)| *first == 0) {
+            ordinary.0 = last + 1;
+            special_runs.remove(0);
+        }
+        if let Some((first, _)) = special_runs.last().filter(|(_, last)| *last == vocab_size - 1) {
+            ordinary.1 = *first;
+            special_runs.pop();
         }
         // Multiplying by 2^32 is exact, so the thresholds are the shares rounded down to 2^-32.
         let below = |share: f64| (share * 4_294_967_296.0) as u64;
         Ok(Self {
+            how_many: options.how_many,
             probability: options.probability,
+            span_lengths: options.span_lengths.as_ref().map(|(lengths, _)| lengths),
+            word_starts: options.word_starts.as_deref(),
             mask_below: below(options.replace),
             random_below: below(options.replace + options.random),
             mask_token: options.mask_token,
+            pad: options.pad,
+            random_bound: Bound::new(random_count.max(1)),
+            random_count,
+            special,
+            most: options.most.unwrap_or(usize::MAX),
+            mean_length,
             vocab_size,
+            ordinary,
             special_runs,
             random_start: start,
-            random_count,
             gaps,
         })
     }
 
-    /// Marks which tokens of a row, ids of the vocabulary, are special.
-    pub(super) fn mark_special(&self, ids: &[i64], special: &mut Vec<bool>) {
-        special.clear();
-        special.resize(ids.len(), false);
-        // A run at a time over the whole row: no branch, and half as wide as the ids.
+    /// How often a row of `tokens`, of which `eligible` may be masked, is drawn from.
+    pub(super) fn count(&self, eligible: usize, tokens: usize, uniform: f64) -> usize {
+        let drawn = match self.how_many {
+            Count::Metro => self.probability * eligible as f64 / self.mean_length + uniform,
+            Count::Electra => (self.probability * tokens as f64).round_ties_even().max(1.0),
+        };
+        (drawn.floor() as usize).min(self.most)
+    }
+
+    /// Marks which tokens of a row are special, by a byte of 1; ids outside the vocabulary too.
+    #[inline(always)]
+    pub(super) fn mark_special<T: Token>(&self, ids: &[T], special: &mut Vec<u8>) {
+        special.resize(ids.len(), 0);
+        T::mark_outside(ids, self.ordinary.0, self.ordinary.1, special);
         for (first, last) in &self.special_runs {
-            let (first, span) = (*first as u32, (*last - *first) as u32);
             for (special, id) in special.iter_mut().zip(ids) {
-                *special |= (*id as u32).wrapping_sub(first) <= span;
+                let id = id.widen();
+                *special |= u8::from(*first <= id && id <= *last);
             }
         }
     }
 
     /// Refuses an id outside the vocabulary.
-    pub(super) fn check_ids(&self, ids: &[i64], row: usize) -> Result<()> {
-        let bad = |id: i64| !(0..self.vocab_size).contains(&id);
-        // No early exit, so that the loop is one vector comparison after another.
-        if !ids.iter().fold(false, |any, id| any | bad(*id)) {
+    #[inline(always)]
+    pub(super) fn check_ids<T: Token>(&self, ids: &[T], row: usize) -> Result<()> {
+        if T::all_within(ids, 0, self.vocab_size) {
             return Ok(());
         }
-        let column = ids.iter().position(|id| bad(*id)).unwrap_or(0);
+        let bad = |id: i64| !(0..self.vocab_size).contains(&id);
+        let column = ids.iter().position(|id| bad(id.widen())).unwrap_or(0);
         Err(Error::Shape(format!(
             "ids has {} at row {row}, column {column}, expected an id below vocab_size {}",
-            ids[column], self.vocab_size
+            ids[column].widen(),
+            self.vocab_size
         )))
     }
 
-    /// What stands at a masked position in the input.
-    pub(super) fn replacement(&self, mut words: Words, original: i64) -> i64 {
-        let kind = u64::from(words.next_u32());
-        if kind < self.mask_below {
-            self.mask_token
-        } else if kind < self.random_below {
-            let rank = words.below(self.random_count);
-            let skipped = self.gaps.partition_point(|gap| *gap <= rank);
-            self.random_start + i64::from(rank) + skipped as i64
-        } else {
-            original
-        }
+    /// The ordinary id of a rank in the random range.
+    #[inline(always)]
+    pub(super) fn random_id(&self, rank: u32) -> i64 {
+        let skipped = self.gaps.iter().map(|(gap, ids)| if *gap <= rank { *ids } else { 0 });
+        self.random_start + i64::from(rank) + i64::from(skipped.sum::<u32>())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::{Key, Stream};
 
     fn options() -> Masking {
         Masking {
+            how_many: Count::Metro,
+            most: None,
+            span_lengths: None,
+            word_starts: None,
             probability: 0.5,
             replace: 0.0,
             random: 1.0,
@@ -182,21 +265,15 @@ mod tests {
     }
 
     #[test]
-    fn random_ids_cover_the_ordinary_ids_evenly_and_nothing_else() {
-        let plan = Plan::new(&options()).unwrap();
-        assert_eq!(plan.special_runs, [(0, 1), (3, 3), (5, 5), (9, 9)]);
-        let key = Key::new(5, 0, Stream::Mask);
-        let mut counts = [0u32; 10];
-        for sample in 0..50_000 {
-            counts[plan.replacement(key.words_from(sample, 1), 4) as usize] += 1;
-        }
-        for id in [0, 1, 3, 5, 9] {
-            assert_eq!(counts[id], 0);
-        }
-        // Binomial(50000, 1/5): mean 10000, standard deviation 89.
-        for id in [2, 4, 6, 7, 8] {
-            assert!((9_500..10_500).contains(&counts[id]), "{counts:?}");
-        }
+    fn ranks_are_the_ordinary_ids_in_turn() {
+        let whole = options();
+        let plan = Plan::new(&whole, i64::MAX).unwrap();
+        assert_eq!((plan.ordinary, &plan.special_runs[..]), ((2, 9), &[(3, 3), (5, 5)][..]));
+        assert_eq!(plan.random_count, 5);
+        assert_eq!([0, 1, 2, 3, 4].map(|rank| plan.random_id(rank)), [2, 4, 6, 7, 8]);
+        let part = Masking { random_range: (1, 5), ..options() };
+        let plan = Plan::new(&part, i64::MAX).unwrap();
+        assert_eq!((plan.random_count, plan.random_id(0), plan.random_id(1)), (2, 2, 4));
     }
 
     #[test]
@@ -216,7 +293,7 @@ mod tests {
         for (change, name) in cases {
             let mut options = options();
             change(&mut options);
-            let message = Plan::new(&options).err().expect(name).to_string();
+            let message = Plan::new(&options, i64::MAX).err().expect(name).to_string();
             assert!(message.starts_with(name), "{message}");
         }
     }

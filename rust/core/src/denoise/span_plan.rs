@@ -1,168 +1,333 @@
-//! What a row becomes, before anything is drawn: counts, widths, sentinels.
+//! What a batch becomes, before anything is written: the runs of every row, and the widths.
 
-use crate::tokens::{Rows, Token};
+use super::denoiser::{Denoiser, Inputs, Noise, Targets};
+use super::draws::Draws;
+use super::noise::Runs;
+use super::span_options::SpanCorruption;
+use super::words_of_row::RowWords;
+use crate::rng::{Key, Stream};
+use crate::simd::{Job, Lanes, Level};
+use crate::threads::for_each;
+use crate::tokens::{Rows, SampleIds, Token};
 use crate::{Error, Result};
 
-/// How many tokens of a row are noise, and in how many spans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpanCounts {
-    /// Tokens in the row.
-    pub length: usize,
-    /// Noise tokens.
-    pub noise: usize,
-    /// Noise spans; 0 exactly where there is no noise.
-    pub spans: usize,
+/// One row of a plan.
+pub(super) struct PlannedRow<'a> {
+    pub(super) denoiser: usize,
+    /// Kept runs: one more than noise spans.
+    pub(super) keep: &'a [u32],
+    pub(super) noise: &'a [u32],
+    pub(super) input_length: usize,
+    pub(super) target_length: usize,
 }
 
-impl SpanCounts {
-    /// The counts of a row of `length` tokens.
-    ///
-    /// # Errors
-    /// A density outside `[0, 1)`, or a mean below 1.
-    pub fn of(length: usize, noise_density: f32, mean_noise_span_length: f32) -> Result<Self> {
-        check_shares(noise_density, mean_noise_span_length)?;
-        Ok(counts(length, noise_density, mean_noise_span_length))
-    }
-
-    /// Ids of the corrupted row: kept tokens, a sentinel a span, EOS.
-    pub fn input_length(self) -> usize {
-        self.length - self.noise + self.spans + 1
-    }
-
-    /// Ids of the target: a sentinel and the noise of every span, EOS. A row without noise has the
-    /// first sentinel alone, as in T5.
-    pub fn label_length(self) -> usize {
-        self.noise + self.spans.max(1) + 1
-    }
+/// The rows that one thread plans and writes.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    runs: Vec<u32>,
+    rows: Vec<Head>,
+    widths: (usize, usize),
 }
 
-fn check_shares(noise_density: f32, mean_noise_span_length: f32) -> Result<()> {
-    if !(0.0..1.0).contains(&noise_density) {
-        return Err(Error::argument(
-            "noise_density",
-            noise_density,
-            "a share from 0 up to, but not including, 1",
-        ));
-    }
-    if !(mean_noise_span_length >= 1.0 && mean_noise_span_length.is_finite()) {
-        return Err(Error::argument(
-            "mean_noise_span_length",
-            mean_noise_span_length,
-            "1 or more tokens",
-        ));
-    }
-    Ok(())
+#[derive(Debug)]
+struct Head {
+    denoiser: u32,
+    spans: u32,
+    /// Where the runs of the row start.
+    start: usize,
+    input_length: u32,
+    target_length: u32,
 }
 
-/// The one rule that widths and masks share: in f32 and rounded half to even, as the TensorFlow
-/// code computes it.
-fn counts(length: usize, noise_density: f32, mean_noise_span_length: f32) -> SpanCounts {
-    if length < 2 || noise_density == 0.0 {
-        // T5 plans a single token as 2, and its noise token is the one that is cut off.
-        return SpanCounts { length, noise: 0, spans: 0 };
-    }
-    let rounded = (length as f32 * noise_density).round_ties_even() as usize;
-    let noise = rounded.clamp(1, length - 1);
-    let wanted = (noise as f32 / mean_noise_span_length).round_ties_even() as usize;
-    SpanCounts { length, noise, spans: wanted.max(1).min(noise).min(length - noise) }
-}
-
-/// Options of [`super::corrupt_spans`].
-#[derive(Clone, Debug)]
-pub struct SpanCorruption {
-    /// Share of tokens that are noise, in `[0, 1)`.
-    pub noise_density: f32,
-    /// Mean tokens in a noise span, at least 1.
-    pub mean_noise_span_length: f32,
-    /// Id of the first sentinel.
-    pub sentinel_first: i64,
-    /// What leads from one sentinel to the next: 1 or -1.
-    pub sentinel_step: i64,
-    /// How many sentinels the vocabulary has.
-    pub num_sentinels: usize,
-    /// Id that ends inputs and labels.
-    pub eos: i64,
-    /// Id that fills the inputs of short rows.
-    pub pad: i64,
-}
-
-impl SpanCorruption {
-    /// Checks every option against its domain.
-    ///
-    /// # Errors
-    /// The first option outside its domain.
-    pub fn check(&self) -> Result<()> {
-        check_shares(self.noise_density, self.mean_noise_span_length)?;
-        if self.sentinel_step.abs() != 1 {
-            return Err(Error::argument("sentinel_step", self.sentinel_step, "1 or -1"));
+impl Share {
+    pub(super) fn row(&self, row: usize) -> PlannedRow<'_> {
+        let head = &self.rows[row];
+        let spans = head.spans as usize;
+        let (keep, noise) = self.runs[head.start..][..2 * spans + 1].split_at(spans + 1);
+        PlannedRow {
+            denoiser: head.denoiser as usize,
+            keep,
+            noise,
+            input_length: head.input_length as usize,
+            target_length: head.target_length as usize,
         }
-        if self.num_sentinels == 0 || self.num_sentinels > 1 << 31 {
-            return Err(Error::argument("num_sentinels", self.num_sentinels, "1 to 2^31"));
-        }
-        for (name, id) in [
-            ("sentinel_first", self.sentinel_first),
-            ("eos_token_id", self.eos),
-            ("pad_token_id", self.pad),
-        ] {
-            if !(0..1 << 62).contains(&id) {
-                return Err(Error::argument(name, id, "a token id, 0 or more"));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+}
+
+/// A planned batch.
+#[derive(Debug)]
+pub struct SpanPlan {
+    pub(super) shares: Vec<Share>,
+    /// Rows of every share but the last.
+    pub(super) rows_each: usize,
+    /// Width of the inputs and of the targets that holds every row.
+    pub widths: (usize, usize),
+}
+
+/// Seed, epoch, and what the caller may know better.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw<'a> {
+    /// 0 to 2^63 - 1.
+    pub seed: u64,
+    /// 0 to 2^63 - 1.
+    pub epoch: u64,
+    /// One byte a token, not 0 where it is noise: instead of the denoiser's law.
+    pub noise_mask: Option<&'a [u8]>,
+    /// The phase of training of every row, by which the denoisers are weighted.
+    pub phases: Option<&'a [i64]>,
+    /// Instructions to use.
+    pub level: Level,
+    /// Threads to use.
+    pub num_threads: usize,
+}
+
+/// Draws the runs of every row.
+///
+/// # Errors
+/// An option outside its domain, a row with more spans than sentinels, or an id that is negative,
+/// a sentinel, or above `largest`: the message names row and column.
+pub fn plan_spans<T: Token>(
+    rows: &Rows<T>,
+    sample_ids: &SampleIds,
+    options: &SpanCorruption,
+    draw: Draw,
+    largest: i64,
+) -> Result<SpanPlan> {
+    options.check()?;
+    check_output_ids(options, largest)?;
+    let largest = options.vocab_size.map_or(largest, |size| largest.min(size - 1));
+    let (count, longest) = (rows.count(), rows.longest());
+    if longest >= 1 << 31 {
+        return Err(Error::Shape(format!("a row has {longest} tokens, expected under 2^31")));
+    }
+    if draw.noise_mask.is_some_and(|mask| mask.len() != rows.tokens()) {
+        return Err(Error::Shape(format!(
+            "noise_mask has {} elements, expected the {} of ids",
+            draw.noise_mask.unwrap_or_default().len(),
+            rows.tokens()
+        )));
+    }
+    check_phases(draw.phases, count, options.weights.len())?;
+    let rows_each = count.div_ceil(draw.num_threads.max(1));
+    let mut shares: Vec<Share> = Vec::new();
+    shares.resize_with(count.div_ceil(rows_each), Share::default);
+    let jobs = shares.iter_mut().enumerate().collect();
+    let choices = options.shares()?;
+    for_each(draw.num_threads, jobs, |(index, share)| {
+        let first = index * rows_each;
+        let planner = Planner {
+            rows,
+            sample_ids,
+            options,
+            draw,
+            largest,
+            choices: &choices,
+            range: first..count.min(first + rows_each),
+            share,
+        };
+        draw.level.run(planner)
+    })?;
+    let widths = shares
+        .iter()
+        .fold((0, 0), |widths, share| (widths.0.max(share.widths.0), widths.1.max(share.widths.1)));
+    Ok(SpanPlan { shares, rows_each, widths })
+}
+
+fn check_phases(phases: Option<&[i64]>, rows: usize, known: usize) -> Result<()> {
+    match phases {
+        None if known == 1 => Ok(()),
+        None => Err(Error::Shape(format!(
+            "there are weights of {known} phases, but the phase of no row is known"
+        ))),
+        Some(phases) if phases.len() != rows => Err(Error::Shape(format!(
+            "phases holds {} numbers for {rows} rows, expected one a row",
+            phases.len()
+        ))),
+        Some(phases) => match phases.iter().find(|phase| !(0..known as i64).contains(*phase)) {
+            Some(phase) => {
+                Err(Error::argument("phases", phase, format!("0 to {}", known.saturating_sub(1))))
             }
-        }
-        let (lowest, _) = self.sentinel_range();
-        if lowest < 0 {
-            return Err(Error::argument(
-                "num_sentinels",
-                self.num_sentinels,
-                format!(
-                    "at most the {} ids from sentinel_first {} down to 0",
-                    self.sentinel_first + 1,
-                    self.sentinel_first
-                ),
-            ));
+            None => Ok(()),
+        },
+    }
+}
+
+/// Refuses ids of the options that the output cannot hold.
+fn check_output_ids(options: &SpanCorruption, largest: i64) -> Result<()> {
+    let (_, last_sentinel) = options.sentinels.range();
+    let prefixes = options.denoisers.iter().filter_map(|denoiser| denoiser.prefix);
+    let ends = options.input_end.into_iter().chain(options.target_end);
+    let ids = [last_sentinel, options.pad, options.decoder_start];
+    match ids.into_iter().chain(prefixes).chain(ends).find(|id| *id > largest) {
+        None => Ok(()),
+        Some(id) => Err(Error::argument(
+            "a token id of the options",
+            id,
+            format!("at most {largest}, the largest of the output's type"),
+        )),
+    }
+}
+
+struct Planner<'a, 'b, T> {
+    rows: &'a Rows<'b, T>,
+    sample_ids: &'a SampleIds<'b>,
+    options: &'a SpanCorruption,
+    draw: Draw<'a>,
+    largest: i64,
+    choices: &'a [Vec<u64>],
+    range: std::ops::Range<usize>,
+    share: &'a mut Share,
+}
+
+impl<T: Token> Job for Planner<'_, '_, T> {
+    type Output = Result<()>;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) -> Result<()> {
+        let options = self.options;
+        let mixture = Key::new(self.draw.seed, self.draw.epoch, Stream::Mixture);
+        let mut draws = Draws::new(Key::new(self.draw.seed, self.draw.epoch, Stream::Spans));
+        let mut runs = Runs::new();
+        let mut words = RowWords::default();
+        let mut mask = self.draw.noise_mask.map(|mask| &mask[self.rows.start(self.range.start)..]);
+        self.share.rows.reserve(self.range.len());
+        for row in self.range {
+            let ids = self.rows.row(row);
+            check_ids(ids, row, options, self.largest)?;
+            let sample_id = self.sample_ids.get(row);
+            let choices = &self.choices[self.draw.phases.map_or(0, |phases| phases[row] as usize)];
+            let chosen = if choices.len() == 1 {
+                0
+            } else {
+                let word = u64::from(mixture.words(sample_id, 0, 0)[0]);
+                choices.partition_point(|end| *end <= word)
+            };
+            let denoiser = &options.denoisers[chosen];
+            let (numbers, sentinels) = (denoiser.numbers_spans(), &options.sentinels);
+            let most = if numbers && sentinels.clamp { sentinels.count } else { usize::MAX };
+            if let Some(rest) = mask {
+                let (of_row, later) = rest.split_at(ids.len());
+                mask = Some(later);
+                runs.take::<L>(of_row, most);
+            } else {
+                draws.start(sample_id);
+                let plain = options.special.is_empty() && options.word_starts.is_none();
+                if plain {
+                    runs.draw::<L>(&denoiser.noise, &mut draws, ids.len(), None, most);
+                } else {
+                    words.read(ids, options.word_starts.as_deref(), &options.special);
+                    let special = (!options.special.is_empty()).then_some(&words.special[..]);
+                    runs.draw::<L>(&denoiser.noise, &mut draws, words.count(), special, most);
+                    widen(&words, &mut runs);
+                }
+            }
+            let spans = runs.noise.len();
+            if numbers && spans > sentinels.count {
+                return Err(Error::Shape(format!(
+                    "row {row} of {} tokens needs {spans} sentinels, but num_sentinels is {}: use shorter \
+                     rows, longer spans, a vocabulary with more sentinels, or on_sentinel_shortage=\"clamp\"",
+                    ids.len(),
+                    sentinels.count
+                )));
+            }
+            let (input_length, target_length) = lengths(denoiser, options, ids.len(), &runs);
+            self.share.widths.0 = self.share.widths.0.max(input_length);
+            self.share.widths.1 = self.share.widths.1.max(target_length);
+            self.share.rows.push(Head {
+                denoiser: chosen as u32,
+                spans: spans as u32,
+                start: self.share.runs.len(),
+                input_length: input_length as u32,
+                target_length: target_length as u32,
+            });
+            self.share.runs.extend_from_slice(&runs.keep);
+            self.share.runs.extend_from_slice(&runs.noise);
         }
         Ok(())
     }
-
-    /// The counts of a row of `length` tokens.
-    pub(super) fn counts(&self, length: usize) -> SpanCounts {
-        counts(length, self.noise_density, self.mean_noise_span_length)
-    }
-
-    /// Lowest and highest sentinel id.
-    pub(super) fn sentinel_range(&self) -> (i64, i64) {
-        let last = self.sentinel_first + self.sentinel_step * (self.num_sentinels as i64 - 1);
-        (self.sentinel_first.min(last), self.sentinel_first.max(last))
-    }
 }
 
-/// Width of the inputs and of the labels that hold every row.
-///
-/// # Errors
-/// An option outside its domain, or a row that needs more sentinels than there are.
-pub fn span_widths<T: Token>(rows: &Rows<T>, options: &SpanCorruption) -> Result<(usize, usize)> {
-    options.check()?;
-    let mut widths = (0, 0);
-    let mut known = options.counts(0);
-    for row in 0..rows.count() {
-        let length = rows.length(row);
-        if length == known.length {
-            continue;
-        }
-        if length >= 1 << 31 {
-            return Err(Error::Shape(format!(
-                "row {row} has {length} tokens, expected under 2^31"
-            )));
-        }
-        known = options.counts(length);
-        if known.spans > options.num_sentinels {
-            return Err(Error::Shape(format!(
-                "row {row} of {length} tokens needs {} sentinels, but num_sentinels is {}: use shorter \
-                 rows, a greater mean_noise_span_length, or a vocabulary with more sentinels",
-                known.spans, options.num_sentinels
-            )));
-        }
-        widths.0 = widths.0.max(known.input_length());
-        widths.1 = widths.1.max(known.label_length());
+/// Ids of inputs and targets of a row, their ends included.
+#[inline(always)]
+fn lengths(
+    denoiser: &Denoiser,
+    options: &SpanCorruption,
+    length: usize,
+    runs: &Runs,
+) -> (usize, usize) {
+    let spans = runs.noise.len();
+    let noise: usize = runs.noise.iter().map(|run| *run as usize).sum();
+    let marks = match denoiser.inputs {
+        Inputs::UniqueSentinels | Inputs::OneSentinel => spans,
+        Inputs::SentinelPerToken => noise,
+        Inputs::Drop => 0,
+    };
+    let head = usize::from(denoiser.prefix.is_some());
+    let inputs = head + length - noise + marks + usize::from(options.input_end.is_some());
+    let targets = match denoiser.targets {
+        // A row without noise still has the first sentinel, as T5's.
+        Targets::UniqueSentinels => noise + spans.max(usize::from(unended(denoiser))),
+        Targets::Drop => noise,
+        Targets::Whole => length,
+    } + usize::from(options.target_end.is_some());
+    (
+        inputs.min(options.longest_input.unwrap_or(usize::MAX)),
+        targets.min(options.longest_target.unwrap_or(usize::MAX)),
+    )
+}
+
+/// Whether a row without noise has the first sentinel as its target. METRO-T0's has its end alone.
+pub(super) fn unended(denoiser: &Denoiser) -> bool {
+    !matches!(denoiser.noise, Noise::MetroT0 { .. })
+}
+
+/// Refuses ids that the output cannot hold, and those that the target could not tell apart from its
+/// own sentinels.
+#[inline(always)]
+fn check_ids<T: Token>(
+    ids: &[T],
+    row: usize,
+    options: &SpanCorruption,
+    largest: i64,
+) -> Result<()> {
+    let (lowest, highest) = options.sentinels.range();
+    let end = largest.saturating_add(1);
+    // Sentinels are the last ids of most vocabularies, so that one comparison tells.
+    if T::all_within(ids, 0, end.min(lowest)) {
+        return Ok(());
     }
-    Ok(widths)
+    let bad = |id: i64| id < 0 || id > largest || (lowest <= id && id <= highest);
+    let Some(column) = ids.iter().position(|id| bad(id.widen())) else { return Ok(()) };
+    let id = ids[column].widen();
+    let place = format!("ids has {id} at row {row}, column {column}");
+    Err(Error::Shape(if id < 0 {
+        format!("{place}, expected 0 or more")
+    } else if id > largest {
+        format!("{place}, expected an id of {largest} at most (see vocab_size and dtype)")
+    } else {
+        format!(
+            "{place}, which is one of the sentinels {lowest} to {highest}: a text must not hold them"
+        )
+    }))
+}
+
+/// Turns runs of words into runs of tokens.
+fn widen(words: &RowWords, runs: &mut Runs) {
+    let mut word = 0;
+    let mut tokens = |run: &mut u32| {
+        let start = words.starts[word];
+        word += *run as usize;
+        *run = words.starts[word] - start;
+    };
+    for (keep, noise) in runs.keep.iter_mut().zip(&mut runs.noise) {
+        tokens(keep);
+        tokens(noise);
+    }
+    if let Some(last) = runs.keep.last_mut() {
+        tokens(last);
+    }
 }

@@ -1,0 +1,39 @@
+//! Words and special tokens of a row: what a law of whole words draws from.
+
+use crate::tokens::Token;
+
+/// The words of the last row that was read.
+#[derive(Debug, Default)]
+pub(super) struct RowWords {
+    /// Where words start, and the end of the row.
+    pub(super) starts: Vec<u32>,
+    /// Bits of the words that hold a special token.
+    pub(super) special: Vec<u64>,
+}
+
+impl RowWords {
+    /// Reads a row; `table` says by id which tokens start a word, an id beyond it does, and without
+    /// it every token is a word. `special` is sorted.
+    pub(super) fn read<T: Token>(&mut self, ids: &[T], table: Option<&[bool]>, special: &[i64]) {
+        self.starts.clear();
+        self.special.clear();
+        self.special.resize(ids.len().div_ceil(64), 0);
+        for (token, id) in ids.iter().enumerate() {
+            let id = id.widen();
+            let starts = table.is_none_or(|table| table.get(id as usize).copied().unwrap_or(true));
+            if token == 0 || starts {
+                self.starts.push(token as u32);
+            }
+            if special.binary_search(&id).is_ok() {
+                let word = self.starts.len() - 1;
+                self.special[word / 64] |= 1 << (word % 64);
+            }
+        }
+        self.starts.push(ids.len() as u32);
+    }
+
+    /// Words of the row.
+    pub(super) fn count(&self) -> usize {
+        self.starts.len() - 1
+    }
+}

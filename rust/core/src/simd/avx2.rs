@@ -1,0 +1,48 @@
+//! AVX2: wider loops, and BMI2's deposit.
+
+use std::arch::x86_64::_pdep_u64;
+
+use super::{Job, Lanes, copy_blocks, scalar, words_of_blocks};
+use crate::rng::Key;
+use crate::tokens::{Id, Token};
+
+pub(super) struct Avx2;
+
+/// Runs a job; the caller is [`super::Level::run`], which asks for the features first.
+#[inline]
+pub(super) fn run<J: Job>(job: J) -> J::Output {
+    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
+    fn inner<J: Job>(job: J) -> J::Output {
+        job.run::<Avx2>()
+    }
+    // SAFETY: `Level::run` comes here only where `Level::best` found the features.
+    unsafe { inner(job) }
+}
+
+impl Lanes for Avx2 {
+    #[inline(always)]
+    fn words(key: Key, id: u64, position: u32, block: u32, out: &mut [u32; 64]) -> usize {
+        words_of_blocks::<8>(key, id, position, block, out)
+    }
+
+    #[inline(always)]
+    fn positions(words: &[u64], out: &mut [u32]) -> usize {
+        scalar::positions(words, out)
+    }
+
+    #[inline(always)]
+    fn copy_long<T: Token, O: Id>(from: &[T], to: &mut [O], length: usize) {
+        copy_blocks::<T, O, 16>(from, to, length);
+    }
+
+    #[inline(always)]
+    fn copy_short<T: Token, O: Id>(from: &[T], to: &mut [O], length: usize) {
+        copy_blocks::<T, O, 4>(from, to, length);
+    }
+
+    #[inline(always)]
+    fn deposit(bits: u64, mask: u64) -> u64 {
+        // SAFETY: BMI2 was found before a job runs with these lanes.
+        unsafe { _pdep_u64(bits, mask) }
+    }
+}

@@ -1,0 +1,91 @@
+//! AVX-512 with VBMI2: the widest loops, and set bits read by compressing a ramp.
+
+use std::arch::x86_64::{
+    __m512i, _mm512_add_epi32, _mm512_castsi512_si128, _mm512_cvtepu8_epi32,
+    _mm512_extracti32x4_epi32, _mm512_loadu_si512, _mm512_maskz_compress_epi8, _mm512_set1_epi32,
+    _mm512_storeu_si512, _pdep_u64,
+};
+
+use super::{Job, Lanes, copy_blocks, words_of_blocks};
+use crate::rng::Key;
+use crate::tokens::{Id, Token};
+
+pub(super) struct Avx512;
+
+/// Runs a job; the caller is [`super::Level::run`], which asks for the features first.
+#[inline]
+pub(super) fn run<J: Job>(job: J) -> J::Output {
+    #[target_feature(
+        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,popcnt,lzcnt"
+    )]
+    fn inner<J: Job>(job: J) -> J::Output {
+        job.run::<Avx512>()
+    }
+    // SAFETY: `Level::run` comes here only where `Level::best` found the features.
+    unsafe { inner(job) }
+}
+
+/// The bytes 0 to 63.
+const RAMP: [u8; 64] = {
+    let mut ramp = [0; 64];
+    let mut i = 0;
+    while i < 64 {
+        ramp[i] = i as u8;
+        i += 1;
+    }
+    ramp
+};
+
+impl Lanes for Avx512 {
+    #[inline(always)]
+    fn words(key: Key, id: u64, position: u32, block: u32, out: &mut [u32; 64]) -> usize {
+        words_of_blocks::<16>(key, id, position, block, out)
+    }
+
+    #[inline(always)]
+    fn positions(words: &[u64], out: &mut [u32]) -> usize {
+        let mut end = 0;
+        for (index, word) in words.iter().enumerate() {
+            let count = word.count_ones() as usize;
+            assert!(end + 64 <= out.len());
+            // SAFETY: VBMI2 was found before a job runs with these lanes, the ramp has 64 bytes, and
+            // the assertion above leaves room for the four vectors of 16 that may be stored.
+            unsafe {
+                let ramp = _mm512_loadu_si512(RAMP.as_ptr().cast());
+                let packed = _mm512_maskz_compress_epi8(*word, ramp);
+                let base = _mm512_set1_epi32(64 * index as i32);
+                let to = out.as_mut_ptr().add(end);
+                let store = |part, offset: usize| {
+                    let wide = _mm512_add_epi32(_mm512_cvtepu8_epi32(part), base);
+                    _mm512_storeu_si512(to.add(offset).cast::<__m512i>(), wide);
+                };
+                store(_mm512_castsi512_si128(packed), 0);
+                if count > 16 {
+                    store(_mm512_extracti32x4_epi32::<1>(packed), 16);
+                }
+                if count > 32 {
+                    store(_mm512_extracti32x4_epi32::<2>(packed), 32);
+                    store(_mm512_extracti32x4_epi32::<3>(packed), 48);
+                }
+            }
+            end += count;
+        }
+        end
+    }
+
+    #[inline(always)]
+    fn copy_long<T: Token, O: Id>(from: &[T], to: &mut [O], length: usize) {
+        copy_blocks::<T, O, 32>(from, to, length);
+    }
+
+    #[inline(always)]
+    fn copy_short<T: Token, O: Id>(from: &[T], to: &mut [O], length: usize) {
+        copy_blocks::<T, O, 8>(from, to, length);
+    }
+
+    #[inline(always)]
+    fn deposit(bits: u64, mask: u64) -> u64 {
+        // SAFETY: BMI2 was found before a job runs with these lanes.
+        unsafe { _pdep_u64(bits, mask) }
+    }
+}

@@ -1,0 +1,67 @@
+//! The baseline: plain code, vectors of whatever the target has.
+
+use super::{Lanes, copy_blocks, words_of_blocks};
+use crate::rng::Key;
+use crate::tokens::{Id, Token};
+
+pub(crate) struct Scalar;
+
+impl Lanes for Scalar {
+    #[inline(always)]
+    fn words(key: Key, id: u64, position: u32, block: u32, out: &mut [u32; 64]) -> usize {
+        words_of_blocks::<4>(key, id, position, block, out)
+    }
+
+    #[inline(always)]
+    fn positions(words: &[u64], out: &mut [u32]) -> usize {
+        positions(words, out)
+    }
+
+    #[inline(always)]
+    fn copy_long<T: Token, O: Id>(from: &[T], to: &mut [O], length: usize) {
+        copy_blocks::<T, O, 8>(from, to, length);
+    }
+
+    #[inline(always)]
+    fn copy_short<T: Token, O: Id>(from: &[T], to: &mut [O], length: usize) {
+        copy_blocks::<T, O, 4>(from, to, length);
+    }
+
+    #[inline(always)]
+    fn deposit(mut bits: u64, mut mask: u64) -> u64 {
+        let mut out = 0;
+        while mask != 0 && bits != 0 {
+            let lowest = mask & mask.wrapping_neg();
+            if bits & 1 != 0 {
+                out |= lowest;
+            }
+            bits >>= 1;
+            mask ^= lowest;
+        }
+        out
+    }
+}
+
+/// Bits that are read from a word without asking how many it has.
+const AT_ONCE: usize = 8;
+
+/// Reads eight bits of a word whatever it holds, and only then asks for the rest: a loop that ends
+/// with the last bit mispredicts once a word (simdjson's `flatten_bits`).
+#[inline(always)]
+pub(super) fn positions(words: &[u64], out: &mut [u32]) -> usize {
+    let mut end = 0;
+    for (index, word) in words.iter().enumerate() {
+        let (mut rest, base, count) = (*word, 64 * index as u32, word.count_ones() as usize);
+        let mut written = 0;
+        while {
+            for slot in &mut out[end + written..][..AT_ONCE] {
+                *slot = base + rest.trailing_zeros();
+                rest &= rest.wrapping_sub(1);
+            }
+            written += AT_ONCE;
+            written < count
+        } {}
+        end += count;
+    }
+    end
+}
