@@ -11,12 +11,8 @@ from hypothesis import strategies as st
 
 from metro_fast import MetroFastError
 from metro_fast.ops import compute_input_and_target_lengths, corrupt_spans
-from metro_fast.testing.corrupt_spans import (
-    corrupt_row,
-    noise_probabilities,
-    restore_row,
-    span_counts,
-)
+from metro_fast.testing.corrupt_spans import corrupt_row, noise_probabilities, restore_row
+from metro_fast.testing.noise_laws import span_counts
 from metro_fast.testing.strategies import counters, ragged_rows
 
 SENTINELS = range(32099, 31999, -1)
@@ -54,6 +50,7 @@ def test_equals_the_reference_and_rebuilds_its_source(rows, density, mean, seed,
         assert batch[side].dtype == np.int64
         assert batch[side].tolist() == padded
         assert batch[side + 2].tolist() == [len(pair[side]) for pair in expected]
+    assert (batch.attention_mask, batch.decoder_input_ids) == (None, None)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "uint32", "int32", "int64"])
@@ -65,8 +62,8 @@ def test_layout_dtype_threads_order_and_kind_change_nothing(dtype):
     tensors = corrupt_spans(torch.from_numpy(ids.astype(dtype)), seed=4)
     for other in (same, flat):
         assert all(np.array_equal(a, b) for a, b in zip(expected, other, strict=True))
-    assert all(isinstance(t, torch.Tensor) for t in tensors)
-    assert all(np.array_equal(a, b.numpy()) for a, b in zip(expected, tensors, strict=True))
+    assert all(isinstance(t, torch.Tensor) for t in tensors[:5])
+    assert all(np.array_equal(a, b.numpy()) for a, b in zip(expected[:5], tensors[:5], strict=True))
     order = np.random.default_rng(1).permutation(33)[:7]
     part = corrupt_spans(ids[order], sample_ids=order, seed=4)
     assert np.array_equal(part.input_ids, expected.input_ids[order])
@@ -231,7 +228,23 @@ def read_only():
         (row(5, 6), {"seed": 0.5}, "seed is a float"),
         (row(5, 6), {"num_threads": 1.5}, "num_threads is a float"),
         (row(5, 6), {"noise_density": "much"}, "noise_density"),
-        (row(5, 6), {"out": (np.zeros((1, 9)), np.zeros((1, 9), int))}, "expected int64 in 2"),
+        (
+            row(5, 6),
+            {"out": (np.zeros((1, 9)), np.zeros((1, 9), int))},
+            "float64, expected int64 or",
+        ),
+        (
+            row(5, 6),
+            {"out": (np.zeros((1, 9), int), np.zeros((1, 9), "i4"))},
+            "expected int64 in 2",
+        ),
+        (row(5, 6), {"out": (np.zeros((1, 9), int), None)}, "out is not a tuple of 2 to 4 arrays"),
+        (row(5, 6), {"out": [np.zeros((1, 9), int)] * 5}, "out is not a tuple of 2 to 4 arrays"),
+        (row(5, 6), {"dtype": "int16"}, "dtype int16, expected int64 or int32"),
+        (row(5, 6), {"noise_mask": np.zeros((1, 2))}, "noise_mask is an array of float64"),
+        (row(5, 6), {"noise_mask": np.zeros((1, 3), bool)}, r"expected bool of the shape \(1, 2\)"),
+        (row(5, 6), {"word_starts": np.zeros(9)}, "word_starts has dtype float64"),
+        (row(5, 6), {"denoisers": [3]}, "denoisers holds a int, expected Denoiser"),
         (row(5, 6), {"out": (np.zeros((1, 9), int), read_only())}, "contiguous .* writable"),
         (row(5, 6), {"out": (np.zeros((9, 1), int).T[:, ::2],) * 2}, "contiguous .* writable"),
     ],

@@ -45,6 +45,7 @@ def default_threads(in_worker: bool) -> int: ...
 
 # --- denoise
 def simd_level() -> str: ...
+
 @final
 class SpanOptions:
     def __new__(

@@ -1,42 +1,34 @@
-"""Reference of `metro_fast.ops.corrupt_spans`, and the exact law of its masks."""
+"""Reference of `metro_fast.ops.corrupt_spans`, and the exact law of T5's masks."""
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Collection, Sequence
 from math import comb
 
 import numpy as np
 import numpy.typing as npt
 
-from metro_fast.testing.philox import Stream, choose, make_key, words
-
-
-def span_counts(length: int, density: float, mean: float) -> tuple[int, int]:
-    """Noise tokens and noise spans of a row: T5's rule in f32, half to even."""
-    if length < 2 or np.float32(density) == 0:
-        return 0, 0
-    rounded = int(np.round(np.float32(length) * np.float32(density)))
-    noise = min(max(rounded, 1), length - 1)
-    wanted = int(np.round(np.float32(noise) / np.float32(mean)))
-    return noise, min(max(wanted, 1), noise, length - noise)
-
-
-def compose(source: Iterator[int], total: int, parts: int) -> list[int]:
-    """Lengths of `parts` non-empty parts of `total`."""
-    if parts == 0:
-        return []
-    breakpoints = [0, *(b + 1 for b in choose(source, parts - 1, total - 1)), total]
-    return [end - start for start, end in pairwise(breakpoints)]
+from metro_fast.ops import Denoiser
+from metro_fast.testing.noise_laws import Runs, draw_runs, from_mask
+from metro_fast.testing.philox import Stream, make_key, words
 
 
 def corrupt_row(
     ids: Sequence[int],
     sample_id: int,
     *,
+    denoisers: Denoiser | Sequence[Denoiser] | None = None,
     noise_density: float = 0.15,
     mean_noise_span_length: float = 3.0,
+    noise_mask: Sequence[bool] | None = None,
     sentinel_first: int = 32099,
     sentinel_step: int = -1,
-    eos_token_id: int = 1,
+    num_sentinels: int = 100,
+    on_sentinel_shortage: str = "error",
+    eos_token_id: int | None = 1,
+    target_end_token_id: int | None = None,
+    word_starts: Sequence[bool] | None = None,
+    special_token_ids: Collection[int] = (),
+    max_input_length: int | None = None,
+    max_target_length: int | None = None,
     seed: int = 0,
     epoch: int = 0,
 ) -> tuple[list[int], list[int]]:
@@ -47,21 +39,123 @@ def corrupt_row(
         [32099, 19, 20, 21, 1]
     """
     ids = list(ids)
-    noise, spans = span_counts(len(ids), noise_density, mean_noise_span_length)
+    if denoisers is None:
+        denoisers = Denoiser(
+            noise_density=noise_density, mean_noise_span_length=mean_noise_span_length
+        )
+    tasks = [denoisers] if isinstance(denoisers, Denoiser) else list(denoisers)
+    task = tasks[choose_denoiser([t.weight for t in tasks], sample_id, seed, epoch)]
+    numbered = "unique_sentinels" in (task.inputs, task.targets)
+    most = num_sentinels if numbered and on_sentinel_shortage == "clamp" else 2**31
+    if noise_mask is not None:
+        runs = from_mask(noise_mask)
+        if len(runs[1]) > most:
+            rest = sum(runs[0][most:]) + sum(runs[1][most:])
+            runs = [*runs[0][:most], rest], runs[1][:most]
+    else:
+        runs = _token_runs(task, ids, sample_id, word_starts, special_token_ids, most, seed, epoch)
+    assert not numbered or len(runs[1]) <= num_sentinels, "more spans than sentinels"
+    end = eos_token_id if target_end_token_id is None else target_end_token_id
+    inputs = write_inputs(task, ids, runs, sentinel_first, sentinel_step)
+    labels = write_targets(task, ids, runs, sentinel_first, sentinel_step)
+    return _cut(inputs, eos_token_id, max_input_length), _cut(labels, end, max_target_length)
+
+
+def choose_denoiser(weights: Sequence[float], sample_id: int, seed: int, epoch: int) -> int:
+    """The number of the denoiser of a row."""
+    if len(weights) == 1:
+        return 0
+    word = next(words(make_key(seed, epoch, Stream.MIXTURE), sample_id, 0))
+    last = max(i for i, weight in enumerate(weights) if weight > 0)
+    before = 0.0
+    for index, weight in enumerate(weights):
+        before += weight / sum(weights)
+        if index >= last or word < int(before * 2**32):
+            return index
+    raise AssertionError
+
+
+def _token_runs(
+    task: Denoiser,
+    ids: Sequence[int],
+    sample_id: int,
+    word_starts: Sequence[bool] | None,
+    special_token_ids: Collection[int],
+    most: int,
+    seed: int,
+    epoch: int,
+) -> Runs:
     source = words(make_key(seed, epoch, Stream.SPANS), sample_id, 0)
-    noise_lengths = compose(source, noise, spans)
-    keep_lengths = compose(source, len(ids) - noise, spans)
-    inputs: list[int] = []
-    labels: list[int] = []
+    starts = [
+        place
+        for place, token in enumerate(ids)
+        if place == 0 or word_starts is None or token >= len(word_starts) or word_starts[token]
+    ]
+    ends = [*starts[1:], len(ids)]
+    pieces = list(zip(starts, ends, strict=True))
+    special = [
+        word
+        for word, (start, end) in enumerate(pieces)
+        if any(token in special_token_ids for token in ids[start:end])
+    ]
+    keep, noise = draw_runs(task, source, len(pieces), special, most)
+    sizes = [end - start for start, end in pieces]
+
+    def tokens(count: int) -> int:
+        taken, sizes[:count] = sum(sizes[:count]), []
+        return taken
+
+    in_tokens: Runs = ([], [])
+    for kept, hidden in zip(keep, [*noise, 0], strict=True):
+        in_tokens[0].append(tokens(kept))
+        in_tokens[1].append(tokens(hidden))
+    return in_tokens[0], in_tokens[1][:-1]
+
+
+def write_inputs(
+    task: Denoiser, ids: Sequence[int], runs: Runs, sentinel_first: int, sentinel_step: int
+) -> list[int]:
+    """Inputs without their end."""
+    keep, noise = runs
+    made = [] if task.prefix_token_id is None else [task.prefix_token_id]
     at = 0
-    for index, (keep, hide) in enumerate(zip(keep_lengths, noise_lengths, strict=True)):
-        sentinel = sentinel_first + sentinel_step * index
-        inputs += [*ids[at : at + keep], sentinel]
-        labels += [sentinel, *ids[at + keep : at + keep + hide]]
-        at += keep + hide
-    if spans == 0:
-        inputs, labels = ids, [sentinel_first]
-    return [*inputs, eos_token_id], [*labels, eos_token_id]
+    for index, (kept, hidden) in enumerate(zip(keep, noise, strict=False)):
+        made += ids[at : at + kept]
+        made += {
+            "unique_sentinels": [sentinel_first + sentinel_step * index],
+            "one_sentinel": [sentinel_first],
+            "sentinel_per_token": [sentinel_first] * hidden,
+            "drop": [],
+        }[task.inputs]
+        at += kept + hidden
+    return made + list(ids[at:])
+
+
+def write_targets(
+    task: Denoiser, ids: Sequence[int], runs: Runs, sentinel_first: int, sentinel_step: int
+) -> list[int]:
+    """Targets without their end."""
+    keep, noise = runs
+    if task.targets == "whole":
+        return list(ids)
+    if task.targets == "unique_sentinels" and not noise and task.noise != "metro_t0":
+        return [sentinel_first]
+    made: list[int] = []
+    at = 0
+    for index, (kept, hidden) in enumerate(zip(keep, noise, strict=False)):
+        at += kept
+        if task.targets == "unique_sentinels":
+            made.append(sentinel_first + sentinel_step * index)
+        made += ids[at : at + hidden]
+        at += hidden
+    return made
+
+
+def _cut(made: list[int], end: int | None, longest: int | None) -> list[int]:
+    whole = made if end is None else [*made, end]
+    if longest is None or len(whole) <= longest:
+        return whole
+    return whole[:longest] if end is None else [*whole[: longest - 1], end]
 
 
 def restore_row(
