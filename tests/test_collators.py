@@ -51,7 +51,8 @@ def test_span_batch_is_the_ops():
     assert batch["input_ids"][batch["attention_mask"] == 0].eq(0).all()
     assert batch["num_labels"] == (batch["labels"] != -100).sum()
     assert set(batch) == {
-        "input_ids", "attention_mask", "labels", "num_labels", "sample_ids", "epoch",
+        "input_ids", "attention_mask", "labels", "num_labels", "num_encoder_tokens", "denoisers",
+        "sample_ids", "epoch",
     }  # fmt: skip
 
 
@@ -207,7 +208,12 @@ def test_the_callback_tells_a_stock_trainers_epoch():
     [
         ([], MetroFastError, "0 rows"),
         ([{"ids": [1]}], MetroFastError, r"row 0 of the batch is \['ids'\]"),
-        (["text"], MetroFastError, "row 0 of the batch is str"),
+        (["text"], TypeError, "expected integers"),
+        ("text", TypeError, "the batch is a str"),
+        (np.zeros((2, 3)), TypeError, "array of float64 in 2 dimensions"),
+        (np.zeros((2, 0), int), MetroFastError, r"shape \(2, 0\)"),
+        ({"ids": [[5]]}, MetroFastError, r"columns \['ids'\], expected 'input_ids'"),
+        ({"input_ids": [[5]], "sample_id": [1, 2]}, MetroFastError, "2 numbers for 1 rows"),
         ([{"input_ids": []}], MetroFastError, "row 0 is empty"),
         ([{"input_ids": [0.5]}], TypeError, "dtype float64"),
         ([{"input_ids": [[1]]}], TypeError, "2 dimensions"),
@@ -220,7 +226,7 @@ def test_the_callback_tells_a_stock_trainers_epoch():
         ([{"input_ids": [5], "sample_id": -1}], MetroFastError, "sample_id of row 0 is -1"),
         ([{"input_ids": [5], "sample_id": 1.7}], TypeError, "sample_id of row 0 is a float"),
         ([{"input_ids": torch.tensor([5.0]).bfloat16()}], TypeError, "is a bfloat16 tensor"),
-        ({"input_ids": [5]}, TypeError, "the batch is a dict"),
+        ({"input_ids": [5]}, TypeError, "0 dimensions"),
         ([{"input_ids": [-5], "sample_id": 1}], MetroFastError, "-5 at row 0, column 0"),
         ([{"input_ids": [2000], "sample_id": 1}], MetroFastError, "2000 at row 0"),
     ],

@@ -231,7 +231,7 @@ def read_only():
         (
             row(5, 6),
             {"out": (np.zeros((1, 9)), np.zeros((1, 9), int))},
-            "float64, expected int64 or",
+            "expected int64 or int32",
         ),
         (
             row(5, 6),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from metro_fast.data.collate_metro import DataCollatorForMetro
 from metro_fast.data.collate_spans import DataCollatorForSpanCorruption
+from metro_fast.data.collate_ul2 import DataCollatorForUL2
 from metro_fast.data.corpus import TokenCorpus
 from metro_fast.data.epoch import EpochCell
 from metro_fast.data.prepare import prepare
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DataCollatorForMetro",
     "DataCollatorForSpanCorruption",
+    "DataCollatorForUL2",
     "EpochCallback",
     "EpochCell",
     "TokenCorpus",

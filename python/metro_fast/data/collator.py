@@ -3,12 +3,11 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections import UserDict
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metro_fast._extras import require
 from metro_fast.data.epoch import EpochCell
-from metro_fast.data.rows import Rows, read_features, stack
+from metro_fast.data.rows import Rows, read_batch
 from metro_fast.data.sample_ids import content_ids
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.draws import check_counter, resolve_threads
@@ -54,11 +53,12 @@ class Collator(ABC):
         """Set the epoch, for the workers that hold a copy of this collator too."""
         self.epoch.set(epoch)
 
-    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Collate features, or hand on the one batch that the dataset has finished.
+    def __call__(self, features: Any) -> dict[str, Any]:
+        """Collate a batch, or hand on the one that the dataset has finished.
 
         Args:
-            features: Mappings with `input_ids` and, in all or none, `sample_id`; or a list of one
+            features: Mappings with `input_ids` and, in all or none, `sample_id`; rows without
+                names; an array [B, L]; a mapping of columns; an Arrow table; or a list of one
                 batch, as `TokenCorpus.__getitems__` returns it.
         """
         if (
@@ -67,15 +67,16 @@ class Collator(ABC):
             and isinstance(features[0], FinishedBatch)
         ):
             return dict(features[0])
-        rows, sample_ids = read_features(features, self.max_length)
+        rows = read_batch(features, self.max_length)
+        sample_ids = rows.sample_ids
         if sample_ids is None:
             self._warn_once(
                 "the batch has no sample_id, so rows are named by a hash of their tokens: equal "
                 "rows of different batches get equal noise. Add an int column sample_id (and "
                 "remove_unused_columns=False to a Trainer) for noise that no batching can change."
             )
-            sample_ids = content_ids(rows)
-        return self.collate(Rows(*stack(rows), sample_ids))
+            sample_ids = content_ids(rows.split())
+        return self.collate(Rows(rows.ids, rows.offsets, sample_ids, rows.positions))
 
     def collate(self, rows: Rows) -> dict[str, Any]:
         """Corrupt named rows; see the class for the keys of the batch."""

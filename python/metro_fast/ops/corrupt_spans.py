@@ -191,8 +191,28 @@ def corrupt_with(
     num_threads: int | None = None,
     dtype: npt.DTypeLike = np.int64,
     out: Sequence[Array | None] | None = None,
+    widths: tuple[int | None, int | None] = (None, None),
+    multiple: int = 1,
 ) -> SpanBatch:
-    """`corrupt_spans` with options that were checked before; `phases` is int [B]."""
+    """`corrupt_spans` with options that were checked before.
+
+    Args:
+        options: From `span_options`.
+        ids: As there; so the arguments that are not named here.
+        offsets: As there.
+        sample_ids: As there.
+        noise_mask: As there.
+        phases: int [B]: which weights of the options a row's denoiser is drawn by.
+        attention_mask: As there.
+        decoder_input_ids: Make them.
+        seed: As there.
+        epoch: As there.
+        num_threads: As there.
+        dtype: As there.
+        out: As there.
+        widths: Of new inputs and labels; None for the longest row's.
+        multiple: What the widths of new arrays are rounded up to.
+    """
     tensor = is_tensor(ids)
     array = contiguous(view("ids", ids))
     mask = None if noise_mask is None else _as_mask(noise_mask, array)
@@ -204,7 +224,7 @@ def corrupt_with(
         mask,
         None if phases is None else integers("phases", phases),
         options,
-        Outputs.read(out, dtype, read, attention_mask, decoder_input_ids),
+        Outputs.read(out, dtype, read, attention_mask, decoder_input_ids, widths, multiple),
         seed=check_counter("seed", seed),
         epoch=check_counter("epoch", epoch),
         num_threads=resolve_threads(num_threads, array.size, GRAIN),

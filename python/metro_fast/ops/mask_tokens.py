@@ -85,8 +85,8 @@ def mask_tokens(
             replacement, n counting special tokens too.
         mlm_probability: Share of the eligible tokens that is masked, in [0, 1].
         max_masked: Most draws of a row, or None.
-        mask_span_length: Mean tokens of a masked span; `floor(mlm_probability * n / this + U)` spans
-            start at random tokens, may overlap, and end with the row.
+        mask_span_length: Mean tokens of a masked span: `floor(mlm_probability * n / this + U)`
+            spans start at random tokens, may overlap, and end with the row.
         mask_span_stdev: Lengths are `max(0, round(N(mask_span_length, this)))`.
         word_starts: bool [V]: whether an id starts a word. Where given, whole words are masked, and
             counted; a word with a special token is special.
@@ -160,8 +160,25 @@ def mask_with(
     num_threads: int | None = None,
     dtype: npt.DTypeLike = np.int64,
     out: Sequence[Array | None] | None = None,
+    width: int | None = None,
+    multiple: int = 1,
 ) -> MaskBatch:
-    """`mask_tokens` with options that were checked before."""
+    """`mask_tokens` with options that were checked before.
+
+    Args:
+        options: From `mask_options`.
+        ids: As there; so the arguments that are not named here.
+        offsets: As there.
+        sample_ids: As there.
+        attention_mask: As there.
+        seed: As there.
+        epoch: As there.
+        num_threads: As there.
+        dtype: As there.
+        out: As there.
+        width: Of new arrays; None for the longest row's.
+        multiple: What the width of new arrays is rounded up to.
+    """
     tensor = is_tensor(ids)
     array = contiguous(view("ids", ids))
     read = {"ids": array, "offsets": offsets, "sample_ids": sample_ids}
@@ -170,7 +187,9 @@ def mask_with(
         None if offsets is None else integers("offsets", offsets),
         None if sample_ids is None else integers("sample_ids", sample_ids),
         options,
-        Outputs.read(out, dtype, read, attention_mask, most=3),
+        Outputs.read(
+            out, dtype, read, attention_mask, widths=(width, width), multiple=multiple, most=3
+        ),
         seed=check_counter("seed", seed),
         epoch=check_counter("epoch", epoch),
         num_threads=resolve_threads(num_threads, array.size, GRAIN),

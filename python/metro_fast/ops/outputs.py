@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from metro_fast.ops.arrays import Array, refuse_shared, view, writable
 
-_TYPES = {"int64": np.int64, "int32": np.int32}
+_TYPES: dict[str, type[np.generic]] = {"int64": np.int64, "int32": np.int32}
 _NAMES = ("input_ids", "labels", "attention_mask", "decoder_input_ids")
 
 
@@ -23,6 +23,9 @@ class Outputs(NamedTuple):
         decoder_input_ids: [B, Ll].
         with_attention_mask: Make one where none is given.
         with_decoder_input_ids: Make them where none are given.
+        input_width: Width of new inputs; 0 for the longest row's.
+        label_width: The same of the labels.
+        multiple: What the widths of new arrays are rounded up to.
     """
 
     dtype: str
@@ -32,6 +35,9 @@ class Outputs(NamedTuple):
     decoder_input_ids: npt.NDArray[Any] | None = None
     with_attention_mask: bool = False
     with_decoder_input_ids: bool = False
+    input_width: int = 0
+    label_width: int = 0
+    multiple: int = 1
 
     @classmethod
     def read(
@@ -41,6 +47,8 @@ class Outputs(NamedTuple):
         inputs: Mapping[str, object],
         attention_mask: bool = False,
         decoder_input_ids: bool = False,
+        widths: tuple[int | None, int | None] = (None, None),
+        multiple: int = 1,
         most: int = 4,
     ) -> "Outputs":
         """Check what the caller gave.
@@ -51,6 +59,8 @@ class Outputs(NamedTuple):
             inputs: What is read, by the name of its argument.
             attention_mask: Make one where none is given.
             decoder_input_ids: The same.
+            widths: Of new inputs and labels; None for the longest row's.
+            multiple: What the widths of new arrays are rounded up to.
             most: Arrays that `out` may hold.
 
         Raises:
@@ -58,7 +68,9 @@ class Outputs(NamedTuple):
             MetroFastError: If arrays share memory with each other or with what is read.
         """
         if out is None:
-            return cls(_name(dtype), None, None, None, None, attention_mask, decoder_input_ids)
+            wide = (widths[0] or 0, widths[1] or 0, multiple)
+            wanted = (attention_mask, decoder_input_ids)
+            return cls(_name(dtype), None, None, None, None, *wanted, *wide)
         absent = isinstance(out, tuple | list) and any(array is None for array in out[:2])
         if not isinstance(out, tuple | list) or not 2 <= len(out) <= most or absent:
             expected = f"({', '.join(_NAMES[:most])}), the first two of them not None"
@@ -69,8 +81,8 @@ class Outputs(NamedTuple):
             for place, array in enumerate(out)
         ]
         refuse_shared({f"out[{place}]": array for place, array in enumerate(arrays)}, inputs)
-        arrays += [None] * (4 - len(arrays))
-        return cls(name, *arrays, attention_mask, decoder_input_ids)
+        inputs_, labels, mask, decoder = [*arrays, None, None][:4]
+        return cls(name, inputs_, labels, mask, decoder, attention_mask, decoder_input_ids)
 
 
 def _name(dtype: npt.DTypeLike) -> str:

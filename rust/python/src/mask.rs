@@ -83,6 +83,8 @@ pub(crate) struct WantedMasks<'py> {
     labels: Option<Bound<'py, PyAny>>,
     attention_mask: Option<Bound<'py, PyAny>>,
     with_attention_mask: bool,
+    input_width: usize,
+    multiple: usize,
 }
 
 /// Seed, epoch and what they are drawn with.
@@ -141,8 +143,12 @@ fn write<'py, T: Token, O: Id + Element>(
 ) -> PyResult<Bound<'py, PyTuple>> {
     let count = rows.count();
     let sample_ids = SampleIds::new(sample_ids, count).map_err(to_python)?;
-    let inputs: Bound<'py, PyArray2<O>> = given_or(py, wanted.input_ids, count, rows.longest())?;
-    let labels: Bound<'py, PyArray2<O>> = given_or(py, wanted.labels, count, rows.longest())?;
+    let width = match wanted.input_width {
+        0 => rows.longest().next_multiple_of(wanted.multiple.max(1)),
+        fixed => fixed,
+    };
+    let inputs: Bound<'py, PyArray2<O>> = given_or(py, wanted.input_ids, count, width)?;
+    let labels: Bound<'py, PyArray2<O>> = given_or(py, wanted.labels, count, width)?;
     let given = wanted.attention_mask;
     let mask: Option<Bound<'py, PyArray2<O>>> = (wanted.with_attention_mask || given.is_some())
         .then(|| given_or(py, given, count, inputs.dims()[1]))

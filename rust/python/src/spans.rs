@@ -25,6 +25,9 @@ pub(crate) struct Wanted<'py> {
     decoder_input_ids: Option<Bound<'py, PyAny>>,
     with_attention_mask: bool,
     with_decoder_input_ids: bool,
+    input_width: usize,
+    label_width: usize,
+    multiple: usize,
 }
 
 /// Returns input ids, labels, the lengths of both, the denoiser of every row, and the attention mask
@@ -90,8 +93,14 @@ fn write<'py, T: Token, O: Id + Element>(
     plan: &SpanPlan,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let count = rows.count();
-    let inputs: Bound<'py, PyArray2<O>> = given_or(py, wanted.input_ids, count, plan.widths.0)?;
-    let labels: Bound<'py, PyArray2<O>> = given_or(py, wanted.labels, count, plan.widths.1)?;
+    let wide = |fixed: usize, needed: usize| match fixed {
+        0 => needed.next_multiple_of(wanted.multiple.max(1)),
+        fixed => fixed,
+    };
+    let widths =
+        (wide(wanted.input_width, plan.widths.0), wide(wanted.label_width, plan.widths.1));
+    let inputs: Bound<'py, PyArray2<O>> = given_or(py, wanted.input_ids, count, widths.0)?;
+    let labels: Bound<'py, PyArray2<O>> = given_or(py, wanted.labels, count, widths.1)?;
     let beside = |array: Option<Bound<'py, PyAny>>, wanted: bool, width: usize| {
         (wanted || array.is_some()).then(|| given_or(py, array, count, width)).transpose()
     };

@@ -1,0 +1,103 @@
+"""Batches for UL2's mixture of denoisers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from metro_fast.data.collate_spans import DataCollatorForSpanCorruption
+from metro_fast.data.rows import Rows
+from metro_fast.errors import MetroFastError
+from metro_fast.ops import Denoiser, ul2_denoisers
+from metro_fast.ops.draws import check_counter
+from metro_fast.ops.span_options import span_options
+
+
+class DataCollatorForUL2(DataCollatorForSpanCorruption):
+    """Gives every row one denoiser of a mixture: UL2's seven (arXiv 2205.05131) by default.
+
+    Which one is a function of (seed, epoch, sample id), so that a row keeps its denoiser wherever
+    it is drawn. Batches are those of `DataCollatorForSpanCorruption`; `denoisers` says which one
+    each row got.
+
+    Args:
+        tokenizer: Supplies the ids that are not given, and those of the mode tokens.
+        denoisers: Tasks with weights, 0 included; UL2's by default.
+        mode_tokens: Tokens that start the inputs of R, X and S, looked up in the tokenizer, where
+            `denoisers` is not given; None for none.
+        schedule: Weights by step: (first step, weights) pairs, the first of step 0, each with a
+            weight for every denoiser; instead of the denoisers' own.
+        schedule_batch_size: Rows of one step over all ranks, which the schedule counts in.
+        **options: Those of `DataCollatorForSpanCorruption`.
+
+    Raises:
+        MetroFastError: As there; or if a mode token is no token, or a schedule is not one.
+
+    Example:
+        >>> collator = DataCollatorForUL2(
+        ...     mode_tokens=None, sentinel_first=99, eos_token_id=1, pad_token_id=0
+        ... )
+        >>> batch = collator(
+        ...     [{"input_ids": list(range(100, 200)), "sample_id": i} for i in range(3)]
+        ... )
+        >>> batch["denoisers"].shape
+        torch.Size([3])
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any = None,
+        *,
+        denoisers: Sequence[Denoiser] | None = None,
+        mode_tokens: tuple[str, str, str] | None = ("[NLU]", "[NLG]", "[S2S]"),
+        schedule: Sequence[tuple[int, Sequence[float]]] | None = None,
+        schedule_batch_size: int | None = None,
+        **options: Any,
+    ) -> None:
+        if denoisers is None:
+            r, x, s = (None, None, None) if mode_tokens is None else _ids(tokenizer, mode_tokens)
+            denoisers = ul2_denoisers(r_token_id=r, x_token_id=x, s_token_id=s)
+        super().__init__(tokenizer, denoisers=tuple(denoisers), **options)
+        self.starts = None
+        if (schedule is None) != (schedule_batch_size is None):
+            raise MetroFastError(
+                "schedule and schedule_batch_size belong together: give both, or neither"
+            )
+        if schedule is not None and schedule_batch_size is not None:
+            if check_counter("schedule_batch_size", schedule_batch_size) == 0:
+                raise MetroFastError("schedule_batch_size is 0, expected 1 or more")
+            steps = [check_counter("schedule", step) for step, _ in schedule]
+            if not steps or steps[0] != 0 or steps != sorted(set(steps)):
+                raise MetroFastError(
+                    f"schedule has steps {steps}, expected ascending steps from 0 on"
+                )
+            self.starts = np.array(steps, np.int64) * schedule_batch_size
+            self.options["weights"] = [list(weights) for _, weights in schedule]
+            self._native = span_options(**self.options)
+
+    def _phases(self, rows: Rows) -> Any:
+        if self.starts is None:
+            return None
+        if rows.positions is None:
+            raise MetroFastError(
+                "the schedule needs to know where in training a row is: take the rows from a "
+                "TokenCorpus, or add an int column position, counted over all epochs"
+            )
+        return np.searchsorted(self.starts, rows.positions, side="right") - 1
+
+
+def _ids(tokenizer: Any, tokens: tuple[str, str, str]) -> list[int]:
+    if tokenizer is None:
+        raise MetroFastError(
+            f"mode_tokens is {tokens}, and there is no tokenizer: give one, mode_tokens=None, or "
+            "denoisers with their prefix_token_id"
+        )
+    vocabulary = tokenizer.get_vocab()
+    missing = [token for token in tokens if token not in vocabulary]
+    if missing:
+        raise MetroFastError(
+            f"the tokenizer has no token {missing[0]}: add it with "
+            "tokenizer.add_special_tokens({'additional_special_tokens': [...]}), name others by "
+            "mode_tokens, or give mode_tokens=None"
+        )
+    return [vocabulary[token] for token in tokens]

@@ -1,0 +1,134 @@
+"""Collators take the same rows from lists, arrays, columns and Arrow, and give the same batch."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from metro_fast import MetroFastError
+from metro_fast.data import DataCollatorForMetro, DataCollatorForSpanCorruption, DataCollatorForUL2
+
+pa = pytest.importorskip("pyarrow")
+
+SPAN = {"sentinel_first": 999, "eos_token_id": 1, "pad_token_id": 0}
+COLLATORS = {
+    "span": lambda **o: DataCollatorForSpanCorruption(**SPAN, **o),
+    "ul2": lambda **o: DataCollatorForUL2(mode_tokens=None, **SPAN, **o),
+    "metro": lambda **o: DataCollatorForMetro(
+        mask_token_id=3, vocab_size=1000, pad_token_id=0, **o
+    ),
+}
+
+
+def rows(lengths):
+    random = np.random.default_rng(0)
+    return [random.integers(100, 900, length) for length in lengths]
+
+
+def sources(lengths, named=True):
+    """The same rows in every form that a collator takes."""
+    arrays = rows(lengths)
+    lists = [row.tolist() for row in arrays]
+    names = {"sample_id": list(range(len(lengths)))} if named else {}
+    yield (
+        "mappings",
+        [{"input_ids": row, **({"sample_id": i} if named else {})} for i, row in enumerate(lists)],
+    )
+    yield "columns of lists", {"input_ids": lists, **names}
+    for kind in (pa.int64(), pa.int32(), pa.uint16()):
+        table = pa.table({"input_ids": pa.array(lists, pa.list_(kind)), **names})
+        yield f"table of {kind}", table
+        yield f"record batch of {kind}", table.to_batches()[0]
+    halves = pa.concat_tables([table.slice(0, 1), table.slice(1)])
+    yield "table of chunks", halves
+    large = pa.table({"input_ids": pa.array(lists, pa.large_list(pa.int64())), **names})
+    padded = pa.concat_tables([large.slice(0, 1), large])
+    yield "slice of a large list", padded.slice(1)
+    if len(set(lengths)) == 1:
+        matrix = np.stack(arrays)
+        yield "columns of a matrix", {"input_ids": matrix, **names}
+        yield (
+            "columns of tensors",
+            {
+                "input_ids": torch.from_numpy(matrix),
+                **{name: torch.tensor(values) for name, values in names.items()},
+            },
+        )
+        fixed = pa.FixedSizeListArray.from_arrays(matrix.reshape(-1), lengths[0])
+        yield "fixed lists", pa.table({"input_ids": fixed, **names})
+        if not named:
+            yield "matrix", matrix
+            yield "tensor", torch.from_numpy(matrix)
+            yield "unsigned matrix", matrix.astype(np.uint16)
+            yield "matrix that is not contiguous", np.asfortranarray(matrix)
+    if not named:
+        yield "lists", lists
+        yield "arrays", arrays
+        yield "list array", pa.array(lists)
+
+
+@pytest.mark.parametrize("name", COLLATORS)
+@pytest.mark.parametrize("lengths", [(40, 40, 40), (40, 7, 1)])
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.filterwarnings("ignore:the batch has no sample_id")
+def test_every_form_gives_the_same_batch(name, lengths, named):
+    expected = None
+    for form, batch in sources(lengths, named):
+        collator = COLLATORS[name](seed=2)
+        collator.set_epoch(0)
+        made = collator(batch)
+        if expected is None:
+            expected = made
+        assert made.keys() == expected.keys()
+        for key in made:
+            assert made[key].equal(expected[key]), (form, key)
+
+
+@pytest.mark.parametrize("name", COLLATORS)
+@pytest.mark.parametrize("lengths", [(40, 40, 40), (40, 7, 30)])
+def test_long_rows_are_cut_in_every_form(name, lengths):
+    short = [row[:20] for row in rows(lengths)]
+    features = [{"input_ids": row, "sample_id": i} for i, row in enumerate(short)]
+    expected = COLLATORS[name]()(features)
+    for form, batch in sources(lengths):
+        made = COLLATORS[name](max_length=20)(batch)
+        assert all(made[key].equal(expected[key]) for key in made), form
+
+
+@pytest.mark.parametrize("name", COLLATORS)
+def test_collators_survive_pickling(name):
+    collator = COLLATORS[name](seed=5)
+    collator.set_epoch(2)
+    copy = pickle.loads(pickle.dumps(collator))
+    _, batch = next(iter(sources((30, 30))))
+    expected, made = collator(batch), copy(batch)
+    assert all(made[key].equal(expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize(
+    ("batch", "error", "message"),
+    [
+        (pa.table({"ids": [[5]]}), MetroFastError, r"\['ids'\], expected 'input_ids'"),
+        (pa.table({"input_ids": [["a"]]}), TypeError, "expected lists of integers"),
+        (pa.table({"input_ids": [5]}), TypeError, "expected lists of integers"),
+        (pa.table({"input_ids": [[5], None]}), MetroFastError, "1 rows of the batch are null"),
+        (pa.table({"input_ids": [[5, None]]}), MetroFastError, "1 tokens of the batch are null"),
+        (pa.table({"input_ids": [[5], []]}), MetroFastError, "row 1 is empty"),
+        (pa.table({"input_ids": [[5]], "sample_id": [-1]}), MetroFastError, "row 0 is -1"),
+        (pa.array([], pa.list_(pa.int64())), MetroFastError, "0 rows"),
+    ],
+)
+def test_bad_arrow_is_named(batch, error, message):
+    with pytest.raises(error, match=message):
+        COLLATORS["span"]()(batch)
+
+
+def test_arrow_is_read_without_a_copy():
+    from metro_fast.data.arrow import read_arrow
+
+    values = np.arange(100, 160)
+    lists = pa.ListArray.from_arrays(np.array([0, 20, 60], np.int32), values)
+    ids, offsets, _ = read_arrow(lists)
+    assert offsets.tolist() == [0, 20, 60]
+    assert np.shares_memory(ids, values)
