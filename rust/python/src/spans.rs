@@ -97,8 +97,7 @@ fn write<'py, T: Token, O: Id + Element>(
         0 => needed.next_multiple_of(wanted.multiple.max(1)),
         fixed => fixed,
     };
-    let widths =
-        (wide(wanted.input_width, plan.widths.0), wide(wanted.label_width, plan.widths.1));
+    let widths = (wide(wanted.input_width, plan.widths.0), wide(wanted.label_width, plan.widths.1));
     let inputs: Bound<'py, PyArray2<O>> = given_or(py, wanted.input_ids, count, widths.0)?;
     let labels: Bound<'py, PyArray2<O>> = given_or(py, wanted.labels, count, widths.1)?;
     let beside = |array: Option<Bound<'py, PyAny>>, wanted: bool, width: usize| {

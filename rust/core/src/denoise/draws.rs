@@ -32,24 +32,35 @@ pub(super) struct Draws {
     words: [u32; 64],
     used: usize,
     filled: usize,
+    /// How many more words the caller thinks to need.
+    expected: usize,
 }
 
 impl Draws {
     pub(super) fn new(key: Key) -> Self {
-        Self { key, sample_id: 0, block: 0, words: [0; 64], used: 0, filled: 0 }
+        Self { key, sample_id: 0, block: 0, words: [0; 64], used: 0, filled: 0, expected: 0 }
     }
 
     /// Goes to the first word of a sample.
     #[inline(always)]
     pub(super) fn start(&mut self, sample_id: u64) {
         (self.sample_id, self.block, self.used, self.filled) = (sample_id, 0, 0, 0);
+        self.expected = 0;
+    }
+
+    /// Says how many words the sample will need, so that no more are made than a few.
+    #[inline(always)]
+    pub(super) fn expect(&mut self, words: usize) {
+        self.expected = words;
     }
 
     /// At least one word that was not used yet; `use_up` says how many were.
     #[inline(always)]
     pub(super) fn ready<L: Lanes>(&mut self) -> &[u32] {
         if self.used == self.filled {
-            self.filled = L::words(self.key, self.sample_id, 0, self.block, &mut self.words);
+            let (key, id, block) = (self.key, self.sample_id, self.block);
+            self.filled = L::words(key, id, 0, block, self.expected, &mut self.words);
+            self.expected = self.expected.saturating_sub(self.filled);
             self.block += (self.filled / 4) as u32;
             self.used = 0;
         }
@@ -59,6 +70,27 @@ impl Draws {
     #[inline(always)]
     pub(super) fn use_up(&mut self, count: usize) {
         self.used += count;
+    }
+
+    /// The bits of the next `count` words, at most 64, that are below `bound`, and below `second`.
+    #[inline(always)]
+    pub(super) fn two_below<L: Lanes>(
+        &mut self,
+        count: usize,
+        bound: u64,
+        second: u64,
+    ) -> (u64, u64) {
+        let (mut bits, mut others, mut at) = (0, 0, 0);
+        while at < count {
+            self.ready::<L>();
+            let (used, taken) = (self.used, (self.filled - self.used).min(count - at));
+            let some = if taken == 64 { u64::MAX } else { (1 << taken) - 1 };
+            bits |= (L::below(&self.words, bound) >> used & some) << at;
+            others |= (L::below(&self.words, second) >> used & some) << at;
+            at += taken;
+            self.use_up(taken);
+        }
+        (bits, others)
     }
 
     /// The next 32 random bits.
@@ -100,6 +132,7 @@ mod tests {
         fn run<L: Lanes>(self) -> Vec<u32> {
             let mut draws = Draws::new(Key::new(3, 1, Stream::Spans));
             draws.start(77);
+            draws.expect(100);
             (0..300)
                 .map(|i| {
                     if i % 2 == 0 {

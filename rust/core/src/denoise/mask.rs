@@ -114,7 +114,8 @@ impl<T: Token, O: Id> Job for Masker<'_, '_, T, O> {
         let (plan, width) = (self.plan, self.width);
         let mut chooser = Chooser::new(self.keys[0]);
         let mut kinds = Draws::new(self.keys[1]);
-        let mut random = Vec::new();
+        let (mut positions, mut by_rank) = (Vec::new(), Vec::new());
+        let (mut hidden, mut replaced) = (Vec::new(), Vec::new());
         let expected = plan.probability * (self.lengths.len() * width) as f64;
         self.positions.reserve(expected as usize + 64);
         for (place, length) in self.lengths.iter_mut().enumerate() {
@@ -125,10 +126,31 @@ impl<T: Token, O: Id> Job for Masker<'_, '_, T, O> {
                 &mut self.inputs[place * width..][..width],
                 &mut self.labels[place * width..][..width],
             );
-            for ((input, label), id) in input.iter_mut().zip(label.iter_mut()).zip(ids) {
-                *input = O::from_token(*id);
-                *label = O::from_token(*id);
+            chooser.choose::<L, T>(plan, ids, row, sample_id)?;
+            let chosen = read_bits::<L>(&chooser.bits, &mut positions);
+            let start = (row * width) as i64;
+            self.positions.extend(chosen.iter().map(|position| start + i64::from(*position)));
+
+            // The kinds of the masked tokens, and whose bits they are in the row.
+            kinds.start(sample_id);
+            kinds.expect(chosen.len());
+            by_rank.clear();
+            for first in (0..chosen.len()).step_by(64) {
+                let count = (chosen.len() - first).min(64);
+                by_rank.push(kinds.two_below::<L>(count, plan.mask_below, plan.random_below));
             }
+            hidden.clear();
+            replaced.clear();
+            let mut rank = 0;
+            for word in &chooser.bits {
+                let (mask, random) = window(&by_rank, rank);
+                hidden.push(L::deposit(mask, *word));
+                replaced.push(L::deposit(random & !mask, *word));
+                rank += word.count_ones() as usize;
+            }
+            let filler = O::from_i64(plan.mask_token);
+            let (shown, labeled) = (&mut input[..ids.len()], &mut label[..ids.len()]);
+            L::copy_hiding(ids, &hidden, filler, shown, labeled);
             input[ids.len()..].fill(O::from_i64(plan.pad));
             label[ids.len()..].fill(O::from_i64(IGNORED));
             if let Some(mask) = &mut self.mask {
@@ -137,29 +159,8 @@ impl<T: Token, O: Id> Job for Masker<'_, '_, T, O> {
                 mask[ids.len()..].fill(O::from_i64(0));
             }
             *length = ids.len() as i64;
-            let chosen = chooser.choose::<L, T>(plan, ids, row, sample_id)?;
-            let start = (row * width) as i64;
-            self.positions.extend(chosen.iter().map(|position| start + i64::from(*position)));
 
-            random.resize(chosen.len() + 1, 0);
-            let (mut at, mut randoms) = (0, 0);
-            kinds.start(sample_id);
-            while at < chosen.len() {
-                let ready = kinds.ready::<L>();
-                let count = ready.len().min(chosen.len() - at);
-                for (position, kind) in chosen[at..at + count].iter().zip(ready) {
-                    let slot = &mut input[*position as usize];
-                    let kind = u64::from(*kind);
-                    // Selects and an unconditional store: a branch here is wrong for every fifth.
-                    *slot =
-                        if kind < plan.mask_below { O::from_i64(plan.mask_token) } else { *slot };
-                    random[randoms] = *position;
-                    randoms += usize::from(kind >= plan.mask_below && kind < plan.random_below);
-                }
-                at += count;
-                kinds.use_up(count);
-            }
-            for group in random[..randoms].chunks(LANES) {
+            for group in read_bits::<L>(&replaced, &mut positions).chunks(LANES) {
                 let mut places = [0; LANES];
                 for (place, position) in places.iter_mut().zip(group) {
                     *place = position + 1;
@@ -200,7 +201,7 @@ impl Chooser {
         }
     }
 
-    /// The positions, ascending.
+    /// Sets the bits of the chosen tokens.
     ///
     /// # Errors
     /// An id outside the vocabulary.
@@ -211,53 +212,46 @@ impl Chooser {
         ids: &[T],
         row: usize,
         sample_id: u64,
-    ) -> Result<&[u32]> {
+    ) -> Result<()> {
         self.draws.start(sample_id);
         let uniform = self.draws.uniform::<L>();
         if let Some(table) = plan.word_starts {
             plan.check_ids(ids, row)?;
             self.words.read(ids, Some(table), &plan.special);
-            self.bits.clone_from(&self.words.special);
             let count = self.words.count();
+            self.bits.clone_from(&self.words.special);
             self.bits.truncate(count.div_ceil(64));
-            let bits = std::mem::take(&mut self.bits);
-            self.bits = self.eligible::<L>(plan, bits, count, ids.len(), uniform);
-            let words = read_bits::<L>(&self.bits, &mut self.positions).to_vec();
-            self.positions.clear();
-            for word in words {
-                let (start, end) =
-                    (self.words.starts[word as usize], self.words.starts[word as usize + 1]);
-                self.positions.extend(start..end);
+            self.eligible::<L>(plan, count, ids.len(), uniform);
+            let chosen = std::mem::take(&mut self.bits);
+            self.bits.resize(ids.len().div_ceil(64), 0);
+            for word in read_bits::<L>(&chosen, &mut self.positions) {
+                let ends = &self.words.starts[*word as usize..][..2];
+                for token in ends[0]..ends[1] {
+                    self.bits[token as usize / 64] |= 1 << (token % 64);
+                }
             }
-            return Ok(&self.positions);
+            return Ok(());
         }
         plan.mark_special(ids, &mut self.special);
-        let mut bits = std::mem::take(&mut self.bits);
-        pack(&self.special, &mut bits);
-        if bits.iter().any(|word| *word != 0) {
+        pack::<L>(&self.special, &mut self.bits);
+        if self.bits.iter().any(|word| *word != 0) {
             // What is outside the vocabulary is marked as well.
             plan.check_ids(ids, row)?;
         }
-        self.bits = self.eligible::<L>(plan, bits, ids.len(), ids.len(), uniform);
+        self.eligible::<L>(plan, ids.len(), ids.len(), uniform);
         if let Some(lengths) = plan.span_lengths {
             self.lengthen::<L>(lengths, ids.len());
         }
-        Ok(read_bits::<L>(&self.bits, &mut self.positions))
+        Ok(())
     }
 
     /// Turns the bits of what is special into those of what is chosen.
     #[inline(always)]
-    fn eligible<L: Lanes>(
-        &mut self,
-        plan: &Plan,
-        mut bits: Vec<u64>,
-        units: usize,
-        tokens: usize,
-        uniform: f64,
-    ) -> Vec<u64> {
-        let special: usize = bits.iter().map(|word| word.count_ones() as usize).sum();
+    fn eligible<L: Lanes>(&mut self, plan: &Plan, units: usize, tokens: usize, uniform: f64) {
+        let special: usize = self.bits.iter().map(|word| word.count_ones() as usize).sum();
         let eligible = units - special;
         let count = plan.count(eligible, tokens, uniform);
+        self.draws.expect(count + count / 8);
         if plan.how_many == Count::Electra {
             self.with_replacement::<L>(count, eligible);
         } else {
@@ -265,18 +259,19 @@ impl Chooser {
         }
         let ranks = self.subset.bits();
         if special == 0 {
-            bits.copy_from_slice(ranks);
-            return bits;
+            self.bits.copy_from_slice(ranks);
+            return;
         }
         // The bits of the ranks, spread over the places that are not special.
         let mut taken = 0;
-        for (index, word) in bits.iter_mut().enumerate() {
+        for (index, word) in self.bits.iter_mut().enumerate() {
             let left = units - 64 * index;
             let free = !*word & if left >= 64 { u64::MAX } else { (1 << left) - 1 };
-            *word = L::deposit(window(ranks, taken), free);
+            let low = ranks.get(taken / 64).map_or(0, |bits| bits >> (taken % 64));
+            let high = ranks.get(taken / 64 + 1).map_or(0, |bits| bits << 1 << (63 - taken % 64));
+            *word = L::deposit(low | high, free);
             taken += free.count_ones() as usize;
         }
-        bits
     }
 
     /// ELECTRA's draw: `count` times, with replacement; the same one twice counts once.
@@ -304,36 +299,33 @@ impl Chooser {
             }
         }
         let mut special = Vec::new();
-        pack(&self.special, &mut special);
+        pack::<L>(&self.special, &mut special);
         for (word, special) in self.bits.iter_mut().zip(special) {
             *word &= !special;
         }
     }
 }
 
-/// 64 bits from bit `start` on; what is beyond the end is 0.
+/// 64 bits from bit `start` on, of both halves of the pairs; what is beyond the end is 0.
 #[inline(always)]
-fn window(bits: &[u64], start: usize) -> u64 {
+fn window(bits: &[(u64, u64)], start: usize) -> (u64, u64) {
     let (word, shift) = (start / 64, start % 64);
-    let low = bits.get(word).map_or(0, |bits| bits >> shift);
-    let high = bits.get(word + 1).map_or(0, |bits| bits << 1 << (63 - shift));
-    low | high
+    let low = bits.get(word).copied().unwrap_or_default();
+    let high = bits.get(word + 1).copied().unwrap_or_default();
+    let join = |low: u64, high: u64| low >> shift | high << 1 << (63 - shift);
+    (join(low.0, high.0), join(low.1, high.1))
 }
 
 /// Bytes of 0 and 1 as bits.
 #[inline(always)]
-fn pack(bytes: &[u8], bits: &mut Vec<u64>) {
+fn pack<L: Lanes>(bytes: &[u8], bits: &mut Vec<u64>) {
+    let (whole, rest) = bytes.as_chunks::<64>();
     bits.clear();
-    bits.resize(bytes.len().div_ceil(64), 0);
-    let (eights, rest) = bytes.as_chunks::<8>();
-    for (place, eight) in eights.iter().enumerate() {
-        // The product brings bit 0 of byte i to bit 56 + i, and no two of its terms collide.
-        let packed = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-        bits[place / 8] |= packed << (8 * (place % 8));
-    }
-    for (offset, byte) in rest.iter().enumerate() {
-        let token = 8 * eights.len() + offset;
-        bits[token / 64] |= u64::from(*byte) << (token % 64);
+    bits.extend(whole.iter().map(L::pack));
+    if !rest.is_empty() {
+        let mut last = [0; 64];
+        last[..rest.len()].copy_from_slice(rest);
+        bits.push(L::pack(&last));
     }
 }
 
@@ -341,17 +333,30 @@ fn pack(bytes: &[u8], bits: &mut Vec<u64>) {
 mod tests {
     use super::*;
 
+    struct Pack<'a>(&'a [u8]);
+
+    impl Job for Pack<'_> {
+        type Output = Vec<u64>;
+        #[inline(always)]
+        fn run<L: Lanes>(self) -> Vec<u64> {
+            let mut bits = vec![7];
+            pack::<L>(self.0, &mut bits);
+            bits
+        }
+    }
+
     #[test]
     fn packing_and_windows() {
         let bytes: Vec<u8> = (0..203).map(|i| u8::from(i * i % 7 < 3)).collect();
-        let mut bits = vec![7];
-        pack(&bytes, &mut bits);
+        let bits = Level::best().run(Pack(&bytes));
         assert_eq!(bits.len(), 4);
+        let pairs: Vec<(u64, u64)> = bits.iter().map(|word| (*word, !word)).collect();
         for (token, byte) in bytes.iter().enumerate() {
             assert_eq!(bits[token / 64] >> (token % 64) & 1, u64::from(*byte));
-            assert_eq!(window(&bits, token) & 1, u64::from(*byte));
+            let (ones, zeros) = window(&pairs, token);
+            assert_eq!((ones & 1, zeros & 1), (u64::from(*byte), 1 - u64::from(*byte)));
         }
-        assert_eq!(window(&bits, 64), bits[1]);
-        assert_eq!(window(&bits, 256), 0);
+        assert_eq!(window(&pairs, 64), pairs[1]);
+        assert_eq!(window(&pairs, 256), (0, 0));
     }
 }

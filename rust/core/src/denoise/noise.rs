@@ -50,6 +50,7 @@ impl Runs {
                 let counts = SpanCounts::of(length, *density, *mean, *compat);
                 let (noise, spans) = (counts.noise, counts.spans.min(most));
                 if spans > 0 {
+                    draws.expect(5 * spans / 2);
                     compose::<L>(&mut self.subset, draws, noise, spans, &mut self.noise);
                     compose::<L>(&mut self.subset, draws, length - noise, spans, &mut self.keep);
                     self.keep.push(0);
@@ -134,18 +135,9 @@ impl Runs {
     #[inline(always)]
     fn iid<L: Lanes>(&mut self, draws: &mut Draws, length: usize, below: u64) {
         self.clear_bits(length);
-        let mut token = 0;
-        while token < length {
-            let ready = draws.ready::<L>();
-            let ready = &ready[..ready.len().min(length - token).min(64 - token % 64)];
-            let mut bits = 0;
-            for (place, word) in ready.iter().enumerate() {
-                bits |= u64::from(u64::from(*word) < below) << place;
-            }
-            self.bits[token / 64] |= bits << (token % 64);
-            token += ready.len();
-            let count = ready.len();
-            draws.use_up(count);
+        draws.expect(length);
+        for (index, word) in self.bits.iter_mut().enumerate() {
+            *word = draws.two_below::<L>(64.min(length - 64 * index), below, 0).0;
         }
     }
 

@@ -1,8 +1,10 @@
 //! AVX2: wider loops, and BMI2's deposit.
 
-use std::arch::x86_64::_pdep_u64;
+use std::arch::x86_64::{
+    _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_setzero_si256, _pdep_u64,
+};
 
-use super::{Job, Lanes, copy_blocks, scalar, words_of_blocks};
+use super::{Job, Lanes, compare_words, copy_blocks, copy_then_hide, scalar, words_of_blocks};
 use crate::rng::Key;
 use crate::tokens::{Id, Token};
 
@@ -21,8 +23,48 @@ pub(super) fn run<J: Job>(job: J) -> J::Output {
 
 impl Lanes for Avx2 {
     #[inline(always)]
-    fn words(key: Key, id: u64, position: u32, block: u32, out: &mut [u32; 64]) -> usize {
-        words_of_blocks::<8>(key, id, position, block, out)
+    fn words(
+        key: Key,
+        id: u64,
+        position: u32,
+        block: u32,
+        wanted: usize,
+        out: &mut [u32; 64],
+    ) -> usize {
+        if wanted > 16 {
+            words_of_blocks::<8>(key, id, position, block, out)
+        } else {
+            words_of_blocks::<4>(key, id, position, block, out)
+        }
+    }
+
+    #[inline(always)]
+    fn below(words: &[u32; 64], bound: u64) -> u64 {
+        compare_words(words, bound)
+    }
+
+    #[inline(always)]
+    fn pack(bytes: &[u8; 64]) -> u64 {
+        let (halves, _) = bytes.as_chunks::<32>();
+        let zeros = |half: &[u8; 32]| {
+            // SAFETY: AVX2 was found before a job runs with these lanes, and a half has 32 bytes.
+            unsafe {
+                let half = _mm256_loadu_si256(half.as_ptr().cast());
+                _mm256_movemask_epi8(_mm256_cmpeq_epi8(half, _mm256_setzero_si256())) as u32
+            }
+        };
+        !(u64::from(zeros(&halves[0])) | u64::from(zeros(&halves[1])) << 32)
+    }
+
+    #[inline(always)]
+    fn copy_hiding<T: Token, O: Id>(
+        ids: &[T],
+        hidden: &[u64],
+        filler: O,
+        input: &mut [O],
+        label: &mut [O],
+    ) {
+        copy_then_hide(ids, hidden, filler, input, label);
     }
 
     #[inline(always)]

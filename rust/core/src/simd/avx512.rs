@@ -1,9 +1,10 @@
 //! AVX-512 with VBMI2: the widest loops, and set bits read by compressing a ramp.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi32, _mm512_castsi512_si128, _mm512_cvtepu8_epi32,
-    _mm512_extracti32x4_epi32, _mm512_loadu_si512, _mm512_maskz_compress_epi8, _mm512_set1_epi32,
-    _mm512_storeu_si512, _pdep_u64,
+    __m512i, _mm512_add_epi32, _mm512_castsi512_si128, _mm512_cmplt_epu32_mask,
+    _mm512_cvtepu8_epi32, _mm512_extracti32x4_epi32, _mm512_loadu_si512,
+    _mm512_maskz_compress_epi8, _mm512_set1_epi32, _mm512_storeu_si512, _mm512_test_epi8_mask,
+    _pdep_u64,
 };
 
 use super::{Job, Lanes, copy_blocks, words_of_blocks};
@@ -38,8 +39,70 @@ const RAMP: [u8; 64] = {
 
 impl Lanes for Avx512 {
     #[inline(always)]
-    fn words(key: Key, id: u64, position: u32, block: u32, out: &mut [u32; 64]) -> usize {
-        words_of_blocks::<16>(key, id, position, block, out)
+    fn words(
+        key: Key,
+        id: u64,
+        position: u32,
+        block: u32,
+        wanted: usize,
+        out: &mut [u32; 64],
+    ) -> usize {
+        if wanted > 32 {
+            words_of_blocks::<16>(key, id, position, block, out)
+        } else {
+            words_of_blocks::<8>(key, id, position, block, out)
+        }
+    }
+
+    #[inline(always)]
+    fn below(words: &[u32; 64], bound: u64) -> u64 {
+        let Ok(bound) = u32::try_from(bound) else { return u64::MAX };
+        let mut bits = 0;
+        for (place, sixteen) in words.as_chunks::<16>().0.iter().enumerate() {
+            // SAFETY: AVX-512 was found before a job runs with these lanes, and there are 16 words.
+            let below = unsafe {
+                let words = _mm512_loadu_si512(sixteen.as_ptr().cast());
+                _mm512_cmplt_epu32_mask(words, _mm512_set1_epi32(bound as i32))
+            };
+            bits |= u64::from(below) << (16 * place);
+        }
+        bits
+    }
+
+    #[inline(always)]
+    fn pack(bytes: &[u8; 64]) -> u64 {
+        // SAFETY: AVX-512 was found before a job runs with these lanes, and there are 64 bytes.
+        unsafe {
+            let bytes = _mm512_loadu_si512(bytes.as_ptr().cast());
+            _mm512_test_epi8_mask(bytes, bytes)
+        }
+    }
+
+    #[inline(always)]
+    fn copy_hiding<T: Token, O: Id>(
+        ids: &[T],
+        hidden: &[u64],
+        filler: O,
+        input: &mut [O],
+        label: &mut [O],
+    ) {
+        let (whole, rest) = ids.as_chunks::<8>();
+        let shown = label.as_chunks_mut::<8>().0.iter_mut().zip(input.as_chunks_mut::<8>().0);
+        for (place, (ids, (label, input))) in whole.iter().zip(shown).enumerate() {
+            let bits = hidden[place / 8] >> (8 * (place % 8));
+            // A select by the bits of a byte: the compiler makes a masked move of it.
+            for lane in 0..8 {
+                label[lane] = O::from_token(ids[lane]);
+                input[lane] = if bits >> lane & 1 != 0 { filler } else { label[lane] };
+            }
+        }
+        let done = 8 * whole.len();
+        for (lane, id) in rest.iter().enumerate() {
+            let token = done + lane;
+            label[token] = O::from_token(*id);
+            let hides = hidden[token / 64] >> (token % 64) & 1 != 0;
+            input[token] = if hides { filler } else { label[token] };
+        }
     }
 
     #[inline(always)]

@@ -110,8 +110,31 @@ pub(crate) trait Job {
 
 /// What a level does in its own way.
 pub(crate) trait Lanes {
-    /// The words of a few blocks from `block` on, in counter order; returns how many.
-    fn words(key: Key, id: u64, position: u32, block: u32, out: &mut [u32; 64]) -> usize;
+    /// The words of a few blocks from `block` on, in counter order; returns how many. `wanted` is a
+    /// guess of how many will be looked at.
+    fn words(
+        key: Key,
+        id: u64,
+        position: u32,
+        block: u32,
+        wanted: usize,
+        out: &mut [u32; 64],
+    ) -> usize;
+
+    /// Bit `i` is set where word `i` is below `bound`, which may be 2^32.
+    fn below(words: &[u32; 64], bound: u64) -> u64;
+
+    /// Bit `i` is set where byte `i` is not 0.
+    fn pack(bytes: &[u8; 64]) -> u64;
+
+    /// Copies ids twice: to `label`, and to `input` with `filler` where the bits of `hidden` are set.
+    fn copy_hiding<T: Token, O: Id>(
+        ids: &[T],
+        hidden: &[u64],
+        filler: O,
+        input: &mut [O],
+        label: &mut [O],
+    );
 
     /// Writes the set bits of `words`, ascending; returns how many. `out` must have [`SLACK`] slots
     /// more than there are set bits.
@@ -143,6 +166,38 @@ fn copy_blocks<T: Token, O: Id, const N: usize>(from: &[T], to: &mut [O], length
     } else {
         for (to, from) in to[..length].iter_mut().zip(&from[..length]) {
             *to = O::from_token(*from);
+        }
+    }
+}
+
+/// `below` of plain words.
+#[inline(always)]
+fn compare_words(words: &[u32; 64], bound: u64) -> u64 {
+    let mut bits = 0;
+    for (place, word) in words.iter().enumerate() {
+        bits |= u64::from(u64::from(*word) < bound) << place;
+    }
+    bits
+}
+
+/// `copy_hiding` with a store for every hidden id.
+#[inline(always)]
+fn copy_then_hide<T: Token, O: Id>(
+    ids: &[T],
+    hidden: &[u64],
+    filler: O,
+    input: &mut [O],
+    label: &mut [O],
+) {
+    for ((input, label), id) in input.iter_mut().zip(label.iter_mut()).zip(ids) {
+        *input = O::from_token(*id);
+        *label = O::from_token(*id);
+    }
+    for (word, input) in hidden.iter().zip(input.chunks_mut(64)) {
+        let mut rest = if input.len() == 64 { *word } else { *word & ((1 << input.len()) - 1) };
+        while rest != 0 {
+            input[rest.trailing_zeros() as usize] = filler;
+            rest &= rest - 1;
         }
     }
 }
@@ -179,7 +234,8 @@ mod tests {
             let (mut words, mut buffer, mut block) = (Vec::new(), [0; 64], 0);
             while words.len() < 256 {
                 let key = Key::new(1, 2, Stream::Spans);
-                let count = L::words(key, 3 << 40, 5, block, &mut buffer);
+                let wanted = 10 * (block as usize % 9);
+                let count = L::words(key, 3 << 40, 5, block, wanted, &mut buffer);
                 block += count as u32 / 4;
                 words.extend_from_slice(&buffer[..count]);
             }
@@ -195,7 +251,24 @@ mod tests {
                 L::copy_short(self.1, &mut to, length);
                 short.extend_from_slice(&to[..length]);
             }
-            let spread = self.0.windows(2).map(|pair| L::deposit(pair[0], pair[1])).collect();
+            let mut spread: Vec<u64> =
+                self.0.windows(2).map(|pair| L::deposit(pair[0], pair[1])).collect();
+            words.truncate(256);
+            for bound in [0, 1, 1 << 20, 1 << 31, 3 << 30, u32::MAX.into(), 1 << 32] {
+                for chunk in words.as_chunks::<64>().0 {
+                    spread.push(L::below(chunk, bound));
+                    spread.push(L::pack(&chunk.map(|word| (word % 3) as u8)));
+                }
+            }
+            for length in 0..=self.1.len() {
+                let (mut input, mut label) = (vec![0i64; length], vec![0i64; length]);
+                let ids = &self.1[..length];
+                L::copy_hiding(ids, &self.0[5..], -7, &mut input, &mut label);
+                assert!(
+                    label.iter().eq(ids.iter().map(|id| i64::from(*id)).collect::<Vec<_>>().iter())
+                );
+                long.extend(input);
+            }
             (words, positions, long, short, spread)
         }
     }
@@ -217,7 +290,16 @@ mod tests {
         let expected = Level::Scalar.run(Everything(&words, &ids));
         assert_eq!(expected.1.len() as u32, words.iter().map(|w| w.count_ones()).sum::<u32>());
         assert!(expected.1.is_sorted());
-        assert_eq!(expected.2[expected.2.len() - 150..], (65_000..65_150).collect::<Vec<i64>>());
+        let hidden = |i: usize| words[5 + i / 64] >> (i % 64) & 1 != 0;
+        for (i, id) in expected.2[expected.2.len() - 150..].iter().enumerate() {
+            assert_eq!(*id, if hidden(i) { -7 } else { 65_000 + i as i64 });
+        }
+        let drawn = expected.0.as_chunks::<64>().0;
+        let counted: u32 =
+            expected.4.iter().rev().take(8).step_by(2).map(|bits| bits.count_ones()).sum();
+        assert_eq!(counted as usize, expected.0.iter().filter(|word| **word % 3 != 0).count());
+        assert_eq!(expected.4[expected.4.len() - 2], u64::MAX, "every word is below 2^32");
+        assert_eq!(drawn.len(), 4);
         for level in [Level::Avx2, Level::Avx512] {
             assert!(expected == level.run(Everything(&words, &ids)), "{level:?}");
         }

@@ -1,6 +1,6 @@
 //! The baseline: plain code, vectors of whatever the target has.
 
-use super::{Lanes, copy_blocks, words_of_blocks};
+use super::{Lanes, compare_words, copy_blocks, copy_then_hide, words_of_blocks};
 use crate::rng::Key;
 use crate::tokens::{Id, Token};
 
@@ -8,8 +8,36 @@ pub(crate) struct Scalar;
 
 impl Lanes for Scalar {
     #[inline(always)]
-    fn words(key: Key, id: u64, position: u32, block: u32, out: &mut [u32; 64]) -> usize {
+    fn words(
+        key: Key,
+        id: u64,
+        position: u32,
+        block: u32,
+        _wanted: usize,
+        out: &mut [u32; 64],
+    ) -> usize {
         words_of_blocks::<4>(key, id, position, block, out)
+    }
+
+    #[inline(always)]
+    fn below(words: &[u32; 64], bound: u64) -> u64 {
+        compare_words(words, bound)
+    }
+
+    #[inline(always)]
+    fn pack(bytes: &[u8; 64]) -> u64 {
+        pack(bytes)
+    }
+
+    #[inline(always)]
+    fn copy_hiding<T: Token, O: Id>(
+        ids: &[T],
+        hidden: &[u64],
+        filler: O,
+        input: &mut [O],
+        label: &mut [O],
+    ) {
+        copy_then_hide(ids, hidden, filler, input, label);
     }
 
     #[inline(always)]
@@ -64,4 +92,17 @@ pub(super) fn positions(words: &[u64], out: &mut [u32]) -> usize {
         end += count;
     }
     end
+}
+
+/// Eight bytes at a time by a multiplication.
+#[inline(always)]
+fn pack(bytes: &[u8; 64]) -> u64 {
+    let mut bits = 0;
+    for (place, eight) in bytes.as_chunks::<8>().0.iter().enumerate() {
+        let ones = eight.map(|byte| u8::from(byte != 0));
+        // The product brings bit 0 of byte i to bit 56 + i, and no two of its terms collide.
+        let packed = u64::from_le_bytes(ones).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        bits |= packed << (8 * place);
+    }
+    bits
 }
