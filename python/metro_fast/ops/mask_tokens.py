@@ -85,8 +85,8 @@ def mask_tokens(
             replacement, n counting special tokens too.
         mlm_probability: Share of the eligible tokens that is masked, in [0, 1].
         max_masked: Most draws of a row, or None.
-        mask_span_length: Mean tokens of a masked span; `floor(mlm_probability * n / this + U)` spans
-            start at random tokens, may overlap, and end with the row.
+        mask_span_length: Mean tokens of a masked span; `floor(mlm_probability * n / this + U)`
+            spans start at random tokens, may overlap, and end with the row.
         mask_span_stdev: Lengths are `max(0, round(N(mask_span_length, this)))`.
         word_starts: bool [V]: whether an id starts a word. Where given, whole words are masked, and
             counted; a word with a special token is special.
