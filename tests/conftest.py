@@ -5,11 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 import metro_fast
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
+
+# A pause of a busy machine is no failure.
+settings.register_profile("metro_fast", deadline=None)
+settings.load_profile("metro_fast")
 
 TINY_WORDS = (
     "the a of in is are was and or not yes no what which who where how many . , ? : ! "

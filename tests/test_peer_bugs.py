@@ -230,10 +230,12 @@ def test_mosaic_appends_no_eos_behind_a_text_that_ends_with_it():
 
 
 def test_mosaics_int32_labels_are_refused_by_cross_entropy():
-    batch = corrupt_spans(torch.arange(10, 30)[None])
-    logits = torch.zeros(batch.labels.numel(), 32100)
-    loss = torch.nn.functional.cross_entropy(logits, batch.labels.reshape(-1))
-    assert loss == pytest.approx(np.log(32100))
+    ids, cross_entropy = torch.arange(10, 30)[None], torch.nn.functional.cross_entropy
+    labels = corrupt_spans(ids).labels[0]
+    logits = torch.zeros(len(labels), 32100)
+    assert cross_entropy(logits, labels) == pytest.approx(np.log(32100))
+    with pytest.raises(RuntimeError, match="Int"):
+        cross_entropy(logits, corrupt_spans(ids, dtype="int32").labels[0])
 
 
 def test_megatron_knows_whole_words_by_their_hashes_alone():

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from metro_fast.ops.arrays import Array, refuse_shared, view, writable
 
-_TYPES = {"int64": np.int64, "int32": np.int32}
+_TYPES: dict[str, type[np.generic]] = {"int64": np.int64, "int32": np.int32}
 _NAMES = ("input_ids", "labels", "attention_mask", "decoder_input_ids")
 
 
@@ -70,7 +70,8 @@ class Outputs(NamedTuple):
         ]
         refuse_shared({f"out[{place}]": array for place, array in enumerate(arrays)}, inputs)
         arrays += [None] * (4 - len(arrays))
-        return cls(name, *arrays, attention_mask, decoder_input_ids)
+        input_ids, labels, mask, decoder = arrays
+        return cls(name, input_ids, labels, mask, decoder, attention_mask, decoder_input_ids)
 
 
 def _name(dtype: npt.DTypeLike) -> str:

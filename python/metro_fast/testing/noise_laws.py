@@ -142,17 +142,17 @@ def _plain_runs(
     total = left = noise_count(length, law.noise_density)
     kept = length - total
     most = min(most, kept + 1)
-    spans: list[int] = []
+    lengths: list[int] = []
     while left > 0:
         span = min(table_draw(next(source), law.span_lengths, 1), left)
-        spans.append(left if len(spans) + 1 == most else span)
-        left -= spans[-1]
-    if not spans:
+        lengths.append(left if len(lengths) + 1 == most else span)
+        left -= lengths[-1]
+    if not lengths:
         return [length], []
-    places = below(source, len(spans))
-    spans = spans[places:] + spans[:places]
-    gaps = [0, *choose(source, len(spans), kept + 1), kept]
-    return [end - start for start, end in pairwise(gaps)], spans
+    places = below(source, len(lengths))
+    lengths = lengths[places:] + lengths[:places]
+    gaps = [0, *choose(source, len(lengths), kept + 1), kept]
+    return [end - start for start, end in pairwise(gaps)], lengths
 
 
 def metro_t0_runs(

@@ -64,15 +64,15 @@ def denoisers(draw: st.DrawFn, *, noise: Noise | None = None) -> Denoiser:
         draw: Given by hypothesis.
         noise: Its law.
     """
-    noise = noise or draw(st.sampled_from(get_args(Noise)))
-    lowest, highest = {"regular_spans": (0.01, 0.99), "prefix": (0.0, 0.5)}.get(noise, (0.0, 0.99))
+    law: Noise = draw(st.sampled_from(get_args(Noise))) if noise is None else noise
+    lowest, highest = {"regular_spans": (0.01, 0.99), "prefix": (0.0, 0.5)}.get(law, (0.0, 0.99))
     shortest = draw(st.integers(1, 4))
     return Denoiser(
-        noise=noise,
+        noise=law,
         noise_density=draw(st.floats(lowest, highest)),
         mean_noise_span_length=draw(st.floats(1, 12)),
         compat=draw(st.sampled_from(("t5", "hf"))),
-        span_lengths=draw(_span_lengths()) if noise == "sampled_spans" else None,
+        span_lengths=draw(_span_lengths()) if law == "sampled_spans" else None,
         span_length_range=(shortest, shortest + draw(st.integers(0, 6))),
         max_span_length=draw(st.integers(1, 6)),
         empty_probability=draw(st.sampled_from((0.0, 0.1, 0.5))),
