@@ -13,7 +13,9 @@ from metro_fast.ops import (
     metro_t0_baseline,
     ul2_denoisers,
 )
+from metro_fast.ops.corrupt_spans import corrupt_with
 from metro_fast.ops.span_options import span_options
+from metro_fast.testing.corrupt_spans import choose_denoiser
 
 IDS = np.arange(100, 140)[None]
 
@@ -74,6 +76,31 @@ def test_metro_t0s_baseline_is_its_yaml():
 def test_tasks_come_in_any_sequence(how):
     tasks = how([Denoiser(weight=0), Denoiser(noise="iid")])
     assert corrupt_spans(IDS, denoisers=tasks).denoisers.tolist() == [1]
+
+
+def test_rows_are_chosen_by_the_weights_of_their_phase(simd):
+    weights = [[1.0, 0.0, 0.0], [1.0, 2.0, 5.0], [0.0, 0.0, 1.0]]
+    options = span_options(denoisers=[Denoiser()] * 3, weights=weights)
+    phases = np.arange(600) % 3
+    batch = corrupt_with(options, np.full((600, 9), 7), phases=phases, seed=4, num_threads=3)
+    expected = [choose_denoiser(weights[phase], row, 4, 0) for row, phase in enumerate(phases)]
+    assert batch.denoisers.tolist() == expected
+    assert set(batch.denoisers[phases == 1].tolist()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("phases", "message"),
+    [
+        (None, "weights of 2 phases, but the phase of no row is known"),
+        ([0], "phases holds 1 numbers for 2 rows"),
+        ([0, 2], "phases is 2, expected 0 to 1"),
+        ([0, -1], "phases is -1, expected 0 to 1"),
+    ],
+)
+def test_bad_phases_are_named(phases, message):
+    options = span_options(denoisers=Denoiser(), weights=[[1.0], [2.0]])
+    with pytest.raises(MetroFastError, match=message):
+        corrupt_with(options, np.full((2, 9), 7), phases=phases)
 
 
 BAD_TASKS = [

@@ -132,6 +132,17 @@ def test_every_law_in_every_layout(simd, law, inputs, targets):
     assert_equal(batch, rows)
 
 
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: f"{law.noise}-{law.compat}-{law.upstream}")
+def test_rows_of_thousands_of_tokens(simd, law):
+    lengths = (5000, 4096, 1, 2049)
+    offsets = np.cumsum([0, *lengths])
+    ids = np.random.default_rng(1).integers(2, 30_000, offsets[-1])
+    options = {"sentinel_first": 40_000, "num_sentinels": 5000, "denoisers": law, "seed": 6}
+    batch = corrupt_spans(ids, offsets=offsets, num_threads=3, **options)
+    sources = [ids[a:b].tolist() for a, b in pairwise(offsets)]
+    assert_equal(batch, [corrupt_row(row, n, **options) for n, row in enumerate(sources)])
+
+
 @given(rows=ragged_rows(longest=150), task=denoisers(), given_options=options(), data=st.data())
 def test_a_mask_of_the_callers_takes_the_place_of_the_draw(simd, rows, task, given_options, data):
     ids, offsets, _ = rows
