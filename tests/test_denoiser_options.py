@@ -154,12 +154,32 @@ def test_bad_values_of_a_task_are_named(values, message):
         ({"pad_token_id": -100}, "pad_token_id is -100"),
         ({"decoder_start_token_id": -1}, "decoder_start_token_id is -1"),
         ({"vocab_size": -1}, "vocab_size is -1"),
-        ({"vocab_size": 120}, "120 at row 0, column 20, expected an id of 119 at most"),
+        (
+            {"vocab_size": 120, "sentinel_first": 119, "num_sentinels": 9},
+            "ids has 111 at .* 11, which",
+        ),
+        (
+            {"vocab_size": 120, "sentinel_first": 99},
+            "ids has 120 at row 0, column 20, .* 119 at most",
+        ),
+        # A sentinel or an end beyond the vocabulary has no embedding.
+        ({"vocab_size": 32_000}, "the highest sentinel is 32099, expected an id of 31999 at most"),
+        ({"vocab_size": 40_000, "eos_token_id": 40_000}, "eos_token_id is 40000"),
+        ({"vocab_size": 40_000, "target_end_token_id": 40_001}, "target_end_token_id is 40001"),
+        ({"vocab_size": 40_000, "pad_token_id": 40_002}, "pad_token_id is 40002"),
+        (
+            {"vocab_size": 40_000, "decoder_start_token_id": 40_003},
+            "decoder_start_token_id is 40003",
+        ),
+        (
+            {"vocab_size": 40_000, "denoisers": Denoiser(prefix_token_id=40_004)},
+            "prefix_token_id is 40004, expected an id of 39999 at most",
+        ),
         ({"max_input_length": 1}, "max_input_length is 1, expected 2"),
         ({"max_target_length": 0}, "max_target_length is 0"),
         ({"denoisers": []}, "denoisers is 0, expected 1"),
         ({"denoisers": Denoiser(), "noise_density": 0.2}, "noise_density and .* with denoisers"),
-        ({"eos_token_id": 2**31, "dtype": "int32"}, "2147483648, expected at most 2147483647"),
+        ({"eos_token_id": 2**31, "dtype": "int32"}, "eos_token_id is 2147483648"),
     ],
 )
 def test_bad_options_are_named(values, message):
