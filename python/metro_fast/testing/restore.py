@@ -38,7 +38,7 @@ def restore_batch(
     Example:
         >>> inputs, labels = np.array([[5, 99, 8, 98, 1]]), np.array([[99, 6, 7, 98, 9, 1]])
         >>> lengths = np.array([5]), np.array([6])
-        >>> restore_batch(inputs, labels, *lengths, sentinel_first=99)[0].tolist()
+        >>> restore_batch(inputs, labels, *lengths, sentinel_first=99, num_sentinels=2)[0].tolist()
         [5, 6, 7, 8, 9]
     """
     rows = len(input_ids)
