@@ -1,12 +1,20 @@
 """Fixtures that every test may use."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
+
+import metro_fast
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
+
+# A pause of a busy machine is no failure.
+settings.register_profile("metro_fast", deadline=None)
+settings.load_profile("metro_fast")
 
 TINY_WORDS = (
     "the a of in is are was and or not yes no what which who where how many . , ? : ! "
@@ -14,6 +22,18 @@ TINY_WORDS = (
     "country continent border north south paris rome oslo france italy norway lies flows eats sees "
     "answer question choose between text passage relation entity find read mentioned option"
 )
+
+
+@pytest.fixture(scope="module", params=["scalar", "avx2", "avx512"])
+def simd(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set in turn, for every native call of the test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METRO_FAST_SIMD", request.param)
+        try:
+            assert metro_fast._core.simd_level() == request.param
+        except metro_fast.MetroFastError as error:
+            pytest.skip(str(error))
+        yield request.param
 
 
 @pytest.fixture(scope="session")

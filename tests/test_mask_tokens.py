@@ -44,10 +44,15 @@ def span_table(length, stdev):
             {"mask_span_length": 3},
             {"mask_span_length": 2, "mask_span_stdev": 1.5},
             {"word_starts": np.arange(80) % 3 != 0},
+            {"word_starts": np.arange(80) % 3 != 0, "count": "electra", "max_masked": 4},
+            {"mask_span_length": 2, "count": "electra"},
+            {"mask_span_length": 3, "max_masked": 2},
         ]
     ),
 )
-def test_equals_the_reference(rows, probability, kinds, special, start, seed, epoch, threads, law):
+def test_equals_the_reference(
+    simd, rows, probability, kinds, special, start, seed, epoch, threads, law
+):
     ids, offsets, names = rows
     options = {
         "mlm_probability": probability,
@@ -201,6 +206,23 @@ def test_the_same_two_identities_as_upstreams_cases(shared_data):
         expected = case["mask_prob"] * len(item)
         for count in (hidden.sum(), *ours_hidden.sum(1)):
             assert floor(expected) <= count <= floor(expected) + 1
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+@pytest.mark.parametrize("extra", [0, 3])
+def test_types_and_the_attention_mask(simd, dtype, extra):
+    ids, offsets = np.arange(10, 80), np.array([0, 1, 40, 70])
+    plain = mask_tokens(ids, offsets=offsets, **OPTIONS)
+    made = mask_tokens(ids, offsets=offsets, attention_mask=True, dtype=dtype, **OPTIONS)
+    out = [np.full((3, 39 + extra), 9, dtype) for _ in range(3)]
+    given_out = mask_tokens(ids, offsets=offsets, out=out, num_threads=3, **OPTIONS)
+    for batch in (made, given_out):
+        assert {a.dtype for a in (*batch[:2], batch.attention_mask)} == {np.dtype(dtype)}
+        assert np.array_equal(batch.input_ids[:, :39], plain.input_ids)
+        assert np.array_equal(batch.labels[:, :39], plain.labels)
+        shown = np.arange(batch.input_ids.shape[1]) < np.diff(offsets)[:, None]
+        assert np.array_equal(batch.attention_mask, shown)
+    assert given_out.attention_mask is out[2]
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])

@@ -81,8 +81,8 @@ class Outputs(NamedTuple):
             for place, array in enumerate(out)
         ]
         refuse_shared({f"out[{place}]": array for place, array in enumerate(arrays)}, inputs)
-        inputs_, labels, mask, decoder = [*arrays, None, None][:4]
-        return cls(name, inputs_, labels, mask, decoder, attention_mask, decoder_input_ids)
+        input_ids, labels, mask, decoder = [*arrays, None, None][:4]
+        return cls(name, input_ids, labels, mask, decoder, attention_mask, decoder_input_ids)
 
 
 def _name(dtype: npt.DTypeLike) -> str:

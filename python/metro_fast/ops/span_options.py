@@ -32,9 +32,8 @@ def span_options(  # noqa: D417 (the others are those of corrupt_spans)
 ) -> _core.SpanOptions:
     """Check the options; see `corrupt_spans` for them.
 
-    Args:
-        denoisers: One or more tasks.
-        weights: Their weights in every phase of training; by default one phase, of their own.
+    `weights` are the weights of the denoisers in every phase of training; by default there is one
+    phase, with their own.
 
     Raises:
         MetroFastError: If one is outside its domain.

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metro_fast.ops import Denoiser
-from metro_fast.testing.noise_laws import Runs, draw_runs, from_mask
+from metro_fast.testing.noise_laws import Runs, draw_runs, from_mask, metro_t0_layout
 from metro_fast.testing.philox import Stream, make_key, words
 
 
@@ -149,6 +149,29 @@ def write_targets(
         made += ids[at : at + hidden]
         at += hidden
     return made
+
+
+def metro_t0_row(
+    ids: Sequence[int],
+    mask: Sequence[bool],
+    empty: Collection[int],
+    first_sentinel: int,
+    max_positions: int,
+) -> tuple[list[int], list[int]]:
+    """Source and target of gonglinyuan/metro_t0, `fairseq/data/t5_dataset.py`, of a given mask.
+
+    Its first sentinel ends the target; spans are numbered from the second. A target is cut before
+    its end is appended, so that a long one has `max_positions + 1` ids.
+
+    Example:
+        >>> metro_t0_row([5, 6, 7, 8], [False, True, False, False], [3], 90, 512)
+        ([5, 91, 7, 92, 8], [91, 6, 92, 90])
+    """
+    task = Denoiser(noise="metro_t0")
+    runs = metro_t0_layout(mask, empty)
+    source = write_inputs(task, ids, runs, first_sentinel + 1, 1)
+    target = write_targets(task, ids, runs, first_sentinel + 1, 1)
+    return source[:max_positions], [*target[:max_positions], first_sentinel]
 
 
 def _cut(made: list[int], end: int | None, longest: int | None) -> list[int]:

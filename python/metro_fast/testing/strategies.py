@@ -1,10 +1,13 @@
-"""Hypothesis strategies: batches as callers hold them."""
+"""Hypothesis strategies: batches as callers hold them, and the tasks of their denoising."""
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+from metro_fast.ops import Denoiser, SpanLengths
+from metro_fast.ops.denoiser import Inputs, Noise, Targets
 
 ID_DTYPES = (np.uint16, np.uint32, np.int32, np.int64)
 """Types that token ids come in."""
@@ -41,3 +44,40 @@ def random_trits(count: int, density: float, seed: int) -> NDArray[np.int8]:
     rng = np.random.default_rng(seed)
     signs = rng.integers(0, 2, count) * 2 - 1
     return np.where(rng.random(count) < density, signs, 0).astype(np.int8)
+
+
+def _span_lengths() -> st.SearchStrategy[SpanLengths]:
+    bounds = st.tuples(st.integers(1, 6), st.integers(0, 6))
+    return st.one_of(
+        st.integers(1, 9).map(SpanLengths.fixed),
+        bounds.map(lambda pair: SpanLengths.uniform(pair[0], sum(pair))),
+        st.floats(0.05, 1).map(lambda p: SpanLengths.geometric(p, 10)),
+        st.floats(0.1, 6).map(SpanLengths.poisson),
+    )
+
+
+@st.composite
+def denoisers(draw: st.DrawFn, *, noise: Noise | None = None) -> Denoiser:
+    """A denoiser of any law, or of one, with any inputs and targets.
+
+    Args:
+        draw: Given by hypothesis.
+        noise: Its law.
+    """
+    law: Noise = draw(st.sampled_from(get_args(Noise))) if noise is None else noise
+    lowest, highest = {"regular_spans": (0.01, 0.99), "prefix": (0.0, 0.5)}.get(law, (0.0, 0.99))
+    shortest = draw(st.integers(1, 4))
+    return Denoiser(
+        noise=law,
+        noise_density=draw(st.floats(lowest, highest)),
+        mean_noise_span_length=draw(st.floats(1, 12)),
+        compat=draw(st.sampled_from(("t5", "hf"))),
+        span_lengths=draw(_span_lengths()) if law == "sampled_spans" else None,
+        span_length_range=(shortest, shortest + draw(st.integers(0, 6))),
+        max_span_length=draw(st.integers(1, 6)),
+        empty_probability=draw(st.sampled_from((0.0, 0.1, 0.5))),
+        upstream=draw(st.booleans()),
+        inputs=draw(st.sampled_from(get_args(Inputs))),
+        targets=draw(st.sampled_from(get_args(Targets))),
+        prefix_token_id=draw(st.sampled_from((None, 31_999))),
+    )

@@ -18,8 +18,8 @@ pub(crate) struct Described {
     mean_noise_span_length: f64,
     compat: String,
     span_lengths: Option<Vec<f64>>,
-    span_length_range: (u32, u32),
-    max_span_length: u32,
+    span_length_range: (i64, i64),
+    max_span_length: i64,
     empty_probability: f64,
     upstream: bool,
     inputs: String,
@@ -39,8 +39,8 @@ impl Described {
             "iid" => Noise::Iid { density },
             "regular_spans" => Noise::RegularSpans {
                 density,
-                shortest: self.span_length_range.0,
-                longest: self.span_length_range.1,
+                shortest: tokens("span_length_range", self.span_length_range.0)?,
+                longest: tokens("span_length_range", self.span_length_range.1)?,
             },
             "prefix" => Noise::Prefix { density },
             "sampled_spans" => Noise::SampledSpans {
@@ -50,7 +50,7 @@ impl Described {
             "metro_t0" => Noise::MetroT0 {
                 density,
                 empty: self.empty_probability,
-                longest: self.max_span_length,
+                longest: tokens("max_span_length", self.max_span_length)?,
                 upstream: self.upstream,
             },
             other => {
@@ -80,6 +80,10 @@ impl Described {
         };
         Ok(Denoiser { noise, inputs, targets, prefix: self.prefix_token_id })
     }
+}
+
+fn tokens(name: &'static str, length: i64) -> Result<u32> {
+    u32::try_from(length).map_err(|_| Error::argument(name, length, "1 to 2^20 tokens"))
 }
 
 fn compat(name: &str) -> Result<Compat> {

@@ -106,9 +106,13 @@ impl Denoiser {
                         "1 <= shortest <= longest <= 2^20",
                     ));
                 }
-                if density.of_words() == 0 {
-                    let expected = "more than 0 for regular spans";
-                    return Err(Error::argument("noise_density", density.value(), expected));
+                // The distance of the spans, a span divided by the density, is a 32-bit draw's bound.
+                if density.of_words() <= u64::from(*longest) {
+                    return Err(Error::argument(
+                        "noise_density",
+                        density.value(),
+                        "more than the longest span / 2^32 for regular spans",
+                    ));
                 }
             }
             Noise::Prefix { density } if density.value() > 0.5 => {

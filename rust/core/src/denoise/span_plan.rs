@@ -98,8 +98,8 @@ pub fn plan_spans<T: Token>(
     largest: i64,
 ) -> Result<SpanPlan> {
     options.check()?;
-    check_output_ids(options, largest)?;
     let largest = options.vocab_size.map_or(largest, |size| largest.min(size - 1));
+    check_output_ids(options, largest)?;
     let (count, longest) = (rows.count(), rows.longest());
     if longest >= 1 << 31 {
         return Err(Error::Shape(format!("a row has {longest} tokens, expected under 2^31")));
@@ -156,19 +156,24 @@ fn check_phases(phases: Option<&[i64]>, rows: usize, known: usize) -> Result<()>
     }
 }
 
-/// Refuses ids of the options that the output cannot hold.
+/// Refuses ids of the options that the output or the vocabulary cannot hold.
 fn check_output_ids(options: &SpanCorruption, largest: i64) -> Result<()> {
     let (_, last_sentinel) = options.sentinels.range();
-    let prefixes = options.denoisers.iter().filter_map(|denoiser| denoiser.prefix);
-    let ends = options.input_end.into_iter().chain(options.target_end);
-    let ids = [last_sentinel, options.pad, options.decoder_start];
-    match ids.into_iter().chain(prefixes).chain(ends).find(|id| *id > largest) {
-        None => Ok(()),
-        Some(id) => Err(Error::argument(
-            "a token id of the options",
+    let prefixes = options.denoisers.iter().map(|denoiser| ("prefix_token_id", denoiser.prefix));
+    let ids = [
+        ("the highest sentinel", Some(last_sentinel)),
+        ("eos_token_id", options.input_end),
+        ("target_end_token_id", options.target_end),
+        ("pad_token_id", Some(options.pad)),
+        ("decoder_start_token_id", Some(options.decoder_start)),
+    ];
+    match ids.into_iter().chain(prefixes).find(|(_, id)| id.is_some_and(|id| id > largest)) {
+        Some((name, Some(id))) => Err(Error::argument(
+            name,
             id,
-            format!("at most {largest}, the largest of the output's type"),
+            format!("an id of {largest} at most (see vocab_size and dtype)"),
         )),
+        _ => Ok(()),
     }
 }
 

@@ -65,10 +65,12 @@ pub fn corrupt_spans<T: Token, O: Id>(
         )));
     }
     let each = plan.rows_each;
-    let mut masks = output.attention_mask.map(|mask| mask.chunks_mut(each * widths.0));
-    let mut decoders = output.decoder_input_ids.map(|ids| ids.chunks_mut(each * widths.1));
-    let mut inputs = output.input_ids.chunks_mut(each * widths.0);
-    let mut labels = output.labels.chunks_mut(each * widths.1);
+    // Where nothing is kept, or nothing hidden, and there is no EOS, a side has no ids at all.
+    let sizes = ((each * widths.0).max(1), (each * widths.1).max(1));
+    let mut masks = output.attention_mask.map(|mask| mask.chunks_mut(sizes.0));
+    let mut decoders = output.decoder_input_ids.map(|ids| ids.chunks_mut(sizes.1));
+    let mut inputs = output.input_ids.chunks_mut(sizes.0);
+    let mut labels = output.labels.chunks_mut(sizes.1);
     let mut input_lengths = output.input_lengths.chunks_mut(each);
     let mut label_lengths = output.label_lengths.chunks_mut(each);
     let mut denoisers = output.denoisers.chunks_mut(each);
