@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 __all__ = [
     "FormatError",
     "MetroFastError",
+    "TokenBlocks",
     "TokenFiles",
     "__version__",
     "agreement",
@@ -109,14 +110,28 @@ def replaced_token_labels(
 # --- corpus
 @final
 class TokenFiles:
-    def __new__(cls, folder: str | PathLike[str]) -> Self: ...
+    def __new__(cls, path: str | PathLike[str]) -> Self: ...
     @property
     def tokens(self) -> int: ...
     @property
     def documents(self) -> int: ...
     @property
     def tokenizer(self) -> str: ...
+    def cut(self, mode: str, block_size: int, drop_last: bool) -> TokenBlocks: ...
     def gather(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[Any]: ...
+    def segments(
+        self, starts: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> NDArray[np.int64]: ...
+
+@final
+class TokenBlocks:
+    @property
+    def count(self) -> int: ...
+    @property
+    def crops(self) -> bool: ...
+    def locate(
+        self, indices: NDArray[np.int64], shuffle: bool, seed: int, epoch: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
 
 # ternary
 def ternarize(

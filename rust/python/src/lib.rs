@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::corpus::TokenFiles;
+    use super::corpus::{TokenBlocks, TokenFiles};
     #[pymodule_export]
     use super::denoise::{corrupt_spans, mask_tokens, span_lengths};
     #[pymodule_export]
