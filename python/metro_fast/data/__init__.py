@@ -10,6 +10,7 @@ from metro_fast.data.collate_metro import DataCollatorForMetro
 from metro_fast.data.collate_spans import DataCollatorForSpanCorruption
 from metro_fast.data.corpus import TokenCorpus
 from metro_fast.data.epoch import EpochCell
+from metro_fast.data.loader import CorpusLoader
 from metro_fast.data.prepare import prepare
 from metro_fast.data.tokenizer import train_tokenizer
 from metro_fast.data.write_corpus import write_corpus
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from metro_fast.data.epoch_callback import EpochCallback
 
 __all__ = [
+    "CorpusLoader",
     "DataCollatorForMetro",
     "DataCollatorForSpanCorruption",
     "EpochCallback",

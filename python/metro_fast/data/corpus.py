@@ -42,9 +42,9 @@ class TokenCorpus:
     batches are gathered and corrupted natively, in the worker.
 
     Args:
-        path: Folder of `NAME.ds`, `NAME.ds.index` and `NAME.ds.metadata`, as `prepare` and datatrove
-            write them; folder of `NAME.bin` and `NAME.idx`, as Megatron-LM and fairseq do; or the
-            prefix `NAME` of one such pair.
+        path: Folder of `NAME.ds`, `NAME.ds.index` and `NAME.ds.metadata`, as `prepare` and
+            datatrove write them; folder of `NAME.bin` and `NAME.idx`, as Megatron-LM and fairseq
+            do; or the prefix `NAME` of one such pair.
         block_size: Most tokens of a block; for span corruption see
             `metro_fast.ops.compute_input_and_target_lengths`.
         blocks: "none", "complete", "complete_doc", "eos" or "pack".
@@ -97,12 +97,12 @@ class TokenCorpus:
             )
         if drop_last and blocks != "none":
             raise MetroFastError(
-                f'drop_last is True for blocks "{blocks}", whose blocks have many lengths: it is for '
+                f'drop_last is True for blocks "{blocks}", which have many lengths: it is for '
                 '"none", where only the last block can be shorter'
             )
         if segment_ids and collator is not None:
             raise MetroFastError(
-                "segment_ids is True beside a collator, which would lose them: leave out one of the two"
+                "segment_ids is True beside a collator, which would lose them: leave out one"
             )
         self.path = Path(path).absolute()
         self.block_size = block_size
@@ -117,8 +117,8 @@ class TokenCorpus:
         if len(self) == 0:
             raise MetroFastError(
                 f'block_size is {block_size} and blocks "{blocks}", but {self.path} holds '
-                f"{self.num_tokens} tokens in {self.num_documents} documents, which give no block: use "
-                "a smaller block_size, drop_last=False or other blocks"
+                f"{self.num_tokens} tokens in {self.num_documents} documents, which give no block: "
+                "use a smaller block_size, drop_last=False or other blocks"
             )
         # Without a collator the epoch is ours to keep, in memory shared with workers to come.
         own = collator is None and (shuffle or self._blocks.crops)
@@ -201,8 +201,8 @@ class TokenCorpus:
         epoch = self.epoch
         if (epoch + 1) * len(self) >= 1 << 63:
             raise MetroFastError(
-                f"epoch is {epoch}, expected less than {(1 << 63) // len(self) - 1} for a corpus of "
-                f"{len(self)} blocks: the positions of training are counted in 63 bits"
+                f"epoch is {epoch}, expected less than {(1 << 63) // len(self) - 1} for a corpus "
+                f"of {len(self)} blocks: the positions of training are counted in 63 bits"
             )
         blocks, starts, ends = self._blocks.locate(places, self.shuffle, self.seed, epoch)
         ids = self._files.gather(starts, ends)

@@ -15,8 +15,8 @@ def shuffled(index: int, count: int, *, seed: int, epoch: int) -> int:
         >>> sorted(shuffled(i, 5, seed=1, epoch=0) for i in range(5))
         [0, 1, 2, 3, 4]
     """
-    half = next(half for half in count_up() if 4**half >= count)
-    mask = 2**half - 1
+    half = next(half for half in count_up() if 1 << 2 * half >= count)
+    mask = (1 << half) - 1
     key = make_key(seed, epoch, Stream.ORDER)
     number = index
     while True:
