@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from indexed_files import write_fairseq, write_megatron  # noqa: E402  (beside this file)
-
+from indexed_files import write_fairseq, write_megatron
 from metro_fast import MetroFastError
 from metro_fast.data import DataCollatorForSpanCorruption, TokenCorpus, write_corpus
 from metro_fast.testing.blocks import Item, crop, cut_blocks, number_segments

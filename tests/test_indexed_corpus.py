@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from indexed_files import header, write_fairseq, write_megatron  # noqa: E402  (beside this file)
-
+from indexed_files import header, write_fairseq, write_megatron
 from metro_fast import FormatError, MetroFastError
 from metro_fast.data import TokenCorpus, write_corpus
 
@@ -44,7 +43,7 @@ def test_a_pair_is_named_by_folder_prefix_or_file(tmp_path):
         assert (len(corpus), corpus.num_tokens, corpus.num_documents) == (2, 10, 2)
         assert corpus.tokenizer_name == "unknown"
     write_fairseq(tmp_path / "a", [[1, 2], [3]], "i4")
-    assert text(tmp_path) == [1, 2, 3, *sum(ITEMS, [])]
+    assert text(tmp_path) == [1, 2, 3, *(token for item in ITEMS for token in item)]
     assert TokenCorpus(tmp_path, block_size=5).num_documents == 3
     with pytest.raises(FileNotFoundError, match=r"text: |prefix NAME"):
         TokenCorpus(tmp_path / "text", block_size=5)
