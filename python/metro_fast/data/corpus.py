@@ -167,21 +167,31 @@ class TokenCorpus:
 
         Segments count the documents of the block from 1.
         """
-        starts, ends, rows = self._gather([index])
-        item = {
-            "input_ids": rows.ids.reshape(-1).astype(np.int64),
-            "sample_id": int(rows.sample_ids[0]),
-        }
-        if self.segment_ids:
-            item["segment_ids"] = self._files.segments(starts, ends)
-        return item
+        return self._items([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """With a collator, a list of one finished batch; else a list of the items."""
         if self.collator is None:
-            return [self[index] for index in indices]
+            return self._items(indices)
         _, _, rows = self._gather(indices)
         return [FinishedBatch(self.collator.collate(rows))]
+
+    def _items(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        starts, ends, rows = self._gather(indices)
+        flat = {"input_ids": rows.ids.reshape(-1).astype(np.int64)}
+        if self.segment_ids:
+            flat["segment_ids"] = self._files.segments(starts, ends)
+        offsets = [0, *np.cumsum(ends - starts).tolist()]
+        return [
+            {
+                "sample_id": sample_id,
+                # Copies, so that a row that is kept does not keep its batch.
+                **{name: ids[start:end].copy() for name, ids in flat.items()},
+            }
+            for sample_id, start, end in zip(
+                rows.sample_ids.tolist(), offsets, offsets[1:], strict=False
+            )
+        ]
 
     def _gather(self, indices: Sequence[int]) -> tuple[_Numbers, _Numbers, Rows]:
         """Starts and ends in the text, and the blocks as rows; negative indices count from the end.

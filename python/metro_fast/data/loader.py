@@ -35,7 +35,7 @@ class CorpusLoader:
         drop_last: Leave out a last step of an epoch that is shorter.
         num_workers: Worker processes.
         **options: Further options of `torch.utils.data.DataLoader`. `collate_fn` is the corpus' own
-            collator where it has one.
+            collator where it has one; else torch's own, which stacks blocks of equal length.
 
     Raises:
         MetroFastError: If sizes do not fit each other, or an option is not for the caller.

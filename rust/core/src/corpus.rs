@@ -204,3 +204,53 @@ impl Corpus {
         Ok(self.shards.partition_point(|shard| shard.end <= start).min(self.shards.len() - 1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A folder with the pairs `a`, `b`, ... of one item each: type code, bytes an id, bytes.
+    fn folder(name: &str, files: &[(u8, usize, &[u8])]) -> std::path::PathBuf {
+        let path = std::env::temp_dir().join(format!("metro-fast-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        for (number, (code, width, bytes)) in files.iter().enumerate() {
+            let mut index = b"MMIDIDX\0\0\x01\0\0\0\0\0\0\0".to_vec();
+            index.push(*code);
+            index.extend(1u64.to_le_bytes());
+            index.extend((bytes.len() as i32 / *width as i32).to_le_bytes());
+            index.extend(0i64.to_le_bytes());
+            let stem = char::from(b'a' + number as u8);
+            fs::write(path.join(format!("{stem}.idx")), index).unwrap();
+            fs::write(path.join(format!("{stem}.bin")), bytes).unwrap();
+        }
+        path
+    }
+
+    #[test]
+    fn slices_are_borrowed_where_the_file_stores_the_type() {
+        let narrow: Vec<u8> = [5u16, 6, 65_535, 8].iter().flat_map(|id| id.to_le_bytes()).collect();
+        let wide: Vec<u8> = [9i32, 70_000, -1].iter().flat_map(|id| id.to_le_bytes()).collect();
+        let path = folder("slices", &[(8, 2, &narrow), (4, 4, &wide), (1, 1, &[1, 2])]);
+        let corpus = Corpus::open(&path).unwrap();
+        assert_eq!((corpus.tokens(), corpus.width()), (9, Width::Four));
+        assert_eq!(corpus.slice::<u16>(1, 3), Some(&[6, 65_535, 8][..]));
+        assert_eq!(corpus.slice::<u32>(4, 2), Some(&[9, 70_000][..]));
+        assert_eq!(corpus.slice::<u32>(4, 0), Some(&[][..]));
+        assert_eq!(corpus.slice::<u32>(9, 0), None, "the last file stores bytes");
+        assert_eq!(corpus.slice::<u16>(1, 4), None, "crosses files");
+        assert_eq!(corpus.slice::<u32>(0, 2), None, "another width");
+        assert_eq!(corpus.slice::<u32>(4, 3), None, "a negative id");
+        assert_eq!(corpus.slice::<u16>(7, 1), None, "bytes");
+        for (start, len) in [(9, 1), (10, 0), (usize::MAX, 2), (0, usize::MAX)] {
+            assert_eq!(corpus.slice::<u32>(start, len), None);
+        }
+        let mut row = [0u32; 3];
+        corpus.read(3, &mut row).unwrap();
+        assert_eq!(row, [8, 9, 70_000]);
+        let message = corpus.read(4, &mut row).unwrap_err().to_string();
+        assert!(message.contains("holds id -1 at token 2"), "{message}");
+        fs::remove_dir_all(path).unwrap();
+    }
+}

@@ -100,7 +100,7 @@ fn decode<T: Gathered, const N: usize>(
         union |= id as u64;
         *out = T::narrow(id as u32);
     }
-    if union <= u64::from(u32::MAX) {
+    if u32::try_from(union).is_ok() {
         return Ok(());
     }
     let mut ids = bytes.as_chunks::<N>().0.iter().map(|bytes| read(*bytes)).enumerate();
