@@ -38,8 +38,8 @@ def write(folder, layout, sizes, ends):
 
 @given(
     layout=st.sampled_from(["datatrove", "megatron", "fairseq"]),
-    sizes=st.lists(st.integers(0, 12), min_size=1, max_size=12).filter(sum),
-    ends=st.lists(st.booleans(), min_size=12, max_size=12),
+    sizes=st.lists(st.integers(0, 12), min_size=1, max_size=60).filter(sum),
+    ends=st.lists(st.booleans(), min_size=60, max_size=60),
     mode=st.sampled_from(MODES),
     block_size=st.integers(1, 14),
     seed=counters,
@@ -69,6 +69,23 @@ def test_equals_the_references(
         assert item["sample_id"] == block
         assert item["input_ids"].tolist() == list(range(start, end))
         assert item["segment_ids"].tolist() == number_segments(items, start, end)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("layout", ["datatrove", "megatron", "fairseq"])
+def test_many_blocks_equal_the_reference(tmp_path, layout, mode):
+    """Blocks are cut anew from every 16th: from any of them, inside long items too."""
+    rng = np.random.default_rng(1)
+    sizes = (rng.integers(0, 12, 500) * rng.choice([1, 30], 500, p=[0.97, 0.03])).tolist()
+    items = write(tmp_path, layout, sizes, (rng.random(500) < 0.3).tolist())
+    corpus = TokenCorpus(tmp_path, block_size=9, blocks=mode, seed=2)
+    expected = [
+        crop(block, 9, seed=2, epoch=0, sample_id=number)
+        for number, block in enumerate(cut_blocks(items, mode, 9))
+    ]
+    assert len(corpus) == len(expected) > 200
+    starts, ends, _ = corpus._gather(range(len(corpus)))
+    assert list(zip(starts.tolist(), ends.tolist(), strict=True)) == expected
 
 
 @pytest.mark.parametrize(

@@ -114,9 +114,15 @@ impl Corpus {
         if wide { Width::Four } else { Width::Two }
     }
 
-    /// The items of all files, in the order of the text.
-    pub fn items(&self) -> impl Iterator<Item = Item> {
-        self.shards.iter().flat_map(|shard| shard.index.items(0))
+    /// The items from a token on, in the order of the text; the first is what is left of the one that
+    /// the token lies in.
+    pub fn items_from(&self, token: u64) -> impl Iterator<Item = Item> {
+        let index = self.shards.partition_point(|shard| shard.end as u64 <= token);
+        self.shards[index..].iter().flat_map(move |shard| {
+            let local = token.saturating_sub(shard.first as u64);
+            let left = move |item: Item| Item { length: item.length.min(item.end - local), ..item };
+            shard.index.items(shard.index.find(local)).map(left)
+        })
     }
 
     /// Copies tokens `start..start + out.len()` of the whole text.

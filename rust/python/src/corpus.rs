@@ -1,6 +1,7 @@
 //! A mapped token corpus, and the blocks that it is cut into.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use metro_fast_core::corpus::blocks::{BlockMode, Blocks};
 use metro_fast_core::corpus::{Corpus, Width};
@@ -19,14 +20,14 @@ type Numbers<'py> = Bound<'py, PyArray1<i64>>;
 /// The token files of a folder, or of one prefix, as one text.
 #[pyclass(frozen, module = "metro_fast._core")]
 pub(crate) struct TokenFiles {
-    pub(crate) corpus: Corpus,
+    pub(crate) corpus: Arc<Corpus>,
 }
 
 #[pymethods]
 impl TokenFiles {
     #[new]
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        Ok(Self { corpus: enter(py, || Corpus::open(&path))? })
+        Ok(Self { corpus: Arc::new(enter(py, || Corpus::open(&path))?) })
     }
 
     /// Tokens in all files.
@@ -66,7 +67,8 @@ impl TokenFiles {
                 return Err(to_python(Error::argument("blocks", format!("{other:?}"), expected)));
             }
         };
-        let blocks = enter(py, || Blocks::new(&self.corpus, mode, block_size, drop_last))?;
+        let corpus = self.corpus.clone();
+        let blocks = enter(py, || Blocks::new(corpus, mode, block_size, drop_last))?;
         Ok(TokenBlocks { blocks })
     }
 
