@@ -83,7 +83,7 @@ SLOW_START = pytest.mark.slow  # Every worker is a fresh interpreter that import
             {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "spawn"},
             marks=SLOW_START,
         ),
-        pytest.param({"num_workers": 2, "multiprocessing_context": "spawn"}, marks=SLOW_START),
+        pytest.param({"num_workers": 1, "multiprocessing_context": "spawn"}, marks=SLOW_START),
         pytest.param(
             {"num_workers": 2, "persistent_workers": True, "multiprocessing_context": "forkserver"},
             marks=SLOW_START,
