@@ -11,6 +11,7 @@ from metro_fast.data.collate_spans import DataCollatorForSpanCorruption
 from metro_fast.data.collate_ul2 import DataCollatorForUL2
 from metro_fast.data.corpus import TokenCorpus
 from metro_fast.data.epoch import EpochCell
+from metro_fast.data.loader import CorpusLoader
 from metro_fast.data.prepare import prepare
 from metro_fast.data.tokenizer import train_tokenizer
 from metro_fast.data.write_corpus import write_corpus
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from metro_fast.data.epoch_callback import EpochCallback
 
 __all__ = [
+    "CorpusLoader",
     "DataCollatorForMetro",
     "DataCollatorForSpanCorruption",
     "DataCollatorForUL2",

@@ -1,4 +1,4 @@
-"""A tokenized corpus as a dataset of fixed-length blocks."""
+"""A tokenized corpus as a dataset of blocks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,34 +9,57 @@ import numpy.typing as npt
 
 from metro_fast import _core
 from metro_fast.data.collator import Collator, FinishedBatch
+from metro_fast.data.epoch import EpochCell
 from metro_fast.data.rows import Rows
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.arrays import integers
 from metro_fast.ops.draws import check_counter
 
+_Numbers = npt.NDArray[np.int64]
+
 
 class TokenCorpus:
-    """Contiguous blocks of a folder of datatrove token files, memory-mapped.
+    """Blocks of a tokenized corpus, memory-mapped: files of datatrove, Megatron-LM or fairseq.
 
-    The folder's `*.ds` files, sorted by name, are one text, cut into blocks of `block_size` tokens
-    that may cross the borders of documents and files. The id of a sample is the index of its block.
-    Files must be local, and not change while a corpus is open. A map-style dataset for
-    `torch.utils.data.DataLoader`; with a collator, whole batches are gathered and corrupted in two
-    native calls, in the worker.
+    All files, sorted by name, are one text of items: documents (datatrove), sequences
+    (Megatron-LM) or sentences (fairseq, where an item of one token ends a document). `blocks` says
+    what a block is made of; every block is one contiguous range of the text:
+
+    - "none": equal cuts of `block_size` tokens, across all borders; the last may be shorter.
+    - "complete": whole items, as many as fit.
+    - "complete_doc": whole items of one document, as many as fit; separators are left out, and so
+      are blocks of one token.
+    - "eos": one item.
+    - "pack": whole items, as many as fit, and longer ones in pieces: every token once an epoch.
+
+    Except in "none" and "pack", an item longer than `block_size` is a block of its own, read as a
+    window of `block_size` tokens that begins anywhere in it, drawn by (seed, epoch, sample id).
+
+    The id of a sample is the index of its block, in any order. With `shuffle`, index i of an epoch
+    reads block p(i), p a permutation keyed by (seed, epoch) that takes no memory: a sequential
+    sampler then gives shuffled data. Files must be local, and not change while a corpus is open. A
+    map-style dataset for `torch.utils.data.DataLoader` and `CorpusLoader`; with a collator, whole
+    batches are gathered and corrupted natively, in the worker.
 
     Args:
-        path: Folder with `NAME.ds`, `NAME.ds.index` and `NAME.ds.metadata`, as `prepare` and
-            datatrove write them.
-        block_size: Tokens of a block; for span corruption see
+        path: Folder of `NAME.ds`, `NAME.ds.index` and `NAME.ds.metadata`, as `prepare` and
+            datatrove write them; folder of `NAME.bin` and `NAME.idx`, as Megatron-LM and fairseq
+            do; or the prefix `NAME` of one such pair.
+        block_size: Most tokens of a block; for span corruption see
             `metro_fast.ops.compute_input_and_target_lengths`.
+        blocks: "none", "complete", "complete_doc", "eos" or "pack".
         collator: Corrupts batches; give the same object to the DataLoader as `collate_fn`.
-        drop_last: Leave out a last block that is shorter.
+        drop_last: Leave out a last block that is shorter; for blocks "none" only.
+        shuffle: Whether every epoch has an order of its own.
+        seed: Of the order and of the windows; 0 to 2^63 - 1.
+        segment_ids: Whether items carry `segment_ids`; not with a collator, which takes none.
         vocab_size: Where given, an id at or above it is an error, met when its block is read.
 
     Raises:
         FileNotFoundError: If the folder, an index or a metadata file is missing.
-        FormatError: If files disagree about their lengths, or there are no tokens.
-        MetroFastError: If a value is outside its domain, or no whole block is left.
+        FormatError: If files disagree about their lengths, an index is damaged, or there are no
+            tokens.
+        MetroFastError: If a value is outside its domain, or no block is left.
 
     Example:
         >>> import tempfile
@@ -46,6 +69,9 @@ class TokenCorpus:
         >>> corpus = TokenCorpus(folder, block_size=3)
         >>> len(corpus), corpus[1]["input_ids"].tolist(), corpus[1]["sample_id"]
         (3, [1, 8, 9], 1)
+        >>> packed = TokenCorpus(folder, block_size=8, blocks="pack", segment_ids=True)
+        >>> packed[0]["segment_ids"].tolist()
+        [1, 1, 1, 1, 2, 2, 2]
     """
 
     def __init__(
@@ -53,8 +79,12 @@ class TokenCorpus:
         path: str | Path,
         *,
         block_size: int,
+        blocks: str = "none",
         collator: Collator | None = None,
         drop_last: bool = False,
+        shuffle: bool = False,
+        seed: int = 0,
+        segment_ids: bool = False,
         vocab_size: int | None = None,
     ) -> None:
         if check_counter("block_size", block_size) == 0:
@@ -65,23 +95,41 @@ class TokenCorpus:
                 f"block_size is {block_size}, but the collator's max_length is {limit}: the rest "
                 "of each block would never be read; make the two equal"
             )
+        if drop_last and blocks != "none":
+            raise MetroFastError(
+                f'drop_last is True for blocks "{blocks}", which have many lengths: it is for '
+                '"none", where only the last block can be shorter'
+            )
+        if segment_ids and collator is not None:
+            raise MetroFastError(
+                "segment_ids is True beside a collator, which would lose them: leave out one"
+            )
         self.path = Path(path).absolute()
         self.block_size = block_size
+        self.blocks = blocks
         self.collator = collator
         self.drop_last = drop_last
+        self.shuffle = shuffle
+        self.seed = check_counter("seed", seed)
+        self.segment_ids = segment_ids
         self.vocab_size = vocab_size
-        self._files = _core.TokenFiles(self.path)
-        self._length = self._files.tokens // block_size
-        if not drop_last and self._files.tokens % block_size:
-            self._length += 1
-        if self._length == 0:
+        self._open()
+        if len(self) == 0:
             raise MetroFastError(
-                f"block_size is {block_size}, but {self.path} holds {self.num_tokens} tokens: "
-                "use a smaller block_size, or drop_last=False"
+                f'block_size is {block_size} and blocks "{blocks}", but {self.path} holds '
+                f"{self.num_tokens} tokens in {self.num_documents} documents, which give no block: "
+                "use a smaller block_size, drop_last=False or other blocks"
             )
+        # Without a collator the epoch is ours to keep, in memory shared with workers to come.
+        own = collator is None and (shuffle or self._blocks.crops)
+        self._epoch = EpochCell() if own else None
+
+    def _open(self) -> None:
+        self._files = _core.TokenFiles(self.path)
+        self._blocks = self._files.cut(self.blocks, self.block_size, self.drop_last)
 
     def __len__(self) -> int:
-        return self._length
+        return self._blocks.count
 
     @property
     def num_tokens(self) -> int:
@@ -95,47 +143,86 @@ class TokenCorpus:
 
     @property
     def tokenizer_name(self) -> str:
-        """What the metadata calls the tokenizer."""
+        """What the metadata calls the tokenizer; "unknown" for Megatron-LM and fairseq."""
         return self._files.tokenizer
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that blocks are read for: the collator's, or that of `set_epoch`."""
+        cell = self._epoch if self.collator is None else self.collator.epoch
+        return 0 if cell is None else cell.get()
+
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the collator, in workers too; a Trainer calls this."""
+        """Set the epoch of the order, the windows and the collator, in workers too.
+
+        A Trainer calls this.
+        """
         if self.collator is not None:
             self.collator.set_epoch(epoch)
+        elif self._epoch is not None:
+            self._epoch.set(epoch)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One block: `input_ids` (int64 [block_size]; the last may be shorter) and `sample_id`."""
-        rows = self._gather([index])
-        return {"input_ids": rows.ids.reshape(-1).astype(np.int64), "sample_id": index % len(self)}
+        """One block: `input_ids` (int64 [L]), `sample_id`, and `segment_ids` (int64 [L]) if asked.
+
+        Segments count the documents of the block from 1.
+        """
+        return self._items([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """With a collator, a list of one finished batch; else a list of the items."""
         if self.collator is None:
-            return [self[index] for index in indices]
-        return [FinishedBatch(self.collator.collate(self._gather(indices)))]
+            return self._items(indices)
+        _, _, rows = self._gather(indices)
+        return [FinishedBatch(self.collator.collate(rows))]
 
-    def _gather(self, indices: Sequence[int]) -> Rows:
-        """The blocks as rows; negative indices count from the end.
+    def _items(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        starts, ends, rows = self._gather(indices)
+        flat = {"input_ids": rows.ids.reshape(-1).astype(np.int64)}
+        if self.segment_ids:
+            flat["segment_ids"] = self._files.segments(starts, ends)
+        offsets = [0, *np.cumsum(ends - starts).tolist()]
+        return [
+            {
+                "sample_id": sample_id,
+                # Copies, so that a row that is kept does not keep its batch.
+                **{name: ids[start:end].copy() for name, ids in flat.items()},
+            }
+            for sample_id, start, end in zip(
+                rows.sample_ids.tolist(), offsets, offsets[1:], strict=False
+            )
+        ]
+
+    def _gather(self, indices: Sequence[int]) -> tuple[_Numbers, _Numbers, Rows]:
+        """Starts and ends in the text, and the blocks as rows; negative indices count from the end.
 
         Raises:
             IndexError: If an index is outside the corpus.
             FormatError: If a token is outside the vocabulary.
+            MetroFastError: If there is no index, or the epoch is beyond what positions can count.
         """
-        blocks = integers("indices", indices)
-        if not blocks.size:
+        places = integers("indices", indices)
+        if not places.size:
             raise MetroFastError("the batch has 0 rows, expected at least 1 index")
-        outside = (blocks < -len(self)) | (blocks >= len(self))
+        outside = (places < -len(self)) | (places >= len(self))
         if outside.any():
-            raise IndexError(f"block {int(blocks[outside][0])} of a corpus of {len(self)} blocks")
-        blocks = blocks % len(self)
-        starts = blocks * self.block_size
-        ends = np.minimum(starts + self.block_size, self.num_tokens)
+            raise IndexError(f"block {int(places[outside][0])} of a corpus of {len(self)} blocks")
+        places = places % len(self)
+        epoch = self.epoch
+        if (epoch + 1) * len(self) >= 1 << 63:
+            raise MetroFastError(
+                f"epoch is {epoch}, expected less than {(1 << 63) // len(self) - 1} for a corpus "
+                f"of {len(self)} blocks: the positions of training are counted in 63 bits"
+            )
+        blocks, starts, ends = self._blocks.locate(places, self.shuffle, self.seed, epoch)
         ids = self._files.gather(starts, ends)
         self._check_vocabulary(ids, blocks)
-        if (ends - starts == self.block_size).all():
-            return Rows(ids.reshape(len(blocks), self.block_size), None, blocks)
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(ends - starts)])
-        return Rows(ids, offsets, blocks)
+        positions = epoch * len(self) + places
+        lengths = ends - starts
+        if (lengths == lengths[0]).all():
+            return starts, ends, Rows(ids.reshape(len(blocks), -1), None, blocks, positions)
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        return starts, ends, Rows(ids, offsets, blocks, positions)
 
     def _check_vocabulary(self, ids: npt.NDArray[Any], blocks: npt.NDArray[np.int64]) -> None:
         if self.vocab_size is None or int(ids.max()) < self.vocab_size:
@@ -148,8 +235,8 @@ class TokenCorpus:
 
     def __getstate__(self) -> dict[str, Any]:
         # A map cannot be sent to another process: it opens the files itself.
-        return {name: value for name, value in vars(self).items() if name != "_files"}
+        return {k: value for k, value in vars(self).items() if k not in ("_files", "_blocks")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._files = _core.TokenFiles(self.path)
+        self._open()

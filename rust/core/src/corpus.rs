@@ -1,46 +1,40 @@
-//! Token corpora as datatrove writes them: every `*.ds` of a folder, sorted by name, as one text.
+//! Token corpora on disk, mapped: one text out of datatrove's files, or of the pairs of files that
+//! Megatron-LM and fairseq write.
 //!
-//! `NAME.ds` holds little-endian ids of 2 or 4 bytes; `NAME.ds.index` the end of every document, in
-//! tokens, as little-endian u64; `NAME.ds.metadata` the lines `tokenizer|bytes a token` and
-//! `number of tokens`. Nothing is guessed: a missing or disagreeing file is an error.
+//! Nothing is guessed: a missing file, or two that disagree, is an error at the opening. What an
+//! index holds is checked there in one pass; ids are checked as they are read.
 
+pub mod blocks;
+mod datatrove;
 mod files;
+mod index;
+mod indexed;
+mod stored;
 
 use std::path::Path;
 
-use self::files::{Metadata, beside, documents, token_files};
+use self::files::Found;
+use self::index::Index;
+pub use self::index::Item;
+pub use self::stored::{Gathered, Width};
+use self::stored::{Stored, read_ids};
 use crate::map::Map;
-use crate::tokens::Token;
 use crate::{Error, Result};
 
-/// Bytes of one token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Width {
-    /// Ids below 2^16.
-    Two,
-    /// Ids below 2^32.
-    Four,
-}
-
-impl Width {
-    fn bytes(self) -> usize {
-        match self {
-            Self::Two => 2,
-            Self::Four => 4,
-        }
-    }
-}
-
-/// One `.ds` file.
+/// One file of tokens and the index of its items.
 #[derive(Debug)]
 struct Shard {
     map: Map,
-    width: Width,
-    /// Tokens in all shards up to the end of this one.
+    stored: Stored,
+    index: Index,
+    /// Tokens in all shards before this one, and up to its end.
+    first: usize,
     end: usize,
+    /// The file's name, for messages.
+    name: String,
 }
 
-/// A folder of token files, mapped.
+/// Token files, mapped, as one text.
 #[derive(Debug)]
 pub struct Corpus {
     shards: Vec<Shard>,
@@ -48,65 +42,55 @@ pub struct Corpus {
     tokenizer: String,
 }
 
-/// An id type that a gather can write.
-pub trait Gathered: Token {
-    /// Narrows an id that was read; the caller has checked [`Corpus::width`].
-    fn narrow(id: u32) -> Self;
-}
-
-impl Gathered for u16 {
-    #[inline]
-    fn narrow(id: u32) -> Self {
-        id as Self
-    }
-}
-
-impl Gathered for u32 {
-    #[inline]
-    fn narrow(id: u32) -> Self {
-        id
-    }
-}
-
 impl Corpus {
-    /// Opens every `*.ds` file of a folder.
+    /// Opens a folder (every `*.ds`, or every `*.idx` with its `*.bin`, sorted by name) or one pair
+    /// `NAME.bin`, `NAME.idx` by its prefix `NAME` or by one of its two names.
     ///
     /// # Errors
-    /// No folder, no token file, a file without its index or metadata, or lengths that disagree.
-    pub fn open(folder: &Path) -> Result<Self> {
-        let mut corpus = Self { shards: Vec::new(), documents: 0, tokenizer: String::new() };
-        let mut end = 0;
-        for path in token_files(folder)? {
-            let metadata = Metadata::read(&beside(&path, "metadata"))?;
-            let map = Map::open(&path)?;
-            let bytes = map.bytes().len();
-            if bytes != metadata.tokens.saturating_mul(metadata.width.bytes()) {
-                return Err(Error::Format(format!(
-                    "{} has {bytes} bytes, but its metadata promises {} tokens of {} bytes: the file is \
-                     damaged or was not finished, make it again",
-                    path.display(),
-                    metadata.tokens,
-                    metadata.width.bytes()
-                )));
+    /// No such file, files that disagree, a damaged index, or a corpus without tokens.
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut corpus = Self { shards: Vec::new(), documents: 0, tokenizer: "unknown".into() };
+        match files::find(path)? {
+            Found::Datatrove(paths) => {
+                for path in paths {
+                    let (map, index, metadata) = datatrove::open(&path)?;
+                    corpus.name_tokenizer(&path, metadata.tokenizer)?;
+                    corpus.add(&path, map, metadata.stored, index);
+                }
             }
-            corpus.documents += documents(&beside(&path, "index"), metadata.tokens)?;
-            end += metadata.tokens;
-            if corpus.shards.is_empty() {
-                corpus.tokenizer = metadata.tokenizer;
-            } else if corpus.tokenizer != metadata.tokenizer {
-                return Err(Error::Format(format!(
-                    "{} was made with the tokenizer {:?}, the files before it with {:?}: a corpus has one",
-                    path.display(),
-                    metadata.tokenizer,
-                    corpus.tokenizer
-                )));
+            Found::Indexed(prefixes) => {
+                for prefix in prefixes {
+                    let (map, stored, index) = indexed::open(&prefix)?;
+                    corpus.add(&prefix, map, stored, index);
+                }
             }
-            corpus.shards.push(Shard { map, width: metadata.width, end });
         }
-        if end == 0 {
-            return Err(Error::Format(format!("the corpus {} has no tokens", folder.display())));
+        if corpus.tokens() == 0 {
+            return Err(Error::Format(format!("the corpus {} has no tokens", path.display())));
         }
         Ok(corpus)
+    }
+
+    /// All files of a corpus name one tokenizer.
+    fn name_tokenizer(&mut self, path: &Path, tokenizer: String) -> Result<()> {
+        if !self.shards.is_empty() && self.tokenizer != tokenizer {
+            return Err(Error::Format(format!(
+                "{} was made with the tokenizer {tokenizer:?}, the files before it with {:?}: a corpus \
+                 has one",
+                path.display(),
+                self.tokenizer
+            )));
+        }
+        self.tokenizer = tokenizer;
+        Ok(())
+    }
+
+    fn add(&mut self, path: &Path, map: Map, stored: Stored, index: Index) {
+        let first = self.tokens();
+        let end = first + map.bytes().len() / stored.bytes();
+        self.documents += index.documents();
+        let name = path.display().to_string();
+        self.shards.push(Shard { map, stored, index, first, end, name });
     }
 
     /// Tokens in all files.
@@ -119,50 +103,160 @@ impl Corpus {
         self.documents
     }
 
-    /// What the metadata calls the tokenizer.
+    /// What the metadata calls the tokenizer; `unknown` where no file says.
     pub fn tokenizer(&self) -> &str {
         &self.tokenizer
     }
 
     /// The width that holds the ids of every file.
     pub fn width(&self) -> Width {
-        let wide = self.shards.iter().any(|shard| shard.width == Width::Four);
+        let wide = self.shards.iter().any(|shard| shard.stored.width() == Width::Four);
         if wide { Width::Four } else { Width::Two }
+    }
+
+    /// The items from a token on, in the order of the text; the first is what is left of the one that
+    /// the token lies in.
+    pub fn items_from(&self, token: u64) -> impl Iterator<Item = Item> {
+        let index = self.shards.partition_point(|shard| shard.end as u64 <= token);
+        self.shards[index..].iter().flat_map(move |shard| {
+            let local = token.saturating_sub(shard.first as u64);
+            let left = move |item: Item| Item { length: item.length.min(item.end - local), ..item };
+            shard.index.items(shard.index.find(local)).map(left)
+        })
     }
 
     /// Copies tokens `start..start + out.len()` of the whole text.
     ///
     /// # Errors
-    /// A range that leaves the corpus.
+    /// A range that leaves the corpus, or an id that is negative or needs more than 32 bits.
     pub fn read<T: Gathered>(&self, start: usize, out: &mut [T]) -> Result<()> {
-        if start.checked_add(out.len()).is_none_or(|end| end > self.tokens()) {
-            return Err(Error::Shape(format!(
-                "tokens {start} to {start} + {} leave the corpus of {} tokens",
-                out.len(),
-                self.tokens()
-            )));
-        }
-        let mut index = self.shards.partition_point(|shard| shard.end <= start);
+        let mut index = self.shard_of(start, out.len())?;
         let (mut from, mut out) = (start, out);
         while !out.is_empty() {
             let shard = &self.shards[index];
-            let first = if index == 0 { 0 } else { self.shards[index - 1].end };
             let count = out.len().min(shard.end - from);
             let (now, later) = out.split_at_mut(count);
-            let width = shard.width.bytes();
-            let bytes = &shard.map.bytes()[(from - first) * width..][..count * width];
-            match shard.width {
-                Width::Two => decode(bytes, now, |b| u16::from_le_bytes(b).into()),
-                Width::Four => decode(bytes, now, u32::from_le_bytes),
-            }
+            let local = from - shard.first;
+            let width = shard.stored.bytes();
+            let bytes = &shard.map.bytes()[local * width..][..count * width];
+            read_ids(shard.stored, bytes, now).map_err(|(place, id)| {
+                Error::Format(format!(
+                    "{} holds id {id} at token {}, expected 0 to {}: the file is damaged, or holds no \
+                     token ids",
+                    shard.name,
+                    local + place,
+                    u32::MAX
+                ))
+            })?;
             (from, out, index) = (from + count, later, index + 1);
         }
         Ok(())
     }
+
+    /// Borrows tokens `start..start + len` from the map, without a copy.
+    ///
+    /// Nothing where that cannot be done: the range leaves the corpus or crosses files, the file
+    /// stores another width than `T` or does not lie aligned, or an id is negative. [`Self::read`]
+    /// then copies, or tells what is wrong.
+    pub fn slice<T: Gathered>(&self, start: usize, len: usize) -> Option<&[T]> {
+        let shard = &self.shards[self.shard_of(start, len).ok()?];
+        if start + len > shard.end {
+            return None;
+        }
+        let width = shard.stored.bytes();
+        let bytes = &shard.map.bytes()[(start - shard.first) * width..][..len * width];
+        stored::borrow(shard.stored, bytes)
+    }
+
+    /// Numbers the documents of tokens `start..start + out.len()`: 1 for the first of the range.
+    ///
+    /// # Errors
+    /// A range that leaves the corpus.
+    pub fn segments(&self, start: usize, out: &mut [i64]) -> Result<()> {
+        let mut index = self.shard_of(start, out.len())?;
+        let (mut done, mut segment) = (0, 1);
+        while done < out.len() {
+            let shard = &self.shards[index];
+            let local = start + done - shard.first;
+            // Documents without tokens are passed over: only one that was written is left behind.
+            let mut written = false;
+            for item in shard.index.items(shard.index.find(local as u64)) {
+                let upto = (shard.first + item.end as usize - start).min(out.len());
+                if upto > done {
+                    out[done..upto].fill(segment);
+                    (done, written) = (upto, true);
+                }
+                if item.closes && written {
+                    (segment, written) = (segment + 1, false);
+                }
+                if done == out.len() {
+                    break;
+                }
+            }
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// The shard that holds token `start`, of a range that lies in the corpus.
+    fn shard_of(&self, start: usize, len: usize) -> Result<usize> {
+        if start.checked_add(len).is_none_or(|end| end > self.tokens()) {
+            return Err(Error::Shape(format!(
+                "tokens {start} to {start} + {len} leave the corpus of {} tokens",
+                self.tokens()
+            )));
+        }
+        // The end of the corpus is in no shard; an empty range there is in the last.
+        Ok(self.shards.partition_point(|shard| shard.end <= start).min(self.shards.len() - 1))
+    }
 }
 
-fn decode<T: Gathered, const N: usize>(bytes: &[u8], out: &mut [T], read: impl Fn([u8; N]) -> u32) {
-    for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
-        *out = T::narrow(read(*bytes));
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A folder with the pairs `a`, `b`, ... of one item each: type code, bytes an id, bytes.
+    fn folder(name: &str, files: &[(u8, usize, &[u8])]) -> std::path::PathBuf {
+        let path = std::env::temp_dir().join(format!("metro-fast-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        for (number, (code, width, bytes)) in files.iter().enumerate() {
+            let mut index = b"MMIDIDX\0\0\x01\0\0\0\0\0\0\0".to_vec();
+            index.push(*code);
+            index.extend(1u64.to_le_bytes());
+            index.extend((bytes.len() as i32 / *width as i32).to_le_bytes());
+            index.extend(0i64.to_le_bytes());
+            let stem = char::from(b'a' + number as u8);
+            fs::write(path.join(format!("{stem}.idx")), index).unwrap();
+            fs::write(path.join(format!("{stem}.bin")), bytes).unwrap();
+        }
+        path
+    }
+
+    #[test]
+    fn slices_are_borrowed_where_the_file_stores_the_type() {
+        let narrow: Vec<u8> = [5u16, 6, 65_535, 8].iter().flat_map(|id| id.to_le_bytes()).collect();
+        let wide: Vec<u8> = [9i32, 70_000, -1].iter().flat_map(|id| id.to_le_bytes()).collect();
+        let path = folder("slices", &[(8, 2, &narrow), (4, 4, &wide), (1, 1, &[1, 2])]);
+        let corpus = Corpus::open(&path).unwrap();
+        assert_eq!((corpus.tokens(), corpus.width()), (9, Width::Four));
+        assert_eq!(corpus.slice::<u16>(1, 3), Some(&[6, 65_535, 8][..]));
+        assert_eq!(corpus.slice::<u32>(4, 2), Some(&[9, 70_000][..]));
+        assert_eq!(corpus.slice::<u32>(4, 0), Some(&[][..]));
+        assert_eq!(corpus.slice::<u32>(9, 0), None, "the last file stores bytes");
+        assert_eq!(corpus.slice::<u16>(1, 4), None, "crosses files");
+        assert_eq!(corpus.slice::<u32>(0, 2), None, "another width");
+        assert_eq!(corpus.slice::<u32>(4, 3), None, "a negative id");
+        assert_eq!(corpus.slice::<u16>(7, 1), None, "bytes");
+        for (start, len) in [(9, 1), (10, 0), (usize::MAX, 2), (0, usize::MAX)] {
+            assert_eq!(corpus.slice::<u32>(start, len), None);
+        }
+        let mut row = [0u32; 3];
+        corpus.read(3, &mut row).unwrap();
+        assert_eq!(row, [8, 9, 70_000]);
+        let message = corpus.read(4, &mut row).unwrap_err().to_string();
+        assert!(message.contains("holds id -1 at token 2"), "{message}");
+        fs::remove_dir_all(path).unwrap();
     }
 }

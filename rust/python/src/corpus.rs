@@ -1,27 +1,33 @@
-//! A mapped token corpus.
+//! A mapped token corpus, and the blocks that it is cut into.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use metro_fast_core::corpus::{Corpus, Gathered, Width};
+use metro_fast_core::corpus::blocks::{BlockMode, Blocks};
+use metro_fast_core::corpus::{Corpus, Width};
+use metro_fast_core::order::Order;
+use metro_fast_core::rng::{Key, Stream};
 use metro_fast_core::{Error, Result};
 use numpy::{Element, PyArray1, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 
-use crate::arrays::zeros;
+use crate::arrays::{per_row, zeros};
 use crate::enter::enter;
 use crate::error::to_python;
 
-/// Every `*.ds` file of a folder, as one text.
+type Numbers<'py> = Bound<'py, PyArray1<i64>>;
+
+/// The token files of a folder, or of one prefix, as one text.
 #[pyclass(frozen, module = "metro_fast._core")]
 pub(crate) struct TokenFiles {
-    corpus: Corpus,
+    pub(crate) corpus: Arc<Corpus>,
 }
 
 #[pymethods]
 impl TokenFiles {
     #[new]
-    fn new(py: Python<'_>, folder: PathBuf) -> PyResult<Self> {
-        Ok(Self { corpus: enter(py, || Corpus::open(&folder))? })
+    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        Ok(Self { corpus: Arc::new(enter(py, || Corpus::open(&path))?) })
     }
 
     /// Tokens in all files.
@@ -42,6 +48,30 @@ impl TokenFiles {
         self.corpus.tokenizer()
     }
 
+    /// Cuts the text into blocks.
+    fn cut(
+        &self,
+        py: Python<'_>,
+        mode: &str,
+        block_size: u64,
+        drop_last: bool,
+    ) -> PyResult<TokenBlocks> {
+        let mode = match mode {
+            "none" => BlockMode::None,
+            "complete" => BlockMode::Complete,
+            "complete_doc" => BlockMode::CompleteDoc,
+            "eos" => BlockMode::Eos,
+            "pack" => BlockMode::Pack,
+            other => {
+                let expected = "none, complete, complete_doc, eos or pack";
+                return Err(to_python(Error::argument("blocks", format!("{other:?}"), expected)));
+            }
+        };
+        let corpus = self.corpus.clone();
+        let blocks = enter(py, || Blocks::new(corpus, mode, block_size, drop_last))?;
+        Ok(TokenBlocks { blocks })
+    }
+
     /// Copies `[starts[r], ends[r])` of the text, one row after another, as uint16 or uint32.
     fn gather<'py>(
         &self,
@@ -50,35 +80,51 @@ impl TokenFiles {
         ends: PyReadonlyArray1<'py, i64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (starts, ends) = (starts.as_slice()?, ends.as_slice()?);
+        let read = |start, row: &mut [_]| self.corpus.read(start, row);
+        let read_wide = |start, row: &mut [_]| self.corpus.read(start, row);
         match self.corpus.width() {
-            Width::Two => Ok(self.gather_as::<u16>(py, starts, ends)?.into_any()),
-            Width::Four => Ok(self.gather_as::<u32>(py, starts, ends)?.into_any()),
+            Width::Two => Ok(self.rows::<u16>(py, starts, ends, read)?.into_any()),
+            Width::Four => Ok(self.rows::<u32>(py, starts, ends, read_wide)?.into_any()),
         }
+    }
+
+    /// Numbers the documents of `[starts[r], ends[r])`, from 1 in every row, one row after another.
+    fn segments<'py>(
+        &self,
+        py: Python<'py>,
+        starts: PyReadonlyArray1<'py, i64>,
+        ends: PyReadonlyArray1<'py, i64>,
+    ) -> PyResult<Numbers<'py>> {
+        let write = |start, row: &mut [_]| self.corpus.segments(start, row);
+        self.rows(py, starts.as_slice()?, ends.as_slice()?, write)
     }
 }
 
 impl TokenFiles {
-    fn gather_as<'py, T: Gathered + Element>(
+    /// A new array of rows, each written by one call.
+    fn rows<'py, T: Element>(
         &self,
         py: Python<'py>,
         starts: &[i64],
         ends: &[i64],
+        write: impl Fn(usize, &mut [T]) -> Result<()> + Sync,
     ) -> PyResult<Bound<'py, PyArray1<T>>> {
         let lengths = lengths(starts, ends, self.corpus.tokens()).map_err(to_python)?;
-        let ids: Bound<'py, PyArray1<T>> = zeros(py, [lengths.iter().sum::<usize>()])?;
+        let out: Bound<'py, PyArray1<T>> = zeros(py, [lengths.iter().sum::<usize>()])?;
         {
-            let mut view = ids.try_readwrite()?;
+            let mut view = out.try_readwrite()?;
             let mut rest = view.as_slice_mut()?;
+            let write = &write;
             enter(py, || {
                 for (start, length) in starts.iter().zip(lengths) {
                     let (row, later) = rest.split_at_mut(length);
-                    self.corpus.read(*start as usize, row)?;
+                    write(*start as usize, row)?;
                     rest = later;
                 }
                 Ok(())
             })?;
         }
-        Ok(ids)
+        Ok(out)
     }
 }
 
@@ -96,4 +142,49 @@ fn lengths(starts: &[i64], ends: &[i64], tokens: usize) -> Result<Vec<usize>> {
         Ok((end - start) as usize)
     };
     starts.iter().zip(ends).map(length).collect()
+}
+
+/// The blocks of a corpus.
+#[pyclass(frozen, module = "metro_fast._core")]
+pub(crate) struct TokenBlocks {
+    pub(crate) blocks: Blocks,
+}
+
+#[pymethods]
+impl TokenBlocks {
+    /// Number of blocks.
+    #[getter]
+    fn count(&self) -> u64 {
+        self.blocks.count()
+    }
+
+    /// Whether any block is longer than the block size, and is cropped as it is read.
+    #[getter]
+    fn crops(&self) -> bool {
+        self.blocks.crops()
+    }
+
+    /// Blocks, starts and ends of the indices of an epoch.
+    fn locate<'py>(
+        &self,
+        py: Python<'py>,
+        indices: PyReadonlyArray1<'py, i64>,
+        shuffle: bool,
+        seed: u64,
+        epoch: u64,
+    ) -> PyResult<(Numbers<'py>, Numbers<'py>, Numbers<'py>)> {
+        let indices = indices.as_slice()?;
+        let [blocks, starts, ends] = [(); 3].map(|()| per_row(py, indices.len()));
+        let (blocks, starts, ends) = (blocks?, starts?, ends?);
+        {
+            let [mut a, mut b, mut c] =
+                [blocks.try_readwrite()?, starts.try_readwrite()?, ends.try_readwrite()?];
+            let out = [a.as_slice_mut()?, b.as_slice_mut()?, c.as_slice_mut()?];
+            let order = shuffle
+                .then(|| Order::new(Key::new(seed, epoch, Stream::Order), self.blocks.count()));
+            let crop = Key::new(seed, epoch, Stream::Crop);
+            enter(py, || self.blocks.locate(indices, order.as_ref(), crop, out))?;
+        }
+        Ok((blocks, starts, ends))
+    }
 }

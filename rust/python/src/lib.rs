@@ -20,7 +20,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::corpus::TokenFiles;
+    use super::corpus::{TokenBlocks, TokenFiles};
     #[pymodule_export]
     use super::error::{FormatError, MetroFastError};
     #[pymodule_export]

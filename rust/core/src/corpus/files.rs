@@ -1,108 +1,70 @@
-//! The small files beside a token file, read with suspicion.
+//! Which files make a corpus.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Width;
 use crate::{Error, Result};
 
-/// The `*.ds` files of a folder, sorted by name.
-pub(super) fn token_files(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The files of a corpus, sorted by name.
+pub(super) enum Found {
+    /// `*.ds` files.
+    Datatrove(Vec<PathBuf>),
+    /// Prefixes `NAME` of `NAME.bin` and `NAME.idx`.
+    Indexed(Vec<PathBuf>),
+}
+
+/// What lies in a folder, or the pair that a prefix names.
+pub(super) fn find(path: &Path) -> Result<Found> {
+    if path.is_dir() { in_folder(path) } else { Ok(Found::Indexed(vec![prefix(path)?])) }
+}
+
+fn in_folder(folder: &Path) -> Result<Found> {
     let context = |e| Error::io(format!("cannot list {}", folder.display()), e);
-    let mut paths = Vec::new();
+    let (mut token_files, mut prefixes) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(context)? {
         let path = entry.map_err(context)?.path();
         if path.extension() == Some(OsStr::new("ds")) {
-            paths.push(path);
+            token_files.push(path);
+        } else if path.extension() == Some(OsStr::new("idx")) {
+            prefixes.push(path.with_extension(""));
         }
     }
-    if paths.is_empty() {
-        return Err(Error::Format(format!(
-            "{} holds no *.ds file: it is not a corpus that `metro-fast prepare` or datatrove wrote",
+    token_files.sort();
+    prefixes.sort();
+    match (token_files.is_empty(), prefixes.is_empty()) {
+        (false, true) => Ok(Found::Datatrove(token_files)),
+        (true, false) => Ok(Found::Indexed(prefixes)),
+        (true, true) => Err(Error::Format(format!(
+            "{} holds no *.ds file (`metro-fast prepare`, datatrove) and no *.idx file (Megatron-LM, \
+             fairseq): it is not a corpus",
             folder.display()
-        )));
+        ))),
+        (false, false) => Err(Error::Format(format!(
+            "{} holds {} *.ds files and {} *.idx files: put the two kinds into folders of their own, or \
+             name one pair by its prefix",
+            folder.display(),
+            token_files.len(),
+            prefixes.len()
+        ))),
     }
-    paths.sort();
-    Ok(paths)
 }
 
-/// The file that belongs to a token file: its name with a suffix.
+/// `NAME` of a path `NAME`, `NAME.bin` or `NAME.idx`.
+fn prefix(path: &Path) -> Result<PathBuf> {
+    let named = path.extension().is_some_and(|end| end == "bin" || end == "idx");
+    let prefix = if named { path.with_extension("") } else { path.into() };
+    let index = beside(&prefix, ".idx");
+    fs::metadata(&index).map_err(|e| {
+        let about = "a corpus is a folder, or the prefix NAME of a pair NAME.bin, NAME.idx";
+        Error::io(format!("cannot open {} as a corpus ({about})", path.display()), e)
+    })?;
+    Ok(prefix)
+}
+
+/// The file that belongs to another: its path with a suffix.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".");
     name.push(suffix);
     name.into()
-}
-
-/// What a `.metadata` file says.
-pub(super) struct Metadata {
-    pub(super) tokenizer: String,
-    pub(super) width: Width,
-    pub(super) tokens: usize,
-}
-
-/// Longest metadata file that is read: three short lines.
-const MAX_METADATA: u64 = 1 << 16;
-
-impl Metadata {
-    pub(super) fn read(path: &Path) -> Result<Self> {
-        let context = |e| {
-            let about = "without it the bytes of a token are not known";
-            Error::io(format!("cannot read {} ({about})", path.display()), e)
-        };
-        let mut text = Vec::new();
-        let file = File::open(path).map_err(context)?;
-        file.take(MAX_METADATA).read_to_end(&mut text).map_err(context)?;
-        let text = String::from_utf8_lossy(&text);
-        let mut lines = text.lines();
-        let (tokenizer, width) =
-            lines.next().and_then(|line| line.rsplit_once('|')).ok_or_else(|| {
-                Error::Format(format!(
-                    "{} does not start with `tokenizer|bytes a token`",
-                    path.display()
-                ))
-            })?;
-        let width = match width.trim() {
-            "2" => Width::Two,
-            "4" => Width::Four,
-            other => {
-                return Err(Error::Format(format!(
-                    "{} says that a token has {other:?} bytes, expected 2 or 4",
-                    path.display()
-                )));
-            }
-        };
-        let tokens = lines.next().and_then(|line| line.trim().parse().ok()).ok_or_else(|| {
-            Error::Format(format!("{} has no number of tokens in its second line", path.display()))
-        })?;
-        Ok(Self { tokenizer: tokenizer.into(), width, tokens })
-    }
-}
-
-/// Number of documents of an index whose last end is `tokens`.
-pub(super) fn documents(path: &Path, tokens: usize) -> Result<u64> {
-    let context = |e| Error::io(format!("cannot read {}", path.display()), e);
-    let mut file = File::open(path).map_err(context)?;
-    let bytes = file.seek(SeekFrom::End(0)).map_err(context)?;
-    if bytes % 8 != 0 {
-        return Err(Error::Format(format!(
-            "{} has {bytes} bytes, expected 8 for every document",
-            path.display()
-        )));
-    }
-    let mut last = [0; 8];
-    if bytes > 0 {
-        file.seek(SeekFrom::End(-8)).map_err(context)?;
-        file.read_exact(&mut last).map_err(context)?;
-    }
-    let last = u64::from_le_bytes(last);
-    if last != tokens as u64 {
-        return Err(Error::Format(format!(
-            "{} ends at token {last}, but the metadata promises {tokens} tokens",
-            path.display()
-        )));
-    }
-    Ok(bytes / 8)
 }

@@ -1,0 +1,108 @@
+//! datatrove's three files: `NAME.ds` with ids of 2 or 4 bytes, `NAME.ds.index` with the end of
+//! every document in tokens (u64), `NAME.ds.metadata` with the lines `tokenizer|bytes a token` and
+//! `number of tokens`.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::files::beside;
+use super::index::{Index, Layout};
+use super::stored::Stored;
+use crate::map::Map;
+use crate::{Error, Result};
+
+/// What a `.metadata` file says.
+pub(super) struct Metadata {
+    pub(super) tokenizer: String,
+    pub(super) stored: Stored,
+    pub(super) tokens: usize,
+}
+
+/// Opens one token file with its two companions.
+pub(super) fn open(path: &Path) -> Result<(Map, Index, Metadata)> {
+    let metadata = Metadata::read(&beside(path, ".metadata"))?;
+    let map = Map::open(path)?;
+    let (bytes, width) = (map.bytes().len(), metadata.stored.bytes());
+    if bytes != metadata.tokens.saturating_mul(width) {
+        return Err(Error::Format(format!(
+            "{} has {bytes} bytes, but its metadata promises {} tokens of {width} bytes: the file is \
+             damaged or was not finished, make it again",
+            path.display(),
+            metadata.tokens,
+        )));
+    }
+    let index = read_index(&beside(path, ".index"), metadata.tokens)?;
+    Ok((map, index, metadata))
+}
+
+/// Longest metadata file that is read: three short lines.
+const MAX_METADATA: u64 = 1 << 16;
+
+impl Metadata {
+    fn read(path: &Path) -> Result<Self> {
+        let context = |e| {
+            let about = "without it the bytes of a token are not known";
+            Error::io(format!("cannot read {} ({about})", path.display()), e)
+        };
+        let mut text = Vec::new();
+        let file = File::open(path).map_err(context)?;
+        file.take(MAX_METADATA).read_to_end(&mut text).map_err(context)?;
+        let text = String::from_utf8_lossy(&text);
+        let mut lines = text.lines();
+        let (tokenizer, width) =
+            lines.next().and_then(|line| line.rsplit_once('|')).ok_or_else(|| {
+                Error::Format(format!(
+                    "{} does not start with `tokenizer|bytes a token`",
+                    path.display()
+                ))
+            })?;
+        let stored = match width.trim() {
+            "2" => Stored::U16,
+            "4" => Stored::U32,
+            other => {
+                return Err(Error::Format(format!(
+                    "{} says that a token has {other:?} bytes, expected 2 or 4",
+                    path.display()
+                )));
+            }
+        };
+        let tokens = lines.next().and_then(|line| line.trim().parse().ok()).ok_or_else(|| {
+            Error::Format(format!("{} has no number of tokens in its second line", path.display()))
+        })?;
+        Ok(Self { tokenizer: tokenizer.into(), stored, tokens })
+    }
+}
+
+/// Maps and checks the ends: ascending, and the last is the number of tokens.
+fn read_index(path: &Path, tokens: usize) -> Result<Index> {
+    let map = Map::open(path)?;
+    let bytes = map.bytes().len();
+    if bytes % 8 != 0 {
+        return Err(Error::Format(format!(
+            "{} has {bytes} bytes, expected 8 for every document",
+            path.display()
+        )));
+    }
+    let count = bytes / 8;
+    let index = Index::new(map, Layout::Ends, count);
+    let mut last = 0;
+    for document in 0..count {
+        let end = index.end(document);
+        if end < last {
+            return Err(Error::Format(format!(
+                "{} ends document {document} at token {end}, before its start at token {last}: the index \
+                 is damaged, make it again",
+                path.display()
+            )));
+        }
+        last = end;
+    }
+    if last != tokens as u64 {
+        return Err(Error::Format(format!(
+            "{} ends at token {last}, but the metadata promises {tokens} tokens",
+            path.display()
+        )));
+    }
+    Ok(index.with_documents())
+}

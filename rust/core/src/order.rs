@@ -1,0 +1,92 @@
+//! The order of an epoch: a keyed permutation that is computed, not kept.
+//!
+//! A balanced Feistel network permutes the numbers of 2h bits, h the least with 2^(2h) >= count;
+//! its round function is a word of Philox at (right half, round). A number outside `0..count` is
+//! permuted again until it falls inside (cycle walking: Black and Rogaway, CT-RSA 2002), which
+//! leaves a permutation of `0..count`; fewer than four rounds of walking are expected.
+
+use crate::rng::Key;
+
+/// Rounds of the network: twice the four that give a strong permutation of a large domain (Luby and
+/// Rackoff 1988), because the domains here may be small.
+const ROUNDS: u32 = 8;
+
+/// A permutation of `0..count`.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    key: Key,
+    count: u64,
+    half: u32,
+}
+
+impl Order {
+    /// The permutation of a key of [`crate::rng::Stream::Order`].
+    #[must_use]
+    pub fn new(key: Key, count: u64) -> Self {
+        let bits = u64::BITS - count.saturating_sub(1).leading_zeros();
+        Self { key, count, half: bits.div_ceil(2) }
+    }
+
+    /// Where `index` goes; it must be below the count.
+    #[must_use]
+    pub fn get(&self, index: u64) -> u64 {
+        debug_assert!(index < self.count);
+        let mut number = index;
+        loop {
+            number = self.permute(number);
+            if number < self.count {
+                return number;
+            }
+        }
+    }
+
+    fn permute(&self, number: u64) -> u64 {
+        let mask = (1u64 << self.half) - 1;
+        let (mut left, mut right) = (number >> self.half, number & mask);
+        for round in 0..ROUNDS {
+            let word: u64 = self.key.words(right, round, 0)[0].into();
+            (left, right) = (right, left ^ (word & mask));
+        }
+        left << self.half | right
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Stream;
+
+    #[test]
+    fn every_count_is_permuted() {
+        for count in (1..70).chain([255, 256, 257, 4095, 4096, 4097, 20_000]) {
+            let order = Order::new(Key::new(7, 3, Stream::Order), count);
+            let mut seen = vec![false; count as usize];
+            for index in 0..count {
+                let place = &mut seen[order.get(index) as usize];
+                assert!(!std::mem::replace(place, true), "{index} of {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_counts_stay_inside() {
+        for count in [1 << 40 | 1, u64::MAX >> 1, u64::MAX] {
+            let order = Order::new(Key::new(1, 0, Stream::Order), count);
+            assert!([0, 1, count / 2, count - 1].iter().all(|index| order.get(*index) < count));
+        }
+    }
+
+    #[test]
+    fn every_order_of_four_comes_equally_often() {
+        let mut counts = std::collections::HashMap::new();
+        for epoch in 0..24_000 {
+            let order = Order::new(Key::new(5, epoch, Stream::Order), 4);
+            *counts.entry([0, 1, 2, 3].map(|index| order.get(index))).or_insert(0) += 1;
+        }
+        assert_eq!(counts.len(), 24);
+        // 23 degrees of freedom: 49.7 is the quantile .999.
+        let square = |count: &i32| f64::from(count - 1000).powi(2) / 1000.0;
+        let chi: f64 = counts.values().map(square).sum();
+        assert!(chi < 49.7, "{chi}");
+    }
+}
