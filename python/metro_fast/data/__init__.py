@@ -10,6 +10,7 @@ from metro_fast.data.collate_metro import DataCollatorForMetro
 from metro_fast.data.collate_spans import DataCollatorForSpanCorruption
 from metro_fast.data.corpus import TokenCorpus
 from metro_fast.data.epoch import EpochCell
+from metro_fast.data.pipeline import PreparePipeline, finish_prepare, prepare_pipeline
 from metro_fast.data.prepare import prepare
 from metro_fast.data.tokenizer import train_tokenizer
 from metro_fast.data.write_corpus import write_corpus
@@ -22,8 +23,11 @@ __all__ = [
     "DataCollatorForSpanCorruption",
     "EpochCallback",
     "EpochCell",
+    "PreparePipeline",
     "TokenCorpus",
+    "finish_prepare",
     "prepare",
+    "prepare_pipeline",
     "train_tokenizer",
     "write_corpus",
 ]
