@@ -1,14 +1,19 @@
 """One text in every form that `prepare` reads, and what the tests of it compare.
 
-Also a program: `python tests/prepare_cases.py INPUT OUTPUT TOKENIZER WORKERS PIECE_BYTES` prepares.
+Also a program: `python tests/prepare_cases.py INPUT OUTPUT TOKENIZER WORKERS PIECE_BYTES` prepares,
+and `... ray FOLDER` has Ray do so.
 """
 
 import gzip
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from metro_fast import ops
+
+OPTIONS = {"piece_bytes": 300, "shuffle_documents": True, "seed": 3}
 TEXTS = [f"document {i}: it costs {i * 7} coins, ümlaut and all, they say." for i in range(60)]
 
 
@@ -91,8 +96,35 @@ FORMS = [
     "stream",
 ]  # fmt: skip
 
-if __name__ == "__main__":
-    from metro_fast.data import prepare
 
-    source, output, tokenizer, workers, piece_bytes = sys.argv[1:]
-    prepare(source, output, tokenizer, num_workers=int(workers), piece_bytes=int(piece_bytes))
+def environment() -> dict[str, str]:
+    """For a process that imports the package that is tested."""
+    package = str(Path(ops.__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": package, "RAY_AUTH_MODE": "disabled"}
+
+
+def _run_ray(folder: Path) -> None:
+    """Two tasks; in a process of its own, since an error in datatrove's threads is never told."""
+    import ray
+    from datatrove.executor import RayPipelineExecutor
+
+    from metro_fast.data import finish_prepare, prepare_pipeline
+
+    inputs = [folder / "mixed", folder / "saved" / "saved"]
+    pipeline = prepare_pipeline(inputs, folder / "out", folder / "tokenizer", **OPTIONS)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    RayPipelineExecutor(
+        pipeline=pipeline.steps, tasks=2, mem_per_cpu_gb=0.1, logging_dir=str(folder / "logs")
+    ).run()
+    ray.shutdown()
+    finish_prepare(folder / "out")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "ray":
+        _run_ray(Path(sys.argv[2]))
+    else:
+        from metro_fast.data import prepare
+
+        source, output, tokenizer, workers, piece_bytes = sys.argv[1:]
+        prepare(source, output, tokenizer, num_workers=int(workers), piece_bytes=int(piece_bytes))

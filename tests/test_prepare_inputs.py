@@ -12,7 +12,7 @@ from metro_fast.data.sources import find_sources, read_texts
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from prepare_cases import (  # noqa: E402
+from prepare_cases import (
     FORMS,
     TEXTS,
     contents,
@@ -88,7 +88,7 @@ def test_ranges_are_whole_lines_whatever_their_size(tmp_path):
         assert [start for start, _ in ranges[1:]] == [stop for _, stop in ranges[:-1]]
         assert (ranges[0][0], ranges[-1][1]) == (0, path.stat().st_size)
         parts = [list(read_documents(path, "text", *r)) for r in ranges]
-        assert sum(parts, []) == whole
+        assert [text for part in parts for text in part] == whole
     path.write_bytes(b"")
     assert cut_lines(path, 5) == [(0, 0)]
 
@@ -157,7 +157,7 @@ def test_columns_that_are_missing_or_no_text_are_named(tokenizer, tmp_path):
         with pytest.raises(MetroFastError, match=f"column '{key}' is of type .*, expected strings"):
             run(inputs, tmp_path / "out", tokenizer, text_key=key)
     for inputs in (data, data.to_iterable_dataset()):
-        with pytest.raises(FormatError, match="row 1: .*expected a string"):
+        with pytest.raises(FormatError, match=r"row 1: .*expected a string"):
             run(inputs, tmp_path / "out", tokenizer)
 
 
@@ -183,9 +183,7 @@ def test_a_parquet_file_is_not_read_whole(tmp_path):
     [source] = find_sources(tmp_path / "a.parquet")
     assert len(source.cut(1 << 23, "text")) == 8
     before = pa.total_allocated_bytes()
-    most = max(
-        pa.total_allocated_bytes() - before for _ in source.read(0, 8, "text")
-    )
+    most = max(pa.total_allocated_bytes() - before for _ in source.read(0, 8, "text"))
     assert most < 40e6, most  # of 80 MB
     assert pa.total_allocated_bytes() - before < 1e6
 

@@ -12,6 +12,7 @@ from metro_fast.data.corpus import TokenCorpus
 from metro_fast.data.epoch import EpochCell
 from metro_fast.data.pipeline import PreparePipeline, finish_prepare, prepare_pipeline
 from metro_fast.data.prepare import prepare
+from metro_fast.data.sources import read_texts
 from metro_fast.data.tokenizer import train_tokenizer
 from metro_fast.data.write_corpus import write_corpus
 
@@ -28,6 +29,7 @@ __all__ = [
     "finish_prepare",
     "prepare",
     "prepare_pipeline",
+    "read_texts",
     "train_tokenizer",
     "write_corpus",
 ]

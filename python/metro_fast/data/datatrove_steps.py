@@ -13,11 +13,10 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.tokens import DocumentTokenizer
 from numpy.random import default_rng
 
-from metro_fast.data.pieces import Piece, is_done, mark_done
+from metro_fast.data.pieces import UNFINISHED, Piece, is_done, mark_done
 from metro_fast.data.sources import Source
 from metro_fast.errors import MetroFastError
 
-UNFINISHED = "unfinished"
 _PIECE = "piece"
 
 
@@ -116,7 +115,7 @@ class WritePieces(PipelineStep):  # type: ignore[misc]
             for expected in left:
                 if expected == number:
                     break
-                self._write(tokenizer, expected, ())  # no document of it came
+                self._write_empty(tokenizer, expected)
             else:
                 raise MetroFastError(
                     f"a document of piece {number} reached task {rank} of {world_size} out of "
@@ -124,11 +123,16 @@ class WritePieces(PipelineStep):  # type: ignore[misc]
                 )
             self._write(tokenizer, number, documents)
         for number in left:
+            self._write_empty(tokenizer, number)
+
+    def _write_empty(self, tokenizer: "PlainTokenizer", number: int) -> None:
+        """A piece of which no document came, unless it is because it was done meanwhile."""
+        if not is_done(self._work, number):
             self._write(tokenizer, number, ())
 
     def _write(self, tokenizer: "PlainTokenizer", number: int, documents: Iterable[Any]) -> None:
         made = self._work / UNFINISHED / f"{number:05d}.{secrets.token_hex(4)}"
-        made.mkdir(parents=True)
+        made.mkdir()  # not its parents: a folder that is finished must not come back
         tokenizer.output_folder = get_datafolder(str(made))
         tokenizer.rand = default_rng([self._seed, number])
         tokenizer.run(self._counted(documents), rank=number)

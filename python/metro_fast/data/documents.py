@@ -15,7 +15,7 @@ PACKED = (".gz", ".zst")
 
 
 def cut_lines(path: Path, piece_bytes: int) -> list[tuple[int, int]]:
-    """Cut a text file into ranges of about `piece_bytes` bytes, each of whole lines.
+    r"""Cut a text file into ranges of about `piece_bytes` bytes, each of whole lines.
 
     A range ends at the end of the line in which its last byte lies, so the ranges depend on the
     file and `piece_bytes` alone. A packed file is one range: it can be read from its start only.
@@ -31,7 +31,7 @@ def cut_lines(path: Path, piece_bytes: int) -> list[tuple[int, int]]:
         OSError: If the file cannot be read.
 
     Example:
-        >>> _ = Path("three.txt").write_text("one\\ntwo\\nthree")
+        >>> _ = Path("three.txt").write_text("one\ntwo\nthree")
         >>> cut_lines(Path("three.txt"), piece_bytes=5)
         [(0, 8), (8, 13)]
     """

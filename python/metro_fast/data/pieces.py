@@ -12,6 +12,7 @@ from metro_fast.data.sources import Source
 from metro_fast.errors import FormatError, MetroFastError
 
 MARKS = "pieces"
+UNFINISHED = "unfinished"
 MOST_PIECES = 100_000  # token files are sorted by name, and datatrove writes five digits
 
 

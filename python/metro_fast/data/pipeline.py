@@ -43,7 +43,7 @@ def prepare_pipeline(
     seed: int = 0,
     piece_bytes: int = PIECE_BYTES,
 ) -> PreparePipeline:
-    """Begin what `prepare` does, and leave the tokenizing to an executor of datatrove.
+    r"""Begin what `prepare` does, and leave the tokenizing to an executor of datatrove.
 
     Hashes the inputs, cuts them and makes the work folder. Any number of tasks, on any machines
     that see the inputs and the work folder, give the bytes of `prepare`; `finish_prepare` puts
@@ -74,7 +74,7 @@ def prepare_pipeline(
 
     Example:
         >>> from metro_fast.data import train_tokenizer
-        >>> _ = Path("text.txt").write_text("one two\\n" * 9)
+        >>> _ = Path("text.txt").write_text("one two\n" * 9)
         >>> tokenizer = train_tokenizer(["one two"], vocab_size=30, num_sentinels=4)
         >>> pipeline = prepare_pipeline("text.txt", "corpus", tokenizer, piece_bytes=24)
         >>> pipeline.pieces
@@ -117,13 +117,13 @@ def finish_prepare(output: str | Path) -> Path:
     Example:
         >>> finish_prepare("nowhere")
         Traceback (most recent call last):
-        metro_fast.MetroFastError: no pipeline was made for nowhere: call prepare_pipeline first
+        metro_fast._core.MetroFastError: no pipeline was made for nowhere: call prepare_pipeline
     """
     final = Path(output)
     work = work_folder(final)
     if not work.exists():
         if not is_finished(final, None):
-            raise MetroFastError(f"no pipeline was made for {final}: call prepare_pipeline first")
+            raise MetroFastError(f"no pipeline was made for {final}: call prepare_pipeline")
         return final
     with locked(work):
         finish(work, final, read_record(work))

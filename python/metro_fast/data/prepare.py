@@ -26,7 +26,7 @@ def prepare(
     num_workers: int = 1,
     progress: bool = True,
 ) -> Path:
-    """Tokenize text with datatrove into a folder that `TokenCorpus` opens.
+    r"""Tokenize text with datatrove into a folder that `TokenCorpus` opens.
 
     The inputs are cut into pieces of about `piece_bytes`, and every piece becomes one token file.
     Where they are cut depends on the inputs alone, so that the bytes of the result depend on the
@@ -69,11 +69,10 @@ def prepare(
         TypeError: If an input or the tokenizer is of another type.
 
     Example:
-        >>> from metro_fast.data import train_tokenizer
-        >>> _ = Path("text.txt").write_text("one document\\nand another\\n")
-        >>> tokenizer = train_tokenizer(["one document and another"], vocab_size=40)
-        ... # doctest: +SKIP
-        >>> prepare("text.txt", "corpus", tokenizer)  # doctest: +SKIP
+        >>> from metro_fast.data import read_texts, train_tokenizer
+        >>> _ = Path("text.txt").write_text("one document\nand another\n")
+        >>> tokenizer = train_tokenizer(read_texts("text.txt"), vocab_size=40, num_sentinels=8)
+        >>> prepare("text.txt", "corpus", tokenizer, progress=False)
         PosixPath('corpus')
     """
     for name, value in (("tasks", tasks), ("num_workers", num_workers)):

@@ -11,7 +11,7 @@ from typing import Any
 from metro_fast._atomic import damaged_file, sync_files, write_atomically
 from metro_fast._extras import require
 from metro_fast._json import parse_json
-from metro_fast.data.pieces import MARKS, count_tokens
+from metro_fast.data.pieces import MARKS, UNFINISHED, count_tokens
 from metro_fast.errors import FormatError, MetroFastError
 
 _logger = logging.getLogger(__name__)
@@ -84,6 +84,7 @@ def begin(work: Path, record: dict[str, Any]) -> None:
         shutil.rmtree(work)
     if not work.exists():
         work.mkdir(parents=True)
+        (work / UNFINISHED).mkdir()
         made.write_text(json.dumps(record, indent=2) + "\n")
 
 
@@ -109,7 +110,7 @@ def finish(work: Path, final: Path, record: dict[str, Any]) -> None:
         raise MetroFastError("the inputs hold no documents: there is nothing to tokenize")
     (work / "backend.json").unlink(missing_ok=True)
     # What killed tasks left, and datatrove's logs if they were kept here.
-    for name in (MARKS, "unfinished", "logs"):
+    for name in (MARKS, UNFINISHED, "logs"):
         if (work / name).exists():
             shutil.rmtree(work / name)
     files = sync_files(work, but=RECORD)

@@ -51,8 +51,12 @@ class PieceProgress:
 
     def _update(self) -> None:
         finished = len(list((self._work / MARKS).glob("*.json")))
-        written = sum(_size(Path(folder, name)) for folder, _, names in os.walk(self._work)
-                      for name in names if name.endswith(".ds"))
+        written = sum(
+            _size(Path(folder, name))
+            for folder, _, names in os.walk(self._work)
+            for name in names
+            if name.endswith(".ds")
+        )
         self._bar.set_postfix_str(f"{written / 1e6:.0f} MB of tokens", refresh=False)
         self._bar.update(finished - self._bar.n)
         self._bar.refresh()

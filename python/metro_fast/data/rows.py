@@ -18,8 +18,8 @@ class Rows(NamedTuple):
         ids: Token ids: [B, L], or flat together with `offsets`.
         offsets: int64 [B + 1] starts and last end of ragged rows; None for equal rows.
         sample_ids: int64 [B] what names the rows.
-        positions: int64 [B] place of each row in the order of training, counted over all epochs; None
-            where it is not known.
+        positions: int64 [B] place of each row in the order of training, counted over all epochs;
+            None where it is not known.
     """
 
     ids: npt.NDArray[Any]

@@ -95,12 +95,21 @@ def find_sources(inputs: Any) -> list[Source]:
     return found
 
 
-def read_texts(inputs: Any, text_key: str) -> Iterator[str]:
-    """Every document of the inputs, in order, for instance to train a tokenizer on.
+def read_texts(inputs: Any, text_key: str = "text") -> Iterator[str]:
+    r"""Every document of the inputs, in order, for instance to train a tokenizer on.
+
+    Args:
+        inputs: As for `prepare`.
+        text_key: Key or column of the text.
+
+    Raises:
+        FileNotFoundError: If an input does not exist.
+        FormatError: If an input is damaged.
+        MetroFastError: If an input is of another type, or has no such column.
 
     Example:
-        >>> _ = Path("two.txt").write_text("one\\ntwo\\n")
-        >>> list(read_texts("two.txt", "text"))
+        >>> _ = Path("two.txt").write_text("one\ntwo\n")
+        >>> list(read_texts("two.txt"))
         ['one', 'two']
     """
     for source in find_sources(inputs):
