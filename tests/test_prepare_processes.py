@@ -44,7 +44,7 @@ def start(text, output, tokenizer_folder):
     command = [sys.executable, str(TESTS / "prepare_cases.py"), str(text), str(output)]
     command += [str(tokenizer_folder), "2", str(PIECE)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment(), text=True, **pipes)
+    return subprocess.Popen(command, env=environment(), text=True, start_new_session=True, **pipes)
 
 
 def wait_for_pieces(process, work, count):
@@ -66,11 +66,14 @@ def test_no_process_outlives_a_signal_and_the_next_call_goes_on(
     wait_for_pieces(process, work, 3)
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) >= 2
-    process.send_signal(number)  # to the parent alone: a shell would send Ctrl-C to all
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does for Ctrl-C
+    else:
+        process.send_signal(number)
     process.wait(timeout=30)
     assert process.returncode == -number
     assert psutil.wait_procs(family, timeout=10)[1] == []
-    process.communicate()
+    assert process.communicate()[1].count("Traceback") == (number == signal.SIGINT)
     assert not (tmp_path / "corpus").exists()
     done = [f"{path.stem}_unshuffled.ds" for path in (work / MARKS).glob("*.json")]
     assert 3 <= len(done) < text.stat().st_size // PIECE

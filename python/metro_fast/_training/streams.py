@@ -2,7 +2,8 @@
 
 The stock Trainer counts all passes over a stream as one epoch of `max_steps`, so that nothing is
 told when a pass begins and the second has the noise of the first; accelerate repeats rows to fill a
-pass's last batches, or lets ranks run dry one after another, which hangs.
+pass's last batches, or (a stream of Hugging Face) lets one rank run dry before the others, which
+then wait for it forever.
 """
 
 import itertools
