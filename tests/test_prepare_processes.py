@@ -22,7 +22,7 @@ sys.path.insert(0, str(TESTS))
 
 from prepare_cases import TEXTS, contents, environment  # noqa: E402
 
-LINES, PIECE = 60_000, 60_000
+LINES, PIECE = 30_000, 60_000
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def tokenizer_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    """About 4 MB in one file: 60 pieces, some seconds of work."""
+    """About 2 MB in one file: 30 pieces, some seconds of work."""
     path = tmp_path_factory.mktemp("text") / "a.txt"
     path.write_text("".join(f"{i} {TEXTS[i % 60]}\n" for i in range(LINES)))
     return path
