@@ -105,7 +105,7 @@ def _run(plan: Plan, work: Path, tasks: int, num_workers: int, *, progress: bool
 
     task = partial(_run_task, plan.steps(work), tasks)
     with PieceProgress(work, len(plan.pieces), show=progress):
-        if num_workers == 1 or tasks == 1:
+        if num_workers == 1 or tasks <= 1:
             for number in range(tasks):
                 task(number)
         else:
