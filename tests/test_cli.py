@@ -152,6 +152,21 @@ def test_errors_are_one_line_and_nothing_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_prepare_has_its_options_and_a_config(tmp_path: Path) -> None:
+    from metro_fast.cli import prepare
+
+    (tmp_path / "a.txt").write_text("one two three\n" * 20)
+    config = tmp_path / "run.yaml"
+    config.write_text(f"inputs: [{tmp_path}/a.txt]\npiece-bytes: 100\ntrain-vocabulary: 60\n")
+    arguments = [str(tmp_path / "a.txt"), "--config", str(config), "--tasks", "2"]
+    arguments += ["--output", str(tmp_path / "corpus"), "--num-sentinels", "4"]
+    result = CliRunner().invoke(prepare.app, arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert len(list((tmp_path / "corpus").glob("*.ds"))) == 3
+    saved = read_config(tmp_path / "corpus" / "resolved_config.yaml")
+    assert (saved["piece_bytes"], saved["tasks"], saved["num_workers"]) == (100, 2, 1)
+
+
 def test_ctrl_c_is_told_and_has_its_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,24 +70,16 @@ def test_the_seed_shuffles_and_nothing_else_changes_a_byte(inputs, tokenizer, tm
     assert [first[x] for x in a] != [plain[x] for x in c]
 
 
-@pytest.mark.slow  # datatrove starts its workers through a fork server.
-def test_workers_change_nothing(inputs, tokenizer, tmp_path):
-    options = {"shuffle_documents": True, "seed": 3}
-    one = contents(run(inputs, tmp_path / "a", tokenizer, **options))
-    two = contents(run(inputs, tmp_path / "b", tokenizer, num_workers=2, **options))
-    assert one == two
-
-
 def test_an_interrupted_call_goes_on_where_it_stopped(inputs, tokenizer, tmp_path, monkeypatch):
     seen, interrupted = [], ["c.txt"]
 
-    def spy(path, text_key):
+    def spy(path, *options):
         seen.append(path.name)
         if path.name in interrupted:
             raise KeyboardInterrupt
-        return read_documents(path, text_key)
+        return read_documents(path, *options)
 
-    monkeypatch.setattr("metro_fast.data.datatrove_steps.read_documents", spy)
+    monkeypatch.setattr("metro_fast.data.sources.read_documents", spy)
     with pytest.raises(KeyboardInterrupt):
         run(inputs, tmp_path / "corpus", tokenizer)
     assert not (tmp_path / "corpus").exists()
@@ -123,12 +115,12 @@ def test_a_changed_file_of_the_same_size_is_noticed(inputs, tokenizer, tmp_path)
 
 
 def test_two_calls_on_one_output_do_not_mix(inputs, tokenizer, tmp_path, monkeypatch):
-    def second(path, text_key):
+    def second(path, *options):
         with pytest.raises(MetroFastError, match="another process is preparing this output"):
             run(inputs, tmp_path / "corpus", tokenizer, shuffle_documents=True)
-        return read_documents(path, text_key)
+        return read_documents(path, *options)
 
-    monkeypatch.setattr("metro_fast.data.datatrove_steps.read_documents", second)
+    monkeypatch.setattr("metro_fast.data.sources.read_documents", second)
     output = run(inputs, tmp_path / "corpus", tokenizer)
     assert TokenCorpus(output, block_size=8).num_documents == 63
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "texts"]
@@ -229,6 +221,10 @@ def test_nothing_to_tokenize_is_an_error(tmp_path, tokenizer):
         ({"tokenizer": object()}, TypeError, "expected a fast tokenizer"),
         ({"eos_token": "<nothing>"}, MetroFastError, "eos_token is '<nothing>'"),
         ({"num_workers": 0}, MetroFastError, "num_workers is 0"),
+        ({"tasks": 0}, MetroFastError, "tasks is 0"),
+        ({"piece_bytes": 0}, MetroFastError, "piece_bytes is 0"),
+        ({"inputs": 5}, TypeError, "inputs is a int"),
+        ({"inputs": [5]}, TypeError, "an input is a int"),
         ({"seed": -1}, MetroFastError, "seed is -1"),
     ],
 )

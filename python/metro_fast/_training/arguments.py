@@ -25,6 +25,8 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
     Attributes:
         embedding_multiplier: Rate of the token embeddings over `learning_rate`.
         relative_bias_multiplier: Rate of the relative attention biases over it.
+        split_stream: Give each rank its own rows of a stream (`IterableDataset`); False if the
+            stream does so itself.
     """
 
     embedding_multiplier: float = field(
@@ -32,6 +34,9 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
     )
     relative_bias_multiplier: float = field(
         default=1.0, metadata={"help": "Rate of the relative attention biases over learning_rate."}
+    )
+    split_stream: bool = field(
+        default=True, metadata={"help": "Split a stream over the ranks; False: it is split."}
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Keep every column."})
     report_to: Any = field(default="none", metadata={"help": "Integrations to report to."})

@@ -28,6 +28,7 @@ from metro_fast._training.objective import Batch, Objective, normalized
 from metro_fast._training.randomness import DataRandomness
 from metro_fast._training.ranks import leave_group_at_exit
 from metro_fast._training.samplers import EpochSampler, training_sampler
+from metro_fast._training.streams import check_stream, is_stream, stream_loader
 from metro_fast._training.window import MetricWindow
 from metro_fast.errors import MetroFastError
 
@@ -70,6 +71,8 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
                 "auto_find_batch_size=True restarts with other batches and so another run; choose "
                 "per_device_train_batch_size and gradient_accumulation_steps"
             )
+        if is_stream(options.get("train_dataset")):
+            check_stream(args)
         if args.world_size > 1:
             leave_group_at_exit()
         super().__init__(args=args, **options)
@@ -225,12 +228,32 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
 
     # Order, optimizer, checkpoints
 
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches of the training rows; of a stream, pass after pass (see `StreamBatches`)."""
+        if not is_stream(self.train_dataset):
+            stock: DataLoader[Any] = super().get_train_dataloader()
+            return stock
+        return stream_loader(
+            self.train_dataset,
+            self.args,
+            self.data_collator,
+            batch_size=self._train_batch_size,
+            agree=self._all_ranks,
+        )
+
+    def _all_ranks(self, yes: bool) -> bool:
+        """Whether all ranks say yes; a collective call."""
+        answers = self._sum_over_ranks(torch.tensor(int(yes)))
+        return int(answers) == int(self.accelerator.num_processes)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         self._sampler = training_sampler(dataset, self.args)
         return self._sampler or super()._get_train_sampler(train_dataset)
 
     def _epoch_receivers(self) -> list[Any]:
+        if is_stream(self.train_dataset):
+            return []  # told by `StreamBatches`, since the stock loop counts one epoch in all
         found, data = [self._sampler, self.data_collator], self.train_dataset
         while data is not None:  # a Subset holds its corpus as `dataset`
             found.append(data)

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from metro_fast.cli.config import ConfigOption, save_resolved
-from metro_fast.data import prepare, train_tokenizer
-from metro_fast.data.documents import find_files, read_documents
+from metro_fast.data import prepare, read_texts, train_tokenizer
+from metro_fast.data.prepare_plan import PIECE_BYTES
 from metro_fast.errors import MetroFastError
 
 app = typer.Typer(add_completion=False)
@@ -18,7 +18,10 @@ def prepare_command(
     ctx: typer.Context,
     inputs: Annotated[
         list[Path],
-        typer.Argument(help="Text files (.jsonl, .txt, also .gz), or folders of them."),
+        typer.Argument(
+            help="Files (.jsonl, .txt, either also .gz or .zst; .parquet), datasets that "
+            "save_to_disk wrote, or folders of these."
+        ),
     ],
     output: Annotated[Path, typer.Option(help="Folder to make.")],
     tokenizer: Annotated[
@@ -28,22 +31,35 @@ def prepare_command(
         int, typer.Option(help="Train a tokenizer of this many ids on the inputs instead.")
     ] = 0,
     num_sentinels: Annotated[int, typer.Option(help="Sentinels of a trained tokenizer.")] = 100,
-    text_key: Annotated[str, typer.Option(help="Key of the text in JSON lines.")] = "text",
+    text_key: Annotated[str, typer.Option(help="Key or column of the text.")] = "text",
     eos_token: Annotated[
         str | None, typer.Option(help="Token that ends a document; else the tokenizer's EOS.")
     ] = None,
-    shuffle_documents: Annotated[bool, typer.Option(help="Shuffle within each file.")] = False,
+    shuffle_documents: Annotated[bool, typer.Option(help="Shuffle within each piece.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the shuffle.")] = 0,
-    num_workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    piece_bytes: Annotated[
+        int,
+        typer.Option(help="Bytes of text that become one token file; the corpus depends on it."),
+    ] = PIECE_BYTES,
+    tasks: Annotated[
+        int | None,
+        typer.Option(help="Parts the work is cut into; else one a piece. Changes no byte."),
+    ] = None,
+    num_workers: Annotated[
+        int, typer.Option(help="Processes that share the tasks. Changes no byte.")
+    ] = 1,
     config: ConfigOption = None,
 ) -> None:
-    """Tokenize text into a corpus; an interrupted run goes on where it stopped."""
+    """Tokenize text into a corpus; an interrupted run goes on where it stopped.
+
+    For Slurm and Ray see docs/prepare.md.
+    """
     if (tokenizer is None) == (train_vocabulary == 0):
         raise MetroFastError(
             "give either --tokenizer FOLDER or --train-vocabulary N, to use one or to train one"
         )
     chosen = tokenizer or train_tokenizer(
-        (text for file in find_files(list(inputs)) for text in read_documents(file, text_key)),
+        read_texts(list(inputs), text_key),
         vocab_size=train_vocabulary,
         num_sentinels=num_sentinels,
     )
@@ -55,6 +71,8 @@ def prepare_command(
         eos_token=eos_token,
         shuffle_documents=shuffle_documents,
         seed=seed,
+        piece_bytes=piece_bytes,
+        tasks=tasks,
         num_workers=num_workers,
     )
     save_resolved(ctx, folder)

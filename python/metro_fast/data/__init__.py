@@ -12,7 +12,9 @@ from metro_fast.data.collate_ul2 import DataCollatorForUL2
 from metro_fast.data.corpus import TokenCorpus
 from metro_fast.data.epoch import EpochCell
 from metro_fast.data.loader import CorpusLoader
+from metro_fast.data.pipeline import PreparePipeline, finish_prepare, prepare_pipeline
 from metro_fast.data.prepare import prepare
+from metro_fast.data.sources import read_texts
 from metro_fast.data.tokenizer import train_tokenizer
 from metro_fast.data.write_corpus import write_corpus
 
@@ -26,8 +28,12 @@ __all__ = [
     "DataCollatorForUL2",
     "EpochCallback",
     "EpochCell",
+    "PreparePipeline",
     "TokenCorpus",
+    "finish_prepare",
     "prepare",
+    "prepare_pipeline",
+    "read_texts",
     "train_tokenizer",
     "write_corpus",
 ]

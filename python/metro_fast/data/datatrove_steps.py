@@ -1,35 +1,155 @@
-"""datatrove, as `prepare` uses it: one task a file, quiet, with progress."""
+"""The two steps of `prepare` as datatrove knows steps: read pieces, write token files."""
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
-from threading import Event, Thread
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from datatrove.data import Document
-from datatrove.executor import LocalPipelineExecutor
+from datatrove.io import get_datafolder
+from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.tokens import DocumentTokenizer
-from loguru import logger
-from tqdm import tqdm  # type: ignore[import-untyped]
+from numpy.random import default_rng
 
-from metro_fast.data.documents import read_documents
+from metro_fast.data.pieces import UNFINISHED, Piece, is_done, mark_done
+from metro_fast.data.sources import Source
+from metro_fast.errors import MetroFastError
+
+# As fast as datatrove's own 10,000, which hold hundreds of MB.
+DOCUMENTS_AT_ONCE = 1000
+_PIECE = "piece"
 
 
-class ReadFile:
-    """First step of a task: the documents of the file whose number is the task's.
+class ReadPieces(PipelineStep):  # type: ignore[misc]  # datatrove is untyped
+    """First step of a task: the documents of its pieces, those that are done left out.
 
-    datatrove's own JSON reader passes over damaged lines with a warning; this one refuses them.
+    Task t of T has the pieces t, t + T, t + 2T, ... datatrove's own readers pass over damaged
+    lines with a warning; this one refuses them.
+
+    Args:
+        sources: The inputs.
+        pieces: What they are cut into.
+        work: Folder of the marks.
+        text_key: Key or column of the text.
     """
 
-    def __init__(self, files: list[Path], text_key: str) -> None:
-        self._files = files
-        self._text_key = text_key
+    name, type = "metro_fast pieces", "READER"
 
-    def __call__(self, data: Any, rank: int, world_size: int) -> Iterator[Document]:
-        """The documents of file `rank`."""
-        for number, text in enumerate(read_documents(self._files[rank], self._text_key)):
-            yield Document(text=text, id=f"{rank}/{number}")
+    def __init__(
+        self, sources: list[Source], pieces: list[Piece], work: Path, text_key: str
+    ) -> None:
+        super().__init__()
+        self._sources, self._pieces = sources, pieces
+        self._work, self._text_key = work, text_key
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """The documents of a task, each with the number of its piece."""
+        for number in range(rank, len(self._pieces), world_size):
+            if is_done(self._work, number):
+                continue
+            piece = self._pieces[number]
+            texts = self._sources[piece.source].read(piece.start, piece.stop, self._text_key)
+            for row, text in enumerate(texts):
+                yield Document(text=text, id=f"{number}/{row}", metadata={_PIECE: number})
+
+
+class WritePieces(PipelineStep):  # type: ignore[misc]
+    """Last step of a task: each of its pieces becomes a token file, also an empty one.
+
+    A piece is written to a folder of its own and moved when it is whole, so that a task that runs
+    twice at a time (as clusters start one again that they believe lost) does no harm: both write
+    the same bytes.
+
+    Args:
+        pieces: How many pieces there are in all.
+        work: Where the files appear.
+        tokenizer_file: The tokenizer, a `tokenizer.json`.
+        tokenizer_name: What the metadata calls it.
+        eos_token: Token that ends a document.
+        shuffle_documents: Shuffle the documents of a piece.
+        seed: Seed of the shuffle, which is keyed by (seed, number of the piece).
+    """
+
+    name, type = "metro_fast token files", "WRITER"
+
+    def __init__(
+        self,
+        pieces: int,
+        work: Path,
+        *,
+        tokenizer_file: Path,
+        tokenizer_name: str,
+        eos_token: str,
+        shuffle_documents: bool,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self._count, self._work = pieces, work
+        self._tokenizer_file, self._tokenizer_name = tokenizer_file, tokenizer_name
+        self._eos_token = eos_token
+        self._shuffle_documents, self._seed = shuffle_documents, seed
+
+    def run(self, data: Iterable[Document] = (), rank: int = 0, world_size: int = 1) -> None:
+        """Write what is not done of a task's pieces.
+
+        Raises:
+            MetroFastError: If the work folder is gone, or documents come without their piece, or
+                in another order.
+            OSError: If a file cannot be written.
+        """
+        if not self._tokenizer_file.is_file():
+            raise MetroFastError(
+                f"{self._tokenizer_file} is missing: the output is finished or was removed, or "
+                "this machine does not share its file system; make a new pipeline"
+            )
+        tokenizer = PlainTokenizer(
+            output_folder=str(self._work),
+            tokenizer_name_or_path=str(self._tokenizer_file),
+            eos_token=self._eos_token,
+            shuffle_documents=self._shuffle_documents,
+            seed=self._seed,
+            batch_size=DOCUMENTS_AT_ONCE,
+        )
+        numbers = range(rank, self._count, world_size)
+        left = iter([number for number in numbers if not is_done(self._work, number)])
+        for number, documents in groupby(data, key=_piece_of):
+            for expected in left:
+                if expected == number:
+                    break
+                self._write_empty(tokenizer, expected)
+            else:
+                raise MetroFastError(
+                    f"a document of piece {number} reached task {rank} of {world_size} out of "
+                    "order: steps between the two may change or drop documents, not move them"
+                )
+            self._write(tokenizer, number, documents)
+        for number in left:
+            self._write_empty(tokenizer, number)
+
+    def _write_empty(self, tokenizer: "PlainTokenizer", number: int) -> None:
+        """A piece of which no document came, unless it is because it was done meanwhile."""
+        if not is_done(self._work, number):
+            self._write(tokenizer, number, ())
+
+    def _write(self, tokenizer: "PlainTokenizer", number: int, documents: Iterable[Any]) -> None:
+        made = self._work / UNFINISHED / f"{number:05d}.{secrets.token_hex(4)}"
+        made.mkdir()  # not its parents: a folder that is finished must not come back
+        tokenizer.output_folder = get_datafolder(str(made))
+        tokenizer.rand = default_rng([self._seed, number])
+        tokenizer.run(self._counted(documents), rank=number)
+        for metadata in made.glob("*.metadata"):
+            lines = metadata.read_text().splitlines()
+            width = lines[0].rpartition("|")[2]
+            # datatrove wrote the path of a file that is about to go.
+            metadata.write_text("\n".join([f"{self._tokenizer_name}|{width}", *lines[1:]]))
+        mark_done(self._work, number, made)
+
+    def _counted(self, documents: Iterable[Document]) -> Iterator[Document]:
+        for document in documents:
+            self.stat_update("documents")
+            yield document
 
 
 class PlainTokenizer(DocumentTokenizer):  # type: ignore[misc]
@@ -43,83 +163,11 @@ class PlainTokenizer(DocumentTokenizer):  # type: ignore[misc]
         return loaded
 
 
-class QuietExecutor(LocalPipelineExecutor):  # type: ignore[misc]
-    """The local executor without its logs: an error is told once, by the exception."""
-
-    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
-        logger.disable("datatrove")  # also in a worker's process, which imports it anew
-        return super()._run_for_rank(rank, local_rank, node_rank)
-
-
-def tokenize(
-    files: list[Path],
-    folder: Path,
-    logs: Path,
-    *,
-    tokenizer_file: Path,
-    eos_token: str,
-    text_key: str,
-    shuffle_documents: bool,
-    seed: int,
-    num_workers: int,
-    progress: bool,
-) -> None:
-    """Tokenize each file to `folder`; tasks that `logs` calls complete are not done again."""
-    tokenizer = PlainTokenizer(
-        output_folder=str(folder),
-        tokenizer_name_or_path=str(tokenizer_file),
-        eos_token=eos_token,
-        shuffle_documents=shuffle_documents,
-        seed=seed,
-    )
-    executor = QuietExecutor(
-        pipeline=[ReadFile(files, text_key), tokenizer],
-        tasks=len(files),
-        workers=min(num_workers, len(files)),
-        logging_dir=str(logs),
-    )
-    logger.disable("datatrove")
-    try:
-        with _Progress(folder, logs / "completions", len(files), show=progress):
-            executor.run()
-    finally:
-        logger.enable("datatrove")
-
-
-class _Progress:
-    """A bar of finished files and of the bytes of tokens written so far."""
-
-    def __init__(self, folder: Path, completions: Path, total: int, *, show: bool) -> None:
-        self._folder, self._completions = folder, completions
-        # `None` draws a bar on a terminal only.
-        self._bar = tqdm(total=total, unit="file", desc="tokenize", disable=None if show else True)
-        self._done = Event()
-        self._thread = Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Self:
-        if not self._bar.disable:
-            self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._done.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-        self._bar.close()
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.5):
-            self._update()
-        self._update()
-
-    def _update(self) -> None:
-        finished = len(list(self._completions.glob("*")))
-        written = sum(file.stat().st_size for file in self._folder.glob("*.ds"))
-        self._bar.set_postfix_str(f"{written / 1e6:.0f} MB of tokens", refresh=False)
-        self._bar.update(finished - self._bar.n)
-        self._bar.refresh()
+def _piece_of(document: Document) -> int:
+    number = document.metadata.get(_PIECE)
+    if not isinstance(number, int):
+        raise MetroFastError(
+            f"document {document.id} has lost metadata[{_PIECE!r}]: steps between reading and "
+            "writing must keep it"
+        )
+    return number

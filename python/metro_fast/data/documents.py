@@ -1,59 +1,77 @@
-"""Documents of text files, one at a time."""
+"""Documents of text files, one at a time, from a whole file or from a range of its lines."""
 
 import gzip
+import io
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
-from metro_fast.errors import FormatError, MetroFastError
+from metro_fast._extras import require
+from metro_fast.errors import FormatError
 
-_SUFFIXES = (".jsonl", ".txt", ".jsonl.gz", ".txt.gz")
+PACKED = (".gz", ".zst")
 
 
-def find_files(inputs: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The text files that inputs name: files as given, folders as their files sorted by name.
+def cut_lines(path: Path, piece_bytes: int) -> list[tuple[int, int]]:
+    r"""Cut a text file into ranges of about `piece_bytes` bytes, each of whole lines.
+
+    A range ends at the end of the line in which its last byte lies, so the ranges depend on the
+    file and `piece_bytes` alone. A packed file is one range: it can be read from its start only.
+
+    Args:
+        path: The file.
+        piece_bytes: 1 or more.
+
+    Returns:
+        Starts and ends in bytes; one range at least, also of an empty file.
 
     Raises:
-        FileNotFoundError: If a file or folder does not exist.
-        MetroFastError: If there is no file, or one of another type.
+        OSError: If the file cannot be read.
+
+    Example:
+        >>> _ = Path("three.txt").write_text("one\ntwo\nthree")
+        >>> cut_lines(Path("three.txt"), piece_bytes=5)
+        [(0, 8), (8, 13)]
     """
-    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    files: list[Path] = []
-    for path in map(Path, listed):
-        if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.name.endswith(_SUFFIXES))
-            if not found:
-                raise MetroFastError(f"{path} holds no file that ends in {', '.join(_SUFFIXES)}")
-            files += found
-        else:
-            if not path.name.endswith(_SUFFIXES):
-                raise MetroFastError(f"{path} does not end in one of {', '.join(_SUFFIXES)}")
-            path.stat()
-            files.append(path)
-    if not files:
-        raise MetroFastError("inputs names no file, expected at least one")
-    return files
+    size = path.stat().st_size
+    ranges: list[tuple[int, int]] = []
+    start = 0
+    if not path.name.endswith(PACKED):
+        with path.open("rb") as file:
+            while size - start > piece_bytes:
+                file.seek(start + piece_bytes - 1)
+                file.readline()
+                ranges.append((start, file.tell()))
+                start = file.tell()
+    if start < size or not ranges:
+        ranges.append((start, size))
+    return ranges
 
 
-def read_documents(path: Path, text_key: str) -> Iterator[str]:
+def read_documents(
+    path: Path, text_key: str, start: int = 0, stop: int | None = None
+) -> Iterator[str]:
     """The documents of a file: a line of text each, or the value of `text_key` of a JSON line.
 
     Blank lines and blank texts are passed over.
 
     Args:
-        path: File in UTF-8, gzipped if its name ends in `.gz`.
+        path: File in UTF-8, packed if its name ends in `.gz` or `.zst`.
         text_key: Key of the text in JSON lines.
+        start: Byte at which a line of an unpacked file begins.
+        stop: Byte behind the end of a line; None for the end of the file.
 
     Raises:
-        FormatError: If the file is not UTF-8, not gzip, or a line is not what it should be; the
-            message names the line.
+        FormatError: If the file is not UTF-8, cannot be unpacked, or a line is not what it should
+            be; the message names the line.
+        MissingExtraError: If a `.zst` is read without pyarrow.
     """
-    is_json = path.name.removesuffix(".gz").endswith(".jsonl")
-    opener = gzip.open if path.name.endswith(".gz") else open
+    is_json = path.with_suffix("" if path.name.endswith(PACKED) else path.suffix).suffix == ".jsonl"
     number = 0
     try:
-        with opener(path, "rt", encoding="utf-8") as file:
+        with _open_text(path, start, stop) as file:
             for number, line in enumerate(file, start=1):  # noqa: B007 (named in the errors)
                 text = line.rstrip("\r\n")
                 if is_json and text.strip():
@@ -61,9 +79,55 @@ def read_documents(path: Path, text_key: str) -> Iterator[str]:
                 if text.strip():
                     yield text
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        number += _lines_before(path, start)
         raise FormatError(f"{path} is damaged at or after line {number + 1}: {error}") from error
     except _WrongLineError as error:
+        number += _lines_before(path, start)
         raise FormatError(f"{path}, line {number}: {error}") from error
+    except OSError as error:
+        if error.errno is not None or not path.name.endswith(".zst"):
+            raise
+        raise FormatError(f"{path} is damaged at or after line {number + 1}: {error}") from error
+
+
+class _Range(io.RawIOBase):
+    """Some bytes of a file, read as if they were all of it."""
+
+    def __init__(self, path: Path, start: int, stop: int | None) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._file.seek(start)
+        self._left = (path.stat().st_size if stop is None else stop) - start
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        read = self._file.readinto(memoryview(buffer)[: self._left])
+        self._left -= read
+        return read
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _open_text(path: Path, start: int, stop: int | None) -> IO[str]:
+    if path.name.endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8")
+    if path.name.endswith(".zst"):
+        # Python has zstd from 3.14 on only.
+        stream = require("pyarrow", "data").input_stream(str(path), compression="zstd")
+        return io.TextIOWrapper(stream, encoding="utf-8")
+    return io.TextIOWrapper(io.BufferedReader(_Range(path, start, stop)), encoding="utf-8")
+
+
+def _lines_before(path: Path, start: int) -> int:
+    """Lines before a range: counted where an error has to name one."""
+    if start == 0:
+        return 0
+    before = io.BufferedReader(_Range(path, 0, start))
+    with io.TextIOWrapper(before, encoding="utf-8", errors="replace") as file:
+        return sum(1 for _ in file)
 
 
 class _WrongLineError(ValueError):

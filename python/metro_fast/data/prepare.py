@@ -1,20 +1,19 @@
-"""From text files to a tokenized corpus."""
+"""From text to a tokenized corpus, on this machine."""
 
-import hashlib
-from collections.abc import Sequence
+from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from metro_fast._extras import require
-from metro_fast._pretrained import explained, load_tokenizer
-from metro_fast.data.documents import find_files
 from metro_fast.data.prepare_folder import begin, finish, is_finished, locked, work_folder
+from metro_fast.data.prepare_plan import PIECE_BYTES, Plan, make_plan
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.draws import check_counter
 
 
 def prepare(
-    inputs: str | Path | Sequence[str | Path],
+    inputs: Any,
     output: str | Path,
     tokenizer: Any,
     *,
@@ -22,28 +21,39 @@ def prepare(
     eos_token: str | None = None,
     shuffle_documents: bool = False,
     seed: int = 0,
+    piece_bytes: int = PIECE_BYTES,
+    tasks: int | None = None,
     num_workers: int = 1,
     progress: bool = True,
 ) -> Path:
-    """Tokenize text files with datatrove into a folder that `TokenCorpus` opens.
+    r"""Tokenize text with datatrove into a folder that `TokenCorpus` opens.
 
-    Every input file is one datatrove task and becomes one token file, so that the bytes of the
-    result depend on the inputs, the tokenizer and the seed, and not on the number of workers. The
-    folder appears whole or not at all. After an interruption the same call goes on where it
-    stopped, and once the folder is there, it only compares the inputs' hashes. Special tokens
-    spelled out in a text (`</s>`, `<extra_id_0>`) are read as the letters they are.
+    The inputs are cut into pieces of about `piece_bytes`, and every piece becomes one token file.
+    Where they are cut depends on the inputs alone, so that the bytes of the result depend on the
+    inputs, the tokenizer, the seed and `piece_bytes`, and not on tasks or workers. The folder
+    appears whole or not at all. After an interruption the same call goes on where it stopped, and
+    once the folder is there, it only compares the inputs' hashes. Special tokens spelled out in a
+    text (`</s>`, `<extra_id_0>`) are read as the letters they are. For clusters see
+    `prepare_pipeline`.
 
     Args:
-        inputs: Files, or folders of files, in UTF-8: `.jsonl` with a text a line under `text_key`,
-            or `.txt` with a document a line; either may be gzipped (`.gz`). Blank ones are skipped.
+        inputs: One of these, or a list: files in UTF-8, `.jsonl` with a text a line under
+            `text_key`, or `.txt` with a document a line, either also `.gz` or `.zst`; `.parquet`
+            files with a column `text_key`; a `Dataset` or `IterableDataset` of Hugging Face; a
+            folder that `save_to_disk` wrote; a folder of any of these files and folders. Blank
+            documents are skipped.
         output: Folder to make. Beside it, `.NAME.preparing` holds what is not finished.
         tokenizer: A `PreTrainedTokenizerFast`, or a folder or `tokenizer.json` to load one from. It
             is saved to `output/tokenizer`.
-        text_key: Key of the text in JSON lines.
+        text_key: Key or column of the text.
         eos_token: Token that ends every document; the tokenizer's EOS by default.
-        shuffle_documents: Shuffle the documents within each file.
+        shuffle_documents: Shuffle the documents within each piece.
         seed: Seed of the shuffle.
-        num_workers: Processes; a script that uses more than 1 needs an `if __name__ == "__main__"`.
+        piece_bytes: Bytes of text a piece: lines up to there, row groups of Parquet, rows of a
+            `Dataset`. A packed text file, and a shard of an `IterableDataset`, is one piece.
+        tasks: Parts of the work: task t of T does the pieces t, t + T, ... None for one a piece.
+        num_workers: Processes that share the tasks; a script that uses more than 1 needs an
+            `if __name__ == "__main__"`.
         progress: Show a bar, if on a terminal.
 
     Returns:
@@ -53,88 +63,67 @@ def prepare(
         FileNotFoundError: If an input does not exist.
         FormatError: If an input is damaged (the message names the line), or a finished `output` is.
         MetroFastError: If there is nothing to tokenize, a value is outside its domain, `output`
-            holds something else, or another process is preparing it.
+            holds something else, another process is preparing it, or a worker was killed.
+        MissingExtraError: If an input needs a package that is not installed.
         OSError: If the output cannot be written.
+        TypeError: If an input or the tokenizer is of another type.
 
     Example:
-        >>> prepare("texts/", "corpus/", tokenizer)  # doctest: +SKIP
+        >>> from metro_fast.data import read_texts, train_tokenizer
+        >>> _ = Path("text.txt").write_text("one document\nand another\n")
+        >>> tokenizer = train_tokenizer(read_texts("text.txt"), vocab_size=40, num_sentinels=8)
+        >>> prepare("text.txt", "corpus", tokenizer, progress=False)
         PosixPath('corpus')
     """
-    if check_counter("num_workers", num_workers) == 0:
-        raise MetroFastError("num_workers is 0, expected 1 or more")
-    check_counter("seed", seed)
-    files = find_files(inputs)
-    fast = _load(tokenizer)
-    eos_token = eos_token if eos_token is not None else fast.eos_token
-    if eos_token is None or eos_token not in fast.get_vocab():
-        raise MetroFastError(f"eos_token is {eos_token!r}, expected a token of the tokenizer")
-    backend = _plain_backend(fast)
-    record = {
-        "format": "metro_fast prepare 1",
-        "inputs": [[file.name, _sha256(file)] for file in files],
-        "tokenizer_sha256": hashlib.sha256(backend.to_str().encode()).hexdigest(),
-        "text_key": text_key,
-        "eos_token": eos_token,
-        "shuffle_documents": shuffle_documents,
-        "seed": seed if shuffle_documents else None,
-    }
+    for name, value in (("tasks", tasks), ("num_workers", num_workers)):
+        if value is not None and check_counter(name, value) == 0:
+            raise MetroFastError(f"{name} is 0, expected 1 or more")
+    plan = make_plan(
+        inputs,
+        tokenizer,
+        text_key=text_key,
+        eos_token=eos_token,
+        shuffle_documents=shuffle_documents,
+        seed=seed,
+        piece_bytes=piece_bytes,
+    )
     final = Path(output)
     work = work_folder(final)
     with locked(work):
-        if is_finished(final, record):
+        if is_finished(final, plan.record):
             return final
-        begin(work, record)
-        fast.save_pretrained(work / "tokenizer")
-        backend_file = work / "backend.json"
-        backend.save(str(backend_file))
-        require("datatrove", "train")
-        from metro_fast.data.datatrove_steps import tokenize
-
-        tokenize(
-            [file.absolute() for file in files],
-            work,
-            work / "logs",
-            tokenizer_file=backend_file,
-            eos_token=eos_token,
-            text_key=text_key,
-            shuffle_documents=shuffle_documents,
-            seed=seed,
-            num_workers=num_workers,
-            progress=progress,
-        )
-        finish(work, final, record, f"tokenizer sha256:{record['tokenizer_sha256']}")
+        begin(work, plan.record)
+        plan.save_tokenizer(work)
+        _run(plan, work, tasks or len(plan.pieces), num_workers, progress=progress)
+        finish(work, final, plan.record)
     return final
 
 
-def _sha256(file: Path) -> str:
-    """Hash of a file's bytes: a name and a size would take a changed file for the old one.
+def _run(plan: Plan, work: Path, tasks: int, num_workers: int, *, progress: bool) -> None:
+    """Do all tasks; datatrove's own local executor leaves processes behind when it is killed."""
+    from metro_fast.data.prepare_progress import PieceProgress
 
-    It reads well over 100 MB a second, where tokenizing takes in a few.
-    """
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    task = partial(_run_task, plan.steps(work), tasks)
+    with PieceProgress(work, len(plan.pieces), show=progress):
+        if num_workers == 1 or tasks <= 1:
+            for number in range(tasks):
+                task(number)
+        else:
+            from metro_fast.data.processes import run_in_processes
 
-
-def _load(tokenizer: Any) -> Any:
-    """The fast tokenizer that the caller gave or named."""
-    transformers = require("transformers", "train")
-    if isinstance(tokenizer, str | Path):
-        path = Path(tokenizer)
-        if path.is_file():
-            with explained(f"the tokenizer {path}"):
-                return transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
-        return load_tokenizer(path)
-    if not getattr(tokenizer, "is_fast", False):
-        raise TypeError(
-            f"tokenizer is a {type(tokenizer).__name__}, expected a fast tokenizer of "
-            "transformers, or the path of one"
-        )
-    return tokenizer
+            packed = require("dill", "train").dumps(task)
+            run_in_processes(packed, tasks, min(num_workers, tasks))
 
 
-def _plain_backend(fast: Any) -> Any:
-    """A copy of the Rust tokenizer that neither cuts nor pads, whatever it was last used for."""
-    backend = require("tokenizers", "train").Tokenizer.from_str(fast.backend_tokenizer.to_str())
-    backend.no_truncation()
-    backend.no_padding()
-    return backend
+def _run_task(steps: list[Any], tasks: int, number: int) -> None:
+    """One task, without datatrove's logs: an error is told once, by the exception."""
+    from loguru import logger
+
+    logger.disable("datatrove")
+    try:
+        data: Any = None
+        for step in steps:
+            data = step(data, number, tasks)
+        deque(data or (), maxlen=0)
+    finally:
+        logger.enable("datatrove")

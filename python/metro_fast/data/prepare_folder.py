@@ -11,6 +11,7 @@ from typing import Any
 from metro_fast._atomic import damaged_file, sync_files, write_atomically
 from metro_fast._extras import require
 from metro_fast._json import parse_json
+from metro_fast.data.pieces import MARKS, UNFINISHED, count_tokens
 from metro_fast.errors import FormatError, MetroFastError
 
 _logger = logging.getLogger(__name__)
@@ -49,8 +50,8 @@ def locked(work: Path) -> Iterator[None]:
         lock.release()
 
 
-def is_finished(final: Path, record: dict[str, Any]) -> bool:
-    """Whether `final` is the whole result of a call with this record already.
+def is_finished(final: Path, record: dict[str, Any] | None) -> bool:
+    """Whether `final` is the whole result of a call with this record (None: any) already.
 
     Raises:
         MetroFastError: If it holds anything else.
@@ -63,7 +64,7 @@ def is_finished(final: Path, record: dict[str, Any]) -> bool:
         raise MetroFastError(f"{final} is not empty, and is no corpus: choose another output")
     before = _read(made)
     files = before.pop(_FILES, {})
-    if before != record:
+    if record is not None and before != record:
         raise MetroFastError(
             f"{final} was made from other inputs, options or another tokenizer (see {made}): "
             "remove it or choose another output"
@@ -83,26 +84,35 @@ def begin(work: Path, record: dict[str, Any]) -> None:
         shutil.rmtree(work)
     if not work.exists():
         work.mkdir(parents=True)
+        (work / UNFINISHED).mkdir()
         made.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def finish(work: Path, final: Path, record: dict[str, Any], tokenizer_name: str) -> None:
-    """Name the tokenizer in the metadata, record every file, and put the folder into its place.
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record in a folder.
 
     Raises:
-        MetroFastError: If there are no tokens.
+        FormatError: If it is damaged.
+        OSError: If there is none.
     """
-    tokens = 0
-    for metadata in work.glob("*.ds.metadata"):
-        lines = metadata.read_text().splitlines()
-        width = lines[0].rpartition("|")[2]
-        # datatrove wrote the path of a file that is about to go.
-        metadata.write_text("\n".join([f"{tokenizer_name}|{width}", *lines[1:]]))
-        tokens += int(lines[1])
-    if tokens == 0:
+    return _read(folder / RECORD)
+
+
+def finish(work: Path, final: Path, record: dict[str, Any]) -> None:
+    """Check that every piece is done, record every file, and put the folder into its place.
+
+    Raises:
+        MetroFastError: If a piece is not done, or there are no tokens.
+        FormatError: If a file of a piece is missing or cut.
+        OSError: If the folder cannot be moved.
+    """
+    if count_tokens(work, record["pieces"]) == 0:
         raise MetroFastError("the inputs hold no documents: there is nothing to tokenize")
-    (work / "backend.json").unlink()
-    shutil.rmtree(work / "logs")
+    (work / "backend.json").unlink(missing_ok=True)
+    # What killed tasks left, and datatrove's logs if they were kept here.
+    for name in (MARKS, UNFINISHED, "logs"):
+        if (work / name).exists():
+            shutil.rmtree(work / name)
     files = sync_files(work, but=RECORD)
     write_atomically(work / RECORD, json.dumps({**record, _FILES: files}, indent=2) + "\n")
     work.replace(final)

@@ -15,7 +15,8 @@ class MetroTrainer(SummedLossTrainer):
     The batch's own counts are the denominators, over the whole accumulation window and all
     ranks; see `SummedLossTrainer` for the promise and its reasons. Figures of every log line and
     of `evaluate()` are exact over all tokens since the last line; `rtd_auc` is taken from a
-    histogram of 1024 bins.
+    histogram of 1024 bins. The training rows may be a stream (`IterableDataset`), with `max_steps`:
+    each rank gets its own rows, and each pass its epoch.
 
     Args:
         model: `MetroForPretraining` (objective "metro"), or any encoder-decoder such as

@@ -1,0 +1,141 @@
+"""Datasets of Hugging Face: saved, in memory or memory-mapped, and streamed."""
+
+import json
+import secrets
+from collections.abc import Iterator
+from json import JSONDecodeError
+from pathlib import Path
+from typing import Any
+
+from metro_fast._extras import require
+from metro_fast.data.arrow_text import (
+    ROWS_AT_ONCE,
+    check_text_type,
+    read_columns,
+    told_as_damage,
+)
+from metro_fast.data.sources import Source, file_hash
+from metro_fast.errors import FormatError, MetroFastError
+
+
+class GivenDataset(Source):
+    """A `datasets.Dataset`; a range is in rows."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __repr__(self) -> str:
+        return f"Dataset {self._dataset._fingerprint} of {len(self._dataset)} rows"
+
+    def record(self) -> list[Any]:
+        """Fingerprint, rows and features.
+
+        The fingerprint is Hugging Face's: a hash of where the rows come from and of what was done
+        to them, and not of the rows. It is random after a step that could not be hashed.
+        """
+        features = str(self._dataset.features)
+        return ["datasets.Dataset", self._dataset._fingerprint, len(self._dataset), features]
+
+    def cut(self, piece_bytes: int, text_key: str) -> list[tuple[int, int]]:
+        """As many rows as hold `piece_bytes` of text at the mean of the underlying table."""
+        dataset = self._texts(text_key)
+        if len(dataset) == 0:
+            return [(0, 0)]
+        table = dataset.data.column(text_key)
+        check_text_type(table.type, f"the dataset's column {text_key!r}")
+        rows, size = len(dataset), max(1, table.nbytes)
+        step = max(1, len(table) * piece_bytes // size)
+        return [(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+    def read(self, start: int, stop: int, text_key: str) -> Iterator[str]:
+        """The texts of rows."""
+        part = self._texts(text_key).select(range(start, stop)).with_format("arrow")
+        slices = part.iter(batch_size=ROWS_AT_ONCE)
+        where = f"{self._name()}, rows from {start}"
+        return read_columns((rows.column(text_key) for rows in slices), where)
+
+    def _texts(self, text_key: str) -> Any:
+        dataset = self._open()
+        if text_key not in dataset.column_names:
+            raise MetroFastError(
+                f"{self._name()} has no column {text_key!r}, only {dataset.column_names[:8]}: "
+                "give text_key"
+            )
+        return dataset.select_columns([text_key])
+
+    def _open(self) -> Any:
+        return self._dataset
+
+    def _name(self) -> str:
+        return "the dataset"
+
+
+class SavedDataset(GivenDataset):
+    """A folder that `Dataset.save_to_disk` wrote; each process opens it for itself."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+
+    def __repr__(self) -> str:
+        return f"dataset {self._path}"
+
+    def record(self) -> list[Any]:
+        """Name, and the hash of each file that holds rows."""
+        try:
+            state = json.loads((self._path / "state.json").read_bytes())
+            names = [entry["filename"] for entry in state["_data_files"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise FormatError(f"{self._path / 'state.json'} is damaged: {error!r}") from error
+        return [self._path.name, *([name, file_hash(self._path / name)] for name in names)]
+
+    def _open(self) -> Any:
+        datasets = require("datasets", "data")
+        try:
+            with told_as_damage(self._path):
+                return datasets.load_from_disk(str(self._path))
+        except (KeyError, TypeError, JSONDecodeError) as error:  # of its two JSON files
+            raise FormatError(f"{self._path} is damaged: {error!r}") from error
+
+    def _name(self) -> str:
+        return str(self._path)
+
+
+class Stream(Source):
+    """A `datasets.IterableDataset`; a range is one of its shards.
+
+    A stream has no name by which it could be known again, so what an interrupted call has done of
+    it is done again, and a finished output is compared with nothing but refused.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __repr__(self) -> str:
+        return f"IterableDataset of {self._dataset.num_shards} shards"
+
+    def record(self) -> list[Any]:
+        """A number that no other call has."""
+        return ["datasets.IterableDataset", secrets.token_hex(16)]
+
+    def cut(self, piece_bytes: int, text_key: str) -> list[tuple[int, int]]:
+        """The shards, whatever their size."""
+        columns = self._dataset.column_names
+        if columns is not None and text_key not in columns:
+            raise MetroFastError(
+                f"the stream has no column {text_key!r}, only {columns[:8]}: give text_key"
+            )
+        return [(shard, shard + 1) for shard in range(self._dataset.num_shards)]
+
+    def read(self, start: int, stop: int, text_key: str) -> Iterator[str]:
+        """The texts of shards."""
+        for shard in range(start, stop):
+            part = self._dataset.shard(num_shards=self._dataset.num_shards, index=shard)
+            for row, values in enumerate(part):
+                text = values.get(text_key)
+                if not isinstance(text, str):
+                    raise FormatError(
+                        f"the stream's shard {shard}, row {row}: {text_key!r} is of type "
+                        f"{type(text).__name__}, expected a string"
+                    )
+                if text.strip():
+                    yield text

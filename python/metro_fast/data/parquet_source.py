@@ -1,0 +1,81 @@
+"""Parquet files, a column of text read a few rows at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from metro_fast._extras import require
+from metro_fast.data.arrow_text import (
+    ROWS_AT_ONCE,
+    check_text_type,
+    read_columns,
+    told_as_damage,
+)
+from metro_fast.data.sources import Source, file_hash
+from metro_fast.errors import MetroFastError
+
+
+class ParquetFile(Source):
+    """A Parquet file with a column of strings; a range is in row groups.
+
+    Row groups are read one after another and in slices, so that no more than the text column of
+    one row group, packed, and one slice of rows are in memory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+
+    def record(self) -> list[Any]:
+        """Name and hash."""
+        return [self._path.name, file_hash(self._path)]
+
+    def cut(self, piece_bytes: int, text_key: str) -> list[tuple[int, int]]:
+        """Row groups, together until their text has `piece_bytes`, unpacked."""
+        with self._open() as file:
+            schema = file.schema_arrow
+            if text_key not in schema.names:
+                raise MetroFastError(
+                    f"{self._path} has no column {text_key!r}, only {schema.names[:8]}: "
+                    "give text_key"
+                )
+            check_text_type(schema.field(text_key).type, f"{self._path}, column {text_key!r}")
+            groups, column = file.metadata, schema.names.index(text_key)
+            sizes = [
+                groups.row_group(group).column(_leaf(file, column)).total_uncompressed_size
+                for group in range(groups.num_row_groups)
+            ]
+        ranges, start, held = [], 0, 0
+        for group, size in enumerate(sizes):
+            held += size
+            if held >= piece_bytes:
+                ranges.append((start, group + 1))
+                start, held = group + 1, 0
+        if start < len(sizes) or not ranges:
+            ranges.append((start, len(sizes)))
+        return ranges
+
+    def read(self, start: int, stop: int, text_key: str) -> Iterator[str]:
+        """The texts of row groups."""
+        with self._open() as file:
+            for group in range(start, stop):
+                # One call a group: a call for several keeps what it has read of them.
+                slices = file.iter_batches(
+                    batch_size=ROWS_AT_ONCE, row_groups=[group], columns=[text_key]
+                )
+                yield from read_columns(
+                    (rows.column(0) for rows in slices), f"{self._path}, row group {group}"
+                )
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        parquet = require("pyarrow.parquet", "data")
+        with told_as_damage(self._path), parquet.ParquetFile(self._path, pre_buffer=False) as file:
+            yield file
+
+
+def _leaf(file: Any, column: int) -> int:
+    """Number of a string column among the leaves: columns before it may hold several."""
+    name = file.schema_arrow.names[column]
+    leaves = [file.schema.column(leaf).path for leaf in range(len(file.schema))]
+    return leaves.index(name)

@@ -1,0 +1,106 @@
+"""Pieces: what the inputs are cut into, and the marks of those that are done."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metro_fast._atomic import write_atomically
+from metro_fast._json import parse_json
+from metro_fast.data.sources import Source
+from metro_fast.errors import FormatError, MetroFastError
+
+MARKS = "pieces"
+UNFINISHED = "unfinished"
+MOST_PIECES = 100_000  # token files are sorted by name, and datatrove writes five digits
+
+
+class Piece(NamedTuple):
+    """A range of one source; its number in the list is the number of its token file."""
+
+    source: int
+    start: int
+    stop: int
+
+
+def cut(sources: Iterable[Source], piece_bytes: int, text_key: str) -> list[Piece]:
+    """Cut inputs into pieces, which depend on nothing but the inputs and `piece_bytes`.
+
+    Raises:
+        MetroFastError: If there are too many.
+        FormatError: If an input is damaged.
+        OSError: If an input cannot be read.
+    """
+    pieces = [
+        Piece(number, start, stop)
+        for number, source in enumerate(sources)
+        for start, stop in source.cut(piece_bytes, text_key)
+    ]
+    if len(pieces) > MOST_PIECES:
+        raise MetroFastError(
+            f"piece_bytes is {piece_bytes} and gives {len(pieces)} pieces, expected at most "
+            f"{MOST_PIECES}: raise it"
+        )
+    return pieces
+
+
+def is_done(work: Path, number: int) -> bool:
+    """Whether a piece is done; its files have their names then."""
+    return _mark(work, number).exists()
+
+
+def mark_done(work: Path, number: int, made: Path) -> None:
+    """Put the files of a piece into their places, and its mark behind them.
+
+    Args:
+        work: The work folder.
+        number: Number of the piece.
+        made: Folder that holds its files and no other; it is removed.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    sizes, tokens = {}, 0
+    for path in sorted(made.iterdir()):
+        if path.suffix == ".metadata":
+            tokens = int(path.read_text().splitlines()[1])
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        sizes[path.name] = path.stat().st_size
+        path.replace(work / path.name)
+    made.rmdir()
+    write_atomically(_mark(work, number), json.dumps({"files": sizes, "tokens": tokens}) + "\n")
+
+
+def count_tokens(work: Path, pieces: int) -> int:
+    """Tokens of all pieces.
+
+    Raises:
+        MetroFastError: If a piece is not done.
+        FormatError: If a file of a piece is missing or cut.
+    """
+    missing = [number for number in range(pieces) if not is_done(work, number)]
+    if missing:
+        named = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+        raise MetroFastError(
+            f"{len(missing)} of {pieces} pieces in {work} are not done ({named}): run the "
+            "executor again; it does only what is missing"
+        )
+    return sum(_tokens(work, number) for number in range(pieces))
+
+
+def _tokens(work: Path, number: int) -> int:
+    mark = _mark(work, number)
+    values: Any = parse_json(mark.read_bytes(), mark)
+    for name, size in values["files"].items():
+        path = work / name
+        if not path.is_file() or path.stat().st_size != size:
+            raise FormatError(
+                f"{path} is missing or does not have its {size} bytes: remove {mark} and run again"
+            )
+    return int(values["tokens"])
+
+
+def _mark(work: Path, number: int) -> Path:
+    return work / MARKS / f"{number:05d}.json"

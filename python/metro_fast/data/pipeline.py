@@ -1,0 +1,130 @@
+"""`prepare` in parts, for the executors of datatrove: Slurm, Ray, several machines."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metro_fast.data.prepare_folder import (
+    begin,
+    finish,
+    is_finished,
+    locked,
+    read_record,
+    work_folder,
+)
+from metro_fast.data.prepare_plan import PIECE_BYTES, make_plan
+from metro_fast.errors import MetroFastError
+
+
+@dataclass(frozen=True)
+class PreparePipeline:
+    """The work that is to be done, for a datatrove executor.
+
+    Attributes:
+        steps: What an executor takes as `pipeline=`. datatrove's filters may stand between the
+            two; the record of the corpus does not know of them.
+        pieces: How many pieces there are: the largest number of `tasks=` that is of use.
+        work: Where the pieces appear; every machine has to see it under this path.
+    """
+
+    steps: list[Any]
+    pieces: int
+    work: Path
+
+
+def prepare_pipeline(
+    inputs: Any,
+    output: str | Path,
+    tokenizer: Any,
+    *,
+    text_key: str = "text",
+    eos_token: str | None = None,
+    shuffle_documents: bool = False,
+    seed: int = 0,
+    piece_bytes: int = PIECE_BYTES,
+) -> PreparePipeline:
+    r"""Begin what `prepare` does, and leave the tokenizing to an executor of datatrove.
+
+    Hashes the inputs, cuts them and makes the work folder. Any number of tasks, on any machines
+    that see the inputs and the work folder, give the bytes of `prepare`; `finish_prepare` puts
+    them into place. A pipeline that is made again, with the same arguments, goes on where the last
+    one stopped.
+
+    Args:
+        inputs: As for `prepare`; on a cluster, name datasets by their saved folders, since one in
+            memory would be sent to every task.
+        output: Folder that `finish_prepare` makes.
+        tokenizer: As for `prepare`.
+        text_key: As for `prepare`.
+        eos_token: As for `prepare`.
+        shuffle_documents: As for `prepare`.
+        seed: As for `prepare`.
+        piece_bytes: As for `prepare`.
+
+    Returns:
+        The steps, and how many pieces they work on.
+
+    Raises:
+        FileNotFoundError: If an input does not exist.
+        FormatError: If an input is damaged.
+        MetroFastError: If a value is outside its domain, or `output` is finished already or holds
+            something else.
+        MissingExtraError: If a package is not installed.
+        OSError: If the work folder cannot be written.
+
+    Example:
+        >>> from metro_fast.data import train_tokenizer
+        >>> _ = Path("text.txt").write_text("one two\n" * 9)
+        >>> tokenizer = train_tokenizer(["one two"], vocab_size=30, num_sentinels=4)
+        >>> pipeline = prepare_pipeline("text.txt", "corpus", tokenizer, piece_bytes=24)
+        >>> pipeline.pieces
+        3
+    """
+    plan = make_plan(
+        inputs,
+        tokenizer,
+        text_key=text_key,
+        eos_token=eos_token,
+        shuffle_documents=shuffle_documents,
+        seed=seed,
+        piece_bytes=piece_bytes,
+    )
+    final = Path(output)
+    work = work_folder(final)
+    with locked(work):
+        if is_finished(final, plan.record):
+            raise MetroFastError(f"{final} is finished already: nothing is left to run")
+        begin(work, plan.record)
+        plan.save_tokenizer(work)
+    return PreparePipeline(plan.steps(work), len(plan.pieces), work)
+
+
+def finish_prepare(output: str | Path) -> Path:
+    """Check that every piece of a `prepare_pipeline` is done, and put the folder into its place.
+
+    Args:
+        output: What `prepare_pipeline` was given. One that is there already is only checked.
+
+    Returns:
+        `output`.
+
+    Raises:
+        MetroFastError: If pieces are missing (the message names them), there are no tokens, or no
+            pipeline was made for this output.
+        FormatError: If a file is missing or cut.
+        OSError: If the folder cannot be moved.
+
+    Example:
+        >>> finish_prepare("nowhere")
+        Traceback (most recent call last):
+        metro_fast._core.MetroFastError: no pipeline was made for nowhere: call prepare_pipeline
+    """
+    final = Path(output)
+    work = work_folder(final)
+    if not work.exists():
+        if not is_finished(final, None):
+            raise MetroFastError(f"no pipeline was made for {final}: call prepare_pipeline")
+        return final
+    with locked(work):
+        finish(work, final, read_record(work))
+    return final

@@ -1,0 +1,44 @@
+"""The code of docs/prepare.md and docs/streaming.md, run as a reader would paste it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from prepare_cases import environment
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("page", "count"), [("prepare.md", 3), ("streaming.md", 2)])
+def test_the_code_of_a_page_runs(page: str, count: int, tmp_path: Path) -> None:
+    """Slow: fresh interpreters that import torch. Code that needs a cluster is compiled only."""
+    text = (DOCS / page).read_text("utf-8")
+    blocks = re.findall(r"^```(python|bash)\n(.*?)^```", text, re.S | re.M)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ran = 0
+    for number, (language, code) in enumerate(blocks):
+        if "/shared/" in code:
+            compile(code, page, "exec")
+            continue
+        script = tmp_path / f"block{number}.py"
+        script.write_text(code)
+        command = [sys.executable, str(script)] if language == "python" else ["bash", "-ec", code]
+        variables = {**environment(), "PATH": path, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+        ran += 1
+    assert ran == count
+    if page == "prepare.md":
+        files = [
+            {p.name: p.read_bytes() for p in (tmp_path / name).glob("*.ds")}
+            for name in ("corpus", "corpus-2", "corpus-3")
+        ]
+        assert files[0] == files[1] == files[2]
+        assert len(files[0]) > 5
