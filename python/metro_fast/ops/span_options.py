@@ -12,7 +12,7 @@ from metro_fast.ops.denoiser import Denoiser, as_denoisers
 from metro_fast.ops.draws import check_counter
 
 
-def span_options(  # noqa: D417 (the others are those of corrupt_spans)
+def span_options(
     *,
     denoisers: Denoiser | Sequence[Denoiser],
     weights: Sequence[Sequence[float]] | None = None,

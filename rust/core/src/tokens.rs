@@ -59,9 +59,8 @@ macro_rules! token {
 
             #[inline(always)]
             fn all_within(ids: &[Self], first: i64, end: i64) -> bool {
-                let (first, size) = match range(first, end, <$type>::MAX as i64) {
-                    Some(range) => range,
-                    None => return ids.is_empty(),
+                let Some((first, size)) = range(first, end, <$type>::MAX as i64) else {
+                    return ids.is_empty();
                 };
                 // Negative ids are large as unsigned ones, and wrap to large ones.
                 let outside = |id: &$type| (*id as $bits).wrapping_sub(first as $bits) > size as $bits;
@@ -70,9 +69,8 @@ macro_rules! token {
 
             #[inline(always)]
             fn mark_outside(ids: &[Self], first: i64, end: i64, marks: &mut [u8]) {
-                let (first, size) = match range(first, end, <$type>::MAX as i64) {
-                    Some(range) => range,
-                    None => return marks.fill(1),
+                let Some((first, size)) = range(first, end, <$type>::MAX as i64) else {
+                    return marks.fill(1);
                 };
                 for (mark, id) in marks.iter_mut().zip(ids) {
                     *mark = u8::from((*id as $bits).wrapping_sub(first as $bits) > size as $bits);

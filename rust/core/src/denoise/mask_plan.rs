@@ -142,21 +142,8 @@ impl<'a> Plan<'a> {
                 format!("a range within (0, {vocab_size})"),
             ));
         }
-        let mut special_runs: Vec<(i64, i64)> = Vec::new();
-        for id in &special {
-            match special_runs.last_mut() {
-                Some((_, last)) if *last + 1 == *id => *last = *id,
-                _ => special_runs.push((*id, *id)),
-            }
-        }
-        let (mut gaps, mut skipped) = (Vec::new(), 0);
-        for (first, last) in &special_runs {
-            let (first, last) = ((*first).max(start), (*last).min(end - 1));
-            if first <= last {
-                gaps.push(((first - start) as u32 - skipped, (last - first + 1) as u32));
-                skipped += (last - first + 1) as u32;
-            }
-        }
+        let mut special_runs = runs(&special);
+        let (gaps, skipped) = gaps(&special_runs, start, end);
         let random_count = (end - start) as u32 - skipped;
         if random_count == 0 && options.random > 0.0 {
             return Err(Error::argument(
@@ -241,6 +228,32 @@ impl<'a> Plan<'a> {
         let skipped = self.gaps.iter().map(|(gap, ids)| if *gap <= rank { *ids } else { 0 });
         self.random_start + i64::from(rank) + i64::from(skipped.sum::<u32>())
     }
+}
+
+/// Ascending ids as maximal runs (first, last).
+fn runs(ids: &[i64]) -> Vec<(i64, i64)> {
+    let mut runs: Vec<(i64, i64)> = Vec::new();
+    for id in ids {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == *id => *last = *id,
+            _ => runs.push((*id, *id)),
+        }
+    }
+    runs
+}
+
+/// Of every run of special ids in `start..end`: how many ordinary ids lie before it there, and how
+/// many special ids it has; and how many there are of these.
+fn gaps(runs: &[(i64, i64)], start: i64, end: i64) -> (Vec<(u32, u32)>, u32) {
+    let (mut gaps, mut skipped) = (Vec::new(), 0);
+    for (first, last) in runs {
+        let (first, last) = ((*first).max(start), (*last).min(end - 1));
+        if first <= last {
+            gaps.push(((first - start) as u32 - skipped, (last - first + 1) as u32));
+            skipped += (last - first + 1) as u32;
+        }
+    }
+    (gaps, skipped)
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ impl MetroSpans {
         longest: u32,
         wrap: bool,
     ) {
-        let mean = (1.0 + f64::from(longest)) / 2.0;
+        let mean = f64::midpoint(1.0, f64::from(longest));
         let starts = density * (1.0 - empty) * length as f64 / mean + draws.uniform::<L>();
         let mut count = (starts.floor() as usize).min(length);
         self.subset.draw::<L>(draws, count, length);

@@ -217,7 +217,7 @@ fn boundaries<'a, L: Lanes>(
     length: usize,
     edges: &'a mut Vec<u32>,
 ) -> &'a [u32] {
-    if length % 64 == 0 {
+    if length.is_multiple_of(64) {
         // A last run that ends with the row ends in a word of its own.
         bits.push(0);
     }

@@ -113,8 +113,8 @@ impl SpanCorruption {
 
     fn shares_of(&self, weights: &[f64]) -> Result<Vec<u64>> {
         let sum: f64 = weights.iter().sum();
-        let fine = weights.iter().all(|weight| *weight >= 0.0);
-        if !fine || !(sum > 0.0 && sum.is_finite()) || weights.len() != self.denoisers.len() {
+        let fine = weights.iter().all(|weight| *weight >= 0.0) && sum > 0.0 && sum.is_finite();
+        if !fine || weights.len() != self.denoisers.len() {
             return Err(Error::argument(
                 "weights",
                 format!("{weights:?}"),

@@ -43,7 +43,7 @@ impl Share {
     pub(super) fn row(&self, row: usize) -> PlannedRow<'_> {
         let head = &self.rows[row];
         let spans = head.spans as usize;
-        let (keep, noise) = self.runs[head.start..][..2 * spans + 1].split_at(spans + 1);
+        let (keep, noise) = self.runs[head.start..][..=(2 * spans)].split_at(spans + 1);
         PlannedRow {
             denoiser: head.denoiser as usize,
             keep,

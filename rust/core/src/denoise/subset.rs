@@ -41,7 +41,7 @@ impl Subset {
             for word in &mut self.bits {
                 *word = !*word;
             }
-            if n % 64 != 0 {
+            if !n.is_multiple_of(64) {
                 let last = self.bits.len() - 1;
                 self.bits[last] &= (1 << (n % 64)) - 1;
             }

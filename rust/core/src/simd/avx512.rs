@@ -1,10 +1,9 @@
 //! AVX-512 with VBMI2: the widest loops, and set bits read by compressing a ramp.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi32, _mm512_castsi512_si128, _mm512_cmplt_epu32_mask,
-    _mm512_cvtepu8_epi32, _mm512_extracti32x4_epi32, _mm512_loadu_si512,
-    _mm512_maskz_compress_epi8, _mm512_set1_epi32, _mm512_storeu_si512, _mm512_test_epi8_mask,
-    _pdep_u64,
+    _mm512_add_epi32, _mm512_castsi512_si128, _mm512_cmplt_epu32_mask, _mm512_cvtepu8_epi32,
+    _mm512_extracti32x4_epi32, _mm512_loadu_si512, _mm512_maskz_compress_epi8, _mm512_set1_epi32,
+    _mm512_storeu_epi32, _mm512_test_epi8_mask, _pdep_u64,
 };
 
 use super::{Job, Lanes, copy_blocks, words_of_blocks};
@@ -120,7 +119,7 @@ impl Lanes for Avx512 {
                 let to = out.as_mut_ptr().add(end);
                 let store = |part, offset: usize| {
                     let wide = _mm512_add_epi32(_mm512_cvtepu8_epi32(part), base);
-                    _mm512_storeu_si512(to.add(offset).cast::<__m512i>(), wide);
+                    _mm512_storeu_epi32(to.add(offset).cast::<i32>(), wide);
                 };
                 store(_mm512_castsi512_si128(packed), 0);
                 if count > 16 {
