@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metro_fast import FormatError, MetroFastError
-from metro_fast.data import DataCollatorForSpanCorruption, TokenCorpus, write_corpus
+from metro_fast.data import (
+    DataCollatorForMetro,
+    DataCollatorForSpanCorruption,
+    TokenCorpus,
+    write_corpus,
+)
 
 
 @pytest.fixture
@@ -110,11 +115,38 @@ def test_indices_outside_the_corpus_are_refused(folder):
         corpus.__getitems__([0.5])
 
 
+@pytest.mark.parametrize("widths", [(2, 2), (4, 4), (2, 4), (4, 2)])
+@pytest.mark.parametrize("name", ["span", "metro"])
+def test_a_batch_read_where_it_lies_is_that_of_its_items(tmp_path, widths, name):
+    random = np.random.default_rng(0)
+    for number, width in enumerate(widths):
+        write_corpus(
+            tmp_path, [random.integers(300, 900, 157)], name=f"{number}", token_width=width
+        )
+    if name == "span":
+        collator = DataCollatorForSpanCorruption(sentinel_first=200, eos_token_id=1, pad_token_id=0)
+    else:
+        collator = DataCollatorForMetro(mask_token_id=3, vocab_size=1000, pad_token_id=0)
+    collator.set_epoch(1)
+    corpus = TokenCorpus(tmp_path, block_size=50, collator=collator)
+    plain = TokenCorpus(tmp_path, block_size=50)
+    order = [6, 3, 0, 5]  # The last is short; block 3 crosses the files.
+    [finished] = corpus.__getitems__(order)
+    expected = collator([plain[index] for index in order])
+    assert finished.keys() == expected.keys()
+    assert all(finished[key].equal(expected[key]) for key in expected)
+
+
 def test_ids_outside_the_vocabulary_are_named(folder):
     corpus = TokenCorpus(folder, block_size=5, vocab_size=20)
     assert corpus[0]["sample_id"] == 0
     with pytest.raises(FormatError, match=r"token 21 .* vocab_size 20"):
         corpus[2]
+    collator = DataCollatorForSpanCorruption(sentinel_first=200, eos_token_id=1, pad_token_id=0)
+    finished = TokenCorpus(folder, block_size=5, vocab_size=20, collator=collator)
+    collator.set_epoch(0)
+    with pytest.raises(FormatError, match=r"place 10 of the text holds token 20, .* vocab_size 20"):
+        finished.__getitems__([0, 2])
 
 
 SHORT = DataCollatorForSpanCorruption(

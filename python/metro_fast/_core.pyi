@@ -154,6 +154,33 @@ class TokenFiles:
     def cut(self, mode: str, block_size: int, drop_last: bool) -> TokenBlocks: ...
     def gather(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[Any]: ...
     def segments(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]: ...
+    def corrupt_spans(
+        self,
+        starts: NDArray[np.int64],
+        ends: NDArray[np.int64],
+        sample_ids: NDArray[np.int64],
+        phases: NDArray[np.int64] | None,
+        options: SpanOptions,
+        wanted: Any,
+        *,
+        vocab_size: int | None,
+        seed: int,
+        epoch: int,
+        num_threads: int,
+    ) -> tuple[Any, ...]: ...
+    def mask_tokens(
+        self,
+        starts: NDArray[np.int64],
+        ends: NDArray[np.int64],
+        sample_ids: NDArray[np.int64],
+        options: MaskOptions,
+        wanted: Any,
+        *,
+        vocab_size: int | None,
+        seed: int,
+        epoch: int,
+        num_threads: int,
+    ) -> tuple[Any, ...]: ...
 
 @final
 class TokenBlocks:

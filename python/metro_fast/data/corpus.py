@@ -14,6 +14,7 @@ from metro_fast.data.rows import Rows
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.arrays import integers
 from metro_fast.ops.draws import check_counter
+from metro_fast.ops.text_ranges import TextRanges
 
 _Numbers = npt.NDArray[np.int64]
 
@@ -173,12 +174,18 @@ class TokenCorpus:
         """With a collator, a list of one finished batch; else a list of the items."""
         if self.collator is None:
             return self._items(indices)
-        _, _, rows = self._gather(indices)
-        return [FinishedBatch(self.collator.collate(rows))]
+        blocks, starts, ends, positions = self._locate(indices)
+        ranges = TextRanges(self._files, starts, ends, self.vocab_size)
+        try:
+            return [FinishedBatch(self.collator.collate(Rows(ranges, None, blocks, positions)))]
+        except _core.FormatError as error:
+            raise _core.FormatError(f"{self.path}: {error}") from error
 
     def _items(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        starts, ends, rows = self._gather(indices)
-        flat = {"input_ids": rows.ids.reshape(-1).astype(np.int64)}
+        blocks, starts, ends, _ = self._locate(indices)
+        ids = self._files.gather(starts, ends)
+        self._check_vocabulary(ids, blocks)
+        flat = {"input_ids": ids.astype(np.int64)}
         if self.segment_ids:
             flat["segment_ids"] = self._files.segments(starts, ends)
         offsets = [0, *np.cumsum(ends - starts).tolist()]
@@ -188,17 +195,16 @@ class TokenCorpus:
                 # Copies, so that a row that is kept does not keep its batch.
                 **{name: ids[start:end].copy() for name, ids in flat.items()},
             }
-            for sample_id, start, end in zip(
-                rows.sample_ids.tolist(), offsets, offsets[1:], strict=False
-            )
+            for sample_id, start, end in zip(blocks.tolist(), offsets, offsets[1:], strict=False)
         ]
 
-    def _gather(self, indices: Sequence[int]) -> tuple[_Numbers, _Numbers, Rows]:
-        """Starts and ends in the text, and the blocks as rows; negative indices count from the end.
+    def _locate(self, indices: Sequence[int]) -> tuple[_Numbers, _Numbers, _Numbers, _Numbers]:
+        """Blocks, their starts and ends in the text, and their positions in training.
+
+        Negative indices count from the end.
 
         Raises:
             IndexError: If an index is outside the corpus.
-            FormatError: If a token is outside the vocabulary.
             MetroFastError: If there is no index, or the epoch is beyond what positions can count.
         """
         places = integers("indices", indices)
@@ -215,14 +221,7 @@ class TokenCorpus:
                 f"of {len(self)} blocks: the positions of training are counted in 63 bits"
             )
         blocks, starts, ends = self._blocks.locate(places, self.shuffle, self.seed, epoch)
-        ids = self._files.gather(starts, ends)
-        self._check_vocabulary(ids, blocks)
-        positions = epoch * len(self) + places
-        lengths = ends - starts
-        if (lengths == lengths[0]).all():
-            return starts, ends, Rows(ids.reshape(len(blocks), -1), None, blocks, positions)
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        return starts, ends, Rows(ids, offsets, blocks, positions)
+        return blocks, starts, ends, epoch * len(self) + places
 
     def _check_vocabulary(self, ids: npt.NDArray[Any], blocks: npt.NDArray[np.int64]) -> None:
         if self.vocab_size is None or int(ids.max()) < self.vocab_size:

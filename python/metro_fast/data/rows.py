@@ -11,6 +11,7 @@ from metro_fast.data.arrow import is_arrow, read_arrow
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.arrays import is_tensor, view
 from metro_fast.ops.draws import check_counter
+from metro_fast.ops.text_ranges import TextRanges
 
 Ids = npt.NDArray[Any]
 
@@ -19,24 +20,17 @@ class Rows(NamedTuple):
     """A batch before it is corrupted.
 
     Attributes:
-        ids: Token ids: [B, L], or flat together with `offsets`.
-        offsets: int64 [B + 1] starts and last end of ragged rows; None for equal rows.
+        ids: Token ids: [B, L], or flat together with `offsets`, or ranges of a text.
+        offsets: int64 [B + 1] starts and last end of ragged rows of an array; else None.
         sample_ids: int64 [B] what names the rows.
         positions: int64 [B] place of each row in the order of training, counted over all epochs;
             None where it is not known.
     """
 
-    ids: Ids
+    ids: Ids | TextRanges
     offsets: npt.NDArray[np.int64] | None
     sample_ids: npt.NDArray[np.int64]
     positions: npt.NDArray[np.int64] | None = None
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest row."""
-        if self.offsets is None:
-            return int(self.ids.shape[1])
-        return int(np.diff(self.offsets).max())
 
 
 class UnnamedRows(NamedTuple):

@@ -14,6 +14,7 @@ from metro_fast.ops.denoiser import Denoiser
 from metro_fast.ops.draws import check_counter, resolve_threads
 from metro_fast.ops.outputs import Outputs
 from metro_fast.ops.span_options import span_options
+from metro_fast.ops.text_ranges import TextRanges
 
 GRAIN = 1 << 17
 """Tokens that one thread corrupts in about 0.1 ms: below two of them a second thread costs time."""
@@ -178,7 +179,7 @@ def corrupt_spans(
 
 def corrupt_with(
     options: _core.SpanOptions,
-    ids: Array,
+    ids: Array | TextRanges,
     *,
     offsets: Array | None = None,
     sample_ids: Array | None = None,
@@ -198,7 +199,7 @@ def corrupt_with(
 
     Args:
         options: From `span_options`.
-        ids: As there; so the arguments that are not named here.
+        ids: As there, or ranges of a text, which need sample ids.
         offsets: As there.
         sample_ids: As there.
         noise_mask: As there.
@@ -213,6 +214,21 @@ def corrupt_with(
         widths: Of new inputs and labels; None for the longest row's.
         multiple: What the widths of new arrays are rounded up to.
     """
+    if isinstance(ids, TextRanges):
+        assert sample_ids is not None
+        result = ids.files.corrupt_spans(
+            ids.starts,
+            ids.ends,
+            integers("sample_ids", sample_ids),
+            None if phases is None else integers("phases", phases),
+            options,
+            Outputs.read(out, dtype, {}, attention_mask, decoder_input_ids, widths, multiple),
+            vocab_size=ids.vocab_size,
+            seed=seed,
+            epoch=epoch,
+            num_threads=resolve_threads(num_threads, ids.size, GRAIN),
+        )
+        return as_batch(result, tensor=False, out=out)
     tensor = is_tensor(ids)
     array = contiguous(view("ids", ids))
     mask = None if noise_mask is None else _as_mask(noise_mask, array)

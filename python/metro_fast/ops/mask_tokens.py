@@ -14,6 +14,7 @@ from metro_fast.ops.arrays import Array, contiguous, give, integers, is_tensor, 
 from metro_fast.ops.draws import check_counter, resolve_threads
 from metro_fast.ops.outputs import Outputs
 from metro_fast.ops.span_options import as_table
+from metro_fast.ops.text_ranges import TextRanges
 
 GRAIN = 1 << 17
 """Tokens that one thread masks in about 0.1 ms: below two of them a second thread costs time."""
@@ -150,7 +151,7 @@ def mask_tokens(
 
 def mask_with(
     options: _core.MaskOptions,
-    ids: Array,
+    ids: Array | TextRanges,
     *,
     offsets: Array | None = None,
     sample_ids: Array | None = None,
@@ -167,7 +168,7 @@ def mask_with(
 
     Args:
         options: From `mask_options`.
-        ids: As there; so the arguments that are not named here.
+        ids: As there, or ranges of a text, which need sample ids.
         offsets: As there.
         sample_ids: As there.
         attention_mask: As there.
@@ -179,6 +180,21 @@ def mask_with(
         width: Of new arrays; None for the longest row's.
         multiple: What the width of new arrays is rounded up to.
     """
+    beside: Any = {"attention_mask": attention_mask, "widths": (width, width), "multiple": multiple}
+    if isinstance(ids, TextRanges):
+        assert sample_ids is not None
+        result = ids.files.mask_tokens(
+            ids.starts,
+            ids.ends,
+            integers("sample_ids", sample_ids),
+            options,
+            Outputs.read(out, dtype, {}, most=3, **beside),
+            vocab_size=ids.vocab_size,
+            seed=seed,
+            epoch=epoch,
+            num_threads=resolve_threads(num_threads, ids.size, GRAIN),
+        )
+        return as_batch(result, tensor=False, out=out)
     tensor = is_tensor(ids)
     array = contiguous(view("ids", ids))
     read = {"ids": array, "offsets": offsets, "sample_ids": sample_ids}
@@ -187,9 +203,7 @@ def mask_with(
         None if offsets is None else integers("offsets", offsets),
         None if sample_ids is None else integers("sample_ids", sample_ids),
         options,
-        Outputs.read(
-            out, dtype, read, attention_mask, widths=(width, width), multiple=multiple, most=3
-        ),
+        Outputs.read(out, dtype, read, most=3, **beside),
         seed=check_counter("seed", seed),
         epoch=check_counter("epoch", epoch),
         num_threads=resolve_threads(num_threads, array.size, GRAIN),

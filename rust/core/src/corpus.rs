@@ -10,6 +10,7 @@ mod files;
 mod index;
 mod indexed;
 mod stored;
+mod views;
 
 use std::path::Path;
 

@@ -5,17 +5,41 @@ use std::sync::Arc;
 
 use metro_fast_core::corpus::blocks::{BlockMode, Blocks};
 use metro_fast_core::corpus::{Corpus, Width};
+use metro_fast_core::denoise::Draw;
 use metro_fast_core::order::Order;
 use metro_fast_core::rng::{Key, Stream};
+use metro_fast_core::tokens::Rows;
 use metro_fast_core::{Error, Result};
 use numpy::{Element, PyArray1, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
-use crate::arrays::{per_row, zeros};
+use crate::arrays::{per_row, slice, zeros};
 use crate::enter::enter;
 use crate::error::to_python;
+use crate::mask::{MaskDraw, MaskOptions, WantedMasks, mask_rows};
+use crate::simd::level;
+use crate::span_options::SpanOptions;
+use crate::spans::{Wanted, corrupt_rows};
 
 type Numbers<'py> = Bound<'py, PyArray1<i64>>;
+
+/// Runs an expression with `$rows` as ranges of the text, of the type that holds every id.
+macro_rules! with_views {
+    ($files:expr, $py:expr, $ranges:expr, $vocab_size:expr, $rows:ident => $body:expr) => {
+        match $files.corpus.width() {
+            Width::Two => with_views!(u16, $files, $py, $ranges, $vocab_size, $rows => $body),
+            Width::Four => with_views!(u32, $files, $py, $ranges, $vocab_size, $rows => $body),
+        }
+    };
+    ($type:ty, $files:expr, $py:expr, $ranges:expr, $vocab_size:expr, $rows:ident => $body:expr) => {{
+        let (starts, ends) = $ranges;
+        let (corpus, mut owned) = (&$files.corpus, Vec::<$type>::new());
+        let views = enter($py, || corpus.views(starts, ends, $vocab_size, &mut owned))?;
+        let $rows = Rows::apart(&views).map_err(to_python)?;
+        $body
+    }};
+}
 
 /// The token files of a folder, or of one prefix, as one text.
 #[pyclass(frozen, module = "metro_fast._core")]
@@ -98,6 +122,54 @@ impl TokenFiles {
         let write = |start, row: &mut [_]| self.corpus.segments(start, row);
         self.rows(py, starts.as_slice()?, ends.as_slice()?, write)
     }
+
+    /// `corrupt_spans` of `[starts[r], ends[r])`, read where they lie.
+    #[pyo3(signature = (starts, ends, sample_ids, phases, options, wanted, *, vocab_size, seed, epoch, num_threads))]
+    fn corrupt_spans<'py>(
+        &self,
+        py: Python<'py>,
+        starts: PyReadonlyArray1<'py, i64>,
+        ends: PyReadonlyArray1<'py, i64>,
+        sample_ids: PyReadonlyArray1<'py, i64>,
+        phases: Option<PyReadonlyArray1<'py, i64>>,
+        options: &SpanOptions,
+        wanted: Wanted<'py>,
+        vocab_size: Option<i64>,
+        seed: u64,
+        epoch: u64,
+        num_threads: usize,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let (level, phases) = (level()?, slice(phases.as_ref())?);
+        let draw = Draw { seed, epoch, noise_mask: None, phases, level, num_threads };
+        let names = Some(sample_ids.as_slice()?);
+        let ranges = (starts.as_slice()?, ends.as_slice()?);
+        with_views!(self, py, ranges, vocab_size, rows => {
+            corrupt_rows(py, &rows, names, options, wanted, draw)
+        })
+    }
+
+    /// `mask_tokens` of the same.
+    #[pyo3(signature = (starts, ends, sample_ids, options, wanted, *, vocab_size, seed, epoch, num_threads))]
+    fn mask_tokens<'py>(
+        &self,
+        py: Python<'py>,
+        starts: PyReadonlyArray1<'py, i64>,
+        ends: PyReadonlyArray1<'py, i64>,
+        sample_ids: PyReadonlyArray1<'py, i64>,
+        options: &MaskOptions,
+        wanted: WantedMasks<'py>,
+        vocab_size: Option<i64>,
+        seed: u64,
+        epoch: u64,
+        num_threads: usize,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let draw = MaskDraw { seed, epoch, num_threads };
+        let names = Some(sample_ids.as_slice()?);
+        let ranges = (starts.as_slice()?, ends.as_slice()?);
+        with_views!(self, py, ranges, vocab_size, rows => {
+            mask_rows(py, &rows, names, options, wanted, draw)
+        })
+    }
 }
 
 impl TokenFiles {
@@ -109,7 +181,7 @@ impl TokenFiles {
         ends: &[i64],
         write: impl Fn(usize, &mut [T]) -> Result<()> + Sync,
     ) -> PyResult<Bound<'py, PyArray1<T>>> {
-        let lengths = lengths(starts, ends, self.corpus.tokens()).map_err(to_python)?;
+        let lengths = self.corpus.lengths(starts, ends).map_err(to_python)?;
         let out: Bound<'py, PyArray1<T>> = zeros(py, [lengths.iter().sum::<usize>()])?;
         {
             let mut view = out.try_readwrite()?;
@@ -126,22 +198,6 @@ impl TokenFiles {
         }
         Ok(out)
     }
-}
-
-/// Lengths of the rows, checked before anything is allocated for them.
-fn lengths(starts: &[i64], ends: &[i64], tokens: usize) -> Result<Vec<usize>> {
-    if starts.len() != ends.len() {
-        return Err(Error::Shape(format!("{} starts for {} ends", starts.len(), ends.len())));
-    }
-    let length = |(start, end): (&i64, &i64)| {
-        if *start < 0 || end < start || *end as usize > tokens {
-            return Err(Error::Shape(format!(
-                "tokens {start} to {end} leave the corpus of {tokens} tokens"
-            )));
-        }
-        Ok((end - start) as usize)
-    };
-    starts.iter().zip(ends).map(length).collect()
 }
 
 /// The blocks of a corpus.

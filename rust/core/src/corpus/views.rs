@@ -1,0 +1,88 @@
+//! Rows of a corpus where they lie, so that a batch is made without a copy of its text.
+
+use super::{Corpus, Gathered};
+use crate::{Error, Result};
+
+/// Tokens that a row's slice goes on behind it, where the file does: kernels copy whole blocks.
+const BEHIND: usize = 64;
+
+impl Corpus {
+    /// Rows `[starts[r], ends[r])` of the text, borrowed from the maps; those that cannot be, because
+    /// they cross files or lie in one of another width, are copied to `owned`.
+    ///
+    /// # Errors
+    /// A range that leaves the corpus, or a token that is not below `vocab_size`.
+    pub fn views<'a, T: Gathered>(
+        &'a self,
+        starts: &[i64],
+        ends: &[i64],
+        vocab_size: Option<i64>,
+        owned: &'a mut Vec<T>,
+    ) -> Result<Vec<(&'a [T], usize)>> {
+        let lengths = self.lengths(starts, ends)?;
+        let ranges = || starts.iter().map(|start| *start as usize).zip(&lengths);
+        let borrow = |start, length: usize| {
+            self.slice::<T>(start, length + BEHIND).or_else(|| self.slice(start, length))
+        };
+        let borrowed: Vec<_> = ranges().map(|(start, length)| borrow(start, *length)).collect();
+        let missing = borrowed.iter().zip(&lengths).filter(|(row, _)| row.is_none());
+        owned.clear();
+        owned.resize(missing.map(|(_, length)| length).sum(), T::narrow(0));
+        let mut rest = owned.as_mut_slice();
+        for ((start, length), row) in ranges().zip(&borrowed) {
+            if row.is_none() {
+                let (copy, later) = rest.split_at_mut(*length);
+                self.read(start, copy)?;
+                rest = later;
+            }
+        }
+        let mut copies = owned.as_slice();
+        let mut rows = Vec::with_capacity(lengths.len());
+        for ((row, start), length) in borrowed.into_iter().zip(starts).zip(lengths) {
+            let ids = row.unwrap_or_else(|| {
+                let (copy, later) = copies.split_at(length);
+                copies = later;
+                copy
+            });
+            if let Some(size) = vocab_size {
+                self.check_vocabulary(&ids[..length], *start as usize, size)?;
+            }
+            rows.push((ids, length));
+        }
+        Ok(rows)
+    }
+
+    /// Lengths of rows, checked before anything is allocated for them.
+    ///
+    /// # Errors
+    /// A range that leaves the corpus.
+    pub fn lengths(&self, starts: &[i64], ends: &[i64]) -> Result<Vec<usize>> {
+        if starts.len() != ends.len() {
+            return Err(Error::Shape(format!("{} starts for {} ends", starts.len(), ends.len())));
+        }
+        let tokens = self.tokens();
+        let length = |(start, end): (&i64, &i64)| {
+            if *start < 0 || end < start || *end as usize > tokens {
+                return Err(Error::Shape(format!(
+                    "tokens {start} to {end} leave the corpus of {tokens} tokens"
+                )));
+            }
+            Ok((end - start) as usize)
+        };
+        starts.iter().zip(ends).map(length).collect()
+    }
+
+    fn check_vocabulary<T: Gathered>(&self, ids: &[T], start: usize, size: i64) -> Result<()> {
+        if T::all_within(ids, 0, size) {
+            return Ok(());
+        }
+        let place = ids.iter().position(|id| id.widen() >= size).unwrap_or(0);
+        Err(Error::Format(format!(
+            "place {} of the text holds token {}, expected ids below vocab_size {size}: it was made \
+             with another tokenizer ({})",
+            start + place,
+            ids[place].widen(),
+            self.tokenizer()
+        )))
+    }
+}
