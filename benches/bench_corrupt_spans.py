@@ -1,30 +1,48 @@
-"""corrupt_spans, 512 rows of 568 uint16 ids, against numpy and the memory copy of its output."""
+"""corrupt_spans, rows of 568 uint16 ids, against peers and the memory copy of its output."""
 
 import numpy as np
 import pytest
+from peers import metro_t0_masks, nanot5
+from run_copies import numba_batch
 
-from metro_fast.ops import corrupt_spans
-from metro_fast.testing.corrupt_spans import corrupt_row, span_counts
+from metro_fast.ops import corrupt_spans, ul2_denoisers
+from metro_fast.ops.denoiser import metro_t0_baseline
+from metro_fast.testing.corrupt_spans import corrupt_row
+from metro_fast.testing.noise_laws import span_counts
+from metro_fast.testing.numpy_collator import NumpySpanCollator
 
 ROWS, LENGTH = 512, 568
-IDS = np.random.default_rng(0).integers(2, 31_000, (ROWS, LENGTH)).astype(np.uint16)
+IDS = np.random.default_rng(0).integers(2, 31_000, (2048, LENGTH)).astype(np.uint16)
+LEVELS = ["scalar", "avx2", "avx512"]
+LAWS = {
+    "ul2": {"denoisers": ul2_denoisers()},
+    "metro_t0": {"denoisers": metro_t0_baseline(), "num_sentinels": 512, "sentinel_first": 32_900},
+}
 
 
-@pytest.fixture
-def out():
-    batch = corrupt_spans(IDS)
+def outputs(rows):
+    batch = corrupt_spans(IDS[:rows])
     return batch.input_ids, batch.labels
 
 
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568")
-@pytest.mark.parametrize("threads", [1, 2])
-def test_ours(benchmark, out, threads):
-    benchmark(corrupt_spans, IDS, out=out, num_threads=threads)
+@pytest.mark.parametrize("level", LEVELS)
+def test_ours(benchmark, level, simd):
+    simd(level)
+    benchmark(corrupt_spans, IDS[:ROWS], out=outputs(ROWS), num_threads=1)
+
+
+@pytest.mark.benchmark(group="corrupt_spans threads")
+@pytest.mark.parametrize("rows", [128, 512, 2048])
+@pytest.mark.parametrize("threads", [1, 2, None])
+def test_threads(benchmark, rows, threads):
+    benchmark(corrupt_spans, IDS[:rows], out=outputs(rows), num_threads=threads)
 
 
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568")
-def test_copy_of_the_output(benchmark, out):
+def test_copy_of_the_output(benchmark):
     """The limit: nobody can be faster than writing the result."""
+    out = outputs(ROWS)
     into = [np.empty_like(array) for array in out]
 
     def copy():
@@ -35,33 +53,26 @@ def test_copy_of_the_output(benchmark, out):
 
 
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568")
-def test_numpy_rows(benchmark):
-    """A row at a time in numpy, as the public collators do it."""
-    random = np.random.default_rng(0)
-    noise, spans = span_counts(LENGTH, 0.15, 3.0)
-
-    def segment(total):
-        starts = np.zeros(total - 1, np.int64)
-        starts[: spans - 1] = 1
-        random.shuffle(starts)
-        return np.bincount(np.concatenate([[0], np.cumsum(starts)]), minlength=spans)
-
-    def side(ids, hidden):
-        starts = hidden & ~np.concatenate([[False], hidden[:-1]])
-        sentinels = 32_100 - np.cumsum(starts)
-        return np.concatenate([np.where(starts, sentinels, ids)[~hidden | starts], [1]])
-
-    def batch():
-        inputs, labels = [], []
-        for row in IDS:
-            lengths = np.stack([segment(LENGTH - noise), segment(noise)], 1).reshape(-1)
-            hidden = np.repeat(np.arange(2 * spans) % 2 == 1, lengths)
-            inputs.append(side(row, hidden))
-            labels.append(side(row, ~hidden))
-        return np.stack(inputs), np.stack(labels)
-
-    inputs, labels = benchmark(batch)
+def test_numpy_collator(benchmark):
+    """A row at a time, as the public collators do it (metro_fast.testing)."""
+    inputs, labels = benchmark(NumpySpanCollator(), IDS[:ROWS])
     assert (inputs.shape, labels.shape) == ((ROWS, 512), (ROWS, 114))
+
+
+@pytest.mark.benchmark(group="corrupt_spans 512 x 568")
+def test_nanot5_collator(benchmark):
+    collator, rows = nanot5(IDS[:ROWS])
+    batch = benchmark.pedantic(collator, args=(rows,), rounds=7, warmup_rounds=1)
+    assert (batch["input_ids"].shape, batch["labels"].shape) == ((ROWS, 512), (ROWS, 114))
+
+
+@pytest.mark.benchmark(group="corrupt_spans 512 x 568")
+def test_numba_run_copies(benchmark):
+    """What numba makes of the same algorithm, compiled before the clock starts."""
+    batch = numba_batch(*span_counts(LENGTH, 0.15, 3.0))
+    inputs, labels = outputs(ROWS)
+    batch(IDS[:ROWS], inputs, labels, 0)
+    benchmark(batch, IDS[:ROWS], inputs, labels, 1)
 
 
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568")
@@ -69,6 +80,7 @@ def test_numpy_whole_batch(benchmark):
     """What numpy can do at best: the whole batch by argpartition and boolean indexing."""
     random = np.random.default_rng(0)
     noise, spans = span_counts(LENGTH, 0.15, 3.0)
+    ids = IDS[:ROWS]
 
     def segment(total):
         chosen = np.argpartition(random.random((ROWS, total - 1), np.float32), spans - 2, 1)
@@ -80,7 +92,7 @@ def test_numpy_whole_batch(benchmark):
         starts = hidden.copy()
         starts[:, 1:] &= ~hidden[:, :-1]
         sentinels = 32_100 - np.cumsum(starts, 1)
-        kept = np.where(starts, sentinels, IDS)[~hidden | starts].reshape(ROWS, width - 1)
+        kept = np.where(starts, sentinels, ids)[~hidden | starts].reshape(ROWS, width - 1)
         return np.concatenate([kept, np.ones((ROWS, 1), np.int64)], 1)
 
     def batch():
@@ -93,7 +105,29 @@ def test_numpy_whole_batch(benchmark):
     assert (inputs.shape, labels.shape) == ((ROWS, 512), (ROWS, 114))
 
 
-@pytest.mark.benchmark(group="corrupt_spans 512 x 568")
+@pytest.mark.benchmark(group="corrupt_spans 512 x 568, other laws and outputs")
+@pytest.mark.parametrize("law", LAWS)
+def test_laws(benchmark, law):
+    benchmark(corrupt_spans, IDS[:ROWS], num_threads=1, **LAWS[law])
+
+
+@pytest.mark.benchmark(group="corrupt_spans 512 x 568, other laws and outputs")
+def test_metro_t0_masks(benchmark):
+    """Upstream's masks alone: its layout takes as long again, twice."""
+    generate = metro_t0_masks()
+    benchmark(lambda: [generate(row, 0.15, 0.1, 5) for row in IDS[:ROWS]])
+
+
+@pytest.mark.benchmark(group="corrupt_spans 512 x 568, other laws and outputs")
+@pytest.mark.parametrize("dtype", ["int64", "int32"])
+def test_with_masks_and_decoder_inputs(benchmark, dtype):
+    options = {"attention_mask": True, "decoder_start_token_id": 0, "dtype": dtype}
+    batch = corrupt_spans(IDS[:ROWS], **options)
+    out = (batch.input_ids, batch.labels, batch.attention_mask, batch.decoder_input_ids)
+    benchmark(corrupt_spans, IDS[:ROWS], out=out, num_threads=1, **options)
+
+
+@pytest.mark.benchmark(group="corrupt_spans 512 x 568, other laws and outputs")
 def test_reference(benchmark):
     """The obvious Python of metro_fast.testing, 8 rows."""
     rows = IDS[:8].tolist()

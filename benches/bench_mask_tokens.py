@@ -15,6 +15,7 @@ OPTIONS = {
     "vocab_size": SIZE,
     "special_token_ids": [0, 1, 2, 3, *range(32_000, SIZE)],
 }
+GROUP = "mask_tokens 512 x 512"
 
 
 @pytest.fixture
@@ -22,15 +23,28 @@ def out():
     return np.empty_like(IDS), np.empty_like(IDS)
 
 
-@pytest.mark.benchmark(group="mask_tokens 512 x 512")
-@pytest.mark.parametrize("threads", [1, 2])
-def test_ours(benchmark, out, threads):
-    benchmark(mask_tokens, IDS, out=out, num_threads=threads, **OPTIONS)
+@pytest.mark.benchmark(group=GROUP)
+@pytest.mark.parametrize("level", ["scalar", "avx2", "avx512"])
+@pytest.mark.parametrize("dtype", ["int64", "uint16"])
+def test_ours(benchmark, out, level, dtype, simd):
+    simd(level)
+    benchmark(mask_tokens, IDS.astype(dtype), out=out, num_threads=1, **OPTIONS)
 
 
-@pytest.mark.benchmark(group="mask_tokens 512 x 512")
+@pytest.mark.benchmark(group=GROUP)
+def test_ours_on_two_threads(benchmark, out):
+    benchmark(mask_tokens, IDS, out=out, num_threads=2, **OPTIONS)
+
+
+@pytest.mark.benchmark(group=GROUP)
+def test_copy_of_the_output(benchmark, out):
+    """The limit: nobody can be faster than writing the result."""
+    benchmark(lambda: [np.copyto(target, IDS) for target in out])
+
+
+@pytest.mark.benchmark(group=GROUP)
 def test_numpy_whole_batch(benchmark):
-    """The mask step of the common collators, in numpy (np_mask_tokens): independent draws."""
+    """The mask step of the common collators, at its leanest: independent draws."""
     random = np.random.default_rng(0)
     special = np.isin(np.arange(SIZE), OPTIONS["special_token_ids"])
 
@@ -53,19 +67,35 @@ def tokenizer():
     return train_tokenizer(["a few words", "words a few"], vocab_size=60, num_sentinels=8)
 
 
+@pytest.mark.benchmark(group=GROUP)
+def test_transformers_numpy_mask_tokens(benchmark, tokenizer):
+    """The step alone, of transformers as installed: no padding, special tokens known."""
+    from transformers import DataCollatorForLanguageModeling
+
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15, return_tensors="np")
+    special = np.isin(IDS, OPTIONS["special_token_ids"])
+    benchmark(lambda: collator.numpy_mask_tokens(IDS.copy(), special_tokens_mask=special))
+
+
 def features(tokenizer, kind):
     ids = IDS % (len(tokenizer) - 12) + 4
     return [{"input_ids": kind(row), "sample_id": i} for i, row in enumerate(ids)]
 
 
 @pytest.mark.benchmark(group="METRO collator 512 x 512")
-@pytest.mark.parametrize(
-    "kind", [np.array, torch.tensor, np.ndarray.tolist], ids=lambda k: k.__name__
-)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.__name__)
 def test_our_collator(benchmark, tokenizer, kind):
     collator = DataCollatorForMetro(tokenizer, num_threads=1)
     collator.set_epoch(0)
     benchmark(collator, features(tokenizer, kind))
+
+
+@pytest.mark.benchmark(group="METRO collator 512 x 512")
+def test_our_collator_of_columns(benchmark, tokenizer):
+    collator = DataCollatorForMetro(tokenizer, num_threads=1)
+    collator.set_epoch(0)
+    ids = IDS % (len(tokenizer) - 12) + 4
+    benchmark(collator, {"input_ids": ids, "sample_id": np.arange(ROWS)})
 
 
 @pytest.mark.benchmark(group="METRO collator 512 x 512")

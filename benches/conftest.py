@@ -1,10 +1,32 @@
 """Keeps of a benchmark run what a claim needs: machine, path, versions, medians."""
 
+import sys
+from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-PACKAGES = ("metro_fast", "numpy", "torch", "transformers", "peft")
-PATH = "scalar"  # the only one of this version
+import pytest
+
+from metro_fast import MetroFastError, _core
+
+PACKAGES = ("metro_fast", "numpy", "torch", "transformers", "peft", "numba")
+# The benches share two files that are no benches.
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture
+def simd(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Forces an instruction set; skips where the machine has none of that name."""
+
+    def force(level: str) -> None:
+        monkeypatch.setenv("METRO_FAST_SIMD", level)
+        try:
+            _core.simd_level()
+        except MetroFastError as error:
+            pytest.skip(str(error))
+
+    return force
 
 
 def pytest_benchmark_update_json(config: Any, benchmarks: Any, output_json: dict[str, Any]) -> None:
@@ -13,7 +35,7 @@ def pytest_benchmark_update_json(config: Any, benchmarks: Any, output_json: dict
         "date": output_json["datetime"],
         "commit": output_json["commit_info"]["id"],
         "machine": f"{cpu.get('brand_raw', cpu['arch_string_raw'])}, {cpu['count']} cores",
-        "path": PATH,
+        "path": _core.simd_level(),
         "versions": {name: metadata.version(name) for name in PACKAGES},
         "benchmarks": [
             {

@@ -16,8 +16,9 @@ from metro_fast.ops.outputs import Outputs
 from metro_fast.ops.span_options import span_options
 from metro_fast.ops.text_ranges import TextRanges
 
-GRAIN = 1 << 17
-"""Tokens that one thread corrupts in about 0.1 ms: below two of them a second thread costs time."""
+GRAIN = 1 << 19
+"""Tokens of a thread's share that pay for its start: at 512 rows of 568 two threads take as long as
+one (0.21 ms), at 2,048 two thirds of it."""
 
 
 class SpanBatch(NamedTuple):

@@ -17,7 +17,8 @@ from metro_fast.ops.span_options import as_table
 from metro_fast.ops.text_ranges import TextRanges
 
 GRAIN = 1 << 17
-"""Tokens that one thread masks in about 0.1 ms: below two of them a second thread costs time."""
+"""Tokens of a thread's share that pay for its start: at 512 rows of 512 two threads take 0.22 ms,
+one takes 0.32."""
 
 
 class MaskBatch(NamedTuple):

@@ -52,7 +52,7 @@ impl Lanes for Scalar {
 
     #[inline(always)]
     fn copy_short<T: Token, O: Id>(from: &[T], to: &mut [O], length: usize) {
-        copy_blocks::<T, O, 4>(from, to, length);
+        copy_blocks::<T, O, 8>(from, to, length);
     }
 
     #[inline(always)]
