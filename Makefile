@@ -57,6 +57,7 @@ bench: setup  ## Benchmarks against peers; JSON under benches/results/
 	$(BIN)/python -m pytest benches -o python_files='bench_*.py' --benchmark-enable \
 		--benchmark-only --benchmark-columns=min,median,rounds --timeout=0 \
 		--benchmark-json=benches/results/cpu.json
+	$(BIN)/python benches/table.py
 
 .PHONY: wheel
 wheel: setup  ## Build the wheel, install it in a fresh venv outside the tree, call every op

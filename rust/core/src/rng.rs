@@ -111,6 +111,14 @@ impl Key {
         philox_lanes([[0; N], positions, [low; N], [high; N]], self.0)
     }
 
+    /// Word 0 of one position of several samples.
+    #[inline]
+    #[must_use]
+    pub fn word_of<const N: usize>(self, sample_ids: [u64; N], position: u32) -> [u32; N] {
+        let halves = [sample_ids.map(|id| id as u32), sample_ids.map(|id| (id >> 32) as u32)];
+        philox_lanes([[0; N], [position; N], halves[0], halves[1]], self.0)[0]
+    }
+
     /// The sequence of words that belongs to (sample id, position).
     #[must_use]
     pub fn words_from(self, sample_id: u64, position: u32) -> Words {
@@ -219,6 +227,8 @@ mod tests {
             let expected = key.words(9, 5 + lane as u32, 0);
             assert_eq!(lanes.map(|word| word[lane]), expected);
         }
+        let samples = [1, 1 << 40 | 3, u64::MAX];
+        assert_eq!(key.word_of(samples, 6), samples.map(|id| key.words(id, 6, 0)[0]));
     }
 
     #[test]

@@ -136,16 +136,17 @@ impl Blocks {
         out: [&mut [i64]; 3],
     ) -> Result<()> {
         let [blocks, starts, ends] = out;
-        for (row, &index) in indices.iter().enumerate() {
-            let index = u64::try_from(index).ok().filter(|index| *index < self.count());
-            let index = index.ok_or_else(|| {
-                Error::Shape(format!(
-                    "block {} of a corpus of {} blocks",
-                    indices[row],
-                    self.count()
-                ))
-            })?;
-            let block = order.map_or(index, |order| order.get(index));
+        if let Some(index) =
+            indices.iter().find(|i| !(0..self.count() as i128).contains(&(**i).into()))
+        {
+            let count = self.count();
+            return Err(Error::Shape(format!("block {index} of a corpus of {count} blocks")));
+        }
+        let mut places: Vec<u64> = indices.iter().map(|index| *index as u64).collect();
+        if let Some(order) = order {
+            order.get_all(&mut places);
+        }
+        for (row, block) in places.into_iter().enumerate() {
             let (start, end) = self.range(block, crop);
             (blocks[row], starts[row], ends[row]) = (block as i64, start as i64, end as i64);
         }

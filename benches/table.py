@@ -1,0 +1,90 @@
+"""The table of ratios: what benches/results/cpu.json means against peers and the physical limit.
+
+`python benches/table.py` prints it and writes benches/results/cpu.md. A ratio is a peer's median
+over ours, of one run; "-" where a peer was not there.
+"""
+
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+LEVELS = ("avx512", "avx2", "scalar")
+SPANS = "bench_corrupt_spans.py::test_"
+MASKS = "bench_mask_tokens.py::test_"
+CORPUS = "bench_corpus.py::test_"
+
+# Job, peer, the peer's benchmark, ours ("{}" is the level), and the targets of the design by level.
+ROWS = [
+    ("span corruption, 512 x 568, 1 thread", "numpy collator of metro_fast.testing",
+     SPANS + "numpy_collator", SPANS + "ours[{}]", (200, 120, 100)),
+    ("", "nanoT5's collator", SPANS + "nanot5_collator", SPANS + "ours[{}]", (200, 120, 100)),
+    ("", "numba run copies", SPANS + "numba_run_copies", SPANS + "ours[{}]", (5, 3, 3)),
+    ("", "memcpy of the output", SPANS + "copy_of_the_output", SPANS + "ours[{}]",
+     (0.3, None, None)),
+    ("METRO masking, 512 x 512, 1 thread", "numpy_mask_tokens of transformers",
+     MASKS + "transformers_numpy_mask_tokens", MASKS + "ours[int64-{}]", (20, 10, 8)),
+    ("", "the same step in lean numpy", MASKS + "numpy_whole_batch", MASKS + "ours[int64-{}]",
+     (None, None, None)),
+    ("", "memcpy of the output", MASKS + "copy_of_the_output", MASKS + "ours[int64-{}]",
+     (None, None, None)),
+]  # fmt: skip
+PAIRS = [
+    ("span corruption, 2,048 rows, 2 threads", "1 thread", SPANS + "threads[1-2048]",
+     SPANS + "threads[2-2048]", 1.6),
+    ("span corruption, 128 rows, threads chosen", "1 thread", SPANS + "threads[1-128]",
+     SPANS + "threads[None-128]", 1.0),
+    ("METRO collator, columns", "transformers' MLM collator, lists",
+     MASKS + "transformers_collator[tolist]", MASKS + "our_collator_of_columns", 200),
+    ("METRO collator, lists", "transformers' MLM collator, lists",
+     MASKS + "transformers_collator[tolist]", MASKS + "our_collator[tolist]", None),
+    ("corpus to batch", "the kernel alone", CORPUS + "kernel_alone", CORPUS + "corpus_to_batch",
+     1 / 1.5),
+    ("METRO-T0's baseline, masks and layout", "generate_masks of metro_t0, masks alone",
+     SPANS + "metro_t0_masks", SPANS + "laws[metro_t0]", None),
+]  # fmt: skip
+
+
+def table(results: dict) -> str:
+    """The table in Markdown."""
+    medians = {row["name"]: row["median_us"] for row in results["benchmarks"]}
+
+    def cell(peer: str, ours: str, target: float | None) -> str:
+        if peer not in medians or ours not in medians:
+            return "-"
+        aim = "" if target is None else f" (target {target:.3g})"
+        return f"{medians[peer] / medians[ours]:.3g}{aim}"
+
+    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    lines = [
+        f"# Ratios of one run\n\n{results['date'][:10]}, {results['machine']}; {versions}.",
+        "A ratio is the peer's median time over ours.\n",
+        "| job | against | AVX-512 | AVX2 | scalar |",
+        "|---|---|---|---|---|",
+    ]
+    for job, against, peer, ours, targets in ROWS:
+        cells = [
+            cell(peer, ours.format(level), target)
+            for level, target in zip(LEVELS, targets, strict=True)
+        ]
+        lines.append(f"| {job} | {against} | {' | '.join(cells)} |")
+    lines += ["", f"| job | against | {results['path']} |", "|---|---|---|"]
+    lines += [
+        f"| {job} | {against} | {cell(peer, ours, target)} |"
+        for job, against, peer, ours, target in PAIRS
+    ]
+    shares = [
+        row["extra_info"]["loader_share"]
+        for row in results["benchmarks"]
+        if "loader_share" in row.get("extra_info", {})
+    ]
+    lines += [
+        f"\nThe loader's share of a step of a T5 of width 128 on this CPU: {share:.2%}."
+        for share in shares
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    text = table(json.loads((RESULTS / "cpu.json").read_text()))
+    (RESULTS / "cpu.md").write_text(text)
+    print(text)
