@@ -84,7 +84,7 @@ def test_many_blocks_equal_the_reference(tmp_path, layout, mode):
         for number, block in enumerate(cut_blocks(items, mode, 9))
     ]
     assert len(corpus) == len(expected) > 200
-    starts, ends, _ = corpus._gather(range(len(corpus)))
+    _, starts, ends, _ = corpus._locate(range(len(corpus)))
     assert list(zip(starts.tolist(), ends.tolist(), strict=True)) == expected
 
 
@@ -142,17 +142,18 @@ def test_every_epoch_reads_every_block_once_in_an_order_of_its_own(tmp_path, cou
     orders = []
     for epoch in range(3):
         corpus.set_epoch(epoch)
-        _, _, rows = corpus._gather(range(count))
-        assert rows.ids.reshape(-1).tolist() == rows.sample_ids.tolist()
-        assert rows.positions.tolist() == list(range(epoch * count, (epoch + 1) * count))
-        assert sorted(rows.sample_ids) == list(range(count))
-        orders.append(rows.sample_ids.tolist())
+        blocks, _, _, positions = corpus._locate(range(count))
+        items = corpus.__getitems__(range(count))
+        assert [item["input_ids"].tolist() for item in items] == blocks[:, None].tolist()
+        assert positions.tolist() == list(range(epoch * count, (epoch + 1) * count))
+        assert sorted(blocks) == list(range(count))
+        orders.append(blocks.tolist())
     if count > 50:
         assert len({tuple(order) for order in orders}) == 3
         assert sum(a == b for a, b in zip(*orders[:2], strict=True)) < 10
     joined = TokenCorpus(tmp_path, block_size=1, shuffle=True, seed=5, collator=collator)
     joined.set_epoch(2)
-    assert joined._gather(range(count))[2].sample_ids.tolist() == orders[2]
+    assert joined._locate(range(count))[0].tolist() == orders[2]
 
 
 def test_places_of_a_block_are_uniform_over_epochs(tmp_path):
@@ -161,7 +162,7 @@ def test_places_of_a_block_are_uniform_over_epochs(tmp_path):
     counts = np.zeros((13, 13))
     for epoch in range(1300):
         corpus.set_epoch(epoch)
-        counts[np.arange(13), corpus._gather(range(13))[2].sample_ids] += 1
+        counts[np.arange(13), corpus._locate(range(13))[0]] += 1
     # Rows and columns add up: 144 degrees of freedom, of which the quantile .999 is 200.5.
     assert ((counts - 100) ** 2 / 100).sum() < 200.5 * 13 / 12
 
