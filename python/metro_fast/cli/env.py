@@ -35,7 +35,7 @@ def env() -> None:
     table.add_row("native module", str(_core.__file__))
     table.add_row("python", f"{platform.python_version()} on {platform.platform()}")
     table.add_row("cores", f"{os.cpu_count()} (threads by default: {default_threads()})")
-    table.add_row("kernels", "scalar (portable); no CUDA kernels in this version")
+    table.add_row("kernels", f"{_core.simd_level()} for denoising; no CUDA kernels in this version")
     for package in PACKAGES:
         table.add_row(package, _version(package))
     Console().print(table)
