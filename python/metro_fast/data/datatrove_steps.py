@@ -17,7 +17,7 @@ from metro_fast.data.pieces import UNFINISHED, Piece, is_done, mark_done
 from metro_fast.data.sources import Source
 from metro_fast.errors import MetroFastError
 
-# As fast as datatrove's own 10,000, which hold hundreds of MB.
+# Documents that are tokenized together; as fast as datatrove's own 10,000.
 DOCUMENTS_AT_ONCE = 1000
 _PIECE = "piece"
 
