@@ -14,7 +14,7 @@ from metro_fast.data.arrow_text import (
     read_columns,
     told_as_damage,
 )
-from metro_fast.data.sources import Source, file_hash
+from metro_fast.data.source import Source, file_hash
 from metro_fast.errors import FormatError, MetroFastError
 
 

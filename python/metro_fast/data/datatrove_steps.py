@@ -14,7 +14,7 @@ from datatrove.pipeline.tokens import DocumentTokenizer
 from numpy.random import default_rng
 
 from metro_fast.data.pieces import UNFINISHED, Piece, is_done, mark_done
-from metro_fast.data.sources import Source
+from metro_fast.data.source import Source
 from metro_fast.errors import MetroFastError
 
 # Documents that are tokenized together; as fast as datatrove's own 10,000.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from metro_fast._atomic import write_atomically
 from metro_fast._json import parse_json
-from metro_fast.data.sources import Source
+from metro_fast.data.source import Source
 from metro_fast.errors import FormatError, MetroFastError
 
 MARKS = "pieces"

@@ -8,7 +8,8 @@ from typing import Any
 from metro_fast._extras import require
 from metro_fast._pretrained import explained, load_tokenizer
 from metro_fast.data.pieces import Piece, cut
-from metro_fast.data.sources import Source, find_sources
+from metro_fast.data.source import Source
+from metro_fast.data.sources import find_sources
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.draws import check_counter
 

@@ -1,48 +1,16 @@
-"""What `prepare` reads: files, saved datasets and datasets in memory, behind one interface."""
+"""What `prepare` reads: files, saved datasets and datasets in memory, found by what they are."""
 
-import hashlib
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from metro_fast.data.documents import cut_lines, read_documents
+from metro_fast.data.source import Source, file_hash
 from metro_fast.errors import MetroFastError
 
 _TEXT = (".jsonl", ".txt", ".jsonl.gz", ".txt.gz", ".jsonl.zst", ".txt.zst")
 _SUFFIXES = (*_TEXT, ".parquet")
-
-
-class Source(ABC):
-    """One input. It can be cut into ranges, and its documents read range by range.
-
-    A source is sent to other processes: it holds a path or a dataset, and opens it where it is
-    read.
-    """
-
-    @abstractmethod
-    def record(self) -> list[Any]:
-        """What tells this input from another, as JSON holds it."""
-
-    @abstractmethod
-    def cut(self, piece_bytes: int, text_key: str) -> list[tuple[int, int]]:
-        """Ranges of about `piece_bytes` bytes of text, one at least, by the input alone.
-
-        Raises:
-            FormatError: If the input is damaged.
-            MetroFastError: If it has no text under `text_key`.
-            OSError: If it cannot be read.
-        """
-
-    @abstractmethod
-    def read(self, start: int, stop: int, text_key: str) -> Iterator[str]:
-        """The documents of a range, blank ones left out.
-
-        Raises:
-            FormatError: If the input is damaged; the message says where.
-            OSError: If it cannot be read.
-        """
 
 
 class TextFile(Source):
@@ -115,15 +83,6 @@ def read_texts(inputs: Any, text_key: str = "text") -> Iterator[str]:
     for source in find_sources(inputs):
         for start, stop in source.cut(sys.maxsize, text_key):
             yield from source.read(start, stop, text_key)
-
-
-def file_hash(path: Path) -> str:
-    """Hash of a file's bytes: a name and a size would take a changed file for the old one.
-
-    It reads well over 100 MB a second, where tokenizing takes in a few.
-    """
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _listed(inputs: Any) -> Sequence[Any]:
