@@ -14,13 +14,21 @@ COUNT = 16_000_000
 
 
 @pytest.mark.benchmark(group="pack 16 M")
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("level", ["scalar", "avx2", "avx512"])
+@pytest.mark.parametrize("coding", ["t4", "bitmask"])
 @pytest.mark.parametrize("density", [0.05, 0.2, 0.5])
-def test_ours(benchmark, density, threads):
+def test_ours(benchmark, simd, density, coding, level):
     trits = random_trits(COUNT, density, 0)
-    packed = benchmark(lambda: ops.pack(trits, num_threads=threads))
+    simd(level)
+    packed = benchmark(lambda: ops.pack(trits, coding=coding, num_threads=1))
     bits = 8 * packed.nbytes / COUNT
     benchmark.extra_info |= {"bits": bits, "over_shannon": bits / entropy(density)}
+
+
+@pytest.mark.benchmark(group="pack 16 M")
+def test_two_threads(benchmark):
+    trits = random_trits(COUNT, 0.2, 0)
+    benchmark(lambda: ops.pack(trits, num_threads=2))
 
 
 @pytest.mark.benchmark(group="pack 16 M")

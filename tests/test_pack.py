@@ -28,7 +28,7 @@ def test_the_frozen_table():
 
 @settings(deadline=None, max_examples=40)
 @given(trits=TRITS, coding=st.sampled_from(["t4", "bitmask"]))
-def test_the_bytes_are_the_references_and_each_reads_the_other(trits, coding):
+def test_the_bytes_are_the_references_and_each_reads_the_other(simd, trits, coding):
     packed = ops.pack(trits, coding=coding, steps=512)
     expected = reference(trits, coding, 512, FREQUENCIES)
     assert packed.tobytes() == expected
@@ -36,7 +36,7 @@ def test_the_bytes_are_the_references_and_each_reads_the_other(trits, coding):
     np.testing.assert_array_equal(ops.unpack(packed, trits.size, dtype=np.int8), trits)
 
 
-def test_several_streams_are_the_references():
+def test_several_streams_are_the_references(simd):
     trits = random_trits(70_001, 0.2, 5)
     trits[32_768:65_536] = 0
     packed = ops.pack(trits, steps=512)
@@ -53,7 +53,7 @@ def test_several_streams_are_the_references():
     steps=st.sampled_from([None, 512, 1024, 16384]),
     threads=st.integers(1, 3),
 )
-def test_round_trip(trits, coding, steps, threads):
+def test_round_trip(simd, trits, coding, steps, threads):
     packed = ops.pack(trits, coding=coding, steps=steps, num_threads=threads)
     found = ops.unpack(packed, trits.size, dtype=np.int8, num_threads=threads)
     np.testing.assert_array_equal(found, trits)

@@ -11,7 +11,7 @@ from metro_fast.testing.strategies import random_trits
 PACKED = ops.pack(np.int8([1, 0, -1]))
 
 
-def test_float_dtypes_round_to_nearest():
+def test_float_dtypes_round_to_nearest(simd):
     torch = pytest.importorskip("torch")
     trits = random_trits(1000, 0.3, 2)
     packed = ops.pack(trits)
@@ -27,7 +27,7 @@ def test_float_dtypes_round_to_nearest():
     assert isinstance(ops.pack(torch.from_numpy(trits)), torch.Tensor)
 
 
-def test_every_cut_and_flip_is_noticed():
+def test_every_cut_and_flip_is_noticed(simd):
     trits = random_trits(600, 0.4, 3)
     packed = ops.pack(trits)
     for end in range(packed.size):

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use crate::enter::enter;
 use crate::error::to_python;
+use crate::simd::level;
 
 /// Ternarizes one group of tensors into slices of `trits` that begin at `starts`.
 ///
@@ -83,9 +84,9 @@ pub(crate) fn pack<'py>(
         "bitmask" => Coding::Bitmask,
         _ => return Err(to_python(Error::argument("coding", coding, "\"t4\" or \"bitmask\""))),
     };
-    let trits = trits.as_slice()?;
+    let (trits, level) = (trits.as_slice()?, level()?);
     let steps = steps.unwrap_or_else(|| default_steps(trits.len()));
-    let block = enter(py, || codec::pack(trits, coding, steps, num_threads))?;
+    let block = enter(py, || codec::pack(trits, coding, steps, level, num_threads))?;
     Ok(PyArray1::from_vec(py, block))
 }
 
@@ -106,16 +107,22 @@ pub(crate) fn unpack(
     out: &Bound<'_, PyAny>,
     num_threads: usize,
 ) -> PyResult<()> {
-    let packed = packed.as_slice()?;
+    let (packed, level) = (packed.as_slice()?, level()?);
     match dtype {
-        "i8" => decode(py, out, |out| Block::parse(packed)?.unpack([-1i8, 0, 1], out, num_threads)),
+        "i8" => decode(py, out, |out| {
+            Block::parse(packed)?.at(level).unpack([-1i8, 0, 1], out, num_threads)
+        }),
         "f32" => decode(py, out, |out| {
-            Block::parse(packed)?.unpack(values(scale, 0.0), out, num_threads)
+            Block::parse(packed)?.at(level).unpack(values(scale, 0.0), out, num_threads)
         }),
         _ => {
             let round = rounding(dtype)?;
             decode(py, out, |out| {
-                Block::parse(packed)?.unpack(values(scale, 0.0).map(round), out, num_threads)
+                Block::parse(packed)?.at(level).unpack(
+                    values(scale, 0.0).map(round),
+                    out,
+                    num_threads,
+                )
             })
         }
     }
@@ -135,17 +142,17 @@ pub(crate) fn expand(
     out: &Bound<'_, PyAny>,
     num_threads: usize,
 ) -> PyResult<()> {
-    let packed = packed.as_slice()?;
+    let (packed, level) = (packed.as_slice()?, level()?);
     if dtype == "f32" {
         return decode(py, out, |out| {
             let segments = segments_of(&segments, |value| value);
-            ternary::expand(&Block::parse(packed)?, &segments, out, num_threads)
+            ternary::expand(&Block::parse(packed)?.at(level), &segments, out, num_threads)
         });
     }
     let round = rounding(dtype)?;
     decode(py, out, |out| {
         let segments = segments_of(&segments, round);
-        ternary::expand(&Block::parse(packed)?, &segments, out, num_threads)
+        ternary::expand(&Block::parse(packed)?.at(level), &segments, out, num_threads)
     })
 }
 

@@ -184,6 +184,7 @@ mod tests {
 
     use super::super::manifest::{AlphaRule, Base, Dtype, Group, Initial, Kind, Scope, Tensor};
     use super::*;
+    use crate::simd::Level;
     use crate::ternary::codec::{Coding, pack};
 
     fn example(count: u64, density: u64) -> Vec<u8> {
@@ -216,7 +217,7 @@ mod tests {
         for (i, trit) in trits.iter_mut().enumerate().take(count as usize) {
             *trit = i8::from((i as u64 * 7919) % 100 < density) * if i % 2 == 0 { 1 } else { -1 };
         }
-        let block = pack(&trits, Coding::T4, 512, 1).unwrap();
+        let block = pack(&trits, Coding::T4, 512, Level::best(), 1).unwrap();
         encode(&manifest, &[0.25], &block, &[&dense]).unwrap()
     }
 

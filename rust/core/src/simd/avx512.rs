@@ -16,7 +16,7 @@ pub(super) struct Avx512;
 #[inline]
 pub(super) fn run<J: Job>(job: J) -> J::Output {
     #[target_feature(
-        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,popcnt,lzcnt"
+        enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx2,bmi1,bmi2,popcnt,lzcnt"
     )]
     fn inner<J: Job>(job: J) -> J::Output {
         job.run::<Avx512>()

@@ -10,6 +10,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod avx512;
+pub(crate) mod quads;
 mod scalar;
 
 use crate::rng::{Key, philox_blocks};
@@ -24,7 +25,7 @@ pub enum Level {
     Scalar,
     /// AVX2 with BMI1 and BMI2: Intel since 2013, AMD since 2015.
     Avx2,
-    /// AVX-512 F, BW, DQ, VL and VBMI2: Intel since 2019, AMD since 2022.
+    /// AVX-512 F, BW, DQ, VL, VBMI and VBMI2: Intel since 2019, AMD since 2022.
     Avx512,
 }
 
@@ -43,6 +44,7 @@ impl Level {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vbmi")
                 && is_x86_feature_detected!("avx512vbmi2");
             if avx2 && avx512 {
                 return Self::Avx512;
@@ -109,7 +111,7 @@ pub(crate) trait Job {
 }
 
 /// What a level does in its own way.
-pub(crate) trait Lanes {
+pub(crate) trait Lanes: quads::Quads {
     /// The words of a few blocks from `block` on, in counter order; returns how many. `wanted` is a
     /// guess of how many will be looked at.
     fn words(

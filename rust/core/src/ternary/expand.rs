@@ -1,6 +1,10 @@
 //! From a packed block to the values of its tensors, each with its own scale.
 
-use super::codec::Block;
+use std::ops::Range;
+
+use super::codec::{Block, Sink, Table, past_the_caches, zero_between};
+use crate::simd::Lanes;
+use crate::simd::quads::Value;
 use crate::{Error, Result};
 
 /// One tensor inside the flat sequence of trits.
@@ -19,7 +23,7 @@ pub struct Segment<T> {
 /// # Errors
 /// [`Error::Shape`] if the segments do not ascend inside the block or `out` has another length;
 /// [`Error::Format`] if a stream is damaged, or a trit between the segments is not zero.
-pub fn expand<T: Copy + Send + Sync>(
+pub fn expand<T: Value>(
     block: &Block<'_>,
     segments: &[Segment<T>],
     out: &mut [T],
@@ -37,49 +41,92 @@ pub fn expand<T: Copy + Send + Sync>(
         let (n, count) = (out.len(), block.count());
         return Err(Error::Shape(format!("out has {n} elements, the block holds {count} trits")));
     }
+    let past = past_the_caches(out);
     let outs: Vec<&mut [T]> = out.chunks_mut(block.stream_len()).collect();
-    block.for_each_stream(outs, num_threads, |first, trits, out| {
-        let mut done = 0;
+    block.decode_streams(outs, num_threads, |first, out| {
         let from = segments.partition_point(|s| s.start + s.len <= first);
-        for segment in &segments[from..] {
-            let start = segment.start.max(first) - first;
-            if start >= trits.len() {
-                break;
-            }
-            let end = (segment.start + segment.len - first).min(trits.len());
-            check_gap(&trits[done..start], first + done)?;
-            if let Some(values) = segment.values {
-                for (slot, trit) in out[start..end].iter_mut().zip(&trits[start..end]) {
-                    *slot = values[(trit + 1) as usize];
-                }
-            }
-            done = end;
-        }
-        check_gap(&trits[done..], first + done)
+        Segments { left: &segments[from..], first, out, past }
     })
 }
 
-fn check_gap(trits: &[i8], first: usize) -> Result<()> {
-    match trits.iter().position(|trit| *trit != 0) {
-        None => Ok(()),
-        Some(i) => Err(Error::Format(format!(
-            "trit {} lies between two tensors and is not zero: the file is damaged",
-            first + i
-        ))),
+/// Writes each segment's values, and checks that what lies between them is zero.
+struct Segments<'a, T> {
+    /// Those that have not ended yet.
+    left: &'a [Segment<T>],
+    /// Index of the stream's first trit.
+    first: usize,
+    out: &'a mut [T],
+    past: bool,
+}
+
+/// Tables that were made last: most experts have two groups, and a table is asked for once a block.
+const TABLES: usize = 4;
+
+impl<T: Value> Sink for Segments<'_, T> {
+    type State<L: Lanes> = (Self, Vec<Table<T, L>>);
+
+    #[inline(always)]
+    fn start<L: Lanes>(self) -> Self::State<L> {
+        (self, Vec::new())
     }
+
+    #[inline(always)]
+    fn take<L: Lanes>(state: &mut Self::State<L>, first: usize, keys: &[u8]) -> Result<()> {
+        let (this, tables) = state;
+        let end = this.out.len().min(first + 4 * keys.len());
+        let mut done = first;
+        while let Some(segment) = this.left.first() {
+            let begin = segment.start.max(this.first + first) - this.first;
+            if begin >= end {
+                break;
+            }
+            let stop = (segment.start + segment.len - this.first).min(end);
+            check_gap(keys, first, done..begin, this.first)?;
+            done = stop;
+            if let Some(values) = segment.values {
+                let table = tables.iter().position(|table| table.is_of(values));
+                let table = table.unwrap_or_else(|| {
+                    if tables.len() == TABLES {
+                        tables.remove(0);
+                    }
+                    tables.push(Table::new(values));
+                    tables.len() - 1
+                });
+                tables[table].write(keys, begin - first, &mut this.out[begin..stop], this.past);
+            }
+            if segment.start + segment.len > this.first + end {
+                break;
+            }
+            this.left = &this.left[1..];
+        }
+        check_gap(keys, first, done..end, this.first)
+    }
+}
+
+/// Checks that the trits of a range of the stream are zero; `keys` are those from trit `first` on.
+fn check_gap(keys: &[u8], first: usize, gap: Range<usize>, stream: usize) -> Result<()> {
+    if gap.is_empty() || zero_between(keys, gap.start - first, gap.end - first) {
+        return Ok(());
+    }
+    let nonzero = |trit: &usize| !zero_between(keys, trit - first, trit - first + 1);
+    let at = stream + gap.clone().find(nonzero).unwrap_or(gap.start);
+    Err(Error::Format(format!(
+        "trit {at} lies between two tensors and is not zero: the file is damaged"
+    )))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::codec::{Coding, pack};
     use super::*;
+    use crate::simd::Level;
 
     #[test]
     fn segments_take_their_own_values() {
         let mut trits = vec![0i8; 70_016];
         (trits[0], trits[1], trits[3]) = (1, -1, -1);
         (trits[32], trits[69_999]) = (-1, 1);
-        let bytes = pack(&trits, Coding::T4, 512, 2).unwrap();
+        let bytes = pack(&trits, Coding::T4, 512, Level::best(), 2).unwrap();
         let block = Block::parse(&bytes).unwrap();
         let segments = [
             Segment { start: 0, len: 3, values: Some([-2.0, 0.0, 2.0f32]) },
@@ -98,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let bytes = pack(&[1, 0, 0, 1, 0], Coding::T4, 512, 1).unwrap();
+        let bytes = pack(&[1, 0, 0, 1, 0], Coding::T4, 512, Level::best(), 1).unwrap();
         let block = Block::parse(&bytes).unwrap();
         let segment = |start, len| Segment { start, len, values: Some([0u8, 1, 2]) };
         let mut out = vec![0; 5];

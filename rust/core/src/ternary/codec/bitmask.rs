@@ -1,19 +1,22 @@
 //! Bitmask and packed signs (docs/expert-format.md, section 6).
 
+use super::keys::{BLOCK, TakeKeys};
+use crate::simd::Lanes;
+use crate::simd::quads::nibbles_together;
 use crate::{Error, Result};
 
-/// Encodes the trits of one stream; the bytes are padded to a multiple of 16.
-pub fn encode(trits: &[i8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(trits.len() / 4 + 32);
+/// Encodes the keys of a stream of `trits` trits; the bytes are padded to a multiple of 16.
+#[inline(always)]
+pub(super) fn encode<L: Lanes>(keys: &[u8], trits: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(trits / 4 + 32);
     let mut signs = SignWriter::default();
-    for chunk in trits.chunks(32) {
-        let mut word = 0u32;
-        for (j, trit) in chunk.iter().enumerate() {
-            let present = u32::from(*trit != 0);
-            word |= present << j;
-            signs.push(present, *trit < 0);
-        }
-        bytes.extend_from_slice(&word.to_le_bytes());
+    for eight in keys.chunks(8) {
+        let mut word = [0; 8];
+        word[..eight.len()].copy_from_slice(eight);
+        let word = u64::from_le_bytes(word);
+        let (mask, negative) = (nibbles_together(word), nibbles_together(word >> 4));
+        bytes.extend_from_slice(&mask.to_le_bytes());
+        signs.push(L::extract(negative, mask), mask.count_ones());
     }
     bytes.append(&mut signs.finish());
     bytes.resize(bytes.len().next_multiple_of(16), 0);
@@ -21,50 +24,71 @@ pub fn encode(trits: &[i8]) -> Vec<u8> {
 }
 
 /// Bytes that `encode` needs for this many trits.
-pub fn encoded_len(trits: usize, nonzeros: u64) -> usize {
+pub(super) fn encoded_len(trits: usize, nonzeros: u64) -> usize {
     (4 * trits.div_ceil(32) + nonzeros.div_ceil(8) as usize).next_multiple_of(16)
 }
 
-/// Decodes one stream into `out`; `values` are those of trits -1, 0 and +1.
-///
-/// Returns the number of nonzero trits.
+/// Decodes one stream of `trits` trits, and hands the keys of their quads to `sink` in blocks.
 ///
 /// # Errors
-/// [`Error::Format`] if the mask and the signs do not have the length that `out` and the mask ask
+/// What `sink` returns, and
+/// [`Error::Format`] if the mask and the signs do not have the length that `trits` and the mask ask
 /// for, or a bit past the end is set.
-pub fn decode<T: Copy>(stream: &[u8], values: &[T; 3], out: &mut [T]) -> Result<u64> {
-    let mask_bytes = 4 * out.len().div_ceil(32);
+#[inline(always)]
+pub(super) fn decode<L: Lanes>(
+    stream: &[u8],
+    trits: usize,
+    sink: &mut impl TakeKeys,
+) -> Result<()> {
+    let mask_bytes = 4 * trits.div_ceil(32);
     let (mask, signs) = stream
         .split_at_checked(mask_bytes)
         .ok_or_else(|| damaged(format!("{} bytes, its mask needs {mask_bytes}", stream.len())))?;
     let (words, _) = mask.as_chunks::<4>();
     let nonzeros: u64 = words.iter().map(|w| u64::from(u32::from_le_bytes(*w).count_ones())).sum();
-    if encoded_len(out.len(), nonzeros) != stream.len() {
+    if encoded_len(trits, nonzeros) != stream.len() {
         return Err(damaged(format!("{} bytes do not fit {nonzeros} signs", stream.len())));
     }
-    let mut next = 0usize;
-    for (chunk, word) in out.chunks_mut(32).zip(words) {
-        let word = u32::from_le_bytes(*word);
-        if chunk.len() < 32 && word >> chunk.len() != 0 {
-            return Err(damaged("a mask bit past the end is set".into()));
-        }
-        for (j, slot) in chunk.iter_mut().enumerate() {
-            let present = (word >> j & 1) as usize;
-            // In bounds: fewer than `nonzeros` signs were taken, or the bit is not looked at.
-            let sign = signs.get(next / 8).map_or(0, |byte| byte >> (next % 8) & 1);
-            *slot = if present == 0 { values[1] } else { values[2 - 2 * usize::from(sign)] };
-            next += present;
-        }
+    let past = words.last().filter(|_| !trits.is_multiple_of(32));
+    if past.is_some_and(|word| u32::from_le_bytes(*word) >> (trits % 32) != 0) {
+        return Err(damaged("a mask bit past the end is set".into()));
     }
-    let past = signs.iter().enumerate().any(|(i, byte)| match (i + 1) * 8 {
-        end if end <= next => false,
-        _ if i * 8 >= next => *byte != 0,
-        _ => byte >> (next % 8) != 0,
-    });
-    if past { Err(damaged("a sign bit past the last is set".into())) } else { Ok(nonzeros) }
+    let (mut next, mut left) = (0, trits.div_ceil(4));
+    for words in words.chunks(BLOCK / 8) {
+        let mut block = [0; BLOCK];
+        for (word, keys) in words.iter().zip(block.as_chunks_mut::<8>().0) {
+            let mask = u32::from_le_bytes(*word);
+            *keys = L::keys_of_bits(mask, bits(signs, next)).to_le_bytes();
+            next += mask.count_ones() as usize;
+        }
+        let count = left.min(8 * words.len());
+        sink.take(&block[..count])?;
+        left -= count;
+    }
+    // `next` is `nonzeros`, for which there is room.
+    let mut rest = signs[next / 8..].iter();
+    let first = rest.next().is_some_and(|byte| byte >> (next % 8) != 0);
+    if first || rest.any(|byte| *byte != 0) {
+        return Err(damaged("a sign bit past the last is set".into()));
+    }
+    Ok(())
 }
 
-/// Packs sign bits without a branch on the data.
+/// 32 bits from bit `at` on; zeros past the end.
+#[inline(always)]
+fn bits(bytes: &[u8], at: usize) -> u32 {
+    let rest = bytes.get(at / 8..).unwrap_or_default();
+    let word = if let Some(eight) = rest.first_chunk::<8>() {
+        *eight
+    } else {
+        let mut eight = [0; 8];
+        eight[..rest.len()].copy_from_slice(rest);
+        eight
+    };
+    (u64::from_le_bytes(word) >> (at % 8)) as u32
+}
+
+/// Puts bits of runs one after the other.
 #[derive(Default)]
 struct SignWriter {
     bytes: Vec<u8>,
@@ -73,13 +97,16 @@ struct SignWriter {
 }
 
 impl SignWriter {
-    #[inline]
-    fn push(&mut self, present: u32, negative: bool) {
-        self.word |= u64::from(negative) << self.used;
-        self.used += present;
-        if self.used == 64 {
-            self.bytes.extend_from_slice(&self.word.to_le_bytes());
-            (self.word, self.used) = (0, 0);
+    /// Takes the lowest `count` bits, at most 32; those above must be zero.
+    #[inline(always)]
+    fn push(&mut self, bits: u32, count: u32) {
+        // Fewer than 32 bits wait.
+        self.word |= u64::from(bits) << self.used;
+        self.used += count;
+        if self.used >= 32 {
+            self.bytes.extend_from_slice(&(self.word as u32).to_le_bytes());
+            self.word >>= 32;
+            self.used -= 32;
         }
     }
 
@@ -97,28 +124,76 @@ fn damaged(what: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::{Job, Level};
+
+    const LEVELS: [Level; 3] = [Level::Scalar, Level::Avx2, Level::Avx512];
+
+    struct Encode<'a>(&'a [u8], usize);
+    impl Job for Encode<'_> {
+        type Output = Vec<u8>;
+        #[inline(always)]
+        fn run<L: Lanes>(self) -> Vec<u8> {
+            encode::<L>(self.0, self.1)
+        }
+    }
+
+    struct Decode<'a>(&'a [u8], usize);
+    impl Job for Decode<'_> {
+        type Output = Result<Vec<u8>>;
+        #[inline(always)]
+        fn run<L: Lanes>(self) -> Self::Output {
+            let mut keys = Vec::new();
+            decode::<L>(self.0, self.1, &mut keys)?;
+            Ok(keys)
+        }
+    }
 
     #[test]
     fn worked_by_hand() {
-        let mut trits = [0i8; 34];
-        trits[0] = -1;
-        trits[3] = 1;
-        trits[33] = -1;
-        let bytes = encode(&trits);
-        assert_eq!(bytes, [9, 0, 0, 0, 2, 0, 0, 0, 0b101, 0, 0, 0, 0, 0, 0, 0]);
-        let mut out = [7i8; 34];
-        assert_eq!(decode(&bytes, &[-1, 0, 1], &mut out).unwrap(), 3);
-        assert_eq!(out, trits);
+        // 34 trits: -1 at 0, 1 at 3, -1 at 33.
+        let mut keys = [0; 9];
+        (keys[0], keys[8]) = (0b0001_1001, 0b0010_0010);
+        for level in LEVELS {
+            let bytes = level.run(Encode(&keys, 34));
+            assert_eq!(bytes, [9, 0, 0, 0, 2, 0, 0, 0, 0b101, 0, 0, 0, 0, 0, 0, 0]);
+            assert_eq!(level.run(Decode(&bytes, 34)).unwrap(), keys);
+        }
     }
 
     #[test]
     fn bits_past_the_end_are_noticed() {
-        let bytes = encode(&[1, 0, -1]);
-        for (byte, bit) in [(0, 3), (3, 7), (4, 2), (5, 0), (15, 7)] {
-            let mut other = bytes.clone();
-            other[byte] ^= 1 << bit;
-            assert!(decode(&other, &[-1i8, 0, 1], &mut [0; 3]).is_err(), "{byte} {bit}");
+        // 1, 0, -1.
+        let bytes = Level::Scalar.run(Encode(&[0b0100_0101], 3));
+        for level in LEVELS {
+            for (byte, bit) in [(0, 3), (3, 7), (4, 2), (5, 0), (15, 7)] {
+                let mut other = bytes.clone();
+                other[byte] ^= 1 << bit;
+                assert!(level.run(Decode(&other, 3)).is_err(), "{byte} {bit}");
+            }
+            assert!(level.run(Decode(&bytes[..8], 3)).is_err());
+            assert!(level.run(Decode(&bytes, 3)).is_ok());
         }
-        assert!(decode(&bytes[..8], &[-1i8, 0, 1], &mut [0; 3]).is_err());
+    }
+
+    #[test]
+    fn signs_of_every_count() {
+        let keys: Vec<u8> = (0..4000u32)
+            .map(|i| {
+                let mask = (i * i * 7 + i / 16) as u8 & 15;
+                mask | (mask & (i * 5) as u8 & 15) << 4
+            })
+            .collect();
+        for trits in [15_990usize, 16_000] {
+            let mut keys = keys.clone();
+            keys.truncate(trits.div_ceil(4));
+            if trits % 4 != 0 {
+                *keys.last_mut().unwrap() = 0;
+            }
+            let bytes = Level::Scalar.run(Encode(&keys, trits));
+            for level in LEVELS {
+                assert_eq!(level.run(Encode(&keys, trits)), bytes);
+                assert_eq!(level.run(Decode(&bytes, trits)).unwrap(), keys);
+            }
+        }
     }
 }

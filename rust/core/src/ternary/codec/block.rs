@@ -1,7 +1,10 @@
 //! Header, index, payload and guard of a packed block; streams are coded in parallel.
 
-use super::tables::expand;
+use super::keys::{BLOCK, TakeKeys, keys_of_trits, kinds_of_keys, nonzeros};
+use super::sink::{Sink, Spread, past_the_caches};
 use super::{bitmask, t4_rans};
+use crate::simd::quads::Value;
+use crate::simd::{Job, Lanes, Level};
 use crate::{Error, Result, threads};
 
 const MAGIC: [u8; 4] = *b"MFT4";
@@ -30,7 +33,8 @@ pub fn default_steps(count: usize) -> u32 {
     if count < 2_000_000 { 2048 } else { 4096 }
 }
 
-struct Stream {
+/// A coded stream and its row of the index.
+pub(super) struct Stream {
     bytes: Vec<u8>,
     nonzeros: u32,
     coding: u8,
@@ -42,45 +46,69 @@ struct Stream {
 /// # Errors
 /// [`Error::Argument`] if a trit is not -1, 0 or 1, `steps` is not a power of two in 512..=16384, or
 /// the payload would pass 64 GiB.
-pub fn pack(trits: &[i8], coding: Coding, steps: u32, num_threads: usize) -> Result<Vec<u8>> {
-    if !steps.is_power_of_two() || !(512..=16384).contains(&steps) {
-        return Err(Error::argument("steps", steps, "a power of two from 512 to 16384"));
-    }
-    let stream_len = t4_rans::STATES * steps as usize;
+pub fn pack(
+    trits: &[i8],
+    coding: Coding,
+    steps: u32,
+    level: Level,
+    num_threads: usize,
+) -> Result<Vec<u8>> {
+    let stream_len = stream_len(steps)?;
     let mut streams: Vec<Option<Stream>> = Vec::new();
     streams.resize_with(trits.len().div_ceil(stream_len), || None);
     let work: Vec<_> = streams.iter_mut().zip(trits.chunks(stream_len)).enumerate().collect();
     threads::for_each(num_threads, work, |(i, (slot, trits))| {
-        if let Some(j) = trits.iter().position(|t| !(-1..=1).contains(t)) {
-            let index = i * stream_len + j;
-            return Err(Error::argument(
-                "trits",
-                format!("{} at index {index}", trits[j]),
-                "-1, 0 or 1",
-            ));
-        }
-        *slot = Some(encode(trits, coding));
+        *slot = Some(level.run(Encode { trits, first: i * stream_len, coding })?);
         Ok(())
     })?;
     assemble(trits.len(), steps, &streams.into_iter().flatten().collect::<Vec<_>>())
 }
 
-fn encode(trits: &[i8], coding: Coding) -> Stream {
-    let nonzeros = trits.iter().map(|t| u32::from(*t != 0)).sum();
-    if nonzeros == 0 {
-        return Stream { bytes: Vec::new(), nonzeros, coding: ZERO, class: 0 };
+/// Trits of a stream.
+///
+/// # Errors
+/// [`Error::Argument`] if `steps` is not a power of two in 512..=16384.
+pub(super) fn stream_len(steps: u32) -> Result<usize> {
+    if !steps.is_power_of_two() || !(512..=16384).contains(&steps) {
+        return Err(Error::argument("steps", steps, "a power of two from 512 to 16384"));
     }
-    if coding == Coding::T4 {
-        let plan = t4_rans::Plan::new(trits);
-        if plan.estimated_len() <= bitmask::encoded_len(trits.len(), nonzeros.into()) as u64 {
-            let (bytes, class) = t4_rans::encode(&plan);
-            return Stream { bytes, nonzeros, coding: T4, class };
-        }
-    }
-    Stream { bytes: bitmask::encode(trits), nonzeros, coding: BITMASK, class: 0 }
+    Ok(t4_rans::STATES * steps as usize)
 }
 
-fn assemble(count: usize, steps: u32, streams: &[Stream]) -> Result<Vec<u8>> {
+/// Codes one stream, whose first trit has the index `first` in the whole sequence.
+pub(super) struct Encode<'a> {
+    pub trits: &'a [i8],
+    pub first: usize,
+    pub coding: Coding,
+}
+
+impl Job for Encode<'_> {
+    type Output = Result<Stream>;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) -> Result<Stream> {
+        let Self { trits, first, coding } = self;
+        let keys = keys_of_trits::<L>(trits).map_err(|at| {
+            let what = format!("{} at index {}", trits[at], first + at);
+            Error::argument("trits", what, "-1, 0 or 1")
+        })?;
+        let nonzeros = nonzeros(&keys) as u32;
+        if nonzeros == 0 {
+            return Ok(Stream { bytes: Vec::new(), nonzeros, coding: ZERO, class: 0 });
+        }
+        if coding == Coding::T4 {
+            let (class, estimate) = t4_rans::plan(kinds_of_keys(&keys));
+            if estimate <= bitmask::encoded_len(trits.len(), nonzeros.into()) as u64 {
+                let bytes = t4_rans::encode::<L>(&keys, class);
+                return Ok(Stream { bytes, nonzeros, coding: T4, class });
+            }
+        }
+        let bytes = bitmask::encode::<L>(&keys, trits.len());
+        Ok(Stream { bytes, nonzeros, coding: BITMASK, class: 0 })
+    }
+}
+
+pub(super) fn assemble(count: usize, steps: u32, streams: &[Stream]) -> Result<Vec<u8>> {
     let payload: usize = streams.iter().map(|s| s.bytes.len()).sum();
     let total = HEADER + ROW * streams.len() + payload + GUARD;
     let mut index = Vec::with_capacity(ROW * streams.len());
@@ -115,6 +143,7 @@ fn assemble(count: usize, steps: u32, streams: &[Stream]) -> Result<Vec<u8>> {
 pub struct Block<'a> {
     count: usize,
     steps: u32,
+    level: Level,
     head: &'a [u8],
     rows: Vec<Row<'a>>,
 }
@@ -169,7 +198,14 @@ impl<'a> Block<'a> {
         }
         let rows = rows(index, payload)?;
         let head = &bytes[..HEADER + index.len()];
-        Ok(Self { count: count as usize, steps: 1 << log_steps, head, rows })
+        let (count, steps, level) = (count as usize, 1 << log_steps, Level::best());
+        Ok(Self { count, steps, level, head, rows })
+    }
+
+    /// The same block, to be decoded with the instructions of a level: by default the machine's best.
+    #[must_use]
+    pub fn at(self, level: Level) -> Self {
+        Self { level, ..self }
     }
 
     /// Number of trits.
@@ -196,7 +232,7 @@ impl<'a> Block<'a> {
     ///
     /// # Errors
     /// [`Error::Shape`] if `out` has another length, [`Error::Format`] if a stream is damaged.
-    pub fn unpack<T: Copy + Send + Sync>(
+    pub fn unpack<T: Value>(
         &self,
         values: [T; 3],
         out: &mut [T],
@@ -208,11 +244,9 @@ impl<'a> Block<'a> {
                 "out has {n} elements, the block holds {count} trits"
             )));
         }
-        let symbols = expand(values);
-        let work = out.chunks_mut(self.stream_len()).zip(&self.rows).collect();
-        threads::for_each(num_threads, work, |(out, row): (&mut [T], &Row)| {
-            row.decode(&symbols, values, out)
-        })
+        let past = past_the_caches(out);
+        let outs = out.chunks_mut(self.stream_len()).collect();
+        self.decode_streams(outs, num_threads, |_, out| Spread { values, out, past })
     }
 
     /// Decodes stream by stream into a buffer of trits and hands each to `sink` with its first index.
@@ -231,13 +265,33 @@ impl<'a> Block<'a> {
             let (n, streams) = (outs.len(), self.rows.len());
             return Err(Error::Shape(format!("{n} outputs for {streams} streams")));
         }
-        let symbols = expand([-1i8, 0, 1]);
+        let work = outs.into_iter().zip(&self.rows).enumerate().collect();
+        threads::for_each(num_threads, work, |(i, (to, row)): (usize, (O, &Row))| {
+            let first = i * self.stream_len();
+            let mut out = vec![0; self.stream_len().min(self.count - first)];
+            let count = out.len();
+            let spread = Spread { values: [-1, 0, 1], out: &mut out, past: false };
+            self.level.run(Decode { row, trits: count, sink: spread })?;
+            sink(first, &out, to)
+        })
+    }
+
+    /// Decodes stream by stream, in the threads of one call: `sink(first trit, out)` is what takes
+    /// the quads of a stream. There is an `out` for each.
+    ///
+    /// # Errors
+    /// As [`Self::unpack`], and what the sinks return.
+    pub(crate) fn decode_streams<O: Send, S: Sink>(
+        &self,
+        outs: Vec<O>,
+        num_threads: usize,
+        sink: impl Fn(usize, O) -> S + Sync,
+    ) -> Result<()> {
         let work = outs.into_iter().zip(&self.rows).enumerate().collect();
         threads::for_each(num_threads, work, |(i, (out, row)): (usize, (O, &Row))| {
             let first = i * self.stream_len();
-            let mut trits = vec![0; self.stream_len().min(self.count - first)];
-            row.decode(&symbols, [-1, 0, 1], &mut trits)?;
-            sink(first, &trits, out)
+            let trits = self.stream_len().min(self.count - first);
+            self.level.run(Decode { row, trits, sink: sink(first, out) })
         })
     }
 
@@ -280,29 +334,66 @@ fn rows<'a>(index: &[u8], payload: &'a [u8]) -> Result<Vec<Row<'a>>> {
     Ok(rows)
 }
 
-impl Row<'_> {
-    fn decode<T: Copy>(
-        &self,
-        symbols: &[[T; 4]; super::tables::SYMBOLS],
-        values: [T; 3],
-        out: &mut [T],
-    ) -> Result<()> {
-        let nonzeros = match self.coding {
-            T4 => t4_rans::decode(self.bytes, self.class, symbols, out)?,
-            BITMASK => bitmask::decode(self.bytes, &values, out)?,
+/// Decodes one stream into a sink.
+struct Decode<'a, 'b, S> {
+    row: &'a Row<'b>,
+    trits: usize,
+    sink: S,
+}
+
+impl<S: Sink> Job for Decode<'_, '_, S> {
+    type Output = Result<()>;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) -> Result<()> {
+        let Self { row, trits, sink } = self;
+        let quads = trits.div_ceil(4);
+        let sink = sink.start::<L>();
+        let mut counted = Counted::<S, L> { sink, trits, done: 0, nonzeros: 0 };
+        match row.coding {
+            T4 => t4_rans::decode::<L>(row.bytes, row.class, quads, &mut counted)?,
+            BITMASK => bitmask::decode::<L>(row.bytes, trits, &mut counted)?,
             _ => {
-                out.fill(values[1]);
-                0
+                for first in (0..quads).step_by(BLOCK) {
+                    counted.take(&[0; BLOCK][..BLOCK.min(quads - first)])?;
+                }
             }
-        };
-        if nonzeros != u64::from(self.nonzeros) {
-            return Err(Error::Format(format!(
-                "packed block: a stream has {nonzeros} nonzeros, its index says {}",
-                self.nonzeros
-            )));
         }
-        Ok(())
+        let Counted { sink, nonzeros, .. } = counted;
+        if nonzeros != u64::from(row.nonzeros) {
+            let expected = row.nonzeros;
+            return Err(damaged(format!("has {nonzeros} nonzeros, its index says {expected}")));
+        }
+        S::end::<L>(sink)
     }
+}
+
+/// A sink, and what is checked before it.
+struct Counted<S: Sink, L: Lanes> {
+    sink: S::State<L>,
+    trits: usize,
+    /// Trits that the sink has.
+    done: usize,
+    nonzeros: u64,
+}
+
+impl<S: Sink, L: Lanes> TakeKeys for Counted<S, L> {
+    #[inline(always)]
+    fn take(&mut self, keys: &[u8]) -> Result<()> {
+        self.nonzeros += nonzeros(keys);
+        let first = self.done;
+        self.done += 4 * keys.len();
+        // Of the last quad those trits that are there.
+        let past = self.done.saturating_sub(self.trits);
+        if past > 0 && keys.last().is_some_and(|key| (key & 15) >> (4 - past) != 0) {
+            return Err(damaged("has a nonzero trit past its end".into()));
+        }
+        S::take::<L>(&mut self.sink, first, keys)
+    }
+}
+
+fn damaged(what: String) -> Error {
+    Error::Format(format!("packed block: a stream {what}: the packed bytes are damaged"))
 }
 
 #[cfg(test)]
@@ -327,6 +418,13 @@ mod tests {
         })
     }
 
+    fn decode(level: Level, row: Row<'_>, trits: usize) -> Result<Vec<i8>> {
+        let mut out = vec![9; trits];
+        let sink = Spread { values: [-1, 0, 1], out: &mut out, past: false };
+        level.run(Decode { row: &row, trits, sink })?;
+        Ok(out)
+    }
+
     fn unpack(bytes: &[u8], threads: usize) -> Result<Vec<i8>> {
         let block = Block::parse(bytes)?;
         let mut out = vec![9; block.count()];
@@ -340,16 +438,21 @@ mod tests {
         #[test]
         fn round_trip(trits in trits(), bitmask: bool, steps in 9..=14u32, threads in 1..4usize) {
             let coding = if bitmask { Coding::Bitmask } else { Coding::T4 };
-            let bytes = pack(&trits, coding, 1 << steps, threads).unwrap();
-            prop_assert_eq!(&bytes, &pack(&trits, coding, 1 << steps, 1).unwrap());
-            prop_assert_eq!(unpack(&bytes, threads).unwrap(), trits);
+            let bytes = pack(&trits, coding, 1 << steps, Level::best(), threads).unwrap();
+            for level in [Level::Scalar, Level::Avx2, Level::Avx512] {
+                prop_assert_eq!(&bytes, &pack(&trits, coding, 1 << steps, level, 1).unwrap());
+                let mut out = vec![9; trits.len()];
+                let block = Block::parse(&bytes).unwrap().at(level);
+                block.unpack([-1, 0, 1], &mut out, threads).unwrap();
+                prop_assert_eq!(&out, &trits);
+            }
         }
 
         #[test]
         fn damage_is_an_error_or_harmless(
             trits in trits(), at: prop::sample::Index, bit in 0..8, cut: prop::sample::Index,
         ) {
-            let bytes = pack(&trits, Coding::T4, 512, 1).unwrap();
+            let bytes = pack(&trits, Coding::T4, 512, Level::best(), 1).unwrap();
             let mut flipped = bytes.clone();
             flipped[at.index(bytes.len())] ^= 1u8 << bit;
             prop_assert!(unpack(&flipped, 1).is_err());
@@ -365,9 +468,11 @@ mod tests {
             count in 0..5000usize, class: u8, bitmask: bool,
             stream in prop::collection::vec(any::<u8>(), 0..3000),
         ) {
-            let mut out = vec![0i8; count];
             let row = Row { bytes: &stream, nonzeros: 1, coding: u8::from(bitmask), class };
-            let _ = row.decode(&expand([-1, 0, 1]), [-1, 0, 1], &mut out);
+            let expected = decode(Level::Scalar, row, count).map_err(|e| e.to_string());
+            for level in [Level::Avx2, Level::Avx512] {
+                prop_assert_eq!(&decode(level, row, count).map_err(|e| e.to_string()), &expected);
+            }
         }
 
         /// A real stream, damaged under a mended checksum: an error, or trits of the right number.
@@ -376,17 +481,22 @@ mod tests {
             trits in trits(), at: prop::sample::Index, bit in 0..8, splice: prop::sample::Index,
         ) {
             prop_assume!(!trits.is_empty());
-            let (mut bytes, class) = t4_rans::encode(&t4_rans::Plan::new(&trits));
+            let coded = Encode { trits: &trits, first: 0, coding: Coding::T4 };
+            let Stream { mut bytes, nonzeros, coding, class } =
+                Level::Scalar.run(coded).unwrap();
+            prop_assume!(!bytes.is_empty());
+            let padding = bytes.iter().rev().take_while(|byte| **byte == 0).count();
+            let end = splice.index(bytes.len() - padding);
             let position = at.index(bytes.len());
             bytes[position] ^= 1u8 << bit;
-            let mut out = vec![0i8; trits.len()];
-            let nonzeros = trits.iter().filter(|t| **t != 0).count() as u32;
-            let symbols = expand([-1, 0, 1]);
-            let row = Row { bytes: &bytes, nonzeros, coding: T4, class };
-            let _ = row.decode(&symbols, [-1, 0, 1], &mut out);
-            let half = &bytes[..splice.index(bytes.len())];
-            let cut = Row { bytes: half, ..row };
-            prop_assert!(cut.decode(&symbols, [-1, 0, 1], &mut out).is_err());
+            let half = &bytes[..end];
+            for level in [Level::Scalar, Level::Avx2, Level::Avx512] {
+                let row = Row { bytes: &bytes, nonzeros, coding, class };
+                let _ = decode(level, row, trits.len());
+                let cut = Row { bytes: half, ..row };
+                let found = decode(level, cut, trits.len());
+                prop_assert!(found.is_err());
+            }
         }
 
         #[test]
@@ -402,15 +512,15 @@ mod tests {
     fn trits_out_of_range_are_named() {
         let mut trits = vec![0i8; 40_000];
         trits[35_000] = 2;
-        let error = pack(&trits, Coding::T4, 512, 2).unwrap_err().to_string();
+        let error = pack(&trits, Coding::T4, 512, Level::best(), 2).unwrap_err().to_string();
         assert_eq!(error, "trits is 2 at index 35000, expected -1, 0 or 1");
-        assert!(pack(&[], Coding::T4, 1000, 1).is_err());
+        assert!(pack(&[], Coding::T4, 1000, Level::best(), 1).is_err());
     }
 
     #[test]
     fn an_empty_sequence_and_a_zero_one() {
-        assert_eq!(pack(&[], Coding::T4, 2048, 1).unwrap().len(), HEADER + GUARD);
-        let zero = pack(&vec![0; 1 << 20], Coding::T4, 2048, 1).unwrap();
+        assert_eq!(pack(&[], Coding::T4, 2048, Level::best(), 1).unwrap().len(), HEADER + GUARD);
+        let zero = pack(&vec![0; 1 << 20], Coding::T4, 2048, Level::best(), 1).unwrap();
         assert_eq!(zero.len(), HEADER + 8 * ROW + GUARD);
         assert_eq!(unpack(&zero, 2).unwrap(), vec![0; 1 << 20]);
     }
@@ -419,7 +529,7 @@ mod tests {
     fn short_streams_fall_back_to_the_bitmask() {
         let trits: Vec<i8> =
             (0..500).map(|i| i8::from(i % 3 == 0) - i8::from(i % 5 == 0)).collect();
-        let bytes = pack(&trits, Coding::T4, 512, 1).unwrap();
+        let bytes = pack(&trits, Coding::T4, 512, Level::best(), 1).unwrap();
         assert_eq!(bytes[HEADER + 8], BITMASK);
         assert_eq!(unpack(&bytes, 1).unwrap(), trits);
     }

@@ -1,8 +1,12 @@
 //! The packed block: a sequence of trits as bytes (docs/expert-format.md, section 4).
 
-pub mod bitmask;
+mod bitmask;
 mod block;
-pub mod t4_rans;
+mod keys;
+mod sink;
+mod t4_rans;
 pub mod tables;
 
 pub use block::{Block, Coding, default_steps, pack};
+pub(crate) use keys::zero_between;
+pub(crate) use sink::{Sink, Table, past_the_caches};

@@ -40,37 +40,45 @@ pub fn class(index: u8) -> Class {
 }
 
 /// Keys of the symbols (4 mask bits, 4 sign bits above them), in symbol order.
-pub static KEYS: LazyLock<[u8; SYMBOLS]> = LazyLock::new(|| {
-    let mut keys: Vec<u8> = (0..=255u8).filter(|key| (key >> 4) & !(key & 15) == 0).collect();
-    keys.sort_by_key(|key| ((key & 15).count_ones(), *key));
-    keys.try_into().expect("3^4 keys have no sign without a mask bit")
-});
+pub const KEYS: [u8; SYMBOLS] = {
+    let mut keys = [0; SYMBOLS];
+    let (mut symbol, mut kind) = (0, 0);
+    while kind < KINDS {
+        let mut key = 0u16;
+        while key < 256 {
+            let (mask, negative) = (key & 15, key >> 4);
+            if negative & !mask == 0 && mask.count_ones() as usize == kind {
+                keys[symbol] = key as u8;
+                symbol += 1;
+            }
+            key += 1;
+        }
+        kind += 1;
+    }
+    keys
+};
 
 /// Symbol of each key; 255 where a byte is no key.
-pub static SYMBOL_OF_KEY: LazyLock<[u8; 256]> = LazyLock::new(|| {
+pub const SYMBOL_OF_KEY: [u8; 256] = {
     let mut symbols = [255; 256];
-    for (symbol, key) in KEYS.iter().enumerate() {
-        symbols[usize::from(*key)] = symbol as u8;
+    let mut symbol = 0;
+    while symbol < SYMBOLS {
+        symbols[KEYS[symbol] as usize] = symbol as u8;
+        symbol += 1;
     }
     symbols
-});
+};
 
-/// Number of nonzero trits of a symbol.
-#[inline]
-pub fn kind_of(symbol: u8) -> usize {
-    KIND_FIRST[1..].iter().filter(|first| u32::from(symbol) >= **first).count()
-}
-
-/// The four values that each symbol stands for; `values` are those of trits -1, 0 and +1.
-pub fn expand<T: Copy>(values: [T; 3]) -> [[T; 4]; SYMBOLS] {
-    KEYS.map(|key| {
-        std::array::from_fn(|j| match (key >> j & 1, key >> (4 + j) & 1) {
-            (0, _) => values[1],
-            (_, 0) => values[2],
-            _ => values[0],
-        })
-    })
-}
+/// Number of nonzero trits of each symbol; 0 where a byte is none, so that no bound is checked.
+pub const KIND_OF: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut symbol = 0;
+    while symbol < SYMBOLS {
+        kinds[symbol] = (KEYS[symbol] & 15).count_ones() as u8;
+        symbol += 1;
+    }
+    kinds
+};
 
 /// The class that codes quads with these numbers of nonzero trits in the fewest bits, and the bits.
 ///
@@ -401,10 +409,10 @@ mod tests {
         for symbol in 0..SYMBOLS as u8 {
             let key = KEYS[usize::from(symbol)];
             assert_eq!(SYMBOL_OF_KEY[usize::from(key)], symbol);
-            assert_eq!(kind_of(symbol), (key & 15).count_ones() as usize);
+            let kind = (key & 15).count_ones();
+            assert_eq!(u32::from(KIND_OF[usize::from(symbol)]), kind);
+            assert!(u32::from(symbol) >= KIND_FIRST[kind as usize]);
         }
-        // Mask 0b0101, sign of trit 2.
-        assert_eq!(expand([-1i8, 0, 1])[usize::from(SYMBOL_OF_KEY[0x45])], [1, 0, -1, 0]);
     }
 
     #[test]
