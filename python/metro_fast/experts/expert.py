@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from metro_fast import _core
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.manifest import Manifest, TernaryTensor
-from metro_fast.experts.peft_folder import CONFIG, PICKLED_WEIGHTS, WEIGHTS, read_bytes
+from metro_fast.experts.peft_folder import CONFIG, PICKLED_WEIGHTS, WEIGHTS
+from metro_fast.experts.state_file import read_bytes
 from metro_fast.experts.task_vector import initial_checksum
 from metro_fast.experts.tensors import RawTensor, dtype_name
+from metro_fast.experts.tied import tied_groups
 from metro_fast.experts.updates import ModuleFidelity
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
@@ -157,6 +159,11 @@ class Expert:
                 decoded = self._decode([t for t in chosen if t.initial == "given"], "F32", threads)
                 for key, residual in decoded.items():
                     tensors[key] = _cast(np.asarray(given[key] + residual.data), name)
+        for group in tied_groups(initial) if initial is not None else []:
+            # Of a tied matrix one name is in the file; the base tells the others.
+            kept = [name for name in group if name in tensors]
+            if len(kept) == 1:
+                tensors |= {name: tensors[kept[0]] for name in group if name not in self._dense}
         return {name: tensors[name] for name in sorted(tensors)} | self._dense
 
     def arrays(
@@ -170,7 +177,8 @@ class Expert:
 
         Args:
             dtype: float32, float16 or bfloat16 for all ternary tensors; their own by default.
-            initial: The initial values that were given to `compress`, if any were.
+            initial: The initial values that were given to `compress`, if any were. Names that are
+                tied in it come out tied.
             num_threads: Threads to use; the machine's cores by default.
 
         Returns:

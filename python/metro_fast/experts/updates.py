@@ -1,18 +1,17 @@
 """Updates of modules before and after compression, compared."""
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metro_fast.experts.roles import factor_of
+
 ERASED_COSINE = 0.15
 """Below this a module's update is called erased. Normal noise keeps .27 at 5 % density (the cosine
 .52 of its ternary form, once for A and once for B), uniform noise .14."""
-
-_FACTOR = re.compile(r"(.*)(\.lora_(?:embedding_)?)[AB]($|\..*)")
 
 
 @dataclass(frozen=True)
@@ -97,16 +96,21 @@ def estimate_updates(
 
 
 def modules(names: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
-    """Names of A and B of each LoRA module, and every other tensor as a module of its own."""
+    """Names of A and B of each LoRA module, and every other tensor as a module of its own.
+
+    Example:
+        >>> modules(dict.fromkeys(["q.lora_A.weight", "q.lora_B.weight", "v.ia3_l"]))
+        {'q': ('q.lora_A.weight', 'q.lora_B.weight'), 'v.ia3_l': ('v.ia3_l',)}
+    """
     found: dict[str, tuple[str, ...]] = {}
     for name in names:
-        factor = _FACTOR.fullmatch(name)
-        pair = tuple(f"{factor[1]}{factor[2]}{x}{factor[3]}" for x in "AB") if factor else ()
-        if factor and all(other in names for other in pair):
-            # Two adapters of one module differ in what stands behind the A or B.
-            found[factor[1] + factor[3].removesuffix(".weight")] = pair
-        else:
+        factor = factor_of(name)
+        if factor is None or factor.partner not in names:
             found[name] = (name,)
+        elif factor.role == "lora_A":
+            found[factor.module] = (name, factor.partner)
+        else:
+            found[factor.module] = (factor.partner, name)
     return found
 
 
