@@ -248,6 +248,7 @@ def test_real_lora_folders(shared_data: Path, tmp_path: Path, name: str, density
         assert min(row.cosine for row in fidelity(folder, expert)) > 0.75
 
 
+@pytest.mark.filterwarnings("ignore:the update of:UserWarning")
 def test_real_adapters_that_are_no_peft_folders(shared_data: Path):
     torch = pytest.importorskip("torch")
     few = torch.load(shared_data / "adapters/t0_3b_ia3_tfew/t03b_ia3_finish.pt", weights_only=True)

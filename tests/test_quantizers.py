@@ -9,7 +9,10 @@ import pytest
 
 from metro_fast import MetroFastError
 from metro_fast.experts import TaskVector, compress, task_vector
+from metro_fast.experts.peft_folder import write_folder
+from metro_fast.experts.plain import save_plain
 from metro_fast.experts.state_file import read_safetensors
+from metro_fast.experts.tensors import RawTensor
 
 RNG = np.random.default_rng(5)
 CODES = {-1: "-", 0: "0", 1: "+"}
@@ -80,6 +83,34 @@ def test_a_task_vector_is_a_source():
     np.testing.assert_array_equal(again.trits()["q.lora_A.weight"], made.trits()["q.lora_A.weight"])
     with pytest.raises(MetroFastError, match="has its kind"):
         compress(task_vector(state), kind="full")
+
+
+def test_a_pruned_adapter_is_a_plain_peft_folder(tmp_path: Path):
+    state = {f"q.lora_{x}.weight": vector(8, 30).astype(np.float16) for x in "AB"}
+    config = json.dumps({"peft_type": "LORA", "base_model_name_or_path": "b"}).encode()
+    raw = {name: RawTensor.of(array, name) for name, array in state.items()}
+    write_folder(tmp_path / "adapter", raw, config)
+    initial = {"q.lora_A.weight": vector(8, 30)}
+    source = tmp_path / "adapter"
+    pruned = compress(source, quantize="prune", density=0.1, initial=initial)
+    with pytest.raises(MetroFastError, match=r"pass initial=, with q\.lora_A"):
+        save_plain(pruned, tmp_path / "plain")
+    with pytest.raises(MetroFastError, match="are not those"):
+        save_plain(pruned, tmp_path / "plain", initial={"q.lora_A.weight": vector(8, 30)})
+    assert not (tmp_path / "plain").exists()
+    save_plain(pruned, tmp_path / "plain", initial=initial)
+    assert (tmp_path / "plain/adapter_config.json").read_bytes() == config
+    plain = read_safetensors(tmp_path / "plain/adapter_model.safetensors")
+    b = state["q.lora_B.weight"]
+    np.testing.assert_array_equal(plain["q.lora_B.weight"].data, b * top(b, 24))
+    start = initial["q.lora_A.weight"]
+    moved = state["q.lora_A.weight"].astype(np.float32) - start
+    expected = (start + moved * top(moved, 24)).astype(np.float16)
+    np.testing.assert_array_equal(plain["q.lora_A.weight"].data, expected)
+    with pytest.raises(MetroFastError, match="remove it or choose another"):
+        save_plain(pruned, tmp_path / "plain", initial=initial)
+    with pytest.raises(MetroFastError, match=r"no adapter_config\.json"):
+        save_plain(compress(state, quantize="prune"), tmp_path / "other")
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,26 @@ def test_an_erased_module_of_other_names_is_named():
     assert [row.module for row in fidelity(state, expert) if row.erased] == ["unet:3"]
 
 
+def test_modules_are_erased_where_no_estimate_shows_it(shared_data: Path):
+    """Rank by rank, A keeps what B loses: each factor is well kept, their product is not."""
+    a, b = floats(2, 400), floats(400, 2)
+    a[1] *= 0.02
+    b[:, 0] *= 0.02
+    state = {"q.lora_A.weight": a, "q.lora_B.weight": b}
+    with pytest.warns(UserWarning, match="the update of q is erased"):
+        expert = compress(state, density=0.1)
+    [estimate], [row] = expert.estimated_fidelity, fidelity(state, expert)
+    assert row.erased
+    assert not estimate.erased
+    # A real adapter: all that are erased are counted.
+    path = shared_data / "adapters/sd15_lora_analog/analog_svd_rank4.safetensors"
+    for scope in ("role", "tensor"):
+        with pytest.warns(UserWarning, match="is erased") as caught:
+            expert = compress(path, kind="lora", density=0.05, scope=scope)
+        erased = sum(row.erased for row in fidelity(path, expert))
+        assert f"and {erased - 3} more is erased" in str(caught[0].message)
+
+
 def test_an_erased_ia3_vector_is_named():
     # Its entries are all below the threshold of the group.
     state = {"k.ia3_l": 1 + floats(200, 1), "v.ia3_l": 1 + 1e-4 * floats(200, 1)}

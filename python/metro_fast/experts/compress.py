@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.expert import Expert
-from metro_fast.experts.fidelity import erased_modules
 from metro_fast.experts.groups import Groups, Rule, ternarize_groups
 from metro_fast.experts.manifest import Base, DenseTensor, Manifest, TernaryTensor, layout
 from metro_fast.experts.peft_folder import parse_config
 from metro_fast.experts.source import read_initial, read_source
 from metro_fast.experts.task_vector import TaskVector, task_vector
-from metro_fast.experts.updates import ERASED_COSINE, estimate_updates
+from metro_fast.experts.updates import ERASED_COSINE, erased_modules, estimate_updates
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK, native_alpha
 
@@ -153,7 +152,7 @@ def compress(
         return _pruned(vector, starts, trits)
     expert = _expert(vector, made, scope, rule, starts, trits, profile, threads)
     # A group that is gone has been named already, and all its modules with it.
-    erased = [] if made.lost else erased_modules(vector, expert)
+    erased = [] if made.lost else _erased(vector, expert, starts, trits)
     if erased:
         more = f" and {len(erased) - 3} more" if len(erased) > 3 else ""
         warnings.warn(
@@ -254,6 +253,17 @@ def _expert(
         )
     )
     return expert
+
+
+def _erased(
+    vector: TaskVector, expert: Expert, starts: list[int], trits: NDArray[np.int8]
+) -> list[str]:
+    before = {name: residual.values for name, residual in vector.residuals.items()}
+    after = {
+        name: trits[start : start + values.size].reshape(values.shape)
+        for (name, values), start in zip(before.items(), starts, strict=True)
+    }
+    return erased_modules(before, after, expert.estimated_fidelity)
 
 
 def _base(vector: TaskVector) -> Base:

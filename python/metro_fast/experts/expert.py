@@ -158,7 +158,7 @@ class Expert:
             if given:
                 decoded = self._decode([t for t in chosen if t.initial == "given"], "F32", threads)
                 for key, residual in decoded.items():
-                    tensors[key] = _cast(np.asarray(given[key] + residual.data), name)
+                    tensors[key] = RawTensor.rounded(np.asarray(given[key] + residual.data), name)
         for group in tied_groups(initial) if initial is not None else []:
             # Of a tied matrix one name is in the file; the base tells the others.
             kept = [name for name in group if name in tensors]
@@ -211,6 +211,11 @@ class Expert:
         """
         tensors = self.raw(dtype, initial=initial, num_threads=num_threads)
         return {name: tensor.torch() for name, tensor in tensors.items()}
+
+    @property
+    def steps(self) -> int:
+        """S of docs/expert-format.md, 4.1: a stream codes 64 S trits."""
+        return _core.block_info(self._block)[2]
 
     @property
     def nbytes(self) -> int:
@@ -348,14 +353,3 @@ def entropy(density: float) -> float:
         return density
     rest = 1 - density
     return density - density * math.log2(density) - rest * math.log2(rest)
-
-
-def _cast(values: NDArray[np.float32], dtype: str) -> RawTensor:
-    if dtype == "F32":
-        return RawTensor("F32", values)
-    if dtype == "F16":
-        return RawTensor("F16", values.astype(np.float16))
-    bits = values.view(np.uint32)
-    # To nearest, ties to even: add half of the cut part, less one where the kept part is even.
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    return RawTensor("BF16", np.asarray(rounded).astype(np.uint16))

@@ -11,7 +11,7 @@ from metro_fast.errors import MetroFastError
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.source import read_initial, read_source
 from metro_fast.experts.task_vector import TaskVector, task_vector
-from metro_fast.experts.updates import ModuleFidelity, compare_updates, modules
+from metro_fast.experts.updates import ModuleFidelity, compare_updates
 
 
 def fidelity(
@@ -45,14 +45,6 @@ def fidelity(
     """
     before = _before(source, expert, read_initial(initial))
     return compare_updates(before, _after(expert, before))
-
-
-def erased_modules(vector: TaskVector, expert: Expert) -> list[str]:
-    """Modules whose estimate is low and whose exact cosine is so too."""
-    names = modules(vector.residuals)
-    low = [row.module for row in expert.estimated_fidelity if row.erased]
-    before = {name: vector.residuals[name].values for module in low for name in names[module]}
-    return [row.module for row in compare_updates(before, _after(expert, before)) if row.erased]
 
 
 def _before(

@@ -84,6 +84,18 @@ class RawTensor:
             raise TypeError(f"a tensor has dtype {dtype}, expected one of {sorted(_NUMPY)}")
         return cls(dtype, data.copy().view(_NUMPY[dtype]).reshape(shape))
 
+    @classmethod
+    def rounded(cls, values: NDArray[np.float32], dtype: str) -> "RawTensor":
+        """Round float32 values to F32, F16 or BF16, to nearest, ties to even."""
+        if dtype == "F32":
+            return cls("F32", values)
+        if dtype == "F16":
+            return cls("F16", values.astype(np.float16))
+        bits = values.view(np.uint32)
+        # Add half of the cut part, less one where the kept part is even.
+        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        return cls("BF16", np.asarray(rounded).astype(np.uint16))
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The tensor's shape."""
