@@ -2,9 +2,10 @@
 
 `python benches/real_adapters.py [FOLDER]` reads the adapters that people have published from FOLDER
 (../shared/data/adapters by default; nothing is downloaded), compresses each at 5, 10, 20, 30 and
-50 % by role, and writes benches/results/real_adapters.json (all modules' cosines and norm ratios)
-and real_adapters.md (the tables). gradience_tiny_lora is no adapter but Gaussian noise in the shape
-of one: what remains of noise is what a cosine must be compared with.
+50 % by role, and writes benches/results/real_adapters.json (all modules' cosines and norm ratios),
+real_adapters.md (the tables) and the tables of docs/experts.md. gradience_tiny_lora is no adapter
+but Gaussian noise in the shape of one: what remains of noise is what a cosine must be compared
+with.
 """
 
 import argparse
@@ -19,12 +20,14 @@ from pathlib import Path
 
 import numpy as np
 from real_adapters_checks import CHECKS
+from real_adapters_tables import embed, markdown
 
 from metro_fast import _core
 from metro_fast.experts import Expert, compress, fidelity
 from metro_fast.experts.expert import entropy
 
 RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs/experts.md"
 ADAPTERS = Path(__file__).resolve().parents[2] / "shared/data/adapters"
 DENSITIES = (0.05, 0.1, 0.2, 0.3, 0.5)
 KILOBYTES = 2000
@@ -98,64 +101,6 @@ def measure(path: Path, kind: str | None, density: float) -> dict:
     }
 
 
-def size_table(adapters: dict[str, list[dict]]) -> list[str]:
-    lines = [
-        "| adapter | parameters | k | bytes | times smaller than 16 bit | over Shannon "
-        "| over Shannon + 2 kB | bytes, size profile (S) |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    return lines + [
-        f"| {name} | {row['parameters']:,} | {row['density']:.0%} | {row['bytes']:,} "
-        f"| {row['ratio_to_16_bit']:.1f} | {row['over_shannon']:.3f} "
-        f"| {row['over_shannon_and_2_kB']:.3f} "
-        f"| {row['bytes_size_profile']:,} ({row['layout_size_profile']['S']}) |"
-        for name, rows in adapters.items()
-        for row in rows
-    ]
-
-
-def cosine_table(adapters: dict[str, list[dict]]) -> list[str]:
-    lines = [
-        "| adapter | modules | k | cos min | median | max | least-squares alpha "
-        "| norm ratio at alpha 1 | at least squares |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, rows in adapters.items():
-        for row in rows:
-            cosine, norm = row["cosine"], row["norm_ratio_median"]
-            alphas = ", ".join(f"{g} {alpha:.2f}" for g, alpha in row["alpha_found"].items())
-            lines.append(
-                f"| {name} | {len(row['modules'])} | {row['density']:.0%} | {cosine['min']:.3f} "
-                f"| {cosine['median']:.3f} | {cosine['max']:.3f} | {alphas} "
-                f"| {norm['alpha 1']:.3f} | {norm['least squares']:.3f} |"
-            )
-    return lines
-
-
-def markdown(result: dict) -> str:
-    lines = [
-        "# Real adapters\n",
-        f"{result['date'][:10]}, {result['machine']}; "
-        + ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-        + ". Made by `python benches/real_adapters.py`; every module is in real_adapters.json.",
-        "\n## Whole files\n",
-        "Scope role, alpha 1 and the default profile, and beside them the size profile with the "
-        "stream length S that it chose. Shannon's bound is H(k) + k bits a parameter; the file "
-        "also holds names, shapes, scales and checksums.\n",
-        *size_table(result["adapters"]),
-        "\n## Updates by module\n",
-        "Cosine of each module's update before and after (of a LoRA: of the product B A), which no "
-        "alpha changes, and the median over modules of |dW'| / |dW|.\n",
-        *cosine_table(result["adapters"]),
-    ]
-    for title, about, rows in result["checks"]:
-        lines += [f"\n## {title}\n", about + "\n"]
-        header = list(rows[0])
-        lines += [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
-        lines += [f"| {' | '.join(str(row[name]) for name in header)} |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=ADAPTERS)
@@ -185,6 +130,7 @@ def main() -> None:
     (RESULTS / "real_adapters.json").write_text(text + "\n")
     text = markdown(result)
     (RESULTS / "real_adapters.md").write_text(text)
+    PAGE.write_text(embed(PAGE.read_text("utf-8"), result))
     print(text)
 
 

@@ -11,6 +11,7 @@ import pytest
 from metro_fast import FormatError, MetroFastError
 from metro_fast._core import encode_safetensors
 from metro_fast.experts import compress, fidelity, task_vector
+from metro_fast.experts.expert import entropy
 from metro_fast.experts.roles import role_of
 from metro_fast.experts.state_file import read_npy, read_state
 from metro_fast.experts.tensors import RawTensor
@@ -168,6 +169,9 @@ def test_real_files(shared_data: Path, file, kind, options, groups):
     rows = fidelity(path, expert)
     assert len(rows) == (len(state) // 2 if kind == "lora" else len(state))
     assert (expert.config is not None) == ("gpt2" in file)
+    # The goal of the design at 0.9 million parameters.
+    bound = entropy(0.3) * expert.manifest.parameters / 8
+    assert expert.nbytes <= 1.12 * (bound + 2000)
 
 
 def test_dense_names_by_pattern():

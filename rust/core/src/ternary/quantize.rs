@@ -300,6 +300,15 @@ mod tests {
     }
 
     #[test]
+    fn upstream_keeps_one_more_and_every_tie() {
+        let values = [1.0, -2.0, 0.0, 3.0, 2.0, 0.5, 0.25, 0.0, 0.0, 0.0];
+        let mut trits = [9; 10];
+        let part = Part { name: "w", values: &values };
+        ternarize(&[part], vec![&mut trits], 0.1, Alpha::Fixed(1.0), 1, true).unwrap();
+        assert_eq!(trits, [0, -1, 0, 1, 1, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
     fn a_value_that_is_not_finite_is_named() {
         let mut values = vec![1.0; 100_000];
         values[70_001] = f32::NAN;
