@@ -12,6 +12,7 @@ from metro_fast.cli.expert_compress import app
 from metro_fast.cli.expert_fidelity import print_fidelity
 from metro_fast.experts import Expert, ModuleFidelity, compress
 from metro_fast.experts.peft_folder import write_folder
+from metro_fast.experts.state_file import write_safetensors
 from metro_fast.experts.tensors import RawTensor
 
 RNG = np.random.default_rng(9)
@@ -83,6 +84,20 @@ def test_prune_writes_a_plain_folder(adapter: Path, tmp_path: Path):
     )
     assert "prune has none" in str(result.exception)
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.filterwarnings("default:the update of:UserWarning")
+def test_a_warning_is_a_line(tmp_path: Path):
+    state = {"unet:0:down": RNG.standard_normal((4, 90)), "unet:0:up": RNG.standard_normal((9, 4))}
+    state |= {"unet:1:down": state["unet:0:down"], "unet:1:up": 1e-4 * state["unet:0:up"]}
+    raw = {n: RawTensor.of(array.astype(np.float32), n) for n, array in state.items()}
+    write_safetensors(tmp_path / "sd.safetensors", raw)
+    result = CliRunner().invoke(
+        app, [str(tmp_path / "sd.safetensors"), str(tmp_path / "out"), "--kind", "lora"]
+    )
+    assert result.stderr.startswith("warning: the update of unet:1 is erased (cosine below 0.15)")
+    assert "UserWarning" not in result.output
+    assert "1 erased" in result.output
 
 
 def test_a_file_is_a_source(tmp_path: Path):

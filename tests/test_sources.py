@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from metro_fast import FormatError, MetroFastError
-from metro_fast._core import encode_safetensors
-from metro_fast.experts import compress, fidelity, task_vector
+from metro_fast.experts import compress, decompress, fidelity, task_vector
 from metro_fast.experts.expert import entropy
 from metro_fast.experts.roles import role_of
-from metro_fast.experts.state_file import read_npy, read_state
+from metro_fast.experts.state_file import read_npy, read_state, write_safetensors
 from metro_fast.experts.tensors import RawTensor
 from metro_fast.experts.tied import tied_groups
 from metro_fast.experts.updates import modules
@@ -25,11 +24,8 @@ def floats(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape).astype(np.float32)
 
 
-def write_safetensors(path: Path, state: dict[str, np.ndarray]) -> Path:
-    raw = {name: RawTensor.of(array, name) for name, array in state.items()}
-    encode_safetensors([(name, t.dtype, list(t.shape), t.bytes) for name, t in raw.items()]).tofile(
-        path
-    )
+def write(path: Path, state: dict[str, np.ndarray]) -> Path:
+    write_safetensors(path, {name: RawTensor.of(array, name) for name, array in state.items()})
     return path
 
 
@@ -191,13 +187,30 @@ def test_a_head_that_the_base_has_not(tmp_path: Path):
     tuned = {"layer.weight": base["layer.weight"] + 0.1, "classifier.weight": floats(2, 20)}
     with pytest.raises(MetroFastError, match=r"no classifier\.weight.*dense="):
         compress(tuned, kind="full", initial=base)
-    path = write_safetensors(tmp_path / "base.safetensors", base)
+    path = write(tmp_path / "base.safetensors", base)
     expert = compress(tuned, kind="full", initial=path, dense=("classifier.*",), density=0.5)
     arrays = expert.arrays(initial=base)
     np.testing.assert_array_equal(arrays["classifier.weight"], tuned["classifier.weight"])
     assert fidelity(tuned, expert, initial=path)[0].cosine > 0.5
     with pytest.raises(MetroFastError, match="pass initial="):
         fidelity(tuned, expert)
+
+
+def test_an_expert_without_a_configuration_becomes_a_file(tmp_path: Path):
+    base = {"w": floats(30, 20)}
+    path = write(tmp_path / "base.safetensors", base)
+    expert = compress({"w": base["w"] + 0.1 * floats(30, 20)}, kind="full", initial=base)
+    expert.save(tmp_path / "expert")
+    target = tmp_path / "tuned.safetensors"
+    with pytest.raises(MetroFastError, match="pass initial="):
+        decompress(tmp_path / "expert", target)
+    assert not target.exists()
+    decompress(tmp_path / "expert", target, initial=path)
+    np.testing.assert_array_equal(read_state(target)["w"].data, expert.arrays(initial=base)["w"])
+    with pytest.raises(MetroFastError, match="is there: remove it"):
+        decompress(tmp_path / "expert", target, initial=path)
+    with pytest.raises(MetroFastError, match=r"no adapter_config\.json: write it to a \.safe"):
+        decompress(tmp_path / "expert", tmp_path / "folder", initial=path)
 
 
 @pytest.mark.parametrize("cloned", [False, True])

@@ -1,7 +1,10 @@
 """`metro-fast expert compress`: an adapter to a compressed expert."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -37,6 +40,18 @@ def parse_alpha(text: str) -> float | Literal["least_squares"]:
         return float(text)
     except ValueError:
         raise MetroFastError(f"alpha is {text!r}, expected a number or least_squares") from None
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings as lines for people, without the place in the code."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        typer.echo(f"warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 @app.command()
@@ -103,20 +118,23 @@ def compress_command(
             raise MetroFastError(
                 "--alpha and --profile are of trits, and --quantize prune has none"
             )
-        vector = compress(
-            source, quantize=quantize, density=density, scope=scope, kind=kind, initial=initial,
-            dense=dense or (), upstream=upstream, num_threads=threads,
-        )  # fmt: skip
+        with _plain_warnings():
+            vector = compress(
+                source, quantize=quantize, density=density, scope=scope, kind=kind,
+                initial=initial, dense=dense or (), upstream=upstream, num_threads=threads,
+            )  # fmt: skip
         save_plain(vector, target, initial=initial)
         save_resolved(ctx, target)
         kept = sum(int((r.values != 0).sum()) for r in vector.residuals.values())
         total = sum(r.values.size for r in vector.residuals.values())
         typer.echo(f"{target}: plain PEFT folder, {kept:,} of {total:,} entries kept")
         return
-    expert = compress(
-        source, quantize=quantize, density=density, alpha=scale, scope=scope, kind=kind,
-        initial=initial, dense=dense or (), upstream=upstream, profile=profile, num_threads=threads,
-    )  # fmt: skip
+    with _plain_warnings():
+        expert = compress(
+            source, quantize=quantize, density=density, alpha=scale, scope=scope, kind=kind,
+            initial=initial, dense=dense or (), upstream=upstream, profile=profile,
+            num_threads=threads,
+        )  # fmt: skip
     expert.save(target)
     save_resolved(ctx, target)
     print_expert(expert, target)

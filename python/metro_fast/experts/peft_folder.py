@@ -12,7 +12,7 @@ from metro_fast import _core
 from metro_fast._extras import require
 from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.experts.state_file import read_pickle, read_safetensors
+from metro_fast.experts.state_file import read_pickle, read_safetensors, write_safetensors
 from metro_fast.experts.tensors import RawTensor
 
 CONFIG = "adapter_config.json"
@@ -108,10 +108,7 @@ def write_folder(folder: Path, state: Mapping[str, RawTensor], config: bytes) ->
         OSError: If the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    entries = [
-        (name, tensor.dtype, list(tensor.shape), tensor.bytes) for name, tensor in state.items()
-    ]
-    _core.write_file(folder / WEIGHTS, _core.encode_safetensors(entries))
+    write_safetensors(folder / WEIGHTS, state)
     _core.write_file(folder / CONFIG, np.frombuffer(config, np.uint8))
 
 

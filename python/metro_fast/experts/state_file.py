@@ -3,6 +3,7 @@
 import io
 import tokenize
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,16 @@ def read_safetensors(path: Path) -> dict[str, RawTensor]:
         name: RawTensor.from_bytes(dtype, tuple(shape), file[start:end])
         for name, dtype, shape, start, end in places
     }
+
+
+def write_safetensors(path: Path, state: Mapping[str, RawTensor]) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    entries = [(name, t.dtype, list(t.shape), t.bytes) for name, t in state.items()]
+    _core.write_file(path, _core.encode_safetensors(entries))
 
 
 def read_bytes(path: Path) -> NDArray[np.uint8]:

@@ -122,7 +122,7 @@ def task_vector(
     if len(told) > 1:
         raise MetroFastError(f"the names are those of {', '.join(sorted(told))}: expected one kind")
     (kind,) = told
-    raw = {name: _raw(state[name], name) for name in roles if name not in left}
+    raw = {name: RawTensor.of(state[name], name) for name in roles if name not in left}
     whole = _chosen(raw, dense)
     ternary = {
         name: role
@@ -143,10 +143,6 @@ def initial_checksum(given: Mapping[str, NDArray[np.float32]]) -> int:
     """CRC32C of given initial values, in ascending order of names."""
     flat = [given[name].reshape(-1) for name in sorted(given)]
     return _core.crc32c(np.concatenate(flat).view(np.uint8))
-
-
-def _raw(tensor: Any, name: str) -> RawTensor:
-    return tensor if isinstance(tensor, RawTensor) else RawTensor.of(tensor, name)
 
 
 def _residual(tensor: RawTensor, role: str, given: NDArray[np.float32] | None) -> Residual:
@@ -199,7 +195,9 @@ def _given(
         )
     if kind != "full" and unknown:
         raise MetroFastError(f"initial has {unknown[0]}, which the source has not")
-    given = {name: _raw(initial[name], name).float32() for name in ternary if name in initial}
+    given = {
+        name: RawTensor.of(initial[name], name).float32() for name in ternary if name in initial
+    }
     for name, values in given.items():
         if values.shape != raw[name].shape:
             raise MetroFastError(

@@ -50,9 +50,13 @@ class RawTensor:
     def of(cls, tensor: Any, name: str) -> "RawTensor":
         """Borrow a numpy array or torch tensor (copied to the CPU if it lies on a device).
 
+        A `RawTensor` is itself.
+
         Raises:
-            TypeError: If it is neither, or of a dtype that safetensors adapters do not have.
+            TypeError: If it is none of them, or of a dtype that safetensors adapters do not have.
         """
+        if isinstance(tensor, cls):
+            return tensor
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(tensor, torch.Tensor):
             if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
