@@ -256,6 +256,14 @@ def test_tied_tensors_without_a_base():
     vector = task_vector({"embed": shared, "lm_head": shared.copy()}, kind="full")
     assert list(vector.residuals) == ["embed", "lm_head"]
     assert tied_groups({"a": np.zeros(0), "b": np.zeros(0)}) == []
+    for one, other in (
+        ("roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"),
+        ("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
+        ("model.decoder.embed_tokens.weight", "proj_out.weight"),
+        ("transformer.wte.weight", "lm_head.weight"),
+    ):
+        assert tied_groups({one: shared, other: shared.copy()}) == [sorted((one, other))]
+        assert tied_groups({one: shared, other: shared + 1}) == []
 
 
 def test_a_tied_model_of_transformers(tmp_path: Path):
@@ -311,6 +319,14 @@ def test_a_compressed_expert_is_no_source(tmp_path: Path):
     file = compress({"w": floats(4, 4)}, kind="other").save(tmp_path)
     with pytest.raises(MetroFastError, match=r"compressed expert already: use Expert\.load"):
         compress(file)
+
+
+def test_upstream_where_the_published_code_crashes():
+    for values, kept in (([3.0], 1), ([0.0, 0.0, 5.0, 0.0], 1)):
+        expert = compress(
+            {"w": np.float32(values)}, kind="other", upstream=True, density=0.75, alpha=1.0
+        )
+        assert int(np.count_nonzero(expert.trits()["w"])) == kept
 
 
 def test_npy_files(tmp_path: Path):

@@ -102,7 +102,8 @@ def compress(
         dense: Names or patterns of tensors to keep whole; see `task_vector`.
         upstream: Do as the published code does: keep floor(d * density) + 1 entries and every tie
             (and for stc scale by the mean of the kept entries with their signs, which is near 0).
-            For comparisons only.
+            For comparisons only; where that code crashes, on vectors of one entry or of too few
+            nonzeros, this keeps what is there.
         profile: `"size"` tries longer and shorter streams and keeps the smallest file; it decodes
             with less parallelism.
         num_threads: Threads to use; the machine's cores by default. The bytes do not depend on it.

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 _MAY_BE_TIED = re.compile(
-    r"(^|\.)(shared|embed_tokens|wte|tok_embeddings|word_embeddings|embed_in|embed_out|lm_head"
-    r"|output_projection|predictions\.decoder)\.weight$"
+    r"(^|\.)(shared|embed_tokens|wte|tok_embeddings|word_embeddings|embed_in|embed_out"
+    r"|lm_head(\.decoder)?|predictions\.decoder|generator_lm_head|proj_out|output_projection)"
+    r"\.weight$"
 )
 """Names of transformers' embeddings and heads. A state dict whose tensors were cast or cloned holds
 equal copies of a tied matrix; under these names equal matrices are taken for one."""

@@ -17,7 +17,7 @@ ERASED_COSINE = 0.15
 _CHECKED = 0.25
 """A sample's cosine below this is no proof that a module is not erased."""
 
-_SAMPLE = 256
+_SAMPLE = 128
 """Rows of B, and columns of A, that a sample holds at least."""
 
 
@@ -74,7 +74,7 @@ def erased_modules(
     """Modules whose update is erased, for a fraction of the time of `compare_updates`.
 
     Of a module of one tensor the estimate is exact. Of a LoRA module it is not (see
-    `estimate_updates`), so a block of its product is compared, some 256 rows of B by as many
+    `estimate_updates`), so a block of its product is compared, some 128 rows of B by as many
     columns of A; where that or the estimate is low, all of it.
 
     Args:
