@@ -1,5 +1,7 @@
-"""The code of docs/prepare.md and docs/streaming.md, run as a reader would paste it."""
+"""The code of some pages of docs/, run as a reader would paste it, and the tables of one."""
 
+import importlib
+import json
 import os
 import re
 import subprocess
@@ -16,7 +18,9 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("page", "count"), [("prepare.md", 3), ("streaming.md", 2)])
+@pytest.mark.parametrize(
+    ("page", "count"), [("prepare.md", 3), ("streaming.md", 2), ("experts.md", 5)]
+)
 def test_the_code_of_a_page_runs(page: str, count: int, tmp_path: Path) -> None:
     """Slow: fresh interpreters that import torch. Code that needs a cluster is compiled only."""
     text = (DOCS / page).read_text("utf-8")
@@ -42,3 +46,13 @@ def test_the_code_of_a_page_runs(page: str, count: int, tmp_path: Path) -> None:
         ]
         assert files[0] == files[1] == files[2]
         assert len(files[0]) > 5
+
+
+def test_the_tables_of_a_page_are_those_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    benches = DOCS.parent / "benches"
+    monkeypatch.syspath_prepend(str(benches))
+    embed = importlib.import_module("real_adapters_tables").embed
+    result = json.loads((benches / "results/real_adapters.json").read_text("utf-8"))
+    page = (DOCS / "experts.md").read_text("utf-8")
+    assert page.count("<!-- table:") == 6
+    assert embed(page, result) == page, "stale: run python benches/real_adapters.py"

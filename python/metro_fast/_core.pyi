@@ -200,6 +200,7 @@ def ternarize(
     density: float,
     alpha: float | None,
     num_threads: int,
+    upstream: bool = False,
 ) -> tuple[float, float, int, int]: ...
 def agreement(
     tensors: list[NDArray[np.float32]],

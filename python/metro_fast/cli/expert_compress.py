@@ -1,14 +1,19 @@
-"""`metro-fast expert compress`: PEFT folder to compressed expert."""
+"""`metro-fast expert compress`: an adapter to a compressed expert."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from metro_fast.cli.config import ConfigOption, save_resolved
+from metro_fast.cli.expert_fidelity import print_fidelity
 from metro_fast.cli.expert_inspect import print_expert
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import compress, fidelity
+from metro_fast.experts.plain import save_plain
 
 app = typer.Typer(add_completion=False)
 
@@ -37,25 +42,102 @@ def parse_alpha(text: str) -> float | Literal["least_squares"]:
         raise MetroFastError(f"alpha is {text!r}, expected a number or least_squares") from None
 
 
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings as lines for people, without the place in the code."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        typer.echo(f"warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
 @app.command()
 def compress_command(
     ctx: typer.Context,
-    source: Annotated[Path, typer.Argument(help="PEFT folder: adapter_config.json and weights.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="PEFT folder, or a state dict: .safetensors, .bin, .pt, .pth, .npy, or the folder "
+            "of a model."
+        ),
+    ],
     target: Annotated[Path, typer.Argument(help="Folder to write the compressed expert to.")],
-    density: Annotated[float, typer.Option(help="Share of entries kept, in (0, 1].")] = 0.2,
+    density: Annotated[
+        float | None,
+        typer.Option(help="Share of entries kept, in (0, 1]: 0.2 by default, 1 for sign."),
+    ] = None,
     alpha: Annotated[
-        str, typer.Option(help="Scale in standard deviations, or least_squares.")
-    ] = "1.0",
+        str | None,
+        typer.Option(help="Scale in standard deviations, or least_squares: 1 by default."),
+    ] = None,
     scope: Annotated[
         Literal["role", "global", "tensor"],
         typer.Option(help="What shares one threshold and one scale."),
     ] = "role",
+    quantize: Annotated[
+        Literal["compeft", "stc", "sign", "prune"],
+        typer.Option(
+            help="What kept entries become: signs times alpha, signs times their mean magnitude, "
+            "every sign, or (prune) themselves, as a plain PEFT folder."
+        ),
+    ] = "compeft",
+    kind: Annotated[
+        Literal["lora", "ia3", "prompt", "full", "other"] | None,
+        typer.Option(help="What the source is, where its names do not tell."),
+    ] = None,
+    initial: Annotated[
+        Path | None, typer.Option(help="File or folder of values to take off first: the base.")
+    ] = None,
+    dense: Annotated[
+        list[str] | None,
+        typer.Option(help="Name or pattern of tensors to keep whole; may be repeated."),
+    ] = None,
+    upstream: Annotated[
+        bool, typer.Option(help="Keep what the published code keeps: k + 1 entries and all ties.")
+    ] = False,
+    profile: Annotated[
+        Literal["default", "size"],
+        typer.Option(help="size: the stream length that makes the smallest file."),
+    ] = "default",
+    threads: Annotated[
+        int | None, typer.Option(help="Threads to use: the machine's cores by default.")
+    ] = None,
+    rows: Annotated[
+        int, typer.Option(help="Most modules to list; of more, those that lost most.", min=0)
+    ] = 20,
     config: ConfigOption = None,
 ) -> None:
-    """Compress a PEFT expert: exact top-k, signs, one scale a group (ComPEFT, arXiv 2311.13171)."""
-    expert = compress(source, density=density, alpha=parse_alpha(alpha), scope=scope)
+    """Compress an adapter: exact top-k, signs, one scale a group (ComPEFT, arXiv 2311.13171)."""
+    del config
+    scale = None if alpha is None else parse_alpha(alpha)
+    if quantize == "prune":
+        if scale is not None or profile != "default":
+            raise MetroFastError(
+                "--alpha and --profile are of trits, and --quantize prune has none"
+            )
+        with _plain_warnings():
+            vector = compress(
+                source, quantize=quantize, density=density, scope=scope, kind=kind,
+                initial=initial, dense=dense or (), upstream=upstream, num_threads=threads,
+            )  # fmt: skip
+        save_plain(vector, target, initial=initial)
+        save_resolved(ctx, target)
+        kept = sum(int((r.values != 0).sum()) for r in vector.residuals.values())
+        total = sum(r.values.size for r in vector.residuals.values())
+        typer.echo(f"{target}: plain PEFT folder, {kept:,} of {total:,} entries kept")
+        return
+    with _plain_warnings():
+        expert = compress(
+            source, quantize=quantize, density=density, alpha=scale, scope=scope, kind=kind,
+            initial=initial, dense=dense or (), upstream=upstream, profile=profile,
+            num_threads=threads,
+        )  # fmt: skip
     expert.save(target)
     save_resolved(ctx, target)
     print_expert(expert, target)
-    for module in fidelity(source, expert):
-        typer.echo(f"{module.module}: cos(dW, dW') {module.cosine:.3f}")
+    print_fidelity(fidelity(source, expert, initial=initial), rows)
+    if profile == "size":
+        typer.echo(f"size profile: streams of 64 x S trits, S = {expert.steps}, made the smallest")

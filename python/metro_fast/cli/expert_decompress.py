@@ -1,4 +1,4 @@
-"""`metro-fast expert decompress`: compressed expert to plain PEFT folder."""
+"""`metro-fast expert decompress`: compressed expert to plain PEFT folder or safetensors file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +13,14 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def decompress_command(
     source: Annotated[Path, typer.Argument(help="Folder of a compressed expert.")],
-    target: Annotated[Path, typer.Argument(help="Folder to write the plain PEFT adapter to.")],
+    target: Annotated[
+        Path,
+        typer.Argument(help="Folder to write the plain PEFT adapter to, or a .safetensors file."),
+    ],
+    initial: Annotated[
+        Path | None, typer.Option(help="File or folder of the values that compress took off.")
+    ] = None,
 ) -> None:
-    """Write the plain PEFT folder that every tool loads."""
-    decompress(source, target)
+    """Write what every tool loads: a plain PEFT folder, or one safetensors file."""
+    decompress(source, target, initial=initial)
     typer.echo(f"wrote {target}")

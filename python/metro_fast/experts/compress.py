@@ -1,8 +1,10 @@
 """From an adapter or a state dict to a compressed expert."""
 
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,53 +12,105 @@ from numpy.typing import NDArray
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.expert import Expert
-from metro_fast.experts.fidelity import erased_modules
-from metro_fast.experts.manifest import (
-    Base,
-    DenseTensor,
-    Group,
-    Manifest,
-    TernaryTensor,
-    layout,
-)
-from metro_fast.experts.peft_folder import Adapter, parse_config
-from metro_fast.experts.source import read_source
-from metro_fast.experts.task_vector import Residual, TaskVector, task_vector
-from metro_fast.experts.updates import ERASED_COSINE, estimate_updates
+from metro_fast.experts.groups import Groups, Rule, ternarize_groups
+from metro_fast.experts.manifest import Base, DenseTensor, Manifest, TernaryTensor, layout
+from metro_fast.experts.peft_folder import parse_config
+from metro_fast.experts.source import read_initial, read_source
+from metro_fast.experts.task_vector import TaskVector, task_vector
+from metro_fast.experts.updates import ERASED_COSINE, erased_modules, estimate_updates
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK, native_alpha
-from metro_fast.ops.unpack import FLOAT16_OVERFLOW
 
 SCOPES = ("role", "global", "tensor")
+QUANTIZERS = ("compeft", "stc", "sign", "prune")
+PROFILES = ("default", "size")
+
+_SIZE_STEPS = (2048, 4096, 8192, 16384)
+"""What the size profile tries: long streams spend less on states, short ones follow densities that
+differ from tensor to tensor."""
+
+
+@overload
+def compress(
+    source: Any,
+    *,
+    quantize: Literal["prune"],
+    density: float | None = None,
+    alpha: None = None,
+    scope: str = "role",
+    kind: str | None = None,
+    initial: Mapping[str, Any] | str | Path | None = None,
+    dense: Sequence[str] = (),
+    upstream: bool = False,
+    profile: str = "default",
+    num_threads: int | None = None,
+) -> TaskVector: ...
+
+
+@overload
+def compress(
+    source: Any,
+    *,
+    quantize: Literal["compeft", "stc", "sign"] = "compeft",
+    density: float | None = None,
+    alpha: float | str | None = None,
+    scope: str = "role",
+    kind: str | None = None,
+    initial: Mapping[str, Any] | str | Path | None = None,
+    dense: Sequence[str] = (),
+    upstream: bool = False,
+    profile: str = "default",
+    num_threads: int | None = None,
+) -> Expert: ...
 
 
 def compress(
     source: Any,
     *,
-    density: float = 0.2,
-    alpha: float | str = 1.0,
+    quantize: str = "compeft",
+    density: float | None = None,
+    alpha: float | str | None = None,
     scope: str = "role",
     kind: str | None = None,
-    initial: Mapping[str, Any] | None = None,
+    initial: Mapping[str, Any] | str | Path | None = None,
+    dense: Sequence[str] = (),
+    upstream: bool = False,
+    profile: str = "default",
     num_threads: int | None = None,
-) -> Expert:
+) -> Expert | TaskVector:
     """Compress an adapter by ComPEFT (arXiv 2311.13171): sparse signs and a scale a group.
 
     Args:
-        source: Path of a PEFT folder, a PeftModel (its active adapter), or a state dict: name to
-            numpy array or torch tensor.
-        density: Share of each group's entries to keep, in (0, 1].
-        alpha: The scale in standard deviations of the group, or `"least_squares"`. The paper's
-            choice without validation data is 1 for bases of 13B and more at densities up to 0.2;
-            smaller ones want more, and least squares is 1.2 to 2.8 by density on real adapters.
+        source: A PEFT folder, a PeftModel (its active adapter), a state dict (name to numpy array
+            or torch tensor), a file of one (.safetensors, .bin, .pt, .pth, .npy), a folder with a
+            model of transformers (`kind="full"`), or a `TaskVector`.
+        quantize: What the kept entries become. `"compeft"`: their signs times alpha standard
+            deviations. `"stc"`: their signs times their mean magnitude, which is the scale of least
+            squared error. `"sign"`: nothing is pruned, and every entry becomes its sign times the
+            mean magnitude of those that are not zero (BitDelta without its training). `"prune"`:
+            they keep their values; that is not ternary, so the result is a `TaskVector`.
+        density: Share of each group's entries to keep, in (0, 1]; 0.2 if not given, and 1 for sign.
+        alpha: Of compeft, the scale in standard deviations of the group, or `"least_squares"`,
+            which is the same as stc; 1 if not given. The paper's choice without validation data
+            is 1 for bases of 13B and more at densities up to 0.2; smaller ones want more, and least
+            squares is 1.2 to 2.8 by density on real adapters.
         scope: What is ranked together and shares a scale: `"role"` (all A, all B), `"global"`
             (the paper's code; it can erase B, since A is larger) or `"tensor"`.
-        kind: What a state dict without PEFT's names is: full, ia3, prompt or other.
-        initial: Values to take off first, by name; see `task_vector`.
+        kind: What a state dict is whose names do not tell: lora, ia3, prompt, full or other.
+        initial: Values to take off first, by name, or the path of a file or folder of them; see
+            `task_vector`.
+        dense: Names or patterns of tensors to keep whole; see `task_vector`.
+        upstream: Do as the published code does: keep floor(d * density) + 1 entries and every tie
+            (and for stc scale by the mean of the kept entries with their signs, which is near 0).
+            For comparisons only; where that code crashes, on vectors of one entry or of too few
+            nonzeros, this keeps what is there.
+        profile: `"size"` tries longer and shorter streams and keeps the smallest file; it decodes
+            with less parallelism.
         num_threads: Threads to use; the machine's cores by default. The bytes do not depend on it.
 
     Returns:
-        The expert. `fidelity` tells how well each module's update is kept.
+        The expert, or the pruned task vector. `fidelity` tells how well each module's update is
+        kept.
 
     Warns:
         UserWarning: If a group or a module's update is erased; the message names it.
@@ -65,69 +119,41 @@ def compress(
         FileNotFoundError: If there is no adapter at that path.
         FormatError: If a file of it is damaged.
         TypeError: If a tensor or an argument has the wrong type.
-        MetroFastError: If an argument is out of range, an entry is NaN or infinite, a scale is
-            too large for a float16 tensor, or the adapter is of a kind that cannot be compressed.
+        MetroFastError: If an argument is out of range or belongs to another `quantize`, an entry
+            is NaN or infinite, a scale is too large for a float16 tensor, or the adapter is of a
+            kind that cannot be compressed.
 
     Example:
         >>> rng = np.random.default_rng(0)
         >>> a, b = (rng.standard_normal((8, 512)).astype(np.float32) for _ in "AB")
-        >>> expert = compress({"q.lora_A.weight": a, "q.lora_B.weight": b.T}, density=0.2)
+        >>> state = {"q.lora_A.weight": a, "q.lora_B.weight": b.T}
+        >>> expert = compress(state, density=0.2)
         >>> [group.name for group in expert.manifest.groups]
         ['lora_A', 'lora_B']
+        >>> pruned = compress(state, quantize="prune", density=0.2)
+        >>> int(np.count_nonzero(pruned.residuals["q.lora_A.weight"].values))
+        819
     """
-    if scope not in SCOPES:
-        raise MetroFastError(f"scope is {scope!r}, expected one of {', '.join(SCOPES)}")
-    native = native_alpha(alpha)
-    adapter, state = read_source(source)
-    if adapter is not None and kind not in (None, adapter.kind):
-        raise MetroFastError(f"kind is {kind!r}, but the adapter's is {adapter.kind!r}")
-    vector = task_vector(state, kind=adapter.kind if adapter is not None else kind, initial=initial)
+    rule = _rule(quantize, density, alpha, upstream=upstream)
+    for name, value, known in (("scope", scope, SCOPES), ("profile", profile, PROFILES)):
+        if value not in known:
+            raise MetroFastError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+    vector = _vector(source, kind, read_initial(initial), dense)
     starts, count = layout([residual.values.size for residual in vector.residuals.values()])
     threads = resolve_threads(num_threads, count, CHUNK)
     trits = np.zeros(count, np.int8)
-    members = _members(vector, scope)
-    groups, scales, lost = _ternarize(
-        vector, members, starts, trits, density=density, alpha=native, threads=threads
-    )
-    for name, entries in lost.items():
+    made = ternarize_groups(vector, scope, rule, starts, trits, threads)
+    for name, entries in made.lost.items():
         warnings.warn(
             f"group {name} is erased: nothing of its {entries} entries is kept at density "
-            f"{density}, or all are equal",
+            f"{rule.density}, or all are equal",
             stacklevel=2,
         )
-    group_of = {t: i for i, tensors in enumerate(members.values()) for t in tensors}
-    manifest = Manifest(
-        kind=vector.kind,
-        scope=scope,
-        alpha_rule="fixed" if native is not None else "least_squares",
-        base=_base(adapter, vector),
-        groups=tuple(groups),
-        tensors=tuple(
-            TernaryTensor(name, r.dtype, r.values.shape, group_of[name], r.initial, start)
-            for (name, r), start in zip(vector.residuals.items(), starts, strict=True)
-        ),
-        dense=tuple(
-            DenseTensor(name, tensor.dtype, tensor.shape, _core.crc32c(tensor.bytes))
-            for name, tensor in vector.dense.items()
-        ),
-    )
-    file = _core.encode_expert(
-        manifest.to_json(),
-        np.array(scales, np.float32),
-        _core.pack(trits, "t4", None, threads),
-        [tensor.bytes for tensor in vector.dense.values()],
-    )
-    expert = Expert(file, None if adapter is None else adapter.config)
-    flat = [residual.values.reshape(-1) for residual in vector.residuals.values()]
-    sums = _core.agreement(flat, starts, trits, threads)
-    expert.estimated_fidelity = tuple(
-        estimate_updates(
-            dict(zip(vector.residuals, sums, strict=True)),
-            {name: scales[group] for name, group in group_of.items()},
-        )
-    )
+    if quantize == "prune":
+        return _pruned(vector, starts, trits)
+    expert = _expert(vector, made, scope, rule, starts, trits, profile, threads)
     # A group that is gone has been named already, and all its modules with it.
-    erased = [] if lost else erased_modules(vector, expert)
+    erased = [] if made.lost else _erased(vector, expert, starts, trits)
     if erased:
         more = f" and {len(erased) - 3} more" if len(erased) > 3 else ""
         warnings.warn(
@@ -138,60 +164,111 @@ def compress(
     return expert
 
 
-def _members(vector: TaskVector, scope: str) -> dict[str, list[str]]:
-    """Names of each group's tensors; groups in ascending order of names."""
-    members: dict[str, list[str]] = {}
-    for name, residual in vector.residuals.items():
-        group = {"role": residual.role, "global": "global", "tensor": name}[scope]
-        members.setdefault(group, []).append(name)
-    return {group: members[group] for group in sorted(members)}
+def _rule(
+    quantize: str, density: float | None, alpha: float | str | None, *, upstream: bool
+) -> Rule:
+    if quantize not in QUANTIZERS:
+        raise MetroFastError(f"quantize is {quantize!r}, expected one of {', '.join(QUANTIZERS)}")
+    if quantize != "compeft" and alpha is not None:
+        raise MetroFastError(
+            f"alpha is {alpha!r}, but quantize={quantize!r} finds its scale itself: leave it out"
+        )
+    if quantize == "sign":
+        if upstream or density not in (None, 1):
+            what = "upstream is True" if upstream else f"density is {density}"
+            raise MetroFastError(f"{what}, but quantize='sign' keeps every entry: leave it out")
+        density = 1.0
+    least_squares = quantize in ("stc", "sign")
+    native = None if least_squares else native_alpha(1.0 if alpha is None else alpha)
+    return Rule(0.2 if density is None else density, native, upstream)
 
 
-def _ternarize(
+def _vector(
+    source: Any, kind: str | None, initial: Mapping[str, Any] | None, dense: Sequence[str]
+) -> TaskVector:
+    if isinstance(source, TaskVector):
+        if kind not in (None, source.kind) or initial is not None or dense:
+            raise MetroFastError("a TaskVector has its kind, initial and dense tensors already")
+        return source
+    adapter, state = read_source(source)
+    if adapter is None:
+        return task_vector(state, kind=kind, initial=initial, dense=dense)
+    if kind not in (None, adapter.kind):
+        raise MetroFastError(f"kind is {kind!r}, but the adapter's is {adapter.kind!r}")
+    vector = task_vector(state, kind=adapter.kind, initial=initial, dense=dense)
+    return replace(vector, config=adapter.config)
+
+
+def _pruned(vector: TaskVector, starts: list[int], trits: NDArray[np.int8]) -> TaskVector:
+    """The vector with what was not kept set to 0."""
+    residuals = {}
+    for (name, residual), start in zip(vector.residuals.items(), starts, strict=True):
+        kept = trits[start : start + residual.values.size].reshape(residual.values.shape) != 0
+        values = np.where(kept, residual.values, np.float32(0))
+        residuals[name] = replace(residual, values=values)
+    return replace(vector, residuals=residuals)
+
+
+def _expert(
     vector: TaskVector,
-    members: Mapping[str, list[str]],
+    made: Groups,
+    scope: str,
+    rule: Rule,
     starts: list[int],
     trits: NDArray[np.int8],
-    *,
-    density: float,
-    alpha: float | None,
+    profile: str,
     threads: int,
-) -> tuple[list[Group], list[float], dict[str, int]]:
-    """Fill `trits` group by group.
+) -> Expert:
+    manifest = Manifest(
+        kind=vector.kind,
+        scope=scope,
+        alpha_rule="fixed" if rule.alpha is not None else "least_squares",
+        base=_base(vector),
+        groups=made.groups,
+        tensors=tuple(
+            TernaryTensor(name, r.dtype, r.values.shape, made.group_of[name], r.initial, start)
+            for (name, r), start in zip(vector.residuals.items(), starts, strict=True)
+        ),
+        dense=tuple(
+            DenseTensor(name, tensor.dtype, tensor.shape, _core.crc32c(tensor.bytes))
+            for name, tensor in vector.dense.items()
+        ),
+    )
+    blocks = (
+        _core.pack(trits, "t4", steps, threads)
+        for steps in (_SIZE_STEPS if profile == "size" else (None,))
+    )
+    file = _core.encode_expert(
+        manifest.to_json(),
+        np.array(made.scales, np.float32),
+        min(blocks, key=len),
+        [tensor.bytes for tensor in vector.dense.values()],
+    )
+    expert = Expert(file, vector.config)
+    flat = [residual.values.reshape(-1) for residual in vector.residuals.values()]
+    sums = _core.agreement(flat, starts, trits, threads)
+    expert.estimated_fidelity = tuple(
+        estimate_updates(
+            dict(zip(vector.residuals, sums, strict=True)),
+            {name: made.scales[group] for name, group in made.group_of.items()},
+        )
+    )
+    return expert
 
-    Returns:
-        The groups, their scales, and the entries of each group of which nothing is left.
-    """
-    start_of = dict(zip(vector.residuals, starts, strict=True))
-    groups: list[Group] = []
-    scales: list[float] = []
-    lost: dict[str, int] = {}
-    for name, tensors in members.items():
-        parts = [(t, vector.residuals[t].values.reshape(-1)) for t in tensors]
-        places = [start_of[t] for t in tensors]
-        scale, std, kept, _ = _core.ternarize(parts, places, trits, density, alpha, threads)
-        _refuse_infinity(scale, [(t, vector.residuals[t]) for t in tensors])
-        if (kept == 0 or scale == 0) and any(values.any() for _, values in parts):
-            lost[name] = sum(values.size for _, values in parts)
-        # For people, so rounded: the scale itself is in the file.
-        found = round(scale / std, 4) if std > 0 else 0.0
-        groups.append(Group(name, float(density), found if alpha is None else alpha))
-        scales.append(scale)
-    return groups, scales, lost
+
+def _erased(
+    vector: TaskVector, expert: Expert, starts: list[int], trits: NDArray[np.int8]
+) -> list[str]:
+    before = {name: residual.values for name, residual in vector.residuals.items()}
+    after = {
+        name: trits[start : start + values.size].reshape(values.shape)
+        for (name, values), start in zip(before.items(), starts, strict=True)
+    }
+    return erased_modules(before, after, expert.estimated_fidelity)
 
 
-def _refuse_infinity(scale: float, residuals: list[tuple[str, Residual]]) -> None:
-    """Of the three dtypes float16 alone is too small for a float32 scale, with 1 added in IA3."""
-    for name, residual in residuals:
-        if residual.dtype == "F16" and scale + (residual.initial == "one") >= FLOAT16_OVERFLOW:
-            raise MetroFastError(
-                f"{name} is float16, which holds no scale of {scale:g} (at most 65504): lower "
-                "alpha, or convert the adapter to bfloat16"
-            )
-
-
-def _base(adapter: Adapter | None, vector: TaskVector) -> Base:
-    config = {} if adapter is None else parse_config(adapter.config)
+def _base(vector: TaskVector) -> Base:
+    config = {} if vector.config is None else parse_config(vector.config)
     model, revision = config.get("base_model_name_or_path"), config.get("revision")
     return Base(
         model=None if model is None else str(model),

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from metro_fast import _core
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.manifest import Manifest, TernaryTensor
-from metro_fast.experts.peft_folder import CONFIG, PICKLED_WEIGHTS, WEIGHTS, read_bytes
+from metro_fast.experts.peft_folder import CONFIG, PICKLED_WEIGHTS, WEIGHTS
+from metro_fast.experts.state_file import read_bytes
 from metro_fast.experts.task_vector import initial_checksum
 from metro_fast.experts.tensors import RawTensor, dtype_name
+from metro_fast.experts.tied import tied_groups
 from metro_fast.experts.updates import ModuleFidelity
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
@@ -156,7 +158,12 @@ class Expert:
             if given:
                 decoded = self._decode([t for t in chosen if t.initial == "given"], "F32", threads)
                 for key, residual in decoded.items():
-                    tensors[key] = _cast(np.asarray(given[key] + residual.data), name)
+                    tensors[key] = RawTensor.rounded(np.asarray(given[key] + residual.data), name)
+        for group in tied_groups(initial) if initial is not None else []:
+            # Of a tied matrix one name is in the file; the base tells the others.
+            kept = [name for name in group if name in tensors]
+            if len(kept) == 1:
+                tensors |= {name: tensors[kept[0]] for name in group if name not in self._dense}
         return {name: tensors[name] for name in sorted(tensors)} | self._dense
 
     def arrays(
@@ -170,7 +177,8 @@ class Expert:
 
         Args:
             dtype: float32, float16 or bfloat16 for all ternary tensors; their own by default.
-            initial: The initial values that were given to `compress`, if any were.
+            initial: The initial values that were given to `compress`, if any were. Names that are
+                tied in it come out tied.
             num_threads: Threads to use; the machine's cores by default.
 
         Returns:
@@ -203,6 +211,11 @@ class Expert:
         """
         tensors = self.raw(dtype, initial=initial, num_threads=num_threads)
         return {name: tensor.torch() for name, tensor in tensors.items()}
+
+    @property
+    def steps(self) -> int:
+        """S of docs/expert-format.md, 4.1: a stream codes 64 S trits."""
+        return _core.block_info(self._block)[2]
 
     @property
     def nbytes(self) -> int:
@@ -340,14 +353,3 @@ def entropy(density: float) -> float:
         return density
     rest = 1 - density
     return density - density * math.log2(density) - rest * math.log2(rest)
-
-
-def _cast(values: NDArray[np.float32], dtype: str) -> RawTensor:
-    if dtype == "F32":
-        return RawTensor("F32", values)
-    if dtype == "F16":
-        return RawTensor("F16", values.astype(np.float16))
-    bits = values.view(np.uint32)
-    # To nearest, ties to even: add half of the cut part, less one where the kept part is even.
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    return RawTensor("BF16", np.asarray(rounded).astype(np.uint16))

@@ -1,6 +1,7 @@
 """How much of a task vector an expert keeps."""
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,16 +9,16 @@ from numpy.typing import NDArray
 
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.expert import Expert
-from metro_fast.experts.source import read_source
+from metro_fast.experts.source import read_initial, read_source
 from metro_fast.experts.task_vector import TaskVector, task_vector
-from metro_fast.experts.updates import ModuleFidelity, compare_updates, modules
+from metro_fast.experts.updates import ModuleFidelity, compare_updates
 
 
 def fidelity(
     source: Any,
     expert: Expert,
     *,
-    initial: Mapping[str, Any] | None = None,
+    initial: Mapping[str, Any] | str | Path | None = None,
 ) -> list[ModuleFidelity]:
     """How well an expert keeps each module's update, exactly: a row a module.
 
@@ -42,22 +43,35 @@ def fidelity(
         >>> round(rows[0].cosine, 6)
         0.8
     """
-    _, state = read_source(source)
-    kind = expert.manifest.kind
-    vector = task_vector(state, kind=None if kind == "lora" else kind, initial=initial)
+    before = _before(source, expert, read_initial(initial))
+    return compare_updates(before, _after(expert, before))
+
+
+def _before(
+    source: Any, expert: Expert, initial: Mapping[str, Any] | None
+) -> dict[str, NDArray[np.float32]]:
+    """Residuals of the tensors that are ternary in the expert."""
+    if isinstance(source, TaskVector):
+        vector = source
+    else:
+        _, state = read_source(source)
+        names = [tensor.name for tensor in expert.manifest.tensors]
+        chosen = {name: state[name] for name in names if name in state}
+        given = {tensor.name for tensor in expert.manifest.tensors if tensor.initial == "given"}
+        if initial is not None:
+            initial = {name: initial[name] for name in given if name in initial}
+        if not chosen or (given and initial is None):
+            raise MetroFastError(
+                "the source does not have the tensors that the expert was made of"
+                if not chosen
+                else "the expert is a residual: pass initial=, as compress was given it"
+            )
+        vector = task_vector(chosen, kind=expert.manifest.kind, initial=initial or None)
     before = {name: residual.values for name, residual in vector.residuals.items()}
     shapes = {name: values.shape for name, values in before.items()}
     if shapes != {tensor.name: tensor.shape for tensor in expert.manifest.tensors}:
         raise MetroFastError("the source does not have the tensors that the expert was made of")
-    return compare_updates(before, _after(expert, before))
-
-
-def erased_modules(vector: TaskVector, expert: Expert) -> list[str]:
-    """Modules whose estimate is low and whose exact cosine is so too."""
-    names = modules(vector.residuals)
-    low = [row.module for row in expert.estimated_fidelity if row.erased]
-    before = {name: vector.residuals[name].values for module in low for name in names[module]}
-    return [row.module for row in compare_updates(before, _after(expert, before)) if row.erased]
+    return before
 
 
 def _after(expert: Expert, names: Collection[str]) -> dict[str, NDArray[np.float32]]:

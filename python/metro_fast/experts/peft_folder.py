@@ -1,6 +1,5 @@
 """Adapter folders as PEFT writes them."""
 
-import io
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast._extras import require
 from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.experts.state_file import read_pickle, read_safetensors, write_safetensors
 from metro_fast.experts.tensors import RawTensor
 
 CONFIG = "adapter_config.json"
@@ -29,6 +28,17 @@ _KINDS = {
 
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Ways of PEFT to initialize a LoRA that take B A off the base weights."""
+
+_REFUSED = {
+    "use_dora": "DoRA cannot be compressed, only plain LoRA",
+    "use_bdlora": "block-diagonal LoRA cannot be compressed, only plain LoRA",
+    "kasa_config": "KaSA changes the base weights, so it cannot be compressed",
+    "monteclora_config": "MonteCLoRA cannot be compressed, only plain LoRA",
+    "target_parameters": "LoRA on bare parameters (one A and B for many experts of a mixture) "
+    "cannot be compressed, only LoRA on modules",
+}
+"""Settings whose weights are more, or mean something else, than a module's A and B. rsLoRA, rank
+and alpha patterns are no such thing: the configuration is kept byte for byte."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ def read_folder(folder: Path) -> Adapter:
     if (folder / WEIGHTS).exists():
         state = read_safetensors(folder / WEIGHTS)
     elif (folder / PICKLED_WEIGHTS).exists():
-        state = _read_pickle(folder / PICKLED_WEIGHTS)
+        state = read_pickle(folder / PICKLED_WEIGHTS)
     else:
         raise FileNotFoundError(f"{folder} holds no {WEIGHTS} and no {PICKLED_WEIGHTS}")
     return Adapter(state, config, kind)
@@ -98,10 +108,7 @@ def write_folder(folder: Path, state: Mapping[str, RawTensor], config: bytes) ->
         OSError: If the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    entries = [
-        (name, tensor.dtype, list(tensor.shape), tensor.bytes) for name, tensor in state.items()
-    ]
-    _core.write_file(folder / WEIGHTS, _core.encode_safetensors(entries))
+    write_safetensors(folder / WEIGHTS, state)
     _core.write_file(folder / CONFIG, np.frombuffer(config, np.uint8))
 
 
@@ -127,8 +134,9 @@ def kind_of(config: Mapping[str, Any]) -> str:
     if peft_type not in _KINDS:
         known = ", ".join(_KINDS)
         raise MetroFastError(f"peft_type is {peft_type}, which cannot be compressed, only {known}")
-    if config.get("use_dora"):
-        raise MetroFastError("use_dora is set: DoRA cannot be compressed, only plain LoRA")
+    for setting, what in _REFUSED.items():
+        if config.get(setting):
+            raise MetroFastError(f"{setting} is set: {what}")
     start = config.get("init_lora_weights", True)
     if isinstance(start, str) and start.lower().startswith(_CHANGES_THE_BASE):
         raise MetroFastError(
@@ -142,39 +150,3 @@ def kind_of(config: Mapping[str, Any]) -> str:
             "trained biases cannot be compressed"
         )
     return _KINDS[peft_type]
-
-
-def read_safetensors(path: Path) -> dict[str, RawTensor]:
-    """Read a safetensors file, checked by the safetensors crate.
-
-    Raises:
-        FormatError: If it is damaged, a Git LFS pointer, or something else.
-    """
-    file = read_bytes(path)
-    try:
-        places = _core.decode_safetensors(file)
-    except FormatError as error:
-        raise FormatError(f"{path}: {error}") from error
-    return {
-        name: RawTensor.from_bytes(dtype, tuple(shape), file[start:end])
-        for name, dtype, shape, start, end in places
-    }
-
-
-def read_bytes(path: Path) -> NDArray[np.uint8]:
-    """A whole file, read and not mapped: a file cut under a map kills the process."""
-    return np.fromfile(path, np.uint8)
-
-
-def _read_pickle(path: Path) -> dict[str, RawTensor]:
-    torch = require("torch", "peft")
-    import pickle
-
-    try:
-        state = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        raise FormatError(f"{path} is not a pickle of tensors alone: {reason}") from error
-    if not isinstance(state, dict):
-        raise FormatError(f"{path} holds a {type(state).__name__}, expected a state dict")
-    return {name: RawTensor.of(tensor, name) for name, tensor in state.items()}

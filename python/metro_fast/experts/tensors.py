@@ -50,9 +50,13 @@ class RawTensor:
     def of(cls, tensor: Any, name: str) -> "RawTensor":
         """Borrow a numpy array or torch tensor (copied to the CPU if it lies on a device).
 
+        A `RawTensor` is itself.
+
         Raises:
-            TypeError: If it is neither, or of a dtype that safetensors adapters do not have.
+            TypeError: If it is none of them, or of a dtype that safetensors adapters do not have.
         """
+        if isinstance(tensor, cls):
+            return tensor
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(tensor, torch.Tensor):
             if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
@@ -83,6 +87,18 @@ class RawTensor:
         if dtype not in _NUMPY:
             raise TypeError(f"a tensor has dtype {dtype}, expected one of {sorted(_NUMPY)}")
         return cls(dtype, data.copy().view(_NUMPY[dtype]).reshape(shape))
+
+    @classmethod
+    def rounded(cls, values: NDArray[np.float32], dtype: str) -> "RawTensor":
+        """Round float32 values to F32, F16 or BF16, to nearest, ties to even."""
+        if dtype == "F32":
+            return cls("F32", values)
+        if dtype == "F16":
+            return cls("F16", values.astype(np.float16))
+        bits = values.view(np.uint32)
+        # Add half of the cut part, less one where the kept part is even.
+        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        return cls("BF16", np.asarray(rounded).astype(np.uint16))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -16,6 +16,8 @@ use crate::simd::level;
 ///
 /// `alpha` None is least squares. Returns (scale, std, kept, nonzeros).
 #[pyfunction]
+#[pyo3(signature = (parts, starts, trits, density, alpha, num_threads, upstream=false))]
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn ternarize(
     py: Python<'_>,
     parts: Vec<(String, PyReadonlyArray1<'_, f32>)>,
@@ -24,6 +26,7 @@ pub(crate) fn ternarize(
     density: f64,
     alpha: Option<f64>,
     num_threads: usize,
+    upstream: bool,
 ) -> PyResult<(f32, f64, u64, u64)> {
     let parts = parts
         .iter()
@@ -45,7 +48,8 @@ pub(crate) fn ternarize(
         done = start + len;
     }
     let alpha = alpha.map_or(Alpha::LeastSquares, Alpha::Fixed);
-    let group = enter(py, || ternary::ternarize(&parts, outs, density, alpha, num_threads))?;
+    let group =
+        enter(py, || ternary::ternarize(&parts, outs, density, alpha, num_threads, upstream))?;
     Ok((group.scale, group.std, group.kept, group.nonzeros))
 }
 

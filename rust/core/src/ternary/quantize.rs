@@ -51,7 +51,8 @@ struct Chunk<'a> {
 
 /// Replaces a group's entries by trits: the signs of the entries of largest magnitude.
 ///
-/// `outs[i]` takes the trits of `parts[i]`.
+/// `outs[i]` takes the trits of `parts[i]`. `upstream` keeps what the published code keeps: one entry
+/// more, and every tie.
 ///
 /// # Errors
 /// [`Error::Argument`] if density is not in (0, 1], alpha is not positive and finite, an entry is
@@ -63,6 +64,7 @@ pub fn ternarize(
     density: f64,
     alpha: Alpha,
     num_threads: usize,
+    upstream: bool,
 ) -> Result<Ternary> {
     if !(density > 0.0 && density <= 1.0) {
         return Err(Error::argument("density", density, "a share in (0, 1]"));
@@ -90,10 +92,17 @@ pub fn ternarize(
 
     let (upper, mean) = scan(parts, &chunks, count, num_threads)?;
     let std = deviation(&chunks, count, mean, num_threads)?;
-    let kept = kept_entries(count, density);
+    let kept = if upstream {
+        ((count as f64 * density) as u64 + 1).min(count)
+    } else {
+        kept_entries(count, density)
+    };
     let slices: Vec<&[f32]> = chunks.iter().map(|chunk| chunk.values).collect();
-    let selection =
+    let mut selection =
         if kept == 0 { None } else { Some(select(&slices, &upper, kept, num_threads)?) };
+    if let Some(selection) = selection.as_mut().filter(|_| upstream) {
+        selection.ties = selection.ties_present;
+    }
     let (nonzeros, magnitudes) = emit(&slices, outs, selection, num_threads)?;
 
     let scale = match alpha {
@@ -258,7 +267,7 @@ mod tests {
     ) -> Result<(Vec<i8>, Ternary)> {
         let mut trits = vec![9; values.len()];
         let part = Part { name: "w", values };
-        let group = ternarize(&[part], vec![&mut trits], density, alpha, threads)?;
+        let group = ternarize(&[part], vec![&mut trits], density, alpha, threads, false)?;
         Ok((trits, group))
     }
 
@@ -288,6 +297,15 @@ mod tests {
         assert_eq!((trits, group.kept, group.nonzeros), (vec![0, 0, 1, 0], 3, 1));
         assert_eq!(kept_entries(100, 0.29), 29);
         assert_eq!(kept_entries(3, 1.0), 3);
+    }
+
+    #[test]
+    fn upstream_keeps_one_more_and_every_tie() {
+        let values = [1.0, -2.0, 0.0, 3.0, 2.0, 0.5, 0.25, 0.0, 0.0, 0.0];
+        let mut trits = [9; 10];
+        let part = Part { name: "w", values: &values };
+        ternarize(&[part], vec![&mut trits], 0.1, Alpha::Fixed(1.0), 1, true).unwrap();
+        assert_eq!(trits, [0, -1, 0, 1, 1, 0, 0, 0, 0, 0]);
     }
 
     #[test]

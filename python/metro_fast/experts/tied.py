@@ -1,0 +1,101 @@
+"""Tied tensors: one matrix under several names, as embeddings and output heads of models are."""
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_MAY_BE_TIED = re.compile(
+    r"(^|\.)(shared|embed_tokens|wte|tok_embeddings|word_embeddings|embed_in|embed_out"
+    r"|lm_head(\.decoder)?|predictions\.decoder|generator_lm_head|proj_out|output_projection)"
+    r"\.weight$"
+)
+"""Names of transformers' embeddings and heads. A state dict whose tensors were cast or cloned holds
+equal copies of a tied matrix; under these names equal matrices are taken for one."""
+
+
+def tied_groups(state: Mapping[str, Any]) -> list[list[str]]:
+    """Names that stand for one tensor, in ascending order; groups of two or more.
+
+    Tied are tensors of one storage (address, dtype, shape, strides), and matrices of equal bytes
+    if all their names are those of embeddings or heads.
+
+    Args:
+        state: Name to numpy array, torch tensor, or anything with such a `data`.
+
+    Example:
+        >>> w = np.ones((2, 3), np.float32)
+        >>> tied_groups({"a": w, "b": w, "c": w.copy()})
+        [['a', 'b']]
+        >>> tied_groups({"shared.weight": w, "lm_head.weight": w.copy(), "c": w.copy()})
+        [['lm_head.weight', 'shared.weight']]
+    """
+    groups: list[list[str]] = []
+    place_of: dict[Any, list[str]] = {}
+    for name in sorted(state):
+        place = _place(state[name])
+        if place is not None:
+            place_of.setdefault(place, []).append(name)
+    for names in place_of.values():
+        embeddings = all(_MAY_BE_TIED.search(name) for name in names)
+        twin = next((g for g in groups if embeddings and _equal(state, g[0], names[0])), None)
+        if twin is None:
+            groups.append(names)
+        else:
+            twin.extend(names)
+    return sorted(sorted(group) for group in groups if len(group) > 1)
+
+
+def _place(tensor: Any) -> tuple[Any, ...] | None:
+    """Where a tensor lies and how it is laid out there; None of an empty one."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(tensor, torch.Tensor):
+        if tensor.is_meta or tensor.layout != torch.strided or tensor.numel() == 0:
+            return None
+        layout = tuple(tensor.shape), tensor.stride()
+        return str(tensor.device), tensor.data_ptr(), str(tensor.dtype), *layout
+    array = tensor if isinstance(tensor, np.ndarray) else getattr(tensor, "data", None)
+    if not isinstance(array, np.ndarray) or array.size == 0:
+        return None
+    return array.ctypes.data, str(array.dtype), array.shape, array.strides
+
+
+def _equal(state: Mapping[str, Any], one: str, other: str) -> bool:
+    if not (_MAY_BE_TIED.search(one) and _MAY_BE_TIED.search(other)):
+        return False
+    a, b = state[one], state[other]
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        alike = a.dtype == b.dtype and a.device == b.device and a.ndim == 2
+        return bool(alike and torch.equal(a, b))
+    x, y = (t if isinstance(t, np.ndarray) else getattr(t, "data", None) for t in (a, b))
+    if not (isinstance(x, np.ndarray) and isinstance(y, np.ndarray)):
+        return False
+    dtypes = getattr(a, "dtype", None) == getattr(b, "dtype", None)
+    return bool(dtypes and x.dtype == y.dtype and x.ndim == 2 and np.array_equal(x, y))
+
+
+def leave_out(state: Mapping[str, Any], initial: Mapping[str, Any] | None) -> dict[str, str]:
+    """Names to leave out of a state dict: each to the name under which its tensor is kept.
+
+    Of a tied group the first name stays that `initial` has, else the first. Tensors that `initial`
+    holds untied have residuals of their own, and stay.
+
+    Example:
+        >>> w = np.ones((2, 3), np.float32)
+        >>> leave_out({"embed": w, "head": w}, {"head": w - 1})
+        {'embed': 'head'}
+        >>> leave_out({"embed": w, "head": w}, {"head": w - 1, "embed": w - 2})
+        {}
+    """
+    also = [] if initial is None else tied_groups(initial)
+    left: dict[str, str] = {}
+    for group in tied_groups(state):
+        known = [name for name in group if initial is not None and name in initial]
+        if len(known) > 1 and not any(set(known) <= set(other) for other in also):
+            continue
+        kept = known[0] if known else group[0]
+        left |= {name: kept for name in group if name != kept}
+    return left

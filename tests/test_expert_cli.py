@@ -1,0 +1,122 @@
+"""metro-fast expert compress: its options, its table, and what it leaves behind."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from metro_fast.cli.expert_compress import app
+from metro_fast.cli.expert_fidelity import print_fidelity
+from metro_fast.experts import Expert, ModuleFidelity, compress
+from metro_fast.experts.peft_folder import write_folder
+from metro_fast.experts.state_file import write_safetensors
+from metro_fast.experts.tensors import RawTensor
+
+RNG = np.random.default_rng(9)
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    raw = {}
+    for i in range(25):
+        for factor, shape in (("A", (4, 40)), ("B", (40, 4))):
+            name = f"base_model.model.layers.{i}.q.lora_{factor}.weight"
+            raw[name] = RawTensor.of(RNG.standard_normal(shape).astype(np.float32), name)
+    config = {"peft_type": "LORA", "base_model_name_or_path": "b"}
+    write_folder(tmp_path / "adapter", raw, json.dumps(config).encode())
+    return tmp_path / "adapter"
+
+
+def test_defaults_are_those_of_the_function(adapter: Path, tmp_path: Path):
+    output = run(adapter, tmp_path / "out")
+    expert = Expert.load(tmp_path / "out")
+    assert expert.file.tobytes() == compress(adapter).file.tobytes()
+    # 25 modules: the 20 that lost most, and a line about all.
+    assert "the 20 that lost most" in output
+    assert "25 modules: cosine" in output
+    assert "0 erased" in output
+
+
+@pytest.mark.filterwarnings("ignore:the update of:UserWarning")
+def test_every_option_reaches_the_function(adapter: Path, tmp_path: Path):
+    names = [tensor.name for tensor in compress(adapter).manifest.tensors]
+    start = {name: RNG.standard_normal(160).astype(np.float32) for name in names if "_A" in name}
+    raw = {name: RawTensor("F32", values.reshape(4, 40)) for name, values in start.items()}
+    write_folder(tmp_path / "start", raw, (adapter / "adapter_config.json").read_bytes())
+    config = tmp_path / "run.yaml"
+    config.write_text("quantize: stc\nprofile: size\nscope: tensor\n")
+    arguments = ["--density", 0.1, "--upstream", "--kind", "lora", "--threads", 1, "--rows", 3]
+    arguments += ["--initial", tmp_path / "start", "--dense", "*.7.q.*", "--dense", "*.8.q.*"]
+    arguments += ["--config", config, "--scope", "global"]
+    output = run(adapter, tmp_path / "out", *arguments)
+    expert = compress(
+        adapter, quantize="stc", density=0.1, scope="global", initial=tmp_path / "start",
+        dense=("*.7.q.*", "*.8.q.*"), upstream=True,
+    )  # fmt: skip
+    assert Expert.load(tmp_path / "out").file.tobytes() == expert.file.tobytes()
+    assert len(expert.manifest.dense) == 4
+    assert "the 3 that lost most" in output
+    assert "size profile: streams of 64 x S trits, S = 2048" in output
+    resolved = yaml.safe_load((tmp_path / "out/resolved_config.yaml").read_text())
+    assert (resolved["quantize"], resolved["scope"]) == ("stc", "global")
+    assert resolved["dense"] == ["*.7.q.*", "*.8.q.*"]
+
+
+def test_prune_writes_a_plain_folder(adapter: Path, tmp_path: Path):
+    output = run(adapter, tmp_path / "plain", "--quantize", "prune", "--density", 0.3)
+    assert "plain PEFT folder, 2,400 of 8,000 entries kept" in output
+    assert sorted(path.name for path in (tmp_path / "plain").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "resolved_config.yaml",
+    ]
+    result = CliRunner().invoke(
+        app, [str(adapter), str(tmp_path / "no"), "--quantize", "prune", "--profile", "size"]
+    )
+    assert "prune has none" in str(result.exception)
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.filterwarnings("default:the update of:UserWarning")
+def test_a_warning_is_a_line(tmp_path: Path):
+    state = {"unet:0:down": RNG.standard_normal((4, 90)), "unet:0:up": RNG.standard_normal((9, 4))}
+    state |= {"unet:1:down": state["unet:0:down"], "unet:1:up": 1e-4 * state["unet:0:up"]}
+    raw = {n: RawTensor.of(array.astype(np.float32), n) for n, array in state.items()}
+    write_safetensors(tmp_path / "sd.safetensors", raw)
+    result = CliRunner().invoke(
+        app, [str(tmp_path / "sd.safetensors"), str(tmp_path / "out"), "--kind", "lora"]
+    )
+    assert result.stderr.startswith("warning: the update of unet:1 is erased (cosine below 0.15)")
+    assert "UserWarning" not in result.output
+    assert "1 erased" in result.output
+
+
+def test_a_file_is_a_source(tmp_path: Path):
+    np.save(tmp_path / "prompt.npy", RNG.standard_normal((7, 30)).astype(np.float32))
+    output = run(tmp_path / "prompt.npy", tmp_path / "out")
+    assert "prompt_embeddings" in output
+    assert Expert.load(tmp_path / "out").manifest.kind == "prompt"
+
+
+def test_the_table_names_those_that_lost_most(capsys: pytest.CaptureFixture[str]):
+    rows = [ModuleFidelity(f"m{i}", 0.9 - 0.08 * i, 0.5) for i in range(11)]
+    print_fidelity(rows, 2)
+    output = capsys.readouterr().out
+    lines = [line for line in output.splitlines() if "erased" in line or "0.180" in line]
+    assert [line.split()[1] for line in lines] == ["m10", "m9", "modules:"]
+    assert "erased" in lines[0]
+    assert "11 modules: cosine 0.100 to 0.900, median 0.500; 1 erased" in output.replace("\n", " ")
+    print_fidelity(rows, 20)
+    whole = capsys.readouterr().out
+    assert whole.index("m0 ") < whole.index("m10 ")
+    print_fidelity([], 20)
+    assert capsys.readouterr().out == ""
