@@ -12,6 +12,7 @@ LEVELS = ("avx512", "avx2", "scalar")
 SPANS = "bench_corrupt_spans.py::test_"
 MASKS = "bench_mask_tokens.py::test_"
 CORPUS = "bench_corpus.py::test_"
+UNPACK = "bench_unpack.py::test_"
 
 # Job, peer, the peer's benchmark, ours ("{}" is the level), and the targets of the design by level.
 ROWS = [
@@ -27,6 +28,24 @@ ROWS = [
      (None, None, None)),
     ("", "memcpy of the output", MASKS + "copy_of_the_output", MASKS + "ours[int64-{}]",
      (None, None, None)),
+    *[
+        (f"decode {name} of 50 M at {density:.0%} to 16 bits, 1 thread", "copy of the output",
+         UNPACK + "copy_of_the_output", UNPACK + f"ours[{density}-{coding}-{{}}]", targets)
+        for name, coding, targets in (
+            ("T4-rANS", "t4", (1, 0.5, 0.15)), ("bitmask", "bitmask", (1, 1, 1)),
+        )
+        for density in (0.05, 0.2, 0.5)
+    ],
+    *[
+        ("the same, T4-rANS at 20%", f"{peer} ({bits} bits)", UNPACK + name,
+         UNPACK + "ours[0.2-t4-{}]", (None, None, None))
+        for peer, bits, name in (
+            ("gguf TQ1_0 in numpy", 1.69, "gguf[TQ1_0]"),
+            ("gguf TQ2_0 in numpy", 2.06, "gguf[TQ2_0]"),
+            ("transformers' bitnet, eager", 2, "bitnet_of_transformers"),
+            ("zstd -3 of two masks", 1.0, "zstd_of_two_masks[0.2]"),
+        )
+    ],
 ]  # fmt: skip
 PAIRS = [
     ("span corruption, 2,048 rows, 2 threads", "1 thread", SPANS + "threads[1-2048]",
