@@ -88,6 +88,21 @@ cuda-check:  ## Compile every CUDA kernel for every architecture (kernels come l
 gpu:  ## Check and time the CUDA kernels on a machine with a GPU (kernels come later)
 	@echo "gpu: there are no CUDA kernels yet: cuda/ and benches/gpu/ are missing" >&2; exit 1
 
+# ---- the readers of hostile files ----
+
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := block manifest container expert
+FUZZ_DIR := target/fuzz
+
 .PHONY: fuzz
-fuzz:  ## Fuzz the readers of hostile files (targets come later)
-	@echo "fuzz: there are no fuzz targets yet: fuzz/ is missing" >&2; exit 1
+fuzz:  ## Fuzz the readers of hostile files, FUZZ_SECONDS a target (needs a nightly toolchain)
+	@if ! cargo +nightly --version >/dev/null 2>&1; then \
+		echo "fuzz: skipped, there is no nightly toolchain (rustup toolchain install nightly)"; exit 0; \
+	fi; \
+	cargo +nightly fuzz --version >/dev/null 2>&1 || cargo +nightly install --locked --quiet cargo-fuzz; \
+	for target in $(FUZZ_TARGETS); do \
+		echo "fuzz: $$target, $(FUZZ_SECONDS) s"; mkdir -p $(FUZZ_DIR)/corpus/$$target $(FUZZ_DIR)/found; \
+		CARGO_TARGET_DIR=$(FUZZ_DIR) cargo +nightly fuzz run $$target \
+			$(FUZZ_DIR)/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) \
+			-timeout=10 -verbosity=0 -print_final_stats=1 -artifact_prefix=$(FUZZ_DIR)/found/; \
+	done

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -303,6 +304,7 @@ def test_an_unwritable_folder_is_an_os_error(tmp_path: Path):
         example().save(tmp_path)
 
 
+KILLS = int(os.environ.get("METRO_FAST_KILLS", "8"))
 _SAVER = """
 import sys
 import numpy as np
@@ -323,7 +325,8 @@ def test_a_killed_save_leaves_the_old_file_or_the_new_one(tmp_path: Path):
         expert = example(40_000, seed=i)
         (tmp_path / f"{i}").write_bytes(expert.file.tobytes())
         whole.append(expert.file.tobytes())
-    for i in range(8):
+    found = Counter()
+    for i in range(KILLS):
         child = subprocess.Popen(
             [sys.executable, "-c", _SAVER, folder, tmp_path / "0", tmp_path / "1"],
             stdout=subprocess.PIPE,
@@ -331,10 +334,13 @@ def test_a_killed_save_leaves_the_old_file_or_the_new_one(tmp_path: Path):
         )
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
-        time.sleep(0.01 + 0.007 * i)
+        time.sleep(0.01 + 0.0071 * (i % 9) + 0.0007 * i)
         child.send_signal(signal.SIGKILL)
         child.wait()
         child.stdout.close()
         if (folder / EXPERT_FILE).exists():
-            assert (folder / EXPERT_FILE).read_bytes() in whole
-    assert (folder / EXPERT_FILE).exists()
+            # What a killed save leaves beside the file is in nobody's way.
+            found[whole.index(Expert.load(folder).file.tobytes())] += 1
+    assert found
+    left = len(list(folder.glob(".*.tmp")))
+    print(f"{KILLS} kills: one file {found[0]} times, the other {found[1]}; {left} temporary files")

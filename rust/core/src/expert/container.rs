@@ -6,6 +6,7 @@ use safetensors::SafeTensors;
 use serde_json::{Map, Value, json};
 
 use super::manifest::Dtype;
+use super::unique_keys;
 use crate::{Error, Result};
 
 /// A tensor of a safetensors file.
@@ -92,6 +93,8 @@ pub fn decode(file: &[u8]) -> Result<Vec<Place>> {
     let (header, metadata) = SafeTensors::read_metadata(file)
         .map_err(|error| Error::Format(format!("{}: {error}", looks_like(file))))?;
     let data = 8 + header;
+    unique_keys::check(&file[8..data])
+        .map_err(|error| Error::Format(format!("the safetensors header: {error}")))?;
     let mut places: Vec<Place> = metadata
         .tensors()
         .into_iter()
@@ -139,6 +142,19 @@ mod tests {
         assert_eq!(file[places[0].bytes.clone()], a);
         assert_eq!(places[1].bytes.start % 8, 0);
         assert!(encode(vec![Entry::of("x", Dtype::F32, &[2], &a)], &[]).is_err());
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_refused() {
+        let header = concat!(
+            r#"{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"#,
+            r#""w":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}"#
+        );
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend_from_slice(header.as_bytes());
+        file.push(0);
+        let message = decode(&file).unwrap_err().to_string();
+        assert!(message.contains(r#"the key "w" stands there twice"#), "{message}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod atomic;
 pub mod container;
 mod file;
 mod manifest;
+mod unique_keys;
 
 pub use atomic::write_file;
 pub use file::{Parts, decode, encode};

@@ -1,0 +1,13 @@
+//! The manifest: what is read is written again, and read the same.
+#![no_main]
+
+use metro_fast_core::expert::Manifest;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(manifest) = Manifest::parse(text) {
+        let json = manifest.to_json();
+        assert_eq!(Manifest::parse(&json).unwrap().to_json(), json);
+        let _ = manifest.trits();
+    }
+});

@@ -1,0 +1,63 @@
+"""Writes the seeds of the fuzz targets, small whole files: `python fuzz/make_seeds.py`."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from metro_fast import _core, ops
+from metro_fast.experts import compress
+from metro_fast.testing.strategies import random_trits
+
+SEEDS = Path(__file__).parent / "seeds"
+
+
+def write(target: str, name: str, data: bytes) -> None:
+    """One seed."""
+    (SEEDS / target).mkdir(parents=True, exist_ok=True)
+    (SEEDS / target / name).write_bytes(data)
+
+
+def main() -> None:
+    """All seeds."""
+    rng = np.random.default_rng(0)
+    for coding in ("t4", "bitmask"):
+        for count, density in ((0, 0.5), (3, 0.9), (300, 0.1), (3000, 0.05), (33_000, 0.01)):
+            packed = ops.pack(random_trits(count, density, 1), coding=coding, steps=512)
+            write("block", f"{coding}_{count}", packed.tobytes())
+    normal = rng.standard_normal
+    experts = {
+        "lora": compress(
+            {
+                "m.lora_A.weight": normal((2, 40)).astype(np.float32),
+                "m.lora_B.weight": normal((40, 2)).astype(np.float16),
+                "m.classifier.bias": np.arange(3, dtype=np.int64),
+            }
+        ),
+        "ia3": compress({"m.ia3_l": normal(64).astype(np.float32)}, alpha="least_squares"),
+        "other": compress({"w": normal((70, 70)).astype(np.float32)}, kind="other", density=0.05),
+        "full": compress(
+            {"w": np.float32([[1, 3], [3, 5]])},
+            kind="full",
+            density=0.5,
+            initial={"w": np.float32([[1, 2], [3, 4]])},
+        ),
+    }
+    for name, expert in experts.items():
+        file = expert.file.tobytes()
+        write("expert", name, file)
+        write("container", name, file)
+        manifest = expert.manifest.to_json().encode()
+        write("manifest", name, manifest)
+        parts = {p[0]: file[p[3] : p[4]] for p in _core.decode_safetensors(expert.file)}
+        json = zlib.decompress(parts["compeft.manifest"], -15)
+        scales, trits = parts["compeft.scales"], parts["compeft.trits"]
+        dense = b"".join(data for key, data in parts.items() if key.startswith("dense."))
+        lengths = struct.pack("<3H", len(json), len(scales), len(trits))
+        write("expert", f"{name}_parts", lengths + json + scales + trits + dense)
+    write("container", "empty", struct.pack("<Q", 2) + b"{}")
+
+
+if __name__ == "__main__":
+    main()
