@@ -17,10 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import metro_fast.testing.expert_file
 from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import EXPERT_FILE, Expert, compress
-from metro_fast.testing.expert_file import read_expert
-from metro_fast.testing.pack import crc32c, pack
+from metro_fast.experts.state_file import read_safetensors
+from metro_fast.experts.tensors import RawTensor
+from metro_fast.testing.expert_file import crc32c, read_expert
+from metro_fast.testing.pack import pack
 from metro_fast.testing.t4_rans import load_frequencies
 
 FREQUENCIES = load_frequencies(Path(__file__).parents[1] / "docs/t4-frequencies.csv")
@@ -47,14 +50,56 @@ def same(left: Expert, right: Expert) -> bool:
     )
 
 
-def test_a_decoder_written_from_the_page_reads_it():
-    ia3 = {"m.ia3_l": np.float32([[1.5], [0.2], [1.0], [0.9]])}
-    for expert in (example(300), compress(ia3, density=0.5)):
-        values = read_expert(expert.file.tobytes(), FREQUENCIES)
-        arrays = expert.arrays(dtype=np.float32)
-        for name, expected in values.items():
-            np.testing.assert_array_equal(arrays[name], expected)
-        assert set(values) == {tensor.name for tensor in expert.manifest.tensors}
+def assert_a_stranger_reads(expert: Expert, initial: dict[str, np.ndarray] | None = None) -> None:
+    found = read_expert(expert.file.tobytes(), FREQUENCIES, initial)
+    raw = expert.raw(initial=initial)
+    assert set(found) == set(raw)
+    for name, tensor in raw.items():
+        assert found[name].shape == tensor.shape
+        assert found[name].tobytes() == tensor.bytes.tobytes(), name
+
+
+def test_a_decoder_written_from_the_page_reads_everything():
+    """Every coding, dtype and initial value, in fewer than 150 lines that are not empty."""
+    decoder = Path(metro_fast.testing.expert_file.__file__)
+    assert len([line for line in decoder.read_text().splitlines() if line.strip()]) < 150
+    rng = np.random.default_rng(3)
+    assert_a_stranger_reads(example(300))
+    ia3 = {"m.ia3_l": np.float32([[1.5], [0.2], [1.0], [0.9]]), "empty": np.zeros((0, 3), np.int64)}
+    assert_a_stranger_reads(compress(ia3, density=0.5))
+    half = RawTensor(
+        "BF16", (rng.standard_normal((70, 90)).astype("<f4").view("<u4") >> 16).astype("<u2")
+    )
+    codings = set()
+    for density in (0.001, 0.05, 0.3, 1.0):
+        states = {
+            "b": half,
+            "w": rng.standard_normal((210, 200)).astype(np.float16),
+            "x": half.float32(),
+        }
+        expert = compress(states, kind="other", density=density, scope="tensor")
+        assert_a_stranger_reads(expert)
+        start = 32 + 8
+        block = read_safetensors_bytes(expert)["compeft.trits"]
+        codings |= set(block[start : 32 + 16 * int(block[24]) : 16].tolist())
+    zero = compress({"w": np.float32([1, 2]), "z": np.zeros(70_000, np.float32)}, kind="other")
+    assert_a_stranger_reads(zero)
+    assert {0, 1} <= codings
+    before = {"w": rng.standard_normal((50, 9)).astype(np.float32)}
+    after = {"w": before["w"] + rng.standard_normal((50, 9)).astype(np.float32)}
+    assert_a_stranger_reads(compress(after, kind="full", initial=before), before)
+
+
+@pytest.mark.parametrize("name", ["gpt2_tigrinya_lora", "gradience_tiny_lora"])
+def test_a_decoder_written_from_the_page_reads_real_experts(shared_data: Path, name: str):
+    state = read_safetensors(shared_data / "adapters" / name / "adapter_model.safetensors")
+    some = dict(list(state.items())[:6])
+    assert_a_stranger_reads(compress(some, density=0.2))
+
+
+def read_safetensors_bytes(expert: Expert) -> dict[str, np.ndarray]:
+    places = metro_fast._core.decode_safetensors(expert.file)
+    return {name: expert.file[start:end] for name, _, _, start, end in places}
 
 
 def test_safetensors_itself_reads_the_container():

@@ -8,15 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metro_fast import MetroFastError, ops
+from metro_fast.testing.expert_file import SYMBOLS, unpack
 from metro_fast.testing.pack import pack as reference
 from metro_fast.testing.strategies import random_trits
 from metro_fast.testing.t4_rans import load_frequencies
-from metro_fast.testing.unpack import unpack
 
 FREQUENCIES = load_frequencies(Path(__file__).parents[1] / "docs/t4-frequencies.csv")
 
 
 TRITS = st.builds(random_trits, st.integers(0, 3000), st.floats(0.0, 1.0), st.integers(0, 2**32))
+
+
+def test_the_page_lists_the_symbols():
+    page = (Path(__file__).parents[1] / "docs/expert-format.md").read_text()
+    listed = page.partition("in hexadecimal:")[2].partition("So symbols")[0].split()
+    assert [int(key, 16) for key in listed] == SYMBOLS
+    assert len(SYMBOLS) == 81
 
 
 def test_the_frozen_table():

@@ -12,23 +12,3 @@ def encode(trits: NDArray[np.int8]) -> bytes:
     data = np.packbits(mask, bitorder="little").tobytes()
     data += np.packbits(signs, bitorder="little").tobytes()
     return data + bytes(-len(data) % 16)
-
-
-def decode(data: bytes, count: int) -> NDArray[np.int8]:
-    """Trits of a stream of `count`.
-
-    Raises:
-        ValueError: If the stream is damaged.
-    """
-    mask_bytes = -(-count // 32) * 4
-    bits = np.unpackbits(np.frombuffer(data[:mask_bytes], np.uint8), bitorder="little")
-    signs = np.unpackbits(np.frombuffer(data[mask_bytes:], np.uint8), bitorder="little")
-    nonzeros = int(bits.sum())
-    length = mask_bytes + -(-nonzeros // 8)
-    if bits.size < count or bits[count:].any() or len(data) != length + -length % 16:
-        raise ValueError("the mask")
-    if signs[nonzeros:].any():
-        raise ValueError("the signs")
-    trits = bits[:count].astype(np.int8)
-    trits[trits == 1] = 1 - 2 * signs[:nonzeros].astype(np.int8)
-    return trits

@@ -50,42 +50,6 @@ def encode(trits: NDArray[np.int8], frequencies: Frequencies) -> tuple[bytes, in
     return data + bytes(-len(data) % 16), index
 
 
-def decode(data: bytes, index: int, count: int, frequencies: Frequencies) -> NDArray[np.int8]:
-    """Trits of a stream.
-
-    Raises:
-        ValueError: If the stream is damaged.
-    """
-    states = [int(state) for state in np.frombuffer(data[:256], "<u4")]
-    words = [int(word) for word in np.frombuffer(data[256 : len(data) // 2 * 2], "<u2")]
-    if len(states) != 64 or min(states) < 1 << 16:
-        raise ValueError("states")
-    slots = [
-        (symbol, frequency, first)
-        for symbol, (frequency, first) in enumerate(_table(frequencies[index]))
-        for _ in range(frequency)
-    ]
-    used = 0
-    keys = []
-    for _ in range(-(-count // 256)):
-        for lane in range(64):
-            slot = states[lane] % 16384
-            symbol, frequency, first = slots[slot]
-            states[lane] = frequency * (states[lane] >> 14) + slot - first
-            keys.append(KEYS[symbol])
-        for lane in range(64):
-            if states[lane] < 1 << 16:
-                if used == len(words):
-                    raise ValueError("a word is missing")
-                states[lane] = states[lane] << 16 | words[used]
-                used += 1
-    trits = [(key >> j & 1) * (1 - 2 * (key >> 4 + j & 1)) for key in keys for j in range(4)]
-    rest = data[256 + 2 * used :]
-    if set(states) - {1 << 16} or len(rest) >= 16 or any(rest) or any(trits[count:]):
-        raise ValueError("the end")
-    return np.array(trits[:count], np.int8)
-
-
 def _symbols(trits: NDArray[np.int8]) -> list[int]:
     """Symbols of whole rows of 64 quads."""
     padded = np.zeros(-(-trits.size // 256) * 256, np.int8)
