@@ -217,7 +217,10 @@ def unpack(
 ) -> None: ...
 def expand(
     packed: NDArray[np.uint8],
-    segments: list[tuple[int, int, tuple[float, float] | None]],
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    values: NDArray[np.float32],
+    write: NDArray[np.bool_],
     dtype: str,
     out: NDArray[Any],
     num_threads: int,

@@ -11,6 +11,7 @@ from metro_fast import _core
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.manifest import Manifest, TernaryTensor
 from metro_fast.experts.peft_folder import CONFIG, PICKLED_WEIGHTS, WEIGHTS
+from metro_fast.experts.segments import NATIVE, segments_of
 from metro_fast.experts.state_file import read_bytes
 from metro_fast.experts.task_vector import initial_checksum
 from metro_fast.experts.tensors import RawTensor, dtype_name
@@ -20,7 +21,6 @@ from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
 
 EXPERT_FILE = "adapter_model.compeft.safetensors"
-_NATIVE = {"F32": ("f32", np.float32), "F16": ("f16", np.uint16), "BF16": ("bf16", np.uint16)}
 
 
 class Expert:
@@ -32,6 +32,7 @@ class Expert:
         manifest: Names, shapes, groups and origin.
         scales: float32 [groups].
         config: The bytes of adapter_config.json, or None if the expert is no PEFT adapter.
+        block: uint8, the packed trits of all tensors, a view of the file.
         estimated_fidelity: Of an expert made in this process, a row a module: about how well its
             update is kept (see `estimate_updates`; `fidelity` computes it exactly). Else ().
 
@@ -57,7 +58,7 @@ class Expert:
         self.manifest = Manifest.from_json(manifest)
         self.scales = scales
         self.estimated_fidelity: tuple[ModuleFidelity, ...] = ()
-        self._block = file[slice(*block)]
+        self.block = file[slice(*block)]
         self._dense = {
             entry.name: RawTensor.from_bytes(entry.dtype, entry.shape, file[slice(*place)])
             for entry, place in zip(self.manifest.dense, dense, strict=True)
@@ -215,7 +216,7 @@ class Expert:
     @property
     def steps(self) -> int:
         """S of docs/expert-format.md, 4.1: a stream codes 64 S trits."""
-        return _core.block_info(self._block)[2]
+        return _core.block_info(self.block)[2]
 
     @property
     def nbytes(self) -> int:
@@ -241,7 +242,7 @@ class Expert:
         """
         flat = np.empty(self.manifest.trits, np.int8)
         threads = resolve_threads(num_threads, self.manifest.trits, CHUNK)
-        _core.unpack(self._block, 1.0, "i8", flat, threads)
+        _core.unpack(self.block, 1.0, "i8", flat, threads)
         return {
             t.name: flat[t.start : t.start + t.size].reshape(t.shape) for t in self.manifest.tensors
         }
@@ -302,21 +303,14 @@ class Expert:
         if not chosen:
             return {}
         names = {tensor.name for tensor in chosen}
-        native, element = _NATIVE[dtype]
-        segments = [
-            (t.start, t.size, self._values(t) if t.name in names else None)
-            for t in self.manifest.tensors
-        ]
-        flat = np.empty(self.manifest.trits, element)
-        _core.expand(self._block, segments, native, flat, threads)
+        segments = segments_of(self.manifest, self.scales, write=lambda t: t.name in names)
+        flat = np.empty(self.manifest.trits, NATIVE[dtype][1])
+        segments.expand(self.block, dtype, flat, threads)
         bits = flat if dtype == "BF16" else flat.view(np.float16 if dtype == "F16" else np.float32)
         return {
             t.name: RawTensor(dtype, bits[t.start : t.start + t.size].reshape(t.shape))
             for t in chosen
         }
-
-    def _values(self, tensor: TernaryTensor) -> tuple[float, float]:
-        return float(self.scales[tensor.group]), 1.0 if tensor.initial == "one" else 0.0
 
     def _given(self, initial: dict[str, Any] | None) -> dict[str, NDArray[np.float32]]:
         needed = [t for t in self.manifest.tensors if t.initial == "given"]

@@ -117,45 +117,54 @@ pub(crate) fn unpack(
             Block::parse(packed)?.at(level).unpack([-1i8, 0, 1], out, num_threads)
         }),
         "f32" => decode(py, out, |out| {
-            Block::parse(packed)?.at(level).unpack(values(scale, 0.0), out, num_threads)
+            Block::parse(packed)?.at(level).unpack(values(scale), out, num_threads)
         }),
         _ => {
             let round = rounding(dtype)?;
             decode(py, out, |out| {
-                Block::parse(packed)?.at(level).unpack(
-                    values(scale, 0.0).map(round),
-                    out,
-                    num_threads,
-                )
+                Block::parse(packed)?.at(level).unpack(values(scale).map(round), out, num_threads)
             })
         }
     }
 }
 
-/// A tensor in the flat sequence: (start, length, (scale, initial)).
-type Piece = (usize, usize, Option<(f32, f32)>);
-
-/// Decodes a block whose tensors have their own scales: segments of (start, length, values), where
-/// values are (scale, initial), or None to leave that part of `out` alone.
+/// Decodes a block whose tensors have their own values: tensor i has `lengths[i]` trits from `starts[i]`
+/// on, of which -1, 0 and +1 stand for `values[3 i..]`; where `write` is false that part of `out` is
+/// left alone.
 #[pyfunction]
 pub(crate) fn expand(
     py: Python<'_>,
     packed: PyReadonlyArray1<'_, u8>,
-    segments: Vec<Piece>,
+    starts: PyReadonlyArray1<'_, i64>,
+    lengths: PyReadonlyArray1<'_, i64>,
+    values: PyReadonlyArray1<'_, f32>,
+    write: PyReadonlyArray1<'_, bool>,
     dtype: &str,
     out: &Bound<'_, PyAny>,
     num_threads: usize,
 ) -> PyResult<()> {
     let (packed, level) = (packed.as_slice()?, level()?);
+    let (starts, lengths) = (starts.as_slice()?, lengths.as_slice()?);
+    let (values, write) = (values.as_slice()?.as_chunks().0, write.as_slice()?);
+    if [lengths.len(), values.len(), write.len()] != [starts.len(); 3] {
+        return Err(to_python(Error::Shape("starts, lengths, values and write differ".into())));
+    }
+    let segments = || {
+        let parts = starts.iter().zip(lengths).zip(values).zip(write);
+        parts.map(|(((start, length), values), write)| {
+            // What is negative becomes so large that it does not lie in the block.
+            (*start as usize, *length as usize, write.then_some(*values))
+        })
+    };
     if dtype == "f32" {
         return decode(py, out, |out| {
-            let segments = segments_of(&segments, |value| value);
+            let segments = segments_of(segments(), |value| value);
             ternary::expand(&Block::parse(packed)?.at(level), &segments, out, num_threads)
         });
     }
     let round = rounding(dtype)?;
     decode(py, out, |out| {
-        let segments = segments_of(&segments, round);
+        let segments = segments_of(segments(), round);
         ternary::expand(&Block::parse(packed)?.at(level), &segments, out, num_threads)
     })
 }
@@ -170,18 +179,17 @@ fn decode<T: numpy::Element + Copy + Send + Sync>(
     enter(py, || work(out))
 }
 
-fn values(scale: f32, initial: f32) -> [f32; 3] {
-    [initial - scale, initial, initial + scale]
+fn values(scale: f32) -> [f32; 3] {
+    // A scale of 0 gives +0 for -1 too.
+    [0.0 - scale, 0.0, scale]
 }
 
-fn segments_of<T>(segments: &[Piece], round: impl Fn(f32) -> T) -> Vec<Segment<T>> {
+fn segments_of<T>(
+    segments: impl Iterator<Item = (usize, usize, Option<[f32; 3]>)>,
+    round: impl Fn(f32) -> T,
+) -> Vec<Segment<T>> {
     segments
-        .iter()
-        .map(|&(start, len, pair)| Segment {
-            start,
-            len,
-            values: pair.map(|(scale, initial)| values(scale, initial).map(&round)),
-        })
+        .map(|(start, len, values)| Segment { start, len, values: values.map(|v| v.map(&round)) })
         .collect()
 }
 
