@@ -50,6 +50,11 @@ def main() -> None:
         write("container", name, file)
         manifest = expert.manifest.to_json().encode()
         write("manifest", name, manifest)
+        # A number that a careless parser reads one bit off.
+        far = manifest.replace(
+            b'"alpha": 1.0', b'"alpha": 1222222222222222222222222222222222222220'
+        )
+        write("manifest", "far_number", far)
         parts = {p[0]: file[p[3] : p[4]] for p in _core.decode_safetensors(expert.file)}
         json = zlib.decompress(parts["compeft.manifest"], -15)
         scales, trits = parts["compeft.scales"], parts["compeft.trits"]

@@ -8,12 +8,14 @@ from metro_fast.experts.decompress import decompress
 from metro_fast.experts.expert import EXPERT_FILE, Expert
 from metro_fast.experts.fidelity import fidelity
 from metro_fast.experts.load import load_expert
+from metro_fast.experts.pool import ExpertPool
 from metro_fast.experts.task_vector import TaskVector, task_vector
 from metro_fast.experts.updates import ModuleFidelity
 
 __all__ = [
     "EXPERT_FILE",
     "Expert",
+    "ExpertPool",
     "ModuleFidelity",
     "TaskVector",
     "compress",

@@ -33,6 +33,7 @@ class Expert:
         scales: float32 [groups].
         config: The bytes of adapter_config.json, or None if the expert is no PEFT adapter.
         block: uint8, the packed trits of all tensors, a view of the file.
+        dense: The tensors that are kept whole, by name.
         estimated_fidelity: Of an expert made in this process, a row a module: about how well its
             update is kept (see `estimate_updates`; `fidelity` computes it exactly). Else ().
 
@@ -59,7 +60,7 @@ class Expert:
         self.scales = scales
         self.estimated_fidelity: tuple[ModuleFidelity, ...] = ()
         self.block = file[slice(*block)]
-        self._dense = {
+        self.dense = {
             entry.name: RawTensor.from_bytes(entry.dtype, entry.shape, file[slice(*place)])
             for entry, place in zip(self.manifest.dense, dense, strict=True)
         }
@@ -164,8 +165,8 @@ class Expert:
             # Of a tied matrix one name is in the file; the base tells the others.
             kept = [name for name in group if name in tensors]
             if len(kept) == 1:
-                tensors |= {name: tensors[kept[0]] for name in group if name not in self._dense}
-        return {name: tensors[name] for name in sorted(tensors)} | self._dense
+                tensors |= {name: tensors[kept[0]] for name in group if name not in self.dense}
+        return {name: tensors[name] for name in sorted(tensors)} | self.dense
 
     def arrays(
         self,
@@ -273,7 +274,7 @@ class Expert:
                     "bits": entropy(density),
                 }
             )
-        for name, dense in self._dense.items():
+        for name, dense in self.dense.items():
             rows.append(
                 {
                     "tensor": name,

@@ -261,6 +261,8 @@ fn bad<T>(what: String) -> Result<T> {
 }
 
 #[cfg(test)]
+// Bit-equality is what is promised.
+#[allow(clippy::float_cmp)]
 mod tests {
     use super::*;
 
@@ -278,6 +280,16 @@ mod tests {
         assert_eq!(manifest.to_json(), EXAMPLE);
         assert_eq!(manifest.trits(), 96);
         assert_eq!(Dtype::BF16.name(), "BF16");
+    }
+
+    #[test]
+    fn numbers_come_back_to_the_last_bit() {
+        let far = EXAMPLE
+            .replace(r#""alpha":1.0"#, r#""alpha":1222222222222222222222222222222222222220"#);
+        let manifest = Manifest::parse(&far).unwrap();
+        let again = Manifest::parse(&manifest.to_json()).unwrap();
+        assert_eq!(again.groups[0].alpha.to_bits(), manifest.groups[0].alpha.to_bits());
+        assert_eq!(manifest.groups[0].alpha, 1222222222222222222222222222222222222220.0);
     }
 
     #[test]

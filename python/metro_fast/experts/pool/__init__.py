@@ -1,0 +1,5 @@
+"""Many experts packed in memory, one of them in the model."""
+
+from metro_fast.experts.pool.pool import ExpertPool
+
+__all__ = ["ExpertPool"]

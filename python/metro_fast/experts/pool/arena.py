@@ -1,0 +1,112 @@
+"""The adapter's parameters as views of one buffer, which one decode fills."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metro_fast._extras import require
+from metro_fast.errors import MetroFastError
+from metro_fast.experts.expert import Expert
+from metro_fast.experts.manifest import Manifest, layout
+from metro_fast.experts.pool.checks import check_parameters
+from metro_fast.experts.roles import role_of
+
+RANK_AXIS = {"lora_A": 0, "lora_B": 1}
+"""Where the rank stands in the shape of a factor."""
+
+
+class Arena:
+    """One buffer in the layout of an expert file: tensors at multiples of 32 elements, by name.
+
+    Attributes:
+        parameters: The model's parameters by the expert's names, ternary ones first, then dense.
+        shapes: Of the ternary ones.
+        dtype: Of the ternary ones, as safetensors names it.
+        bits: The buffer, as the native decoder writes it.
+    """
+
+    def __init__(self, adapted: Any, adapter_name: str, manifest: Manifest) -> None:
+        torch = require("torch", "peft")
+        self._torch = torch
+        self.parameters = _parameters_by_key(adapted, adapter_name)
+        self.shapes = {tensor.name: tensor.shape for tensor in manifest.tensors}
+        self.dense = {tensor.name: tensor.shape for tensor in manifest.dense}
+        for name in (*self.shapes, *self.dense):
+            if name not in self.parameters:
+                raise MetroFastError(f"the model has no parameter for {name}")
+        check_parameters(self.parameters)
+        ternary = [self.parameters[name] for name in self.shapes]
+        dtypes = {parameter.dtype for parameter in ternary}
+        names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+        if len(dtypes) != 1 or not dtypes <= set(names):
+            raise MetroFastError(
+                f"the adapter's parameters are of {sorted(map(str, dtypes))}, expected one of "
+                "float32, float16 and bfloat16 for all"
+            )
+        (dtype,) = dtypes
+        self.dtype = names[dtype]
+        starts, count = layout([parameter.numel() for parameter in ternary])
+        self.buffer = torch.zeros(count, dtype=dtype)
+        bits = self.buffer if self.dtype == "F32" else self.buffer.view(torch.uint16)
+        self.bits: NDArray[Any] = np.asarray(bits.numpy())
+        self._changed = [self.parameters[name] for name in (*self.shapes, *self.dense)]
+        self._places = []
+        for parameter, start in zip(ternary, starts, strict=True):
+            view = self.buffer[start : start + parameter.numel()].view(parameter.shape)
+            view.copy_(parameter.data)
+            parameter.data = view
+            self._places.append((parameter, view.data_ptr()))
+        self._views = {name: self.parameters[name].data for name in self.shapes}
+
+    def check(self) -> None:
+        """Check that the parameters are still views of the buffer.
+
+        Raises:
+            MetroFastError: If something gave one of them other memory.
+        """
+        for parameter, place in self._places:
+            if parameter.data_ptr() != place:
+                raise MetroFastError(
+                    "the adapter's parameters were moved out of the pool's buffer (by model.to(), "
+                    "half() or load_state_dict(assign=True)): make a new pool after that"
+                )
+
+    def set_padded(self, expert: Expert, bits: NDArray[Any]) -> None:
+        """Copy an expert of lower rank, decoded in its own layout, and zeros up to the rank."""
+        values = self._torch.from_numpy(bits).view(self.buffer.dtype)
+        for tensor in expert.manifest.tensors:
+            part = values[tensor.start : tensor.start + tensor.size].view(tensor.shape)
+            view = self._views[tensor.name]
+            axis = RANK_AXIS.get(role_of(tensor.name) or "", 0)
+            rank = tensor.shape[axis]
+            view.narrow(axis, 0, rank).copy_(part)
+            view.narrow(axis, rank, view.shape[axis] - rank).zero_()
+
+    def set_dense(self, expert: Expert) -> None:
+        """Copy an expert's dense tensors (heads, `modules_to_save`) into the model."""
+        for name, tensor in expert.dense.items():
+            self.parameters[name].data.copy_(tensor.torch())
+
+    def bump(self) -> None:
+        """Tell autograd that the parameters changed: what it saved of them is stale."""
+        self._torch.autograd.graph.increment_version(self._changed)
+
+
+def _parameters_by_key(adapted: Any, adapter_name: str) -> dict[str, Any]:
+    """Parameters by the names that PEFT saves them under, found by their memory."""
+    peft = require("peft", "peft")
+    saved = peft.get_peft_model_state_dict(
+        adapted, adapter_name=adapter_name, save_embedding_layers=False
+    )
+    places = {(p.data_ptr(), tuple(p.shape)): p for p in adapted.parameters()}
+    found = {}
+    for name, tensor in saved.items():
+        parameter = places.get((tensor.data_ptr(), tuple(tensor.shape)))
+        if parameter is None:
+            raise MetroFastError(
+                f"{name} is not a parameter of the model as it is saved (a variant of the adapter, "
+                "or offloaded): use load_expert"
+            )
+        found[name] = parameter
+    return found

@@ -1,0 +1,120 @@
+"""An expert in a pool: its bytes, and what a swap needs of it, made once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metro_fast.errors import MetroFastError
+from metro_fast.experts.expert import Expert
+from metro_fast.experts.manifest import TernaryTensor
+from metro_fast.experts.peft_folder import kind_of, parse_config
+from metro_fast.experts.pool.arena import RANK_AXIS, Arena
+from metro_fast.experts.pool.scaling import lora_scaling
+from metro_fast.experts.roles import role_of
+from metro_fast.experts.segments import Segments, segments_of
+
+_MUST_EQUAL = ("peft_type", "target_modules", "feedforward_modules", "fan_in_fan_out")
+
+
+@dataclass
+class Entry:
+    """An expert and where it came from.
+
+    Attributes:
+        expert: Its bytes, checked and decoded once; None after it was dropped from memory.
+        path: Where it is read from again, or None.
+        segments: What the arena's decoder needs.
+        nbytes: Bytes of its file.
+    """
+
+    expert: Expert | None
+    path: Path | None
+    segments: Segments | None
+    nbytes: int
+
+
+def config_of(expert: Expert) -> dict[str, Any]:
+    """The adapter's configuration.
+
+    Raises:
+        MetroFastError: If the expert is no PEFT adapter that a pool can hold.
+    """
+    if expert.config is None:
+        raise MetroFastError("the expert has no adapter_config.json: a pool holds PEFT adapters")
+    config = parse_config(expert.config)
+    kind = kind_of(config)
+    if kind not in ("lora", "ia3"):
+        raise MetroFastError(
+            f"the expert is of kind {kind!r}, expected lora or ia3: use load_expert for prompts"
+        )
+    if any(tensor.initial == "given" for tensor in expert.manifest.tensors):
+        raise MetroFastError(
+            "the expert was compressed with initial=..., which a pool does not keep: compress it "
+            "without, or use its state_dict(initial=...)"
+        )
+    return config
+
+
+def prepare(
+    expert: Expert, arena: Arena, scaling: Mapping[str, float], resident: Mapping[str, Any]
+) -> Segments:
+    """Check that an expert fits the arena, and what its trits stand for there.
+
+    Args:
+        expert: The expert.
+        arena: The model's.
+        scaling: By what the model multiplies B A, by the name of B.
+        resident: The configuration that the model was made with.
+
+    Raises:
+        MetroFastError: If it does not fit; the message names the tensor or the option.
+    """
+    config = config_of(expert)
+    for key in _MUST_EQUAL:
+        ours, theirs = _comparable(config.get(key)), _comparable(resident.get(key))
+        if ours != theirs:
+            raise MetroFastError(f"{key} is {ours}, the pool's experts have {theirs}")
+    found = {tensor.name: tensor.shape for tensor in expert.manifest.tensors}
+    heads = {tensor.name: tensor.shape for tensor in expert.manifest.dense}
+    for name in sorted(set(found) | set(arena.shapes) | set(heads) | set(arena.dense)):
+        ours = found.get(name, heads.get(name))
+        theirs = arena.shapes.get(name, arena.dense.get(name))
+        if not _fits(name, ours, theirs):
+            raise MetroFastError(
+                f"{name} has shape {ours}, the pool's adapter {theirs}: an expert has the modules "
+                "of the pool's first and at most its rank; make another pool for this one, or "
+                "begin with the expert of highest rank"
+            )
+
+    def factor(tensor: TernaryTensor) -> float:
+        if role_of(tensor.name) != "lora_B":
+            return 1.0
+        return lora_scaling(config, module_of(tensor.name)) / scaling[tensor.name]
+
+    return segments_of(expert.manifest, expert.scales, factor=factor, own_dtype=True)
+
+
+def module_of(name: str) -> str:
+    """The base model's name of the module that a LoRA tensor belongs to.
+
+    Example:
+        >>> module_of("base_model.model.encoder.q.lora_B.weight")
+        'encoder.q'
+    """
+    return name.removeprefix("base_model.model.").partition(".lora_")[0]
+
+
+def _fits(name: str, ours: tuple[int, ...] | None, theirs: tuple[int, ...] | None) -> bool:
+    """Whether shapes are equal, or differ in the rank alone and ours is lower."""
+    if ours == theirs:
+        return True
+    axis = RANK_AXIS.get(role_of(name) or "")
+    if axis is None or ours is None or theirs is None or len(ours) != len(theirs):
+        return False
+    rest = [o == t for i, (o, t) in enumerate(zip(ours, theirs, strict=True)) if i != axis]
+    return all(rest) and ours[axis] < theirs[axis]
+
+
+def _comparable(value: Any) -> Any:
+    return sorted(value) if isinstance(value, list | set) else value

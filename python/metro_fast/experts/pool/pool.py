@@ -1,0 +1,265 @@
+"""ExpertPool: hundreds of packed experts, any of them in the model within a millisecond."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metro_fast._extras import require
+from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.experts.expert import Expert
+from metro_fast.experts.load import load_expert
+from metro_fast.experts.pool.arena import Arena
+from metro_fast.experts.pool.checks import check_layers, check_offload
+from metro_fast.experts.pool.entry import Entry, config_of, module_of, prepare
+from metro_fast.experts.pool.lock import ResidentLock
+from metro_fast.experts.roles import role_of
+from metro_fast.ops.draws import resolve_threads
+from metro_fast.ops.ternarize import CHUNK
+
+
+class ExpertPool:
+    """Experts of one layout, packed in memory; one of them is in the model.
+
+    The adapter's parameters are views of one buffer, and a swap decodes an expert's file into that
+    buffer: no module, tensor or graph is made anew, so that a compiled model is not compiled again.
+    Outputs are bit-equal to PEFT's on the decompressed folder, as long as alpha / r is that of the
+    first expert; otherwise the ratio is folded into B and rounded once.
+
+    Args:
+        model: A transformers model, or a PeftModel without an adapter of this name. The first
+            expert that is added puts the adapter into it. It must lie on the CPU.
+        max_bytes: Limit for the packed experts. Those that came from a path are dropped, least
+            recently used first, and read again when they are asked for. No limit by default.
+        adapter_name: The adapter's name in the model.
+        num_threads: Threads of a swap; chosen by the size of the experts by default.
+
+    Attributes:
+        model: The PeftModel, once an expert was added.
+
+    Example:
+        >>> import torch
+        >>> from peft import LoraConfig, get_peft_model
+        >>> from metro_fast.experts import compress
+        >>> def expert(seed):
+        ...     base = torch.nn.Sequential(torch.nn.Linear(64, 64))
+        ...     config = LoraConfig(r=2, target_modules=["0"], init_lora_weights=False)
+        ...     return compress(get_peft_model(base, config), density=0.5)
+        >>> pool = ExpertPool(torch.nn.Sequential(torch.nn.Linear(64, 64)))
+        >>> for name in ("a", "b"):
+        ...     pool.add(name, expert(name))
+        >>> with pool.use("b") as model:
+        ...     output = model(torch.ones(1, 64))
+        >>> pool.resident, pool.names
+        ('b', ('a', 'b'))
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        max_bytes: int | None = None,
+        adapter_name: str = "default",
+        num_threads: int | None = None,
+    ) -> None:
+        if max_bytes is not None and max_bytes <= 0:
+            raise MetroFastError(f"max_bytes is {max_bytes}, expected a positive number or None")
+        check_offload(model)
+        self.model = model
+        self.max_bytes = max_bytes
+        self.adapter_name = adapter_name
+        self._num_threads = num_threads
+        self._entries: OrderedDict[str, Entry] = OrderedDict()  # least recently used first
+        self._added: dict[str, int] = {}
+        self._lock = ResidentLock()
+        self._arena: Arena | None = None
+        self._layers: list[Any] = []
+        self._scaling: dict[str, float] = {}
+        self._config: dict[str, Any] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all experts, in memory or on disk, in the order in which they were added."""
+        return tuple(sorted(self._entries, key=self._added.__getitem__))
+
+    @property
+    def resident(self) -> str | None:
+        """The expert that is in the model."""
+        return self._lock.resident
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed experts that are in memory."""
+        return sum(entry.nbytes for entry in self._entries.values() if entry.expert is not None)
+
+    def add(self, name: str, source: str | Path | Expert) -> None:
+        """Take an expert into the pool; the first one is put into the model.
+
+        Args:
+            name: What it is called from now on.
+            source: Its folder or weights file, or an `Expert`.
+
+        Raises:
+            FileNotFoundError: If there is none at that path.
+            FormatError: If it is damaged; all of it is decoded once.
+            MetroFastError: If the name is taken, it does not fit the model or the pool's other
+                experts, or it does not fit `max_bytes`.
+        """
+        with self._lock.alone():
+            if name in self._entries:
+                raise MetroFastError(f"the pool has an expert {name!r} already: remove it first")
+            path = None if isinstance(source, Expert) else Path(source)
+            expert = source if isinstance(source, Expert) else Expert.load(source)
+            expert.verify()
+            self._check_room(expert.nbytes)
+            if self._arena is None:
+                self._start(expert)
+                self._lock.resident = name
+            entry = Entry(expert, path, self._prepared(expert), expert.nbytes)
+            self._entries[name] = entry
+            self._added[name] = len(self._added)
+            self._drop_beyond_the_limit(keep=name)
+
+    def remove(self, name: str) -> None:
+        """Forget an expert.
+
+        Raises:
+            MetroFastError: If there is none of that name, or it is in the model.
+        """
+        with self._lock.alone():
+            self._entry(name)
+            if name == self.resident:
+                raise MetroFastError(f"{name!r} is in the model: swap another one in first")
+            del self._entries[name], self._added[name]
+
+    @contextmanager
+    def use(self, name: str) -> Iterator[Any]:
+        """Keep an expert in the model while the body runs.
+
+        Threads that use the same expert run together; those that ask for another one wait until it
+        is free. So no forward pass sees half of one expert and half of another.
+
+        Args:
+            name: The expert.
+
+        Yields:
+            The PeftModel.
+
+        Raises:
+            MetroFastError: If there is no such expert, this thread uses another one already, or the
+                model's adapter was merged, disabled, replaced, moved or set to be trained.
+        """
+        with self._lock.use(name, self._make_resident):
+            yield self.model
+
+    def swap(self, name: str) -> None:
+        """Put an expert into the model, and leave it there.
+
+        For a program of one thread: with several, another may swap again at once; see `use`.
+
+        Args:
+            name: The expert.
+
+        Raises:
+            MetroFastError: As `use`.
+        """
+        with self.use(name):
+            pass
+
+    def _start(self, expert: Expert) -> None:
+        """Put the adapter into the model, and its parameters into a buffer."""
+        peft = require("peft", "peft")
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        config = config_of(expert)
+        if isinstance(self.model, peft.PeftModel) and self.model.peft_config:
+            names = list(self.model.peft_config)
+            raise MetroFastError(
+                f"the model has the adapters {names}: give the base model, or unload() them first"
+            )
+        adapted = load_expert(self.model, expert, self.adapter_name)
+        arena = Arena(adapted, self.adapter_name, expert.manifest)
+        self._layers = [m for m in adapted.modules() if isinstance(m, BaseTunerLayer)]
+        base = adapted.get_base_model()
+        self._scaling = {
+            name: base.get_submodule(module_of(name)).scaling[self.adapter_name]
+            for name in arena.shapes
+            if role_of(name) == "lora_B"
+        }
+        self.model, self._arena, self._config = adapted, arena, config
+
+    def _prepared(self, expert: Expert) -> Any:
+        assert self._arena is not None
+        return prepare(expert, self._arena, self._scaling, self._config)
+
+    def _make_resident(self, name: str) -> None:
+        entry = self._entry(name)
+        assert self._arena is not None
+        check_layers(self._layers, self.adapter_name)
+        self._arena.check()
+        if any(parameter.requires_grad for parameter in self._arena.parameters.values()):
+            raise MetroFastError(
+                "the adapter's parameters require gradients, which would be those of another "
+                "expert after a swap: call requires_grad_(False)"
+            )
+        if entry.expert is None:
+            self._read_again(name, entry)
+        try:
+            self._decode(entry)
+        except FormatError:  # of bytes that were changed in memory: the old expert comes back whole
+            if self.resident is not None:
+                self._decode(self._entry(self.resident))
+            raise
+        self._entries.move_to_end(name)
+
+    def _read_again(self, name: str, entry: Entry) -> None:
+        assert entry.path is not None
+        expert = Expert.load(entry.path)
+        expert.verify()
+        entry.segments = self._prepared(expert)
+        entry.expert, entry.nbytes = expert, expert.nbytes
+        self._drop_beyond_the_limit(keep=name)
+
+    def _decode(self, entry: Entry) -> None:
+        arena, expert, segments = self._arena, entry.expert, entry.segments
+        assert arena is not None
+        assert expert is not None
+        assert segments is not None
+        threads = resolve_threads(self._num_threads, arena.bits.size, CHUNK)
+        shapes = {tensor.name: tensor.shape for tensor in expert.manifest.tensors}
+        if shapes == arena.shapes:
+            segments.expand(expert.block, arena.dtype, arena.bits, threads)
+        else:
+            bits = np.empty(expert.manifest.trits, arena.bits.dtype)
+            segments.expand(expert.block, arena.dtype, bits, threads)
+            arena.set_padded(expert, bits)
+        arena.set_dense(expert)
+        arena.bump()
+
+    def _entry(self, name: str) -> Entry:
+        if name not in self._entries:
+            known = ", ".join(map(repr, self.names)) or "none"
+            raise MetroFastError(f"the pool has no expert {name!r}, only {known}")
+        return self._entries[name]
+
+    def _check_room(self, nbytes: int) -> None:
+        """Refuse what does not fit beside the experts that cannot be dropped."""
+        if self.max_bytes is None:
+            return
+        kept = sum(e.nbytes for e in self._entries.values() if e.path is None)
+        if kept + nbytes > self.max_bytes:
+            raise MetroFastError(
+                f"an expert of {nbytes:,} bytes does not fit max_bytes = {self.max_bytes:,} beside "
+                f"{kept:,} bytes of experts without a path, which cannot be dropped"
+            )
+
+    def _drop_beyond_the_limit(self, keep: str) -> None:
+        kept = (keep, self.resident)
+        for name, entry in self._entries.items():
+            if self.max_bytes is None or self.nbytes <= self.max_bytes:
+                return
+            if entry.path is not None and entry.expert is not None and name not in kept:
+                entry.expert = entry.segments = None

@@ -1,0 +1,30 @@
+"""By what PEFT multiplies B A, from a LoRA's configuration."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+
+def lora_scaling(config: Mapping[str, Any], module: str) -> float:
+    """The alpha / r of a module, or alpha / sqrt(r) with rank-stabilized LoRA (arXiv 2312.03732).
+
+    Args:
+        config: adapter_config.json, parsed.
+        module: The module's name in the base model; patterns are matched against its end.
+
+    Example:
+        >>> lora_scaling({"r": 8, "lora_alpha": 16, "alpha_pattern": {"q": 4}}, "layer.0.q")
+        0.5
+    """
+    rank = _of_pattern(config.get("rank_pattern"), module, config["r"])
+    alpha = _of_pattern(config.get("alpha_pattern"), module, config["lora_alpha"])
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _of_pattern(pattern: Mapping[str, Any] | None, module: str, default: Any) -> Any:
+    # As peft.utils.other.get_pattern_key: a regular expression for the end of the name.
+    for key, value in (pattern or {}).items():
+        if re.match(rf"(.*\.)?({key})$", module):
+            return value
+    return default
