@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metro_fast import MetroFastError, ops
-from metro_fast.testing.expert_file import SYMBOLS, unpack
+from metro_fast.testing.expert_file import SYMBOLS
 from metro_fast.testing.pack import pack as reference
 from metro_fast.testing.strategies import random_trits
 from metro_fast.testing.t4_rans import load_frequencies
+from metro_fast.testing.unpack import unpack
 
 FREQUENCIES = load_frequencies(Path(__file__).parents[1] / "docs/t4-frequencies.csv")
 
