@@ -491,7 +491,7 @@ def test_a_base_of_few_bits(tmp_path):
 
 
 def test_scaling_is_that_of_peft():
-    from metro_fast.experts.pool.scaling import lora_scaling
+    from metro_fast.experts.scaling import lora_scaling
 
     name = "encoder.block.0.layer.0.SelfAttention.q"
     for options in (

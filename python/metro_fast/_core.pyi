@@ -19,15 +19,19 @@ __all__ = [
     "agreement",
     "block_info",
     "corrupt_spans",
+    "count_combinations",
     "crc32c",
     "decode_expert",
     "decode_safetensors",
     "default_threads",
+    "dot_products",
     "encode_expert",
     "encode_safetensors",
     "expand",
+    "look_up",
     "mask_tokens",
     "pack",
+    "planes",
     "replaced_token_labels",
     "sample_replacements",
     "simd_level",
@@ -225,6 +229,30 @@ def expand(
     out: NDArray[Any],
     num_threads: int,
 ) -> None: ...
+def planes(
+    packed: NDArray[np.uint8], num_threads: int
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]: ...
+def look_up(
+    experts: list[tuple[NDArray[np.uint64], NDArray[np.uint64]]],
+    pieces: NDArray[np.int64],
+    tables: NDArray[np.float32],
+    out: NDArray[np.float32],
+    num_threads: int,
+) -> None: ...
+def count_combinations(
+    experts: list[tuple[NDArray[np.uint64], NDArray[np.uint64]]],
+    pieces: NDArray[np.int64],
+    tables: int,
+    count: int,
+    num_threads: int,
+) -> NDArray[np.uint64]: ...
+def dot_products(
+    experts: list[tuple[NDArray[np.uint64], NDArray[np.uint64]]],
+    pieces: NDArray[np.int64],
+    tables: int,
+    count: int,
+    num_threads: int,
+) -> NDArray[np.int64]: ...
 
 # expert files
 def encode_expert(

@@ -8,7 +8,9 @@ from metro_fast.experts.decompress import decompress
 from metro_fast.experts.expert import EXPERT_FILE, Expert
 from metro_fast.experts.fidelity import fidelity
 from metro_fast.experts.load import load_expert
+from metro_fast.experts.merge import merge
 from metro_fast.experts.pool import ExpertPool
+from metro_fast.experts.similarity import Similarity, similarity
 from metro_fast.experts.task_vector import TaskVector, task_vector
 from metro_fast.experts.updates import ModuleFidelity
 
@@ -17,10 +19,13 @@ __all__ = [
     "Expert",
     "ExpertPool",
     "ModuleFidelity",
+    "Similarity",
     "TaskVector",
     "compress",
     "decompress",
     "fidelity",
     "load_expert",
+    "merge",
+    "similarity",
     "task_vector",
 ]

@@ -8,6 +8,7 @@ mod enter;
 mod error;
 mod expert;
 mod mask;
+mod planes;
 mod replace;
 mod simd;
 mod span_options;
@@ -29,6 +30,8 @@ mod _core {
     };
     #[pymodule_export]
     use super::mask::{MaskOptions, mask_tokens};
+    #[pymodule_export]
+    use super::planes::{count_combinations, dot_products, look_up, planes};
     #[pymodule_export]
     use super::replace::{replaced_token_labels, sample_replacements};
     #[pymodule_export]

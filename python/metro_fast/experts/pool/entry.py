@@ -10,8 +10,8 @@ from metro_fast.experts.expert import Expert
 from metro_fast.experts.manifest import TernaryTensor
 from metro_fast.experts.peft_folder import kind_of, parse_config
 from metro_fast.experts.pool.arena import RANK_AXIS, Arena
-from metro_fast.experts.pool.scaling import lora_scaling
 from metro_fast.experts.roles import role_of
+from metro_fast.experts.scaling import lora_scaling, module_of
 from metro_fast.experts.segments import Segments, segments_of
 
 _MUST_EQUAL = ("peft_type", "target_modules", "feedforward_modules", "fan_in_fan_out")
@@ -93,16 +93,6 @@ def prepare(
         return lora_scaling(config, module_of(tensor.name)) / scaling[tensor.name]
 
     return segments_of(expert.manifest, expert.scales, factor=factor, own_dtype=True)
-
-
-def module_of(name: str) -> str:
-    """The base model's name of the module that a LoRA tensor belongs to.
-
-    Example:
-        >>> module_of("base_model.model.encoder.q.lora_B.weight")
-        'encoder.q'
-    """
-    return name.removeprefix("base_model.model.").partition(".lora_")[0]
 
 
 def _fits(name: str, ours: tuple[int, ...] | None, theirs: tuple[int, ...] | None) -> bool:

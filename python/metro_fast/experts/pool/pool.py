@@ -14,9 +14,10 @@ from metro_fast.experts.expert import Expert
 from metro_fast.experts.load import load_expert
 from metro_fast.experts.pool.arena import Arena
 from metro_fast.experts.pool.checks import check_layers, check_offload
-from metro_fast.experts.pool.entry import Entry, config_of, module_of, prepare
+from metro_fast.experts.pool.entry import Entry, config_of, prepare
 from metro_fast.experts.pool.lock import ResidentLock
 from metro_fast.experts.roles import role_of
+from metro_fast.experts.scaling import module_of
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
 

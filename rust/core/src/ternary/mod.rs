@@ -6,9 +6,11 @@
 mod agreement;
 pub mod codec;
 mod expand;
+mod planes;
 mod quantize;
 mod select;
 
 pub use agreement::{Agreement, agreement};
 pub use expand::{Segment, expand};
+pub use planes::{MAX_EXPERTS, Piece, Planes, count, dot_products, look_up, planes};
 pub use quantize::{Alpha, Part, Ternary, kept_entries, ternarize};

@@ -28,3 +28,13 @@ def _of_pattern(pattern: Mapping[str, Any] | None, module: str, default: Any) ->
         if re.match(rf"(.*\.)?({key})$", module):
             return value
     return default
+
+
+def module_of(name: str) -> str:
+    """The base model's name of the module that a LoRA tensor belongs to.
+
+    Example:
+        >>> module_of("base_model.model.encoder.q.lora_B.weight")
+        'encoder.q'
+    """
+    return name.removeprefix("base_model.model.").partition(".lora_")[0]

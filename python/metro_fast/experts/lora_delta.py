@@ -1,0 +1,156 @@
+"""LoRA experts merged by their updates B A, of which the factors of the result are made."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metro_fast.errors import MetroFastError
+from metro_fast.experts.expert import Expert
+from metro_fast.experts.peft_folder import kind_of, parse_config
+from metro_fast.experts.scaling import lora_scaling, module_of
+from metro_fast.experts.task_vector import Residual, TaskVector
+from metro_fast.experts.tensors import RawTensor
+from metro_fast.experts.updates import modules
+
+Factors = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def same_scaling(experts: Sequence[Expert]) -> None:
+    """Check that factors of LoRA experts may be merged apart: B A is scaled alike in all.
+
+    Raises:
+        MetroFastError: If alpha / r differs between two experts.
+    """
+    configs = [parse_config(e.config) if e.config is not None else None for e in experts]
+    first = configs[0]
+    if first is None or kind_of(first) != "lora":
+        return
+    for i, config in enumerate(configs[1:], 1):
+        for tensor in experts[0].manifest.tensors:
+            module = module_of(tensor.name)
+            if config is None or lora_scaling(config, module) != lora_scaling(first, module):
+                raise MetroFastError(
+                    f"expert {i} scales {module} differently (lora_alpha, r or use_rslora): "
+                    "factors cannot be merged apart, use space='delta'"
+                )
+
+
+def merge_deltas(
+    experts: Sequence[Expert],
+    weights: NDArray[np.float64],
+    rank: int | None,
+    heads: dict[str, RawTensor],
+) -> TaskVector:
+    """The weighted sum of the updates, as factors.
+
+    Without `rank` the factors stand one after the other, which is exact. With it they are those of
+    the truncated singular value decomposition, of r x r matrices by way of QR: B A is never formed.
+
+    Args:
+        experts: LoRA experts of one base, of any ranks and scalings.
+        weights: float64 [experts].
+        rank: Of the result, or None.
+        heads: Its dense tensors.
+
+    Returns:
+        A task vector whose configuration has alpha = r without rank stabilization, so that its
+        scaling is 1. (PEFT's own "cat" keeps rank stabilization, and its result is too large by
+        the root of the rank.)
+
+    Raises:
+        MetroFastError: If an expert is no LoRA of linear layers, or they do not fit.
+    """
+    if rank is not None and rank < 1:
+        raise MetroFastError(f"rank is {rank}, expected at least 1")
+    merged = combine([_factors(expert) for expert in experts], weights, rank)
+    residuals: dict[str, Residual] = {}
+    for module, (a, b) in merged.items():
+        for role, factor in (("lora_A", a), ("lora_B", b)):
+            values = factor.astype(np.float32)
+            residuals[f"{module}.{role}.weight"] = Residual(values, "F32", role, "zero")
+    ranks = {module: len(a) for module, (a, _) in merged.items()}
+    first = experts[0].config
+    config = None if first is None else _config(parse_config(first), ranks)
+    return TaskVector("lora", dict(sorted(residuals.items())), heads, None, config)
+
+
+def combine(
+    parts: Sequence[dict[str, Factors]], weights: NDArray[np.float64], rank: int | None
+) -> dict[str, Factors]:
+    """Factors of the weighted sum of updates, by module.
+
+    Args:
+        parts: Of each expert, by module: A [r, in] and scaling times B [out, r]. Ranks may differ.
+        weights: float64 [experts].
+        rank: Of the results, or None for the sum of the ranks.
+
+    Raises:
+        MetroFastError: If the experts adapt different modules.
+    """
+    names = set(parts[0])
+    merged: dict[str, Factors] = {}
+    for i, part in enumerate(parts):
+        if set(part) != names:
+            odd = sorted(set(part) ^ names)[0]
+            raise MetroFastError(f"only one of the experts 0 and {i} adapts {odd}")
+    for module in sorted(names):
+        a = np.concatenate([part[module][0] for part in parts])
+        scaled = zip((part[module][1] for part in parts), weights, strict=True)
+        b = np.concatenate([weight * factor for factor, weight in scaled], axis=1)
+        merged[module] = (a, b) if rank is None else truncated(a, b, rank)
+    return merged
+
+
+def truncated(a: NDArray[np.float64], b: NDArray[np.float64], rank: int) -> Factors:
+    """The best approximation of b a of a rank (Eckart and Young), as new factors.
+
+    Args:
+        a: [r, in].
+        b: [out, r].
+        rank: At most this many rows of the new a, and columns of the new b.
+
+    Example:
+        >>> a, b = np.eye(2), np.diag([3.0, 1.0])
+        >>> small, tall = truncated(a, b, 1)
+        >>> np.round(np.abs(tall @ small), 9)
+        array([[3., 0.],
+               [0., 0.]])
+    """
+    left, inner_left = np.linalg.qr(b)
+    right, inner_right = np.linalg.qr(a.T)
+    u, s, vt = np.linalg.svd(inner_left @ inner_right.T)
+    root = np.sqrt(s[:rank])
+    return root[:, None] * (vt[:rank] @ right.T), (left @ u[:, :rank]) * root
+
+
+def _factors(expert: Expert) -> dict[str, Factors]:
+    """A and scaling times B of each module."""
+    if expert.manifest.kind != "lora":
+        raise MetroFastError(
+            f"an expert is of kind {expert.manifest.kind!r}: space='delta' is for LoRA"
+        )
+    config: dict[str, Any] | None = None if expert.config is None else parse_config(expert.config)
+    tensors = expert.arrays(np.float32)
+    found: dict[str, Factors] = {}
+    for names in modules({t.name: None for t in expert.manifest.tensors}).values():
+        if len(names) != 2 or any(tensors[name].ndim != 2 for name in names):
+            raise MetroFastError(f"{names[0]} is no pair of matrices: space='delta' needs A and B")
+        if not names[0].endswith(".lora_A.weight"):
+            raise MetroFastError(f"{names[0]}: space='delta' needs linear layers, named as in PEFT")
+        a, b = (tensors[name].astype(np.float64) for name in names)
+        module = names[0].removesuffix(".lora_A.weight")
+        scaling = 1.0 if config is None else lora_scaling(config, module_of(names[0]))
+        found[module] = (a, scaling * b)
+    return found
+
+
+def _config(config: dict[str, Any], ranks: dict[str, int]) -> bytes:
+    most = max(ranks.values())
+    other = {module_of(f"{m}.lora_A"): r for m, r in ranks.items() if r != most}
+    config |= {"r": most, "lora_alpha": most, "use_rslora": False}
+    # alpha_pattern too: a scaling of 1 everywhere.
+    config |= {"rank_pattern": other, "alpha_pattern": dict(other)}
+    return json.dumps(config, indent=2, sort_keys=True).encode()

@@ -1,0 +1,187 @@
+"""Several experts as one task vector, from their packed form."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metro_fast import _core
+from metro_fast.errors import MetroFastError
+from metro_fast.experts.expert import Expert
+from metro_fast.experts.lora_delta import merge_deltas, same_scaling
+from metro_fast.experts.members import (
+    NATIVE_EXPERTS,
+    Members,
+    read_member,
+    read_members,
+    trits_of_combinations,
+)
+from metro_fast.experts.merge_rules import (
+    FUNCTIONS,
+    MAJORITIES,
+    METHODS,
+    TIES,
+    choice,
+    elect,
+    ties,
+)
+from metro_fast.experts.roles import role_of
+from metro_fast.experts.task_vector import Residual, TaskVector
+from metro_fast.experts.tensors import RawTensor
+
+
+def merge(
+    experts: Sequence[Expert | str | Path],
+    *,
+    method: str = "mean",
+    weights: Sequence[float] | None = None,
+    merge_function: str = "mean",
+    sign_ties: str = "peft",
+    majority: str = "total",
+    space: str = "factors",
+    rank: int | None = None,
+    heads_from: int | None = None,
+    num_threads: int | None = None,
+) -> TaskVector:
+    """Merge experts into one dense task vector.
+
+    Of k experts a position holds one of 3^k combinations of trits, so that any rule is computed
+    once a combination and looked up: the experts stay packed (2 bits a parameter while this runs),
+    and the result is written once. It is not ternary; `compress(vector)` makes an expert of it.
+
+    Args:
+        experts: Experts or their paths, of the same base and modules.
+        method: `"mean"`; `"task_arithmetic"` (arXiv 2212.04089): the weighted sum; `"ties"`
+            (arXiv 2306.01708): elect a sign, merge what agrees; experts are trimmed already.
+        weights: One number an expert; 1 each by default. With `"mean"` the weighted sum is divided
+            by the number of experts; with `"ties"` they count after the election, as in PEFT.
+        merge_function: With `"ties"`: `"sum"`, `"mean"` (of those that agree) or `"max"`.
+        sign_ties: Who wins where signs balance: `"peft"`: plus; `"compeft"`: the majority of all
+            positions. Ternary experts balance often.
+        majority: With `"ties"`: `"total"` or `"frequency"`, as in PEFT.
+        space: Of a LoRA: `"factors"` merges A and B apart, whose product has cross terms (A of one
+            with B of another); `"delta"` merges the updates B A: exactly, with the sum of the
+            ranks, or with `rank` the best approximation of that rank.
+        rank: With `space="delta"`: the rank of the result.
+        heads_from: Index of the expert whose dense tensors (heads) the result gets; needed where
+            there are any.
+        num_threads: Threads to use; the machine's cores by default.
+
+    Returns:
+        The task vector, float32, with the configuration that fits it.
+
+    Raises:
+        TypeError: If an expert is no expert.
+        MetroFastError: If experts or options do not fit each other; the message says which.
+
+    Example:
+        >>> from metro_fast.experts import compress
+        >>> rng = np.random.default_rng(0)
+        >>> experts = [
+        ...     compress({"m.ia3_l": rng.normal(1, 1, 64).astype(np.float32)}) for _ in range(3)
+        ... ]
+        >>> merge(experts, method="ties").residuals["m.ia3_l"].values.shape
+        (64,)
+    """
+    choice("method", method, METHODS)
+    choice("merge_function", merge_function, FUNCTIONS)
+    choice("sign_ties", sign_ties, TIES)
+    choice("majority", majority, MAJORITIES)
+    choice("space", space, ("factors", "delta"))
+    members = [read_member(expert) for expert in experts]
+    counted = _weights(weights, len(members))
+    heads = _heads(members, heads_from)
+    if space == "delta":
+        if method == "ties":
+            raise MetroFastError("ties of updates B A is not ternary arithmetic: space='factors'")
+        share = 1 / len(members) if method == "mean" else 1.0
+        return merge_deltas(members, counted * share, rank, heads)
+    if rank is not None:
+        raise MetroFastError(f"rank is {rank}, which needs space='delta'")
+    packed = Members(read_members(members), num_threads)
+    same_scaling(members)
+    flat = np.zeros(packed.count, np.float32)
+    if method == "ties":
+        _ties(packed, counted, flat, merge_function, sign_ties, majority)
+    else:
+        share = 1 / len(members) if method == "mean" else 1.0
+        _weighted_sum(packed, counted * share, flat)
+    manifest = members[0].manifest
+    residuals = {
+        t.name: Residual(
+            flat[t.start : t.start + t.size].reshape(t.shape),
+            t.dtype,
+            role_of(t.name) or manifest.kind,
+            t.initial,
+        )
+        for t in manifest.tensors
+    }
+    crc = manifest.base.initial_crc32c
+    return TaskVector(manifest.kind, residuals, heads, crc, members[0].config)
+
+
+def _weighted_sum(packed: Members, weights: NDArray[np.float64], flat: NDArray[np.float32]) -> None:
+    """A sum is a sum of sums: any number of experts, eight at a time."""
+    part = np.zeros_like(flat)
+    for first in range(0, len(packed.experts), NATIVE_EXPERTS):
+        some = slice(first, first + NATIVE_EXPERTS)
+        worth = packed.scales[some] * weights[some, None]
+        pieces, columns = packed.pieces(worth)
+        trits = trits_of_combinations(len(columns))
+        tables = np.array([(column[:, None] * trits).sum(0) for column in columns.T], np.float32)
+        out = flat if first == 0 else part
+        _core.look_up(packed.planes[some], pieces, tables, out, packed.threads)
+        if first:
+            np.add(flat, part, out=flat)
+
+
+def _ties(
+    packed: Members,
+    weights: NDArray[np.float64],
+    flat: NDArray[np.float32],
+    function: str,
+    sign_ties: str,
+    majority: str,
+) -> None:
+    count = len(packed.experts)
+    if count > NATIVE_EXPERTS:
+        raise MetroFastError(f"{count} experts, expected at most {NATIVE_EXPERTS} with ties")
+    pieces, columns = packed.pieces(packed.scales)
+    trits = trits_of_combinations(count)
+    values = [column[:, None] * trits for column in columns.T]
+    global_sign = 0.0
+    if sign_ties == "compeft":
+        counts = _core.count_combinations(
+            packed.planes, pieces, len(values), packed.count, packed.threads
+        ).reshape(len(values), -1)
+        signs = [elect(v, "compeft", majority) for v in values]
+        global_sign = float(np.sign(sum(float(c @ s) for c, s in zip(counts, signs, strict=True))))
+    tables = []
+    for v in values:
+        sign = elect(v, sign_ties, majority, global_sign)
+        tables.append(ties(v, weights, sign, function, sign_ties))
+    _core.look_up(packed.planes, pieces, np.array(tables, np.float32), flat, packed.threads)
+
+
+def _weights(weights: Sequence[float] | None, count: int) -> NDArray[np.float64]:
+    if count == 0:
+        raise MetroFastError("no experts to merge")
+    counted = np.ones(count) if weights is None else np.asarray(weights, np.float64)
+    if counted.shape != (count,) or not np.isfinite(counted).all():
+        raise MetroFastError(f"weights are {weights}, expected {count} finite numbers")
+    return counted
+
+
+def _heads(experts: Sequence[Expert], heads_from: int | None) -> dict[str, RawTensor]:
+    if heads_from is None:
+        named = next((name for e in experts for name in e.dense), None)
+        if named is not None:
+            raise MetroFastError(
+                f"the experts have dense tensors ({named}), which are not merged: heads_from= says "
+                "whose to take"
+            )
+        return {}
+    if not 0 <= heads_from < len(experts):
+        raise MetroFastError(f"heads_from is {heads_from}, expected 0 to {len(experts) - 1}")
+    return dict(experts[heads_from].dense)

@@ -1,0 +1,103 @@
+//! Several experts at once: planes, tables of combinations, counts.
+
+use metro_fast_core::ternary::codec::Block;
+use metro_fast_core::ternary::{self, Piece, Planes};
+use metro_fast_core::{Error, Result};
+use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray1};
+use pyo3::prelude::*;
+
+use crate::enter::enter;
+use crate::error::to_python;
+use crate::simd::level;
+
+/// Decodes a block to its planes: (mask, negative), a bit a trit.
+#[pyfunction]
+pub(crate) fn planes<'py>(
+    py: Python<'py>,
+    packed: PyReadonlyArray1<'py, u8>,
+    num_threads: usize,
+) -> PyResult<(Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u64>>)> {
+    let (packed, level) = (packed.as_slice()?, level()?);
+    let (mask, negative) = enter(py, || {
+        let block = Block::parse(packed)?.at(level);
+        let words = block.count().div_ceil(64);
+        let (mut mask, mut negative) = (vec![0; words], vec![0; words]);
+        ternary::planes(&block, &mut mask, &mut negative, num_threads)?;
+        Ok((mask, negative))
+    })?;
+    Ok((PyArray1::from_vec(py, mask), PyArray1::from_vec(py, negative)))
+}
+
+/// The planes of each expert, as numpy holds them.
+type Arrays<'py> = Vec<(PyReadonlyArray1<'py, u64>, PyReadonlyArray1<'py, u64>)>;
+
+fn borrow<'a>(experts: &'a Arrays<'_>) -> PyResult<Vec<Planes<'a>>> {
+    experts
+        .iter()
+        .map(|(mask, negative)| {
+            Ok(Planes { mask: mask.as_slice()?, negative: negative.as_slice()? })
+        })
+        .collect()
+}
+
+/// Rows of (start, length, table).
+fn pieces_of(rows: &PyReadonlyArray2<'_, i64>) -> PyResult<Vec<Piece>> {
+    let (rows, _) = rows.as_slice()?.as_chunks::<3>();
+    let number = |value: i64| {
+        usize::try_from(value).map_err(|_| Error::argument("pieces", value, "no negative number"))
+    };
+    rows.iter()
+        .map(|row| {
+            let [start, len, table] = row.map(number);
+            Ok(Piece { start: start?, len: len?, table: table? })
+        })
+        .collect::<Result<_>>()
+        .map_err(to_python)
+}
+
+/// Writes of each position what the combination of the experts' trits gives in its piece's table.
+#[pyfunction]
+pub(crate) fn look_up(
+    py: Python<'_>,
+    experts: Arrays<'_>,
+    pieces: PyReadonlyArray2<'_, i64>,
+    tables: PyReadonlyArray2<'_, f32>,
+    mut out: PyReadwriteArray1<'_, f32>,
+    num_threads: usize,
+) -> PyResult<()> {
+    let (experts, pieces) = (borrow(&experts)?, pieces_of(&pieces)?);
+    let width = tables.as_array().shape()[1].max(1);
+    let tables: Vec<&[f32]> = tables.as_slice()?.chunks(width).collect();
+    let out = out.as_slice_mut()?;
+    enter(py, || ternary::look_up(&experts, &pieces, &tables, out, num_threads))
+}
+
+/// How often each combination occurs in the pieces of each table, table after table.
+#[pyfunction]
+pub(crate) fn count_combinations<'py>(
+    py: Python<'py>,
+    experts: Arrays<'py>,
+    pieces: PyReadonlyArray2<'py, i64>,
+    tables: usize,
+    count: usize,
+    num_threads: usize,
+) -> PyResult<Bound<'py, PyArray1<u64>>> {
+    let (experts, pieces) = (borrow(&experts)?, pieces_of(&pieces)?);
+    let counts = enter(py, || ternary::count(&experts, &pieces, tables, count, num_threads))?;
+    Ok(PyArray1::from_vec(py, counts))
+}
+
+/// Inner products of the trits of all pairs of experts, by table: [experts, experts, tables], flat.
+#[pyfunction]
+pub(crate) fn dot_products<'py>(
+    py: Python<'py>,
+    experts: Arrays<'py>,
+    pieces: PyReadonlyArray2<'py, i64>,
+    tables: usize,
+    count: usize,
+    num_threads: usize,
+) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    let (experts, pieces) = (borrow(&experts)?, pieces_of(&pieces)?);
+    let dots = enter(py, || ternary::dot_products(&experts, &pieces, tables, count, num_threads))?;
+    Ok(PyArray1::from_vec(py, dots))
+}

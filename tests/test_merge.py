@@ -1,0 +1,274 @@
+"""experts.merge and similarity: upstream's goldens, PEFT's own functions, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metro_fast import MetroFastError
+from metro_fast.experts import Expert, compress, merge, similarity
+from metro_fast.experts.lora_delta import combine
+from metro_fast.experts.members import trits_of_combinations
+from metro_fast.experts.merge_rules import elect, ties
+from metro_fast.experts.plain import save_plain
+
+PREFIXES = [f"n{n}_{kind}_scale" for n in (2, 3, 5) for kind in ("equal", "unequal")]
+HAND = ["hand_majority_minus", "hand_majority_plus", "hand_majority_zero"]
+RULES = {
+    f"{name}_{function}": {
+        "method": "ties",
+        "sign_ties": rule,
+        "merge_function": function,
+    }
+    for name, rule in (("compeft_ties", "compeft"), ("peft_tie_rule", "peft"))
+    for function in ("sum", "mean", "max")
+} | {
+    "peft_tie_rule_mean_frequency": {"method": "ties", "majority": "frequency"},
+    "task_arithmetic_sum": {"method": "task_arithmetic"},
+    "mean": {"method": "mean"},
+    "peft_task_arithmetic_weighted": {"method": "task_arithmetic", "weights": True},
+    "peft_ties_weighted_density1": {"method": "ties", "weights": True},
+}
+
+
+def ternary(values: np.ndarray, *, kind: str = "other") -> Expert:
+    """An expert that is these values: their nonzeros have one magnitude."""
+    density = max(np.count_nonzero(values), 0.5) / values.size
+    return compress({"w": values}, kind=kind, density=density, alpha="least_squares")
+
+
+@pytest.mark.parametrize("prefix", PREFIXES + HAND)
+def test_upstreams_merges_under_every_rule(simd, shared_data: Path, prefix: str):
+    from safetensors.numpy import load_file
+
+    golden = load_file(shared_data / "golden/merge_ternary.safetensors")
+    values = golden[f"{prefix}.codes"].astype(np.float32) * golden[f"{prefix}.scales"][:, None]
+    experts = [ternary(row) for row in values]
+    weights = golden.get(f"{prefix}.weights")
+    seen = 0
+    for name, options in RULES.items():
+        if f"{prefix}.{name}" not in golden:
+            continue
+        if options.pop("weights", None):
+            options = options | {"weights": weights.tolist()}
+            RULES[name]["weights"] = True
+        found = merge(experts, **options).residuals["w"].values
+        expected = golden[f"{prefix}.{name}"]
+        np.testing.assert_allclose(found, expected, atol=1e-8, rtol=0, err_msg=name)
+        np.testing.assert_array_equal(found == 0, expected == 0, err_msg=name)
+        seen += 1
+    assert seen >= (6 if prefix in HAND else 10)
+
+
+@pytest.mark.filterwarnings("ignore:The density 1.0:UserWarning")
+def test_the_rules_on_dense_values_are_pefts():
+    """The rule functions take any values, not only those of ternary experts."""
+    torch = pytest.importorskip("torch")
+    from peft.utils.merge_utils import calculate_majority_sign_mask, disjoint_merge
+    from peft.utils.merge_utils import ties as peft_ties
+
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((4, 500)).round(1)
+    weights = np.array([0.5, 1.0, -0.3, 2.0])
+    tensors = [torch.from_numpy(row) for row in values]
+    for majority in ("total", "frequency"):
+        sign = elect(values, "peft", majority)
+        mask = calculate_majority_sign_mask(torch.from_numpy(values), majority)
+        # PEFT counts zeros of the elected sign's side as agreeing: none has sign 0.
+        expected = disjoint_merge(torch.from_numpy(values), mask).numpy()
+        np.testing.assert_allclose(ties(values, np.ones(4), sign, "mean", "peft"), expected)
+        expected = peft_ties(tensors, torch.from_numpy(weights), 1.0, majority).numpy()
+        found = ties(values, weights, sign, "mean", "peft")
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_updates_are_summed_as_peft_does(shared_data: Path):
+    """`cat` and `svd` of dense adapters; PEFT's result under rslora is sqrt(rank) too large."""
+    from safetensors.numpy import load_file
+
+    golden = load_file(shared_data / "golden/peft_weighted_adapter.safetensors")
+    about = json.loads((shared_data / "golden/peft_weighted_adapter.json").read_text())
+    tested = 0
+    for group in about["groups"]:
+        name = group["group"]
+        parts = []
+        for adapter, scaling in zip(group["adapters"], group["scaling"], strict=True):
+            factors = {}
+            for module in about["modules"]:
+                a, b = (golden[f"{name}.{adapter}.{module}.lora_{x}.weight"] for x in "AB")
+                factors[module] = (a.astype(np.float64), scaling * b.astype(np.float64))
+            parts.append(factors)
+        weights = np.array(group["weights"])
+        for made in group["merges"]:
+            if made["combination_type"] not in ("cat", "svd"):
+                continue
+            rank = None if made["combination_type"] == "cat" else made["new_rank"]
+            found = combine(parts, weights, rank)
+            for module, (a, b) in found.items():
+                assert len(a) == made["new_rank"]
+                expected = golden[f"{name}.{made['name']}.{module}.delta_w"]
+                if group["use_rslora"]:
+                    expected = expected / np.sqrt(made["new_rank"])
+                np.testing.assert_allclose(b @ a, expected, atol=5e-6, rtol=0)
+                tested += 1
+    assert tested >= 15
+
+
+@pytest.fixture(scope="module")
+def adapters():
+    """Two LoRA experts of different rank and scaling, and a third of the first one's layout."""
+    torch = pytest.importorskip("torch")
+    peft = pytest.importorskip("peft")
+
+    def base():
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Linear(40, 30), torch.nn.Linear(30, 20))
+
+    def expert(seed: int, **options) -> Expert:
+        config = peft.LoraConfig(
+            **{"r": 4, "lora_alpha": 8, "target_modules": ["0", "1"]} | options
+        )
+        adapted = peft.get_peft_model(base(), config)
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                torch.nn.init.normal_(parameter, generator=generator)
+        return compress(adapted, density=0.3)
+
+    other = {"r": 2, "lora_alpha": 3, "use_rslora": True}
+    return base, [expert(1), expert(2), expert(3, **other), expert(4, rank_pattern={"1": 3})]
+
+
+def deltas(base, folder: Path) -> list[np.ndarray]:
+    """What PEFT adds to each layer."""
+    peft = pytest.importorskip("peft")
+    adapted = peft.PeftModel.from_pretrained(base(), folder)
+    layers = [m for m in adapted.modules() if hasattr(m, "get_delta_weight")]
+    return [layer.get_delta_weight("default").numpy() for layer in layers]
+
+
+@pytest.mark.parametrize("rank", [None, 3])
+def test_a_merged_folder_is_what_peft_adds_up(adapters, tmp_path: Path, rank):
+    from metro_fast.experts import decompress
+
+    base, experts = adapters
+    weights = [0.5, -1.0, 2.0, 1.0]
+    parts = []
+    for i, one in enumerate(experts):
+        decompress(one, tmp_path / str(i))
+        parts.append(deltas(base, tmp_path / str(i)))
+    vector = merge(experts, method="task_arithmetic", weights=weights, space="delta", rank=rank)
+    save_plain(vector, tmp_path / "merged")
+    found = deltas(base, tmp_path / "merged")
+    for layer in range(2):
+        expected = sum(w * part[layer] for w, part in zip(weights, parts, strict=True))
+        if rank is not None:
+            u, s, vt = np.linalg.svd(expected.astype(np.float64))
+            expected = u[:, :rank] * s[:rank] @ vt[:rank]
+        np.testing.assert_allclose(found[layer], expected, atol=2e-4)
+    assert compress(vector, density=0.5).manifest.kind == "lora"
+
+
+def test_factors_merged_apart_have_cross_terms(adapters, tmp_path: Path):
+    base, experts = adapters
+    apart = merge(experts[:2])
+    exact = merge(experts[:2], space="delta")
+    save_plain(apart, tmp_path / "apart")
+    save_plain(exact, tmp_path / "exact")
+    one, two = deltas(base, tmp_path / "apart"), deltas(base, tmp_path / "exact")
+    cosine = np.vdot(one[0], two[0]) / np.linalg.norm(one[0]) / np.linalg.norm(two[0])
+    # Of two unrelated experts half of the product is of one's A with the other's B.
+    assert 0.5 < cosine < 0.9
+
+
+def test_many_experts_are_summed_in_parts():
+    rng = np.random.default_rng(0)
+    experts = [ternary(rng.integers(-1, 2, 500).astype(np.float32) * 0.5) for _ in range(19)]
+    weights = rng.standard_normal(19)
+    found = merge(experts, method="task_arithmetic", weights=weights.tolist())
+    arrays = np.stack([expert.arrays()["w"] for expert in experts]).astype(np.float64)
+    np.testing.assert_allclose(found.residuals["w"].values, weights @ arrays, atol=1e-5)
+    with pytest.raises(MetroFastError, match="19 experts, expected at most 8 with ties"):
+        merge(experts, method="ties")
+
+
+def test_ia3_and_heads():
+    rng = np.random.default_rng(0)
+    states = [
+        {
+            "m.ia3_l": rng.normal(1, 0.3, 64).astype(np.float32),
+            "classifier.bias": rng.standard_normal(3).astype(np.float32),
+        }
+        for _ in range(2)
+    ]
+    experts = [compress(state, density=0.5) for state in states]
+    with pytest.raises(MetroFastError, match=r"dense tensors \(classifier.bias\)"):
+        merge(experts)
+    vector = merge(experts, heads_from=1)
+    expected = np.mean([expert.arrays()["m.ia3_l"] - 1 for expert in experts], axis=0)
+    np.testing.assert_allclose(vector.residuals["m.ia3_l"].values, expected, atol=1e-6)
+    assert vector.residuals["m.ia3_l"].initial == "one"
+    np.testing.assert_array_equal(
+        vector.dense["classifier.bias"].data, states[1]["classifier.bias"]
+    )
+    with pytest.raises(MetroFastError, match="heads_from is 2, expected 0 to 1"):
+        merge(experts, heads_from=2)
+
+
+def test_what_does_not_fit_is_refused(adapters):
+    _, experts = adapters
+    ones = ternary(np.float32([1, 0, -1]))
+    cases = [
+        (lambda: merge([]), "no experts"),
+        (lambda: merge([ones], method="dare"), "method is 'dare', expected one of mean"),
+        (lambda: merge([ones], merge_function="median"), "merge_function is 'median'"),
+        (lambda: merge([ones, ones], weights=[1.0]), "expected 2 finite numbers"),
+        (lambda: merge([ones, ones], weights=[1.0, np.nan]), "expected 2 finite numbers"),
+        (lambda: merge([ones, ternary(np.float32([1, 0]))]), r"w has shape \(2,\) in expert 1"),
+        (lambda: merge([ones, experts[0]]), "expert 1 has kind 'lora'"),
+        (lambda: merge([experts[0], experts[2]]), "space='delta'"),
+        (lambda: merge([ones], space="delta"), "is for LoRA"),
+        (lambda: merge([ones], rank=2), "needs space='delta'"),
+        (lambda: merge(experts, space="delta", rank=0), "rank is 0"),
+        (lambda: merge(experts, space="delta", method="ties"), "space='factors'"),
+        (lambda: similarity([ones, experts[0]]), "expert 1 has kind 'lora'"),
+    ]
+    for call, message in cases:
+        with pytest.raises(MetroFastError, match=message):
+            call()
+    with pytest.raises(TypeError, match="an expert is a dict"):
+        similarity([{}])
+    with pytest.raises(TypeError, match="an expert is a list"):
+        merge([[1]])
+
+
+def test_combinations():
+    trits = trits_of_combinations(2)
+    assert trits.shape == (2, 16)
+    assert trits[:, 0b0111].tolist() == [-1, 1]
+
+
+def test_similarity_is_the_cosine_of_the_values(simd, adapters, tmp_path: Path):
+    _, experts = adapters
+    rng = np.random.default_rng(1)
+    state = {name: rng.standard_normal((9, 33)).astype(np.float32) for name in "abc"}
+    changed = {name: values + (name != "b") for name, values in state.items()}
+    made = {
+        "one": compress(state, kind="other", scope="tensor"),
+        "two": compress(changed, kind="other", density=0.4),
+        "zero": compress({name: 0 * values for name, values in state.items()}, kind="other"),
+    }
+    found = similarity(made)
+    flat = [np.concatenate([a.reshape(-1) for a in e.arrays().values()]) for e in made.values()]
+    for i, x in enumerate(flat):
+        for j, y in enumerate(flat):
+            norm = np.linalg.norm(x) * np.linalg.norm(y)
+            expected = np.vdot(x, y) / norm if norm else 0.0
+            assert found.matrix[i, j] == pytest.approx(expected, abs=1e-6)
+    found.write_csv(tmp_path / "pairs.csv")
+    lines = (tmp_path / "pairs.csv").read_text().splitlines()
+    assert lines[0] == "expert,one,two,zero"
+    assert float(lines[1].split(",")[2]) == found.matrix[0, 1]
+    twins = similarity([experts[0], experts[1], Expert(experts[0].file.copy(), experts[0].config)])
+    assert twins.pairs(0.99) == [("0", "2", pytest.approx(1.0))]
