@@ -13,6 +13,8 @@ SPANS = "bench_corrupt_spans.py::test_"
 MASKS = "bench_mask_tokens.py::test_"
 CORPUS = "bench_corpus.py::test_"
 UNPACK = "bench_unpack.py::test_"
+MERGE = "bench_merge.py::test_"
+POOL = "bench_pool.py::test_"
 
 # Job, peer, the peer's benchmark, ours ("{}" is the level), and the targets of the design by level.
 ROWS = [
@@ -46,6 +48,24 @@ ROWS = [
             ("zstd -3 of two masks", 1.0, "zstd_of_two_masks[0.2]"),
         )
     ],
+    *[
+        ("TIES of 4 x 16.8 M to dense, 1 thread", peer, MERGE + name, MERGE + "ours[{}]", targets)
+        for peer, name, targets in (
+            ("disjoint_merge of PEFT", "peft_disjoint_merge", (50, None, None)),
+            ("ties of PEFT, with trimming", "peft_ties", (None, None, None)),
+            ("ComPEFT's TIES in torch", "compefts_ties", (None, None, None)),
+            ("copy of the output", "copy_of_the_output", (None, None, None)),
+        )
+    ],
+    *[
+        ("pool swap, 72 LoRA modules, decoding included", peer, POOL + name, POOL + "ours[{}]",
+         targets)
+        for peer, name, targets in (
+            ("hotswap_adapter of PEFT", "hotswap_of_peft", (20, None, None)),
+            ("set_peft_model_state_dict", "load_state_dict_of_peft", (None, None, None)),
+            ("copy of the parameters", "copy_of_the_parameters", (None, None, None)),
+        )
+    ],
 ]  # fmt: skip
 PAIRS = [
     ("span corruption, 2,048 rows, 2 threads", "1 thread", SPANS + "threads[1-2048]",
@@ -60,6 +80,12 @@ PAIRS = [
      1 / 1.5),
     ("METRO-T0's baseline, masks and layout", "generate_masks of metro_t0, masks alone",
      SPANS + "metro_t0_masks", SPANS + "laws[metro_t0]", None),
+    ("pool swap among 500 experts", "among 2", POOL + "flat_in_the_number_of_experts[2]",
+     POOL + "flat_in_the_number_of_experts[500]", 1.0),
+    ("expert from disk to the first output", "load_adapter of PEFT", POOL + "cold_start[peft]",
+     POOL + "cold_start[ours]", None),
+    ("packed dot, 3 pairs of 16.8 M", "torch.dot, 1 pair", MERGE + "torch_dot",
+     MERGE + "packed_dot", None),
 ]  # fmt: skip
 
 

@@ -272,3 +272,32 @@ def test_similarity_is_the_cosine_of_the_values(simd, adapters, tmp_path: Path):
     assert float(lines[1].split(",")[2]) == found.matrix[0, 1]
     twins = similarity([experts[0], experts[1], Expert(experts[0].file.copy(), experts[0].config)])
     assert twins.pairs(0.99) == [("0", "2", pytest.approx(1.0))]
+
+
+def test_the_commands(adapters, tmp_path: Path):
+    from typer.testing import CliRunner
+
+    from metro_fast.cli.expert_merge import app as merge_app
+    from metro_fast.cli.expert_similarity import app as similarity_app
+
+    base, experts = adapters
+    for i, one in enumerate(experts[:2]):
+        one.save(tmp_path / str(i))
+    folders = [str(tmp_path / str(i)) for i in range(2)]
+    plain, small = tmp_path / "plain", tmp_path / "small"
+    options = ["--method", "task_arithmetic", "--weights", "0.5,2", "--space", "delta"]
+    found = CliRunner().invoke(merge_app, [*folders, "--out", str(plain), *options])
+    assert found.exit_code == 0, (found.output, found.exception)
+    assert len(deltas(base, plain)) == 2
+    found = CliRunner().invoke(
+        merge_app, [*folders, "--out", str(small), "--method", "ties", "--density", "0.3"]
+    )
+    assert found.exit_code == 0, (found.output, found.exception)
+    assert "the worst module keeps about cosine" in found.output
+    assert Expert.load(small).manifest.kind == "lora"
+    found = CliRunner().invoke(merge_app, [*folders, "--out", str(plain), "--weights", "1"])
+    assert "1 weights for 2 experts" in str(found.exception)
+    found = CliRunner().invoke(similarity_app, [*folders, "--csv", str(tmp_path / "m.csv")])
+    assert found.exit_code == 0, (found.output, found.exception)
+    assert "0 pairs of 2 experts" in found.output
+    assert (tmp_path / "m.csv").exists()

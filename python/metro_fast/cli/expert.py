@@ -1,4 +1,4 @@
-"""`metro-fast expert`: compress, decompress and inspect PEFT experts."""
+"""`metro-fast expert`: compress, decompress, inspect, merge and compare PEFT experts."""
 
 from typing import ClassVar
 
@@ -13,6 +13,8 @@ class ExpertGroup(LazyGroup):
     table: ClassVar[dict[str, tuple[str, str]]] = {
         "compress": ("metro_fast.cli.expert_compress", "PEFT folder to compressed expert."),
         "decompress": ("metro_fast.cli.expert_decompress", "Compressed expert to PEFT folder."),
+        "merge": ("metro_fast.cli.expert_merge", "Several experts to one adapter."),
+        "similarity": ("metro_fast.cli.expert_similarity", "Which experts are alike."),
         "inspect": ("metro_fast.cli.expert_inspect", "Tensors, densities, bits, ratio, checks."),
     }
 
@@ -22,4 +24,4 @@ app = typer.Typer(cls=ExpertGroup, no_args_is_help=True, add_completion=False)
 
 @app.callback()
 def _expert() -> None:
-    """Compress, decompress, inspect PEFT experts."""
+    """Compress, decompress, inspect, merge and compare PEFT experts."""

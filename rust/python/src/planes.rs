@@ -10,13 +10,16 @@ use crate::enter::enter;
 use crate::error::to_python;
 use crate::simd::level;
 
-/// Decodes a block to its planes: (mask, negative), a bit a trit.
+/// Mask and signs, a bit a trit.
+type Pair<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u64>>);
+
+/// Decodes a block to its planes.
 #[pyfunction]
 pub(crate) fn planes<'py>(
     py: Python<'py>,
     packed: PyReadonlyArray1<'py, u8>,
     num_threads: usize,
-) -> PyResult<(Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u64>>)> {
+) -> PyResult<Pair<'py>> {
     let (packed, level) = (packed.as_slice()?, level()?);
     let (mask, negative) = enter(py, || {
         let block = Block::parse(packed)?.at(level);
@@ -68,8 +71,8 @@ pub(crate) fn look_up(
     let (experts, pieces) = (borrow(&experts)?, pieces_of(&pieces)?);
     let width = tables.as_array().shape()[1].max(1);
     let tables: Vec<&[f32]> = tables.as_slice()?.chunks(width).collect();
-    let out = out.as_slice_mut()?;
-    enter(py, || ternary::look_up(&experts, &pieces, &tables, out, num_threads))
+    let (out, level) = (out.as_slice_mut()?, level()?);
+    enter(py, || ternary::look_up(&experts, &pieces, &tables, out, level, num_threads))
 }
 
 /// How often each combination occurs in the pieces of each table, table after table.
@@ -83,7 +86,9 @@ pub(crate) fn count_combinations<'py>(
     num_threads: usize,
 ) -> PyResult<Bound<'py, PyArray1<u64>>> {
     let (experts, pieces) = (borrow(&experts)?, pieces_of(&pieces)?);
-    let counts = enter(py, || ternary::count(&experts, &pieces, tables, count, num_threads))?;
+    let level = level()?;
+    let counts =
+        enter(py, || ternary::count(&experts, &pieces, tables, count, level, num_threads))?;
     Ok(PyArray1::from_vec(py, counts))
 }
 

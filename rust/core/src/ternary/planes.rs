@@ -4,8 +4,8 @@
 //! table of what each combination gives; a comparison is how often each occurs.
 
 use super::codec::{Block, Sink};
-use crate::simd::Lanes;
 use crate::simd::quads::nibbles_together;
+use crate::simd::{Job, Lanes, Level};
 use crate::{Error, Result, threads};
 
 /// Experts that one call takes: a combination is a 16-bit number, two bits an expert.
@@ -96,6 +96,7 @@ pub fn look_up(
     pieces: &[Piece],
     tables: &[&[f32]],
     out: &mut [f32],
+    level: Level,
     num_threads: usize,
 ) -> Result<()> {
     check(experts, pieces, tables.len(), out.len())?;
@@ -105,20 +106,44 @@ pub fn look_up(
     }
     let work = out.chunks_mut(SHARE).enumerate().collect();
     threads::for_each(num_threads, work, |(share, out): (usize, &mut [f32])| {
-        for_each_part(pieces, share * SHARE, out.len(), |from, to, piece| {
-            let (table, first) = (tables[piece.table], share * SHARE);
-            let mut codes = [0; BLOCK];
-            for begin in (from..to).step_by(BLOCK) {
-                let end = (begin + BLOCK).min(to);
-                combinations(experts, first + begin, &mut codes);
-                for (slot, code) in out[begin..end].iter_mut().zip(&codes) {
-                    // As many entries as there are codes.
-                    *slot = table[usize::from(*code) & (size - 1)];
-                }
-            }
-        });
+        level.run(LookUp { experts, pieces, tables, first: share * SHARE, out });
         Ok(())
     })
+}
+
+struct LookUp<'a> {
+    experts: &'a [Planes<'a>],
+    pieces: &'a [Piece],
+    tables: &'a [&'a [f32]],
+    first: usize,
+    out: &'a mut [f32],
+}
+
+impl Job for LookUp<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { experts, pieces, tables, first, out } = self;
+        let size = 1usize << (2 * experts.len());
+        for part in Parts::new(pieces, first, out.len()) {
+            let table = &tables[part.table][..size];
+            for begin in (part.from..part.to).step_by(BLOCK) {
+                let out = &mut out[begin..part.to.min(begin + BLOCK)];
+                let (low, high) = combinations::<L>(experts, first + begin);
+                // As many entries as there are codes.
+                if experts.len() <= 4 {
+                    for (slot, low) in out.iter_mut().zip(low) {
+                        *slot = table[usize::from(low) & (size - 1)];
+                    }
+                } else {
+                    for ((slot, low), high) in out.iter_mut().zip(low).zip(high) {
+                        *slot = table[(usize::from(low) | usize::from(high) << 8) & (size - 1)];
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Counts of each table's combinations, table after table.
@@ -130,6 +155,7 @@ pub fn count(
     pieces: &[Piece],
     tables: usize,
     len: usize,
+    level: Level,
     num_threads: usize,
 ) -> Result<Vec<u64>> {
     check(experts, pieces, tables, len)?;
@@ -141,16 +167,7 @@ pub fn count(
     threads::for_each(threads, work, |(thread, totals): (usize, &mut Vec<u64>)| {
         for share in (thread..shares).step_by(threads) {
             let first = share * SHARE;
-            for_each_part(pieces, first, SHARE.min(len - first), |from, to, piece| {
-                let totals = &mut totals[piece.table * size..][..size];
-                let mut codes = [0; BLOCK];
-                for begin in (from..to).step_by(BLOCK) {
-                    combinations(experts, first + begin, &mut codes);
-                    for code in &codes[..BLOCK.min(to - begin)] {
-                        totals[usize::from(*code) & (size - 1)] += 1;
-                    }
-                }
-            });
+            level.run(Count { experts, pieces, first, len: SHARE.min(len - first), totals });
         }
         Ok(())
     })?;
@@ -222,54 +239,94 @@ fn dot(a: &Planes<'_>, b: &Planes<'_>, start: usize, len: usize) -> i64 {
     of(first, edge(first)) + inner + ends
 }
 
-/// Hands out the parts of the pieces that lie in `first..first + len`, relative to `first`.
-fn for_each_part(
-    pieces: &[Piece],
+struct Count<'a> {
+    experts: &'a [Planes<'a>],
+    pieces: &'a [Piece],
     first: usize,
     len: usize,
-    mut part: impl FnMut(usize, usize, &Piece),
-) {
-    let from = pieces.partition_point(|piece| piece.start + piece.len <= first);
-    for piece in pieces[from..].iter().take_while(|piece| piece.start < first + len) {
-        let begin = piece.start.max(first) - first;
-        part(begin, (piece.start + piece.len - first).min(len), piece);
-    }
+    totals: &'a mut [u64],
 }
 
-/// The combinations of 64 positions from `first` on: two bits an expert, mask and sign.
-fn combinations(experts: &[Planes<'_>], first: usize, codes: &mut [u16; BLOCK]) {
-    let mut bytes = [[0u64; 8]; 2];
-    for (i, expert) in experts.iter().enumerate() {
-        for (bit, plane) in [expert.mask, expert.negative].into_iter().enumerate() {
-            let word = unaligned(plane, first);
-            let shift = 2 * (i % 4) + bit;
-            for (byte, codes) in bytes[i / 4].iter_mut().enumerate() {
-                *codes |= bits_apart((word >> (8 * byte)) as u8) << shift;
+impl Job for Count<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { experts, pieces, first, len, totals } = self;
+        let size = 1usize << (2 * experts.len());
+        for part in Parts::new(pieces, first, len) {
+            let totals = &mut totals[part.table * size..][..size];
+            for begin in (part.from..part.to).step_by(BLOCK) {
+                let (low, high) = combinations::<L>(experts, first + begin);
+                for (low, high) in low.into_iter().zip(high).take(part.to - begin) {
+                    totals[(usize::from(low) | usize::from(high) << 8) & (size - 1)] += 1;
+                }
             }
         }
     }
-    for (byte, codes) in codes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-        let (low, high) = (bytes[0][byte].to_le_bytes(), bytes[1][byte].to_le_bytes());
-        for (code, (low, high)) in codes.iter_mut().zip(low.into_iter().zip(high)) {
-            *code = u16::from(low) | u16::from(high) << 8;
-        }
+}
+
+/// The parts of the pieces that lie in a share of the trits.
+struct Parts<'a> {
+    left: &'a [Piece],
+    first: usize,
+    len: usize,
+}
+
+/// A part, relative to the share's first trit.
+struct Part {
+    from: usize,
+    to: usize,
+    table: usize,
+}
+
+impl<'a> Parts<'a> {
+    fn new(pieces: &'a [Piece], first: usize, len: usize) -> Self {
+        let from = pieces.partition_point(|piece| piece.start + piece.len <= first);
+        Self { left: &pieces[from..], first, len }
     }
 }
 
+impl Iterator for Parts<'_> {
+    type Item = Part;
+
+    fn next(&mut self) -> Option<Part> {
+        let (piece, left) = self.left.split_first()?;
+        if piece.start >= self.first + self.len {
+            return None;
+        }
+        self.left = left;
+        let from = piece.start.max(self.first) - self.first;
+        let to = (piece.start + piece.len - self.first).min(self.len);
+        Some(Part { from, to, table: piece.table })
+    }
+}
+
+/// The combinations of 64 positions from `first` on, two bits an expert: of four experts, and of
+/// the others.
+#[inline(always)]
+fn combinations<L: Lanes>(experts: &[Planes<'_>], first: usize) -> ([u8; BLOCK], [u8; BLOCK]) {
+    let mut words = [0; 2 * MAX_EXPERTS];
+    for (words, expert) in words.as_chunks_mut::<2>().0.iter_mut().zip(experts) {
+        *words = [unaligned(expert.mask, first), unaligned(expert.negative, first)];
+    }
+    let (mut low, mut high) = ([0; BLOCK], [0; BLOCK]);
+    let count = 2 * experts.len();
+    L::bytes_of_bits(&words[..count.min(8)], &mut low);
+    if count > 8 {
+        L::bytes_of_bits(&words[8..count], &mut high);
+    }
+    (low, high)
+}
+
 /// 64 bits from bit `at` on; zeros past the end.
+#[inline(always)]
 fn unaligned(words: &[u64], at: usize) -> u64 {
     let word = |i: usize| words.get(i).copied().unwrap_or_default();
     match at % 64 {
         0 => word(at / 64),
         shift => word(at / 64) >> shift | word(at / 64 + 1) << (64 - shift),
     }
-}
-
-/// Each bit of a byte as a byte of its own.
-fn bits_apart(bits: u8) -> u64 {
-    let chosen = u64::from(bits).wrapping_mul(0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
-    // Bit 7 of a byte is set where it was not 0, and no byte carries into the next.
-    (chosen + 0x7f7f_7f7f_7f7f_7f7f) >> 7 & 0x0101_0101_0101_0101
 }
 
 fn check(experts: &[Planes<'_>], pieces: &[Piece], tables: usize, len: usize) -> Result<()> {
@@ -293,12 +350,13 @@ fn check(experts: &[Planes<'_>], pieces: &[Piece], tables: usize, len: usize) ->
 }
 
 #[cfg(test)]
+// Values are looked up, not computed.
+#[allow(clippy::float_cmp)]
 mod tests {
     use proptest::prelude::*;
 
     use super::super::codec::{Coding, pack};
     use super::*;
-    use crate::simd::Level;
 
     fn to_planes(trits: &[i8], level: Level) -> (Vec<u64>, Vec<u64>) {
         let bytes = pack(trits, Coding::T4, 512, level, 1).unwrap();
@@ -336,8 +394,9 @@ mod tests {
                 (0..2).map(|t| (0..size).map(|code| (2 * code + t) as f32).collect()).collect();
             let tables: Vec<&[f32]> = tables.iter().map(Vec::as_slice).collect();
             let mut out = vec![-1.0; len];
-            look_up(&experts, &pieces, &tables, &mut out, threads).unwrap();
-            let counts = count(&experts, &pieces, 2, len, threads).unwrap();
+            let level = [Level::Scalar, Level::Avx2, Level::Avx512][(seed % 3) as usize];
+            look_up(&experts, &pieces, &tables, &mut out, level, threads).unwrap();
+            let counts = count(&experts, &pieces, 2, len, level, threads).unwrap();
             let mut expected = vec![0; 2 * size];
             for (i, value) in out.iter().enumerate() {
                 let code: usize = (0..k)
@@ -366,7 +425,7 @@ mod tests {
         let (mask, negative) = (vec![0; 2], vec![0; 2]);
         let expert = Planes { mask: &mask, negative: &negative };
         let piece = |start, len, table| Piece { start, len, table };
-        assert!(count(&[expert], &[piece(0, 100, 0)], 1, 100, 1).is_ok());
+        assert!(count(&[expert], &[piece(0, 100, 0)], 1, 100, Level::Scalar, 1).is_ok());
         for (pieces, len) in [
             (vec![piece(0, 101, 0)], 100),
             (vec![piece(0, 50, 0), piece(40, 5, 0)], 100),
@@ -374,11 +433,14 @@ mod tests {
             (vec![piece(0, 1, 1)], 100),
             (vec![], 200),
         ] {
-            assert!(count(&[expert], &pieces, 1, len, 1).is_err());
+            assert!(count(&[expert], &pieces, 1, len, Level::Scalar, 1).is_err());
         }
-        assert!(count(&[], &[], 1, 100, 1).is_err());
-        assert!(count(&[expert; 9], &[], 1, 100, 1).is_err());
+        assert!(count(&[], &[], 1, 100, Level::Scalar, 1).is_err());
+        assert!(count(&[expert; 9], &[], 1, 100, Level::Scalar, 1).is_err());
         let mut out = [0.0; 100];
-        assert!(look_up(&[expert], &[piece(0, 1, 0)], &[&[0.0; 3]], &mut out, 1).is_err());
+        assert!(
+            look_up(&[expert], &[piece(0, 1, 0)], &[&[0.0; 3]], &mut out, Level::Scalar, 1)
+                .is_err()
+        );
     }
 }

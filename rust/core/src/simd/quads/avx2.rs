@@ -143,6 +143,19 @@ impl Quads for Avx2 {
         unsafe { _pext_u32(negative, mask) }
     }
 
+    #[inline(always)]
+    fn bytes_of_bits(words: &[u64], bytes: &mut [u8; 64]) {
+        for (i, eight) in bytes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            let mut all = 0;
+            for (shift, word) in words.iter().enumerate() {
+                let bits = u64::from((word >> (8 * i)) as u8);
+                // SAFETY: BMI2 was found before a job runs with these lanes.
+                all |= unsafe { _pdep_u64(bits, 0x0101_0101_0101_0101) } << shift;
+            }
+            *eight = all.to_le_bytes();
+        }
+    }
+
     type Table<T: Value> = ByKey<T>;
 
     fn table<T: Value>(values: [T; 3]) -> ByKey<T> {

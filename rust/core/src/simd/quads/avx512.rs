@@ -9,12 +9,12 @@ use std::arch::x86_64::{
     _mm512_cvtepu32_pd, _mm512_cvttpd_epu32, _mm512_extracti64x4_epi64, _mm512_inserti32x4,
     _mm512_inserti64x4, _mm512_loadu_pd, _mm512_loadu_si512, _mm512_mask_add_epi32,
     _mm512_mask_mov_epi8, _mm512_mask_mov_epi16, _mm512_mask_mov_epi32, _mm512_mask_or_epi32,
-    _mm512_mask_srli_epi32, _mm512_maskz_expand_epi32, _mm512_mul_epu32, _mm512_mul_pd,
-    _mm512_mullo_epi32, _mm512_or_si512, _mm512_permutex2var_epi8, _mm512_permutexvar_epi32,
-    _mm512_permutexvar_pd, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32,
-    _mm512_setzero_si512, _mm512_slli_epi32, _mm512_slli_epi64, _mm512_srli_epi16,
-    _mm512_srli_epi32, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_stream_si512,
-    _mm512_sub_epi32, _pdep_u64, _pext_u32,
+    _mm512_mask_srli_epi32, _mm512_maskz_expand_epi32, _mm512_maskz_mov_epi8, _mm512_mul_epu32,
+    _mm512_mul_pd, _mm512_mullo_epi32, _mm512_or_si512, _mm512_permutex2var_epi8,
+    _mm512_permutexvar_epi32, _mm512_permutexvar_pd, _mm512_set1_epi8, _mm512_set1_epi16,
+    _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_slli_epi64,
+    _mm512_srli_epi16, _mm512_srli_epi32, _mm512_srli_epi64, _mm512_storeu_si512,
+    _mm512_stream_si512, _mm512_sub_epi32, _pdep_u64, _pext_u32,
 };
 
 use super::super::avx512::Avx512;
@@ -184,6 +184,19 @@ impl Quads for Avx512 {
     fn extract(negative: u32, mask: u32) -> u32 {
         // SAFETY: BMI2 was found before a job runs with these lanes.
         unsafe { _pext_u32(negative, mask) }
+    }
+
+    #[inline(always)]
+    fn bytes_of_bits(words: &[u64], bytes: &mut [u8; 64]) {
+        // SAFETY: AVX-512 was found before a job runs with these lanes, and there are 64 bytes.
+        unsafe {
+            let mut all = _mm512_setzero_si512();
+            for (shift, word) in words.iter().enumerate() {
+                let bit = _mm512_set1_epi8(1i8.wrapping_shl(shift as u32));
+                all = _mm512_or_si512(all, _mm512_maskz_mov_epi8(*word, bit));
+            }
+            _mm512_storeu_si512(bytes.as_mut_ptr().cast(), all);
+        }
     }
 
     type Table<T: Value> = Three<T>;

@@ -53,6 +53,9 @@ pub(crate) trait Quads {
     /// The bits of `negative` where those of `mask` are set, moved together.
     fn extract(negative: u32, mask: u32) -> u32;
 
+    /// Byte i gets bit i of each word, the first word's lowest; at most eight words.
+    fn bytes_of_bits(words: &[u64], bytes: &mut [u8; 64]);
+
     /// The values of -1, 0 and +1 in the shape that spreading asks for.
     type Table<T: Value>;
     /// Makes it.
@@ -178,6 +181,16 @@ mod tests {
                 let mask = next() & next();
                 bits.push(L::keys_of_bits(mask, next()));
                 bits.push(L::extract(next() & mask, mask).into());
+            }
+            for count in 0..=8 {
+                let words: Vec<u64> =
+                    (0..count).map(|_| u64::from(next()) << 32 | u64::from(next())).collect();
+                let mut found = [9; 64];
+                L::bytes_of_bits(&words, &mut found);
+                for (i, byte) in found.iter().enumerate() {
+                    let bit = |(w, word): (usize, &u64)| ((word >> i & 1) as u8) << w;
+                    assert_eq!(*byte, words.iter().enumerate().map(bit).sum::<u8>());
+                }
             }
             for count in (0..140).chain([256, 1000]) {
                 let keys: Vec<u8> = (0..count).map(|_| KEYS[next() as usize % SYMBOLS]).collect();

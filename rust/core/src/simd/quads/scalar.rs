@@ -85,6 +85,21 @@ impl Quads for Scalar {
         bits as u32
     }
 
+    #[inline(always)]
+    fn bytes_of_bits(words: &[u64], bytes: &mut [u8; 64]) {
+        for (i, eight) in bytes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            let mut all = 0;
+            for (shift, word) in words.iter().enumerate() {
+                let bits = u64::from((word >> (8 * i)) as u8);
+                let chosen = bits.wrapping_mul(0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+                // Bit 7 of a byte is set where it was not 0, and no byte carries into the next.
+                let apart = (chosen + 0x7f7f_7f7f_7f7f_7f7f) >> 7 & 0x0101_0101_0101_0101;
+                all |= apart << shift;
+            }
+            *eight = all.to_le_bytes();
+        }
+    }
+
     type Table<T: Value> = ByKey<T>;
 
     fn table<T: Value>(values: [T; 3]) -> ByKey<T> {

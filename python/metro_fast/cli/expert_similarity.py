@@ -1,0 +1,35 @@
+"""`metro-fast expert similarity`: which experts are alike."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from metro_fast.experts import similarity
+
+app = typer.Typer(add_completion=False)
+_SHOWN = 12
+
+
+@app.command()
+def similarity_command(
+    experts: Annotated[list[Path], typer.Argument(help="Folders of compressed experts.")],
+    csv: Annotated[Path | None, typer.Option(help="File to write the whole matrix to.")] = None,
+    least: Annotated[float, typer.Option(help="Cosine from which a pair is listed.")] = 0.9,
+) -> None:
+    """Compare all pairs of experts by their bits: cosines of what they add to the weights."""
+    found = similarity({str(path): path for path in experts})
+    if csv is not None:
+        found.write_csv(csv)
+    console = Console()
+    if len(found.names) <= _SHOWN:
+        table = Table("expert", *(str(i) for i in range(len(found.names))))
+        for i, (name, row) in enumerate(zip(found.names, found.matrix, strict=True)):
+            table.add_row(f"{i} {name}", *(f"{cosine:.2f}" for cosine in row))
+        console.print(table)
+    pairs = found.pairs(least)
+    for one, two, cosine in pairs:
+        console.print(f"{cosine:.3f}  {one}  {two}")
+    console.print(f"{len(pairs)} pairs of {len(found.names)} experts at cosine {least:g} or more")
