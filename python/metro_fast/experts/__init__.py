@@ -8,6 +8,7 @@ from metro_fast.experts.decompress import decompress
 from metro_fast.experts.expert import EXPERT_FILE, Expert
 from metro_fast.experts.fidelity import fidelity
 from metro_fast.experts.load import load_expert
+from metro_fast.experts.load_several import load_experts
 from metro_fast.experts.merge import merge
 from metro_fast.experts.pool import ExpertPool
 from metro_fast.experts.similarity import Similarity, similarity
@@ -25,6 +26,7 @@ __all__ = [
     "decompress",
     "fidelity",
     "load_expert",
+    "load_experts",
     "merge",
     "similarity",
     "task_vector",

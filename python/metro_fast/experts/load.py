@@ -1,6 +1,7 @@
 """A compressed expert straight into a model."""
 
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -8,23 +9,33 @@ from typing import Any
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.expert import Expert
+from metro_fast.experts.load_full import load_full
 from metro_fast.experts.peft_folder import CONFIG, kind_of, parse_config
 
 
-def load_expert(model: Any, path: "str | Path | Expert", adapter_name: str = "default") -> Any:
+def load_expert(
+    model: Any,
+    path: "str | Path | Expert",
+    adapter_name: str = "default",
+    *,
+    initial: Mapping[str, Any] | str | Path | None = None,
+) -> Any:
     """Put an expert into a model, as PEFT would load it from its decompressed folder.
 
     Outputs are bit-equal to `PeftModel.from_pretrained(model, folder,
-    autocast_adapter_dtype=False)` on what `decompress` writes.
+    autocast_adapter_dtype=False)` on what `decompress` writes. The residual of a full finetune is
+    put onto the model's own weights, or onto `initial`.
 
     Args:
         model: A transformers model, or a PeftModel that takes one adapter more. It is changed in
             place, as PEFT does; if the expert does not fit, it is left as it was.
         path: The expert's folder or weights file, or an `Expert`.
         adapter_name: The name of the new adapter; it becomes the active one.
+        initial: Of a full residual: the pristine base, a state dict or a checkpoint, if the model
+            has other weights by now. A residual is never taken off again.
 
     Returns:
-        The PeftModel, in evaluation mode.
+        The PeftModel, in evaluation mode; of a full residual the model itself.
 
     Raises:
         MissingExtraError: If peft is not installed.
@@ -45,8 +56,12 @@ def load_expert(model: Any, path: "str | Path | Expert", adapter_name: str = "de
     """
     peft = require("peft", "peft")
     expert = path if isinstance(path, Expert) else Expert.load(path)
+    if expert.config is None and expert.manifest.kind == "full":
+        return load_full(model, expert, initial)
     if expert.config is None:
         raise MetroFastError("the expert has no adapter_config.json: load its state_dict() instead")
+    if initial is not None:
+        raise MetroFastError("initial is given, but the expert is an adapter, not a full residual")
     if not adapter_name or "." in adapter_name:
         raise MetroFastError(f"adapter_name is {adapter_name!r}, expected a name without a dot")
     if isinstance(model, peft.PeftModel) and adapter_name in model.peft_config:
