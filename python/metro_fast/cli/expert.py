@@ -14,6 +14,7 @@ class ExpertGroup(LazyGroup):
         "compress": ("metro_fast.cli.expert_compress", "PEFT folder to compressed expert."),
         "decompress": ("metro_fast.cli.expert_decompress", "Compressed expert to PEFT folder."),
         "merge": ("metro_fast.cli.expert_merge", "Several experts to one adapter."),
+        "export": ("metro_fast.cli.expert_export", "Plain folders for vLLM, SGLang, LoRAX."),
         "similarity": ("metro_fast.cli.expert_similarity", "Which experts are alike."),
         "inspect": ("metro_fast.cli.expert_inspect", "Tensors, densities, bits, ratio, checks."),
     }

@@ -6,6 +6,7 @@ Importing this needs numpy alone; torch and peft are imported where an object of
 from metro_fast.experts.compress import compress
 from metro_fast.experts.decompress import decompress
 from metro_fast.experts.expert import EXPERT_FILE, Expert
+from metro_fast.experts.export import export
 from metro_fast.experts.fidelity import fidelity
 from metro_fast.experts.load import load_expert
 from metro_fast.experts.load_several import load_experts
@@ -24,6 +25,7 @@ __all__ = [
     "TaskVector",
     "compress",
     "decompress",
+    "export",
     "fidelity",
     "load_expert",
     "load_experts",

@@ -33,7 +33,7 @@ def load_full(
     """
     torch = require("torch", "peft")
     state = model.state_dict()
-    needed = [tensor.name for tensor in (*expert.manifest.tensors, *expert.manifest.dense)]
+    needed = [tensor.name for tensor in expert.manifest.tensors] + list(expert.dense)
     for name in needed:
         if name not in state:
             raise MetroFastError(f"the model has no {name}: the expert was made of another one")

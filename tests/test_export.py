@@ -1,0 +1,139 @@
+"""experts.export and the resolver for vLLM, the latter against stubs of vLLM's two classes."""
+
+import asyncio
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from metro_fast import FormatError, MetroFastError
+from metro_fast.experts import EXPERT_FILE, Expert, compress, export
+from metro_fast.experts.tensors import RawTensor
+
+
+def expert(seed: int = 0, **options) -> Expert:
+    rng = np.random.default_rng(seed)
+    raw = {
+        f"base_model.model.q.lora_{x}.weight": RawTensor.of(
+            rng.standard_normal(shape, np.float32), x
+        )
+        for x, shape in (("A", (4, 30)), ("B", (30, 4)))
+    }
+    made = compress({name: tensor.data for name, tensor in raw.items()}, density=0.5)
+    config = {"peft_type": "LORA", "base_model_name_or_path": "org/base", "r": 4, "lora_alpha": 8}
+    made.config = json.dumps(config | options).encode()
+    return made
+
+
+def test_folders_that_peft_reads(tmp_path: Path):
+    from metro_fast.experts.state_file import read_safetensors
+
+    experts = {"a": expert(0), "b": expert(1)}
+    folders = export(experts, tmp_path / "served", dtype=np.float16)
+    assert [folder.name for folder in folders] == ["a", "b"]
+    for name, one in experts.items():
+        folder = tmp_path / "served" / name
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "adapter_config.json",
+            "adapter_model.safetensors",
+        ]
+        assert (folder / "adapter_config.json").read_bytes() == one.config
+        found = read_safetensors(folder / "adapter_model.safetensors")
+        for key, values in one.arrays(np.float16).items():
+            np.testing.assert_array_equal(found[key].data, values)
+    assert not list((tmp_path / "served").glob(".*"))
+    with pytest.raises(MetroFastError, match="is there already"):
+        export({"a": experts["a"]}, tmp_path / "served")
+
+
+def test_what_servers_do_not_load_is_refused(tmp_path: Path):
+    ia3 = expert(peft_type="IA3")
+    cases = [
+        ({"../a": expert()}, "is no name of a folder"),
+        ({"": expert()}, "is no name of a folder"),
+        ({"a": ia3}, "servers load LoRA alone"),
+        ({"a": expert(base_model_name_or_path=None)}, "names no base_model_name_or_path"),
+        ({"a": compress({"w": np.eye(2, dtype=np.float32)}, kind="other", density=1)}, "has no"),
+    ]
+    for experts, message in cases:
+        with pytest.raises(MetroFastError, match=message):
+            export({"ok": expert()} | experts, tmp_path / "served")
+    assert not (tmp_path / "served").exists()
+
+
+@pytest.fixture
+def vllm(monkeypatch: pytest.MonkeyPatch):
+    """The two modules of vLLM that the resolver imports, with what it asks of them."""
+
+    @dataclass
+    class LoRARequest:
+        lora_name: str
+        lora_int_id: int
+        lora_path: str
+
+    class LoRAResolver:
+        pass
+
+    class Registry:
+        resolvers: ClassVar = {}
+
+        @classmethod
+        def register_resolver(cls, name, resolver):
+            cls.resolvers[name] = resolver
+
+    modules = {name: ModuleType(name) for name in ("vllm", "vllm.lora")}
+    modules["vllm.lora.request"] = ModuleType("vllm.lora.request")
+    modules["vllm.lora.resolver"] = ModuleType("vllm.lora.resolver")
+    modules["vllm.lora.request"].LoRARequest = LoRARequest
+    modules["vllm.lora.resolver"].LoRAResolver = LoRAResolver
+    modules["vllm.lora.resolver"].LoRAResolverRegistry = Registry
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return Registry
+
+
+def test_vllm_resolves_experts_by_name(vllm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from metro_fast.experts.vllm_resolver import register
+
+    monkeypatch.delenv("METRO_FAST_EXPERTS", raising=False)
+    register()
+    assert not vllm.resolvers
+    monkeypatch.setenv("METRO_FAST_EXPERTS", str(tmp_path / "experts"))
+    monkeypatch.setenv("METRO_FAST_EXPERTS_PLAIN", str(tmp_path / "plain"))
+    register()
+    resolver = vllm.resolvers["metro_fast"]
+
+    def resolve(name: str, base: str = "org/base"):
+        return asyncio.run(resolver.resolve_lora(base, name))
+
+    expert(0).save(tmp_path / "experts/math")
+    found = resolve("math")
+    assert (found.lora_name, found.lora_int_id > 0) == ("math", True)
+    assert (Path(found.lora_path) / "adapter_model.safetensors").exists()
+    assert resolve("math") == found
+    for name, base in (("math", "org/other"), ("none", "org/base"), ("../math", "org/base")):
+        assert resolve(name, base) is None
+    # A new version of the expert is another adapter.
+    expert(1).save(tmp_path / "experts/math")
+    again = resolve("math")
+    assert (again.lora_path, again.lora_int_id) != (found.lora_path, found.lora_int_id)
+    (tmp_path / "experts/math" / EXPERT_FILE).write_bytes(b"damaged")
+    with pytest.raises(FormatError):
+        resolve("math")
+
+
+def test_the_command(tmp_path: Path):
+    from typer.testing import CliRunner
+
+    from metro_fast.cli.expert_export import app
+
+    expert().save(tmp_path / "math")
+    arguments = [str(tmp_path / "math"), "--out", str(tmp_path / "served"), "--dtype", "bfloat16"]
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 0, (found.output, found.exception)
+    assert (tmp_path / "served/math/adapter_model.safetensors").exists()
