@@ -8,6 +8,7 @@ mod enter;
 mod error;
 mod expert;
 mod mask;
+mod quantizer;
 mod replace;
 mod simd;
 mod span_options;
@@ -30,6 +31,8 @@ mod _core {
     #[pymodule_export]
     use super::mask::{MaskOptions, mask_tokens};
     #[pymodule_export]
+    use super::quantizer::{Packer, Quantizer};
+    #[pymodule_export]
     use super::replace::{replaced_token_labels, sample_replacements};
     #[pymodule_export]
     use super::simd::simd_level;
@@ -38,7 +41,7 @@ mod _core {
     #[pymodule_export]
     use super::spans::corrupt_spans;
     #[pymodule_export]
-    use super::ternary::{agreement, block_info, expand, pack, ternarize, unpack};
+    use super::ternary::{block_info, expand, pack, ternarize, unpack};
     #[pymodule_export]
     use super::threads::default_threads;
 
