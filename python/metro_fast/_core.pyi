@@ -12,11 +12,12 @@ __all__ = [
     "FormatError",
     "MaskOptions",
     "MetroFastError",
+    "Packer",
+    "Quantizer",
     "SpanOptions",
     "TokenBlocks",
     "TokenFiles",
     "__version__",
-    "agreement",
     "block_info",
     "corrupt_spans",
     "count_combinations",
@@ -205,13 +206,28 @@ def ternarize(
     alpha: float | None,
     num_threads: int,
     upstream: bool = False,
-) -> tuple[float, float, int, int]: ...
-def agreement(
-    tensors: list[NDArray[np.float32]],
-    starts: list[int],
-    trits: NDArray[np.int8],
-    num_threads: int,
-) -> list[tuple[float, float, int]]: ...
+) -> tuple[float, float, int, int, list[tuple[float, float, int]]]: ...
+
+@final
+class Quantizer:
+    def __new__(cls, density: float, alpha: float | None, upstream: bool = False) -> Self: ...
+    def scan(self, name: str, values: NDArray[np.float32], num_threads: int) -> None: ...
+    def refine(self, name: str, values: NDArray[np.float32], num_threads: int) -> None: ...
+    def emit(
+        self,
+        name: str,
+        values: NDArray[np.float32],
+        trits: NDArray[np.int8],
+        num_threads: int,
+    ) -> tuple[float, float, int]: ...
+    def finish(self) -> tuple[float, float, int, int]: ...
+
+@final
+class Packer:
+    def __new__(cls, count: int) -> Self: ...
+    def push(self, trits: NDArray[np.int8], num_threads: int) -> None: ...
+    def finish(self) -> NDArray[np.uint8]: ...
+
 def pack(
     trits: NDArray[np.int8], coding: str, steps: int | None, num_threads: int
 ) -> NDArray[np.uint8]: ...

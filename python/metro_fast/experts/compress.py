@@ -245,11 +245,9 @@ def _expert(
         [tensor.bytes for tensor in vector.dense.values()],
     )
     expert = Expert(file, vector.config)
-    flat = [residual.values.reshape(-1) for residual in vector.residuals.values()]
-    sums = _core.agreement(flat, starts, trits, threads)
     expert.estimated_fidelity = tuple(
         estimate_updates(
-            dict(zip(vector.residuals, sums, strict=True)),
+            {name: made.products[name] for name in vector.residuals},
             {name: made.scales[group] for name, group in made.group_of.items()},
         )
     )

@@ -37,12 +37,14 @@ class Groups:
         scales: One a group.
         group_of: Index of each tensor's group.
         lost: Groups of which nothing is left, and their entries.
+        products: By tensor: the sums of w t, w^2 and t^2 over its entries w and trits t.
     """
 
     groups: tuple[Group, ...]
     scales: list[float]
     group_of: dict[str, int]
     lost: dict[str, int]
+    products: dict[str, tuple[float, float, int]]
 
 
 def ternarize_groups(
@@ -72,10 +74,12 @@ def ternarize_groups(
     groups: list[Group] = []
     scales: list[float] = []
     lost: dict[str, int] = {}
+    products: dict[str, tuple[float, float, int]] = {}
     for name, tensors in members.items():
         parts = [(t, vector.residuals[t].values.reshape(-1)) for t in tensors]
         places = [start_of[t] for t in tensors]
-        scale, std, kept = _ternarize(parts, places, trits, rule, threads)
+        scale, std, kept, of_tensor = _ternarize(parts, places, trits, rule, threads)
+        products |= zip(tensors, of_tensor, strict=True)
         _refuse_infinity(scale, [(t, vector.residuals[t]) for t in tensors])
         if (kept == 0 or scale == 0) and any(values.any() for _, values in parts):
             lost[name] = sum(values.size for _, values in parts)
@@ -85,7 +89,7 @@ def ternarize_groups(
         groups.append(Group(name, float(rule.density), alpha))
         scales.append(scale)
     group_of = {t: i for i, tensors in enumerate(members.values()) for t in tensors}
-    return Groups(tuple(groups), scales, group_of, lost)
+    return Groups(tuple(groups), scales, group_of, lost, products)
 
 
 def _members(vector: TaskVector, scope: str) -> dict[str, list[str]]:
@@ -103,23 +107,21 @@ def _ternarize(
     trits: NDArray[np.int8],
     rule: Rule,
     threads: int,
-) -> tuple[float, float, int]:
-    """Scale, standard deviation and kept entries of one group."""
-    if not rule.upstream:
-        scale, std, kept, _ = _core.ternarize(
-            parts, places, trits, rule.density, rule.alpha, threads
-        )
-        return scale, std, kept
-    if rule.density == 1:
+) -> tuple[float, float, int, list[tuple[float, float, int]]]:
+    """Scale, standard deviation, kept entries and products of one group."""
+    if rule.upstream and rule.density == 1:
         # The published code returns early and leaves such a vector as it is.
         raise MetroFastError("density is 1 with upstream=True, which keeps the weights as they are")
-    alpha = 1.0 if rule.alpha is None else rule.alpha
-    scale, std, kept, nonzeros = _core.ternarize(
-        parts, places, trits, rule.density, alpha, threads, True
+    stc = rule.upstream and rule.alpha is None
+    scale, std, kept, nonzeros, products = _core.ternarize(
+        parts, places, trits, rule.density, 1.0 if stc else rule.alpha, threads, rule.upstream
     )
-    if rule.alpha is None:
-        scale = _signed_mean(parts, places, trits, nonzeros)
-    return scale, std, kept
+    if stc:
+        mean = _signed_mean(parts, places, trits, nonzeros)
+        scale = abs(mean)
+        if mean < 0:
+            products = [(-dot, square, count) for dot, square, count in products]
+    return scale, std, kept, products
 
 
 def _signed_mean(
@@ -128,7 +130,7 @@ def _signed_mean(
     trits: NDArray[np.int8],
     nonzeros: int,
 ) -> float:
-    """The scale of ComPEFT's STC branch; a negative one turns every trit around instead."""
+    """The scale of ComPEFT's STC branch; a negative one turns every trit around."""
     total = 0.0
     slices = [trits[at : at + values.size] for at, (_, values) in zip(places, parts, strict=True)]
     for (_, values), kept in zip(parts, slices, strict=True):
@@ -136,7 +138,7 @@ def _signed_mean(
     if total < 0:
         for kept in slices:
             np.negative(kept, out=kept)
-    return float(np.float32(abs(total) / max(1, nonzeros)))
+    return float(np.float32(total / max(1, nonzeros)))
 
 
 def _refuse_infinity(scale: float, residuals: list[tuple[str, Residual]]) -> None:

@@ -60,7 +60,7 @@ def ternarize(
     """
     values = typed("x", x, np.float32)
     trits = np.empty(values.shape, np.int8)
-    scale, _, _, _ = _core.ternarize(
+    scale, *_ = _core.ternarize(
         [("x", values.reshape(-1))],
         [0],
         trits.reshape(-1),

@@ -9,6 +9,7 @@ mod error;
 mod expert;
 mod mask;
 mod planes;
+mod quantizer;
 mod replace;
 mod simd;
 mod span_options;
@@ -33,6 +34,8 @@ mod _core {
     #[pymodule_export]
     use super::planes::{count_combinations, dot_products, look_up, planes};
     #[pymodule_export]
+    use super::quantizer::{Packer, Quantizer};
+    #[pymodule_export]
     use super::replace::{replaced_token_labels, sample_replacements};
     #[pymodule_export]
     use super::simd::simd_level;
@@ -41,7 +44,7 @@ mod _core {
     #[pymodule_export]
     use super::spans::corrupt_spans;
     #[pymodule_export]
-    use super::ternary::{agreement, block_info, expand, pack, ternarize, unpack};
+    use super::ternary::{block_info, expand, pack, ternarize, unpack};
     #[pymodule_export]
     use super::threads::default_threads;
 

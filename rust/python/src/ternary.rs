@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 use metro_fast_core::ternary::codec::{self, Block, Coding, default_steps};
-use metro_fast_core::ternary::{self, Alpha, Part, Segment};
+use metro_fast_core::ternary::{self, Agreement, Alpha, Part, Rule, Segment};
 use metro_fast_core::{Error, Result};
 use numpy::{PyArray1, PyReadonlyArray1, PyReadwriteArray1};
 use pyo3::exceptions::PyTypeError;
@@ -14,7 +14,8 @@ use crate::simd::level;
 
 /// Ternarizes one group of tensors into slices of `trits` that begin at `starts`.
 ///
-/// `alpha` None is least squares. Returns (scale, std, kept, nonzeros).
+/// `alpha` None is least squares. Returns (scale, std, kept, nonzeros) and of each part its inner
+/// products with its trits.
 #[pyfunction]
 #[pyo3(signature = (parts, starts, trits, density, alpha, num_threads, upstream=false))]
 #[allow(clippy::too_many_arguments)]
@@ -27,7 +28,7 @@ pub(crate) fn ternarize(
     alpha: Option<f64>,
     num_threads: usize,
     upstream: bool,
-) -> PyResult<(f32, f64, u64, u64)> {
+) -> PyResult<(f32, f64, u64, u64, Vec<Products>)> {
     let parts = parts
         .iter()
         .map(|(name, values)| Ok(Part { name, values: values.as_slice()? }))
@@ -47,31 +48,23 @@ pub(crate) fn ternarize(
         rest = after;
         done = start + len;
     }
-    let alpha = alpha.map_or(Alpha::LeastSquares, Alpha::Fixed);
-    let group =
-        enter(py, || ternary::ternarize(&parts, outs, density, alpha, num_threads, upstream))?;
-    Ok((group.scale, group.std, group.kept, group.nonzeros))
+    let (rule, level) = (rule(density, alpha, upstream)?, level()?);
+    let (group, kept) = enter(py, || ternary::ternarize(&parts, outs, rule, level, num_threads))?;
+    let products = kept.into_iter().map(products).collect();
+    Ok((group.scale, group.std, group.kept, group.nonzeros, products))
 }
 
-/// Inner products of tensors with their slices of `trits`: (dot, square, nonzeros) each.
-#[pyfunction]
-pub(crate) fn agreement(
-    py: Python<'_>,
-    tensors: Vec<PyReadonlyArray1<'_, f32>>,
-    starts: Vec<usize>,
-    trits: PyReadonlyArray1<'_, i8>,
-    num_threads: usize,
-) -> PyResult<Vec<(f64, f64, u64)>> {
-    let tensors = tensors.iter().map(|t| Ok(t.as_slice()?)).collect::<PyResult<Vec<_>>>()?;
-    let trits = trits.as_slice()?;
-    let slices: Vec<&[i8]> = tensors
-        .iter()
-        .zip(&starts)
-        .map(|(tensor, start)| trits.get(*start..start.saturating_add(tensor.len())))
-        .map(Option::unwrap_or_default)
-        .collect();
-    let found = enter(py, || ternary::agreement(&tensors, &slices, num_threads))?;
-    Ok(found.into_iter().map(|a| (a.dot, a.square, a.nonzeros)).collect())
+/// Inner products of a tensor with its trits: (dot, square, nonzeros).
+pub(crate) type Products = (f64, f64, u64);
+
+pub(crate) fn products(found: Agreement) -> Products {
+    (found.dot, found.square, found.nonzeros)
+}
+
+/// `alpha` None is least squares.
+pub(crate) fn rule(density: f64, alpha: Option<f64>, upstream: bool) -> PyResult<Rule> {
+    let alpha = alpha.map_or(Alpha::LeastSquares, Alpha::Fixed);
+    Rule::new(density, alpha, upstream).map_err(to_python)
 }
 
 /// Packs trits into a block.

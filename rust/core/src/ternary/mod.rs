@@ -3,14 +3,16 @@
 //! [`quantize`] is ComPEFT's compression (arXiv 2311.13171): keep the entries of largest magnitude,
 //! replace them by their sign times one scale. [`codec`] packs the trits near their entropy.
 
-mod agreement;
 pub mod codec;
 mod expand;
+mod passes;
 mod planes;
 mod quantize;
 mod select;
+mod stages;
 
-pub use agreement::{Agreement, agreement};
 pub use expand::{Segment, expand};
+pub use passes::Agreement;
 pub use planes::{MAX_EXPERTS, Piece, Planes, count, dot_products, look_up, planes};
-pub use quantize::{Alpha, Part, Ternary, kept_entries, ternarize};
+pub use quantize::{Alpha, Part, Rule, Ternary, kept_entries, ternarize};
+pub use stages::Quantizer;

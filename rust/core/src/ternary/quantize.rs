@@ -4,8 +4,10 @@
 //! deviation in the tensor's own precision, and crashes on small inputs) this follows the paper:
 //! exactly k entries, ties to the lowest position, float64 statistics.
 
-use super::select::{CHUNK, Histogram, MAGNITUDE, Selection, select, shares};
-use crate::{Error, Result, threads};
+use super::passes::Agreement;
+use super::stages::Quantizer;
+use crate::simd::Level;
+use crate::{Error, Result};
 
 /// One tensor of a group.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +25,71 @@ pub enum Alpha {
     Fixed(f64),
     /// The scale of least squared error: the mean magnitude of the kept entries that are not zero.
     LeastSquares,
+}
+
+/// What is kept of a group, and how it is scaled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rule {
+    density: f64,
+    alpha: Alpha,
+    upstream: bool,
+}
+
+impl Rule {
+    /// `upstream` keeps what the published code keeps: one entry more, and every tie.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if density is not in (0, 1], or alpha is not positive and finite.
+    pub fn new(density: f64, alpha: Alpha, upstream: bool) -> Result<Self> {
+        if !(density > 0.0 && density <= 1.0) {
+            return Err(Error::argument("density", density, "a share in (0, 1]"));
+        }
+        if let Alpha::Fixed(alpha) = alpha
+            && !(alpha > 0.0 && alpha.is_finite())
+        {
+            return Err(Error::argument("alpha", alpha, "a positive finite number"));
+        }
+        Ok(Self { density, alpha, upstream })
+    }
+
+    /// Whether the scale waits for the last pass.
+    pub(super) fn is_least_squares(&self) -> bool {
+        self.alpha == Alpha::LeastSquares
+    }
+
+    /// Whether every tie is kept.
+    pub(super) fn keeps_ties(&self) -> bool {
+        self.upstream
+    }
+
+    /// How many of `count` entries are selected.
+    pub(super) fn kept(&self, count: u64) -> u64 {
+        if self.upstream {
+            ((count as f64 * self.density) as u64 + 1).min(count)
+        } else {
+            kept_entries(count, self.density)
+        }
+    }
+
+    /// The scale, of a standard deviation and of the nonzero trits and their magnitudes.
+    pub(super) fn scale(&self, std: f64, nonzeros: u64, magnitudes: f64) -> Result<f32> {
+        let scale = match self.alpha {
+            Alpha::Fixed(alpha) => alpha * std,
+            Alpha::LeastSquares if nonzeros == 0 => 0.0,
+            Alpha::LeastSquares => magnitudes / nonzeros as f64,
+        } as f32;
+        if !scale.is_finite() {
+            return Err(Error::argument(
+                "alpha",
+                match self.alpha {
+                    Alpha::Fixed(alpha) => alpha.to_string(),
+                    Alpha::LeastSquares => "least_squares".into(),
+                },
+                format!("a scale that float32 can hold, of a standard deviation of {std:e}"),
+            ));
+        }
+        Ok(scale)
+    }
 }
 
 /// The scale of a group, and what led to it.
@@ -43,212 +110,28 @@ pub fn kept_entries(count: u64, density: f64) -> u64 {
     ((count as f64 * density + 1e-6).floor() as u64).min(count)
 }
 
-struct Chunk<'a> {
-    part: usize,
-    start: usize,
-    values: &'a [f32],
-}
-
 /// Replaces a group's entries by trits: the signs of the entries of largest magnitude.
 ///
-/// `outs[i]` takes the trits of `parts[i]`. `upstream` keeps what the published code keeps: one entry
-/// more, and every tie.
+/// `outs[i]` takes the trits of `parts[i]`; what they keep of each part comes with the scale.
 ///
 /// # Errors
-/// [`Error::Argument`] if density is not in (0, 1], alpha is not positive and finite, an entry is
-/// NaN or infinite (named with its index), or the scale overflows; [`Error::Shape`] if `outs` do not
-/// fit `parts`.
+/// [`Error::Argument`] if an entry is NaN or infinite (named with its index), or the scale
+/// overflows; [`Error::Shape`] if `outs` do not fit `parts`.
 pub fn ternarize(
     parts: &[Part<'_>],
     outs: Vec<&mut [i8]>,
-    density: f64,
-    alpha: Alpha,
+    rule: Rule,
+    level: Level,
     num_threads: usize,
-    upstream: bool,
-) -> Result<Ternary> {
-    if !(density > 0.0 && density <= 1.0) {
-        return Err(Error::argument("density", density, "a share in (0, 1]"));
-    }
-    if let Alpha::Fixed(alpha) = alpha
-        && !(alpha > 0.0 && alpha.is_finite())
-    {
-        return Err(Error::argument("alpha", alpha, "a positive finite number"));
-    }
+) -> Result<(Ternary, Vec<Agreement>)> {
     if outs.len() != parts.len() || outs.iter().zip(parts).any(|(o, p)| o.len() != p.values.len()) {
         return Err(Error::Shape("the trits do not have the lengths of the tensors".into()));
     }
-    let chunks: Vec<Chunk<'_>> = parts
-        .iter()
-        .enumerate()
-        .flat_map(|(part, p)| {
-            p.values.chunks(CHUNK).enumerate().map(move |(i, values)| Chunk {
-                part,
-                start: i * CHUNK,
-                values,
-            })
-        })
-        .collect();
-    let count: u64 = parts.iter().map(|p| p.values.len() as u64).sum();
-
-    let (upper, mean) = scan(parts, &chunks, count, num_threads)?;
-    let std = deviation(&chunks, count, mean, num_threads)?;
-    let kept = if upstream {
-        ((count as f64 * density) as u64 + 1).min(count)
-    } else {
-        kept_entries(count, density)
-    };
-    let slices: Vec<&[f32]> = chunks.iter().map(|chunk| chunk.values).collect();
-    let mut selection =
-        if kept == 0 { None } else { Some(select(&slices, &upper, kept, num_threads)?) };
-    if let Some(selection) = selection.as_mut().filter(|_| upstream) {
-        selection.ties = selection.ties_present;
-    }
-    let (nonzeros, magnitudes) = emit(&slices, outs, selection, num_threads)?;
-
-    let scale = match alpha {
-        Alpha::Fixed(alpha) => alpha * std,
-        Alpha::LeastSquares if nonzeros == 0 => 0.0,
-        Alpha::LeastSquares => magnitudes / nonzeros as f64,
-    } as f32;
-    if !scale.is_finite() {
-        return Err(Error::argument(
-            "alpha",
-            match alpha {
-                Alpha::Fixed(alpha) => alpha.to_string(),
-                Alpha::LeastSquares => "least_squares".into(),
-            },
-            format!("a scale that float32 can hold, of a standard deviation of {std:e}"),
-        ));
-    }
-    Ok(Ternary { scale, std, kept, nonzeros })
-}
-
-/// First pass: the histogram of the upper bits, the mean, and a refusal of NaN and infinity.
-fn scan(
-    parts: &[Part<'_>],
-    chunks: &[Chunk<'_>],
-    count: u64,
-    num_threads: usize,
-) -> Result<(Histogram, f64)> {
-    let mut work: Vec<(&[Chunk<'_>], Histogram, Vec<f64>)> = shares(chunks, num_threads)
-        .map(|share| (share, Histogram::upper(), Vec::with_capacity(share.len())))
-        .collect();
-    threads::for_each(num_threads, work.iter_mut().collect(), |(share, histogram, sums)| {
-        for chunk in *share {
-            if let Some(i) = chunk.values.iter().position(|v| !v.is_finite()) {
-                let (name, index) = (parts[chunk.part].name, chunk.start + i);
-                return Err(Error::argument(
-                    "x",
-                    format!("{} at index {index} of {name}", chunk.values[i]),
-                    "finite numbers",
-                ));
-            }
-            histogram.count_upper(chunk.values);
-            sums.push(sum(chunk.values, f64::from));
-        }
-        Ok(())
-    })?;
-    let mut upper = Histogram::upper();
-    let mut total = 0.0;
-    for (_, histogram, sums) in &work {
-        upper.add(histogram);
-        total = sums.iter().fold(total, |total, sum| total + sum);
-    }
-    Ok((upper, total / count.max(1) as f64))
-}
-
-/// Second pass: the unbiased standard deviation; of one entry its magnitude, of none 0.
-fn deviation(chunks: &[Chunk<'_>], count: u64, mean: f64, num_threads: usize) -> Result<f64> {
-    if count <= 1 {
-        return Ok(mean.abs());
-    }
-    let mut squares = vec![0.0; chunks.len()];
-    let work = squares.iter_mut().zip(chunks).collect();
-    threads::for_each(num_threads, work, |(slot, chunk): (&mut f64, &Chunk<'_>)| {
-        *slot = sum(chunk.values, |v| (f64::from(v) - mean).powi(2));
-        Ok(())
-    })?;
-    Ok((squares.iter().sum::<f64>() / (count - 1) as f64).sqrt())
-}
-
-/// Last pass: trits; returns the nonzeros and the sum of their magnitudes.
-fn emit(
-    chunks: &[&[f32]],
-    outs: Vec<&mut [i8]>,
-    selection: Option<Selection>,
-    num_threads: usize,
-) -> Result<(u64, f64)> {
-    let allowed = ties_by_chunk(chunks, selection, num_threads)?;
-    let mut counts = vec![(0u64, 0.0f64); chunks.len()];
-    let outs = outs.into_iter().flat_map(|out| out.chunks_mut(CHUNK));
-    let work: Vec<_> = chunks.iter().zip(outs).zip(&allowed).zip(&mut counts).collect();
-    threads::for_each(num_threads, work, |(((values, out), ties), counts)| {
-        // Entries that are zero become zero trits even where they are selected.
-        let threshold = selection.map_or(u32::MAX, |s| s.threshold.max(1));
-        match ties {
-            None => {
-                for (trit, value) in out.iter_mut().zip(*values) {
-                    let bits = value.to_bits();
-                    let kept = i8::from(bits & MAGNITUDE >= threshold);
-                    *trit = kept - 2 * (kept & (bits >> 31) as i8);
-                }
-            }
-            Some(ties) => {
-                let mut left = *ties;
-                for (trit, value) in out.iter_mut().zip(*values) {
-                    let bits = value.to_bits();
-                    let tie = bits & MAGNITUDE == threshold;
-                    let kept = bits & MAGNITUDE > threshold || (tie && left > 0);
-                    left -= u64::from(tie && kept);
-                    *trit = i8::from(kept) * (1 - 2 * (bits >> 31) as i8);
-                }
-            }
-        }
-        counts.0 = out.iter().map(|trit| u64::from(*trit != 0)).sum();
-        counts.1 =
-            out.iter().zip(*values).map(|(trit, value)| f64::from(f32::from(*trit) * value)).sum();
-        Ok(())
-    })?;
-    Ok(counts.iter().fold((0, 0.0), |(n, sum), (m, magnitude)| (n + m, sum + magnitude)))
-}
-
-/// How many ties each chunk may keep, lowest positions first; `None` where all are kept.
-fn ties_by_chunk(
-    chunks: &[&[f32]],
-    selection: Option<Selection>,
-    num_threads: usize,
-) -> Result<Vec<Option<u64>>> {
-    let Some(selection) = selection.filter(|s| s.ties < s.ties_present && s.threshold > 0) else {
-        return Ok(vec![None; chunks.len()]);
-    };
-    let mut present = vec![0u64; chunks.len()];
-    let work = present.iter_mut().zip(chunks).collect();
-    threads::for_each(num_threads, work, |(slot, values): (&mut u64, &&[f32])| {
-        let tie = |v: &f32| u64::from(v.to_bits() & MAGNITUDE == selection.threshold);
-        *slot = values.iter().map(tie).sum();
-        Ok(())
-    })?;
-    let mut left = selection.ties;
-    Ok(present
-        .iter()
-        .map(|present| {
-            let here = left.min(*present);
-            left -= here;
-            Some(here)
-        })
-        .collect())
-}
-
-/// Sum in eight interleaved accumulators: fixed order, and the compiler can use vectors.
-fn sum(values: &[f32], f: impl Fn(f32) -> f64) -> f64 {
-    let (rows, rest) = values.as_chunks::<8>();
-    let mut lanes = [0.0; 8];
-    for row in rows {
-        for (lane, value) in lanes.iter_mut().zip(row) {
-            *lane += f(*value);
-        }
-    }
-    lanes.iter().sum::<f64>() + rest.iter().map(|v| f(*v)).sum::<f64>()
+    let mut group = Quantizer::new(rule);
+    group.scan(parts, level, num_threads)?;
+    group.refine(parts, level, num_threads)?;
+    let agreements = group.emit(parts, outs, level, num_threads)?;
+    Ok((group.finish()?, agreements))
 }
 
 #[cfg(test)]
@@ -267,7 +150,13 @@ mod tests {
     ) -> Result<(Vec<i8>, Ternary)> {
         let mut trits = vec![9; values.len()];
         let part = Part { name: "w", values };
-        let group = ternarize(&[part], vec![&mut trits], density, alpha, threads, false)?;
+        let rule = Rule::new(density, alpha, false)?;
+        let (group, kept) = ternarize(&[part], vec![&mut trits], rule, Level::best(), threads)?;
+        for level in [Level::Scalar, Level::Avx2, Level::Avx512] {
+            let mut again = vec![9; values.len()];
+            let found = ternarize(&[part], vec![&mut again], rule, level, 1)?;
+            assert!((found, &again) == ((group, kept.clone()), &trits), "{level:?}");
+        }
         Ok((trits, group))
     }
 
@@ -283,6 +172,55 @@ mod tests {
         assert_eq!((group.kept, group.nonzeros), (2, 2));
         let (_, group) = run(&values, 0.4, Alpha::LeastSquares, 1).unwrap();
         assert_eq!(group.scale, 2.5);
+    }
+
+    #[test]
+    fn a_tensor_at_a_time_gives_the_same_bits() {
+        let values: Vec<f32> =
+            (0..300_000u32).map(|i| (i.wrapping_mul(0x9E37_79B9) >> 20) as f32 - 1900.5).collect();
+        let parts: Vec<Part<'_>> =
+            values.chunks(110_000).map(|values| Part { name: "w", values }).collect();
+        for (alpha, upstream) in [(Alpha::Fixed(1.0), true), (Alpha::LeastSquares, false)] {
+            let rule = Rule::new(0.2, alpha, upstream).unwrap();
+            let mut trits = vec![9; values.len()];
+            let outs = trits.chunks_mut(110_000).collect();
+            let whole = ternarize(&parts, outs, rule, Level::best(), 3).unwrap();
+            let (mut group, mut again) = (Quantizer::new(rule), vec![9; values.len()]);
+            for part in &parts {
+                group.scan(&[*part], Level::Scalar, 2).unwrap();
+            }
+            for part in &parts {
+                group.refine(&[*part], Level::Scalar, 1).unwrap();
+            }
+            let mut kept = Vec::new();
+            for (part, out) in parts.iter().zip(again.chunks_mut(110_000)) {
+                kept.extend(group.emit(&[*part], vec![out], Level::Scalar, 2).unwrap());
+            }
+            assert_eq!((group.finish().unwrap(), kept), whole);
+            assert_eq!(again, trits);
+        }
+    }
+
+    #[test]
+    fn passes_out_of_order_or_over_other_tensors_are_errors() {
+        let rule = Rule::new(0.5, Alpha::Fixed(1.0), false).unwrap();
+        let part = |values| Part { name: "w", values };
+        let (few, more) = (part(&[1.0, 2.0]), part(&[1.0, 2.0, 3.0]));
+        let mut trits = [0; 2];
+        let mut group = Quantizer::new(rule);
+        assert!(group.emit(&[few], vec![&mut trits], Level::best(), 1).is_err());
+        group.scan(&[more], Level::best(), 1).unwrap();
+        group.refine(&[few], Level::best(), 1).unwrap();
+        assert!(group.scan(&[few], Level::best(), 1).is_err());
+        let error = group.emit(&[few], vec![&mut trits], Level::best(), 1).unwrap_err();
+        assert!(error.to_string().contains("a pass saw 2 entries and the first 3"), "{error}");
+        assert!(group.finish().is_err());
+        let mut group = Quantizer::new(rule);
+        group.scan(&[few], Level::best(), 1).unwrap();
+        group.refine(&[few], Level::best(), 1).unwrap();
+        let other = part(&[9.0, 9.0]);
+        group.emit(&[other], vec![&mut trits], Level::best(), 1).unwrap();
+        assert!(group.finish().unwrap_err().to_string().contains("changed between the passes"));
     }
 
     #[test]
@@ -304,7 +242,8 @@ mod tests {
         let values = [1.0, -2.0, 0.0, 3.0, 2.0, 0.5, 0.25, 0.0, 0.0, 0.0];
         let mut trits = [9; 10];
         let part = Part { name: "w", values: &values };
-        ternarize(&[part], vec![&mut trits], 0.1, Alpha::Fixed(1.0), 1, true).unwrap();
+        let rule = Rule::new(0.1, Alpha::Fixed(1.0), true).unwrap();
+        ternarize(&[part], vec![&mut trits], rule, Level::best(), 1).unwrap();
         assert_eq!(trits, [0, -1, 0, 1, 1, 0, 0, 0, 0, 0]);
     }
 

@@ -3,16 +3,11 @@
 //! The bits of non-negative floats order like integers, so two histograms (upper 16 of the 31 bits,
 //! then the lower 15 of those in the decisive bin) give the k-th largest magnitude exactly.
 
-use crate::{Result, threads};
-
 /// Bits of the magnitude: all but the sign.
 pub(super) const MAGNITUDE: u32 = 0x7fff_ffff;
-const LOW_BITS: u32 = 15;
+pub(super) const LOW_BITS: u32 = 15;
 const HIGH_BINS: usize = 1 << 16;
-const LOW_BINS: usize = 1 << LOW_BITS;
-
-/// Entries of a chunk: sums over chunks are added in chunk order, so no result depends on threads.
-pub(super) const CHUNK: usize = 1 << 16;
+pub(super) const LOW_BINS: usize = 1 << LOW_BITS;
 
 /// Which entries are kept: magnitudes above `threshold`, and the first `ties` that equal it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,83 +20,92 @@ pub(super) struct Selection {
     pub ties_present: u64,
 }
 
-/// Counts of the upper bits, kept by each thread apart and added up.
-pub(super) struct Histogram(Vec<u64>);
+/// Counts of the upper bits that one thread makes.
+#[derive(Default)]
+pub(super) struct Table {
+    counts: Vec<[u32; 2]>,
+    /// What was counted in `counts`, which hold 32 bits.
+    pending: u64,
+    totals: Vec<u64>,
+}
 
-impl Histogram {
-    pub fn upper() -> Self {
-        Self(vec![0; HIGH_BINS])
+impl Table {
+    /// Where the next `len` values are to be counted: one place a bin and lane.
+    pub fn counts(&mut self, len: usize) -> &mut [[u32; 2]; HIGH_BINS] {
+        if self.pending + len as u64 > u64::from(u32::MAX) {
+            let mut totals = std::mem::take(&mut self.totals);
+            totals.resize(HIGH_BINS, 0);
+            self.add_to(&mut totals);
+            *self = Self { totals, ..Self::default() };
+        }
+        self.pending += len as u64;
+        self.counts.resize(HIGH_BINS, [0; 2]);
+        self.counts.as_mut_slice().try_into().expect("the length was set above")
     }
 
-    pub fn count_upper(&mut self, values: &[f32]) {
-        for value in values {
-            self.0[((value.to_bits() & MAGNITUDE) >> LOW_BITS) as usize] += 1;
+    fn add_to(&self, totals: &mut [u64]) {
+        for (total, [even, odd]) in totals.iter_mut().zip(&self.counts) {
+            *total += u64::from(*even) + u64::from(*odd);
         }
     }
 
-    pub fn add(&mut self, other: &Self) {
-        for (total, count) in self.0.iter_mut().zip(&other.0) {
-            *total += count;
-        }
-    }
-
-    /// The bin that holds the k-th entry from above, and how many lie above that bin.
-    fn find(&self, k: u64) -> (u32, u64) {
-        let mut above = 0;
-        for (bin, count) in self.0.iter().enumerate().rev() {
-            if above + count >= k {
-                return (bin as u32, above);
+    /// All counts of several tables.
+    pub fn sum(tables: &[Self]) -> Vec<u64> {
+        let mut totals = vec![0; HIGH_BINS];
+        for table in tables {
+            table.add_to(&mut totals);
+            for (total, count) in totals.iter_mut().zip(&table.totals) {
+                *total += count;
             }
-            above += count;
         }
-        (0, above)
+        totals
     }
 }
 
-/// Selects `k` entries (1 <= k <= their number) given the histogram of the upper bits.
-///
-/// # Errors
-/// [`crate::Error::Io`] if a thread cannot be started.
-pub(super) fn select(
-    chunks: &[&[f32]],
-    upper: &Histogram,
-    k: u64,
-    num_threads: usize,
-) -> Result<Selection> {
-    let (high, above) = upper.find(k);
-    let mut shares: Vec<(&[&[f32]], Histogram)> =
-        shares(chunks, num_threads).map(|share| (share, Histogram(vec![0; LOW_BINS]))).collect();
-    threads::for_each(num_threads, shares.iter_mut().collect(), |(share, histogram)| {
-        for value in share.iter().copied().flatten() {
-            let bits = value.to_bits() & MAGNITUDE;
-            if bits >> LOW_BITS == high {
-                histogram.0[(bits as usize) & (LOW_BINS - 1)] += 1;
-            }
+/// The bin that holds the k-th entry from above, and how many lie above that bin.
+pub(super) fn find(counts: &[u64], k: u64) -> (u32, u64) {
+    let mut above = 0;
+    for (bin, count) in counts.iter().enumerate().rev() {
+        if above + count >= k {
+            return (bin as u32, above);
         }
-        Ok(())
-    })?;
-    let mut lower = Histogram(vec![0; LOW_BINS]);
-    for (_, histogram) in &shares {
-        lower.add(histogram);
+        above += count;
     }
-    let (low, above_low) = lower.find(k - above);
-    Ok(Selection {
-        threshold: high << LOW_BITS | low,
-        ties: k - above - above_low,
-        ties_present: lower.0[low as usize],
-    })
+    (0, above)
 }
 
-/// Contiguous shares of the chunks, one a thread.
-pub(super) fn shares<T>(chunks: &[T], num_threads: usize) -> impl Iterator<Item = &[T]> {
-    chunks.chunks(chunks.len().div_ceil(num_threads.max(1)).max(1))
+/// The upper bits of the k-th magnitude, and which of the entries with those bits it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Decisive {
+    pub high: u32,
+    rank: u64,
+}
+
+impl Decisive {
+    /// Of the counts of the upper bits; `k` is from 1 to their sum.
+    pub fn of(upper: &[u64], k: u64) -> Self {
+        let (high, above) = find(upper, k);
+        Self { high, rank: k - above }
+    }
+
+    /// Of the counts of the lower bits in the decisive bin.
+    pub fn select(self, lower: &[u64]) -> Selection {
+        let (low, above) = find(lower, self.rank);
+        Selection {
+            threshold: self.high << LOW_BITS | low,
+            ties: self.rank.saturating_sub(above),
+            ties_present: lower[low as usize],
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::passes::{Refine, Scan};
     use super::*;
+    use crate::simd::Level;
 
     proptest! {
         #[test]
@@ -111,19 +115,31 @@ mod tests {
                 1..2000,
             ),
             at: prop::sample::Index,
-            threads in 1..4usize,
         ) {
             let k = at.index(values.len()) + 1;
-            let chunks: Vec<&[f32]> = values.chunks(100).collect();
-            let mut upper = Histogram::upper();
-            upper.count_upper(&values);
-            let found = select(&chunks, &upper, k as u64, threads).unwrap();
             let mut bits: Vec<u32> = values.iter().map(|v| v.to_bits() & MAGNITUDE).collect();
             bits.sort_unstable_by(|a, b| b.cmp(a));
             let threshold = bits[k - 1];
-            prop_assert_eq!(found.threshold, threshold);
-            prop_assert_eq!(found.ties, bits[..k].iter().filter(|b| **b == threshold).count() as u64);
-            prop_assert_eq!(found.ties_present, bits.iter().filter(|b| **b == threshold).count() as u64);
+            for level in [Level::Scalar, Level::Avx2, Level::Avx512] {
+                let (mut upper, mut lower) = (Table::default(), vec![0; LOW_BINS]);
+                level.run(Scan { values: &values, upper: &mut upper });
+                let decisive = Decisive::of(&Table::sum(&[upper]), k as u64);
+                let high = decisive.high;
+                level.run(Refine { values: &values, mean: 0.0, high, lower: &mut lower });
+                let found = decisive.select(&lower);
+                prop_assert_eq!(found.threshold, threshold);
+                prop_assert_eq!(found.ties, bits[..k].iter().filter(|b| **b == threshold).count() as u64);
+                prop_assert_eq!(found.ties_present, bits.iter().filter(|b| **b == threshold).count() as u64);
+            }
         }
+    }
+
+    #[test]
+    fn counts_are_moved_before_they_run_over() {
+        let mut table = Table::default();
+        for len in [u32::MAX as usize, 3, u32::MAX as usize - 2] {
+            table.counts(len)[7][1] += 5;
+        }
+        assert_eq!(Table::sum(&[table])[7], 15);
     }
 }

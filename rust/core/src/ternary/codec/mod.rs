@@ -3,10 +3,12 @@
 mod bitmask;
 mod block;
 mod keys;
+mod packer;
 mod sink;
 mod t4_rans;
 pub mod tables;
 
 pub use block::{Block, Coding, default_steps, pack};
 pub(crate) use keys::zero_between;
+pub use packer::Packer;
 pub(crate) use sink::{Sink, Table, past_the_caches};

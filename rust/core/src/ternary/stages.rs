@@ -1,0 +1,335 @@
+//! A group of tensors made ternary in three passes, each of which sees them in the same order.
+//!
+//! The passes keep counts and sums and no entries, so the tensors may come one at a time.
+
+use super::passes::{Agreement, CountTies, Emit, Refine, Scan};
+use super::quantize::{Part, Rule, Ternary};
+use super::select::{Decisive, LOW_BINS, MAGNITUDE, Selection, Table};
+use crate::simd::Level;
+use crate::{Error, Result, threads};
+
+/// Entries of a chunk: sums over chunks are added in chunk order, so no result depends on threads or
+/// on how many tensors come in one call.
+const CHUNK: usize = 1 << 16;
+
+struct Chunk<'a> {
+    part: usize,
+    start: usize,
+    values: &'a [f32],
+}
+
+/// Where a group is: `scan` all its tensors, then `refine` all, then `emit` all, then `finish`.
+pub struct Quantizer {
+    rule: Rule,
+    stage: Stage,
+}
+
+enum Stage {
+    Scan(Sums),
+    Refine(Statistics),
+    Emit(Emission),
+}
+
+/// Of the first pass.
+#[derive(Default)]
+struct Sums {
+    tables: Vec<Table>,
+    count: u64,
+    total: f64,
+}
+
+/// Of the second pass.
+struct Statistics {
+    count: u64,
+    seen: u64,
+    kept: u64,
+    mean: f64,
+    squares: f64,
+    /// None where nothing is kept.
+    decisive: Option<Decisive>,
+    lower: Vec<u64>,
+}
+
+/// Of the last pass.
+struct Emission {
+    count: u64,
+    seen: u64,
+    std: f64,
+    kept: u64,
+    selection: Option<Selection>,
+    /// Ties that may still be kept.
+    left: u64,
+    nonzeros: u64,
+    magnitudes: f64,
+}
+
+impl Quantizer {
+    /// A group of which nothing has been seen.
+    #[must_use]
+    pub fn new(rule: Rule) -> Self {
+        Self { rule, stage: Stage::Scan(Sums::default()) }
+    }
+
+    /// First pass: counts of the upper bits, sums, and a refusal of NaN and infinity.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if an entry is not finite; [`Error::Shape`] if the first pass is over.
+    pub fn scan(&mut self, parts: &[Part<'_>], level: Level, num_threads: usize) -> Result<()> {
+        let Stage::Scan(state) = &mut self.stage else {
+            return Err(out_of_order("scan", "the first pass is over"));
+        };
+        let chunks = chunks(parts);
+        let shares: Vec<_> = shares(&chunks, num_threads).collect();
+        if state.tables.len() < shares.len() {
+            state.tables.resize_with(shares.len(), Table::default);
+        }
+        let mut sums = vec![0.0; chunks.len()];
+        let slots = sums.chunks_mut(share_len(chunks.len(), num_threads));
+        let work = shares.into_iter().zip(&mut state.tables).zip(slots).collect();
+        threads::for_each(
+            num_threads,
+            work,
+            |((share, upper), sums): ((&[Chunk<'_>], &mut Table), &mut [f64])| {
+                for (chunk, sum) in share.iter().zip(sums) {
+                    let (found, finite) = level.run(Scan { values: chunk.values, upper });
+                    if !finite {
+                        return Err(not_finite(parts, chunk));
+                    }
+                    *sum = found;
+                }
+                Ok(())
+            },
+        )?;
+        state.count += entries(parts);
+        state.total = sums.iter().fold(state.total, |total, sum| total + sum);
+        Ok(())
+    }
+
+    /// Second pass: squared deviations, and the counts of the lower bits in the decisive bin.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the last pass has begun.
+    pub fn refine(&mut self, parts: &[Part<'_>], level: Level, num_threads: usize) -> Result<()> {
+        if let Stage::Scan(sums) = &self.stage {
+            self.stage = Stage::Refine(Statistics::after(sums, self.rule));
+        }
+        let Stage::Refine(state) = &mut self.stage else {
+            return Err(out_of_order("refine", "the second pass is over"));
+        };
+        let chunks = chunks(parts);
+        let mut squares = vec![0.0; chunks.len()];
+        let len = share_len(chunks.len(), num_threads);
+        // No magnitude has the upper bits u32::MAX.
+        let (mean, high) = (state.mean, state.decisive.map_or(u32::MAX, |found| found.high));
+        let mut work: Vec<_> = shares(&chunks, num_threads)
+            .zip(squares.chunks_mut(len))
+            .map(|(share, squares)| (share, squares, vec![0; LOW_BINS]))
+            .collect();
+        threads::for_each(num_threads, work.iter_mut().collect(), |(share, squares, lower)| {
+            for (chunk, square) in share.iter().zip(squares.iter_mut()) {
+                *square = level.run(Refine { values: chunk.values, mean, high, lower });
+            }
+            Ok(())
+        })?;
+        for (_, _, lower) in &work {
+            for (total, count) in state.lower.iter_mut().zip(lower) {
+                *total += count;
+            }
+        }
+        state.seen += entries(parts);
+        state.squares = squares.iter().fold(state.squares, |total, square| total + square);
+        Ok(())
+    }
+
+    /// Last pass: `outs[i]` takes the trits of `parts[i]`; returns what they keep of each.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if passes saw different numbers of entries, or `outs` do not fit;
+    /// [`Error::Argument`] if the scale overflows.
+    pub fn emit(
+        &mut self,
+        parts: &[Part<'_>],
+        outs: Vec<&mut [i8]>,
+        level: Level,
+        num_threads: usize,
+    ) -> Result<Vec<Agreement>> {
+        if outs.len() != parts.len()
+            || outs.iter().zip(parts).any(|(o, p)| o.len() != p.values.len())
+        {
+            return Err(Error::Shape("the trits do not have the lengths of the tensors".into()));
+        }
+        match &self.stage {
+            Stage::Scan(_) => return Err(out_of_order("emit", "the second pass is missing")),
+            Stage::Refine(statistics) => {
+                self.stage = Stage::Emit(Emission::after(statistics, self.rule)?);
+            }
+            Stage::Emit(_) => {}
+        }
+        let Stage::Emit(state) = &mut self.stage else {
+            return Err(out_of_order("emit", "the second pass is missing"));
+        };
+        let chunks = chunks(parts);
+        let outs = outs.into_iter().flat_map(|out| out.chunks_mut(CHUNK));
+        // Entries that are zero become zero trits even where they are selected.
+        let threshold = state.selection.map_or(MAGNITUDE, |found| found.threshold.max(1));
+        let mut found = vec![Agreement::default(); chunks.len()];
+        if num_threads == 1 || chunks.len() < 2 {
+            for ((chunk, out), found) in chunks.iter().zip(outs).zip(&mut found) {
+                let (values, ties) = (chunk.values, state.left);
+                let (here, used) = level.run(Emit { values, out, threshold, ties });
+                *found = here;
+                state.left -= used;
+            }
+        } else {
+            let allowed = state.share_ties(&chunks, threshold, level, num_threads)?;
+            let work: Vec<_> = chunks.iter().zip(outs).zip(allowed).zip(&mut found).collect();
+            threads::for_each(num_threads, work, |(((chunk, out), ties), found)| {
+                let values = chunk.values;
+                *found = level.run(Emit { values, out, threshold, ties }).0;
+                Ok(())
+            })?;
+        }
+        let mut agreements = vec![Agreement::default(); parts.len()];
+        for (chunk, found) in chunks.iter().zip(found) {
+            agreements[chunk.part] += found;
+            state.nonzeros += found.nonzeros;
+            state.magnitudes += found.dot;
+        }
+        state.seen += entries(parts);
+        Ok(agreements)
+    }
+
+    /// The scale of the whole group.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if passes are missing or saw other entries; [`Error::Argument`] if the scale
+    /// overflows.
+    pub fn finish(self) -> Result<Ternary> {
+        let Stage::Emit(Emission {
+            count, seen, std, kept, selection, nonzeros, magnitudes, ..
+        }) = self.stage
+        else {
+            return Err(out_of_order("finish", "a pass is missing"));
+        };
+        same_count(count, seen)?;
+        // Zeros that were selected are no nonzeros, and of zeros there may be any number.
+        if !self.rule.keeps_ties()
+            && selection.is_some_and(|found| found.threshold > 0)
+            && nonzeros != kept
+        {
+            return Err(Error::Shape(format!(
+                "{nonzeros} entries are above the threshold and {kept} were: the tensors changed \
+                 between the passes"
+            )));
+        }
+        let scale = self.rule.scale(std, nonzeros, magnitudes)?;
+        Ok(Ternary { scale, std, kept, nonzeros })
+    }
+}
+
+impl Statistics {
+    fn after(sums: &Sums, rule: Rule) -> Self {
+        let kept = rule.kept(sums.count);
+        let decisive = (kept > 0).then(|| Decisive::of(&Table::sum(&sums.tables), kept));
+        Self {
+            count: sums.count,
+            seen: 0,
+            kept,
+            mean: sums.total / sums.count.max(1) as f64,
+            squares: 0.0,
+            decisive,
+            lower: vec![0; LOW_BINS],
+        }
+    }
+
+    /// Unbiased; of one entry its magnitude, of none 0.
+    fn std(&self) -> f64 {
+        if self.count <= 1 {
+            return self.mean.abs();
+        }
+        (self.squares / (self.count - 1) as f64).sqrt()
+    }
+}
+
+impl Emission {
+    fn after(statistics: &Statistics, rule: Rule) -> Result<Self> {
+        same_count(statistics.count, statistics.seen)?;
+        let std = statistics.std();
+        if !rule.is_least_squares() {
+            rule.scale(std, 0, 0.0)?;
+        }
+        let selection = statistics.decisive.map(|found| found.select(&statistics.lower));
+        let left = match selection {
+            Some(found) if found.threshold == 0 => u64::MAX,
+            Some(found) if rule.keeps_ties() => found.ties_present,
+            Some(found) => found.ties,
+            None => 0,
+        };
+        let Statistics { count, kept, .. } = *statistics;
+        Ok(Self { count, seen: 0, std, kept, selection, left, nonzeros: 0, magnitudes: 0.0 })
+    }
+
+    /// How many ties each chunk may keep, lowest positions first.
+    fn share_ties(
+        &mut self,
+        chunks: &[Chunk<'_>],
+        threshold: u32,
+        level: Level,
+        num_threads: usize,
+    ) -> Result<Vec<u64>> {
+        let mut present = vec![0u64; chunks.len()];
+        let work = present.iter_mut().zip(chunks).collect();
+        threads::for_each(num_threads, work, |(slot, chunk): (&mut u64, &Chunk<'_>)| {
+            *slot = level.run(CountTies { values: chunk.values, threshold });
+            Ok(())
+        })?;
+        for slot in &mut present {
+            *slot = self.left.min(*slot);
+            self.left -= *slot;
+        }
+        Ok(present)
+    }
+}
+
+fn chunks<'a>(parts: &[Part<'a>]) -> Vec<Chunk<'a>> {
+    let of = |(part, p): (usize, &Part<'a>)| {
+        let chunk = move |(i, values)| Chunk { part, start: i * CHUNK, values };
+        p.values.chunks(CHUNK).enumerate().map(chunk)
+    };
+    parts.iter().enumerate().flat_map(of).collect()
+}
+
+fn entries(parts: &[Part<'_>]) -> u64 {
+    parts.iter().map(|part| part.values.len() as u64).sum()
+}
+
+/// Contiguous shares of the chunks, one a thread.
+fn shares<T>(chunks: &[T], num_threads: usize) -> impl Iterator<Item = &[T]> {
+    chunks.chunks(share_len(chunks.len(), num_threads))
+}
+
+fn share_len(chunks: usize, num_threads: usize) -> usize {
+    chunks.div_ceil(num_threads.max(1)).max(1)
+}
+
+fn not_finite(parts: &[Part<'_>], chunk: &Chunk<'_>) -> Error {
+    let at = chunk.values.iter().position(|value| !value.is_finite()).unwrap_or_default();
+    let (name, index) = (parts[chunk.part].name, chunk.start + at);
+    let what = format!("{} at index {index} of {name}", chunk.values[at]);
+    Error::argument("x", what, "finite numbers")
+}
+
+fn same_count(first: u64, other: u64) -> Result<()> {
+    if first == other {
+        return Ok(());
+    }
+    Err(Error::Shape(format!(
+        "a pass saw {other} entries and the first {first}: every pass needs every tensor once"
+    )))
+}
+
+fn out_of_order(call: &str, why: &str) -> Error {
+    Error::Shape(format!(
+        "{call} out of order, {why}: scan every tensor, then refine every one, then emit every one"
+    ))
+}
