@@ -16,11 +16,11 @@ RANK = 64
 WIDTH = 4096
 
 
-def adapter() -> dict[str, np.ndarray]:
-    """A LoRA of 16.8 million float32 parameters."""
+def adapter(modules: int = MODULES) -> dict[str, np.ndarray]:
+    """A LoRA of 16.8 million float32 parameters, or of another number of modules."""
     rng = np.random.default_rng(0)
     state = {}
-    for i in range(MODULES):
+    for i in range(modules):
         for factor, shape in (("A", (RANK, WIDTH)), ("B", (WIDTH, RANK))):
             values = rng.standard_t(6, shape).astype(np.float32) * np.float32(2e-3)
             state[f"base_model.model.layers.{i}.q_proj.lora_{factor}.weight"] = values
@@ -70,3 +70,63 @@ def test_compeft_in_torch(benchmark, density, threads):
 def test_decode(benchmark, threads):
     expert = compress(adapter(), density=0.2)
     benchmark.pedantic(lambda: expert.arrays(num_threads=threads), rounds=5)
+
+
+@pytest.fixture(scope="module")
+def large():
+    """50.3 million parameters."""
+    return adapter(96)
+
+
+@pytest.mark.benchmark(group="compress 50 M at 20 %, file written, 1 thread")
+@pytest.mark.parametrize("level", ["scalar", "avx2", "avx512"])
+def test_compress_50m(benchmark, simd, large, tmp_path, level):
+    """With the file written, but not synced: a disk is not measured."""
+    simd(level)
+
+    def run():
+        expert = compress(large, density=0.2, num_threads=1)
+        expert.file.tofile(tmp_path / "expert")
+        return expert
+
+    expert = benchmark.pedantic(run, rounds=5, warmup_rounds=1)
+    benchmark.extra_info |= {
+        "bytes": expert.nbytes,
+        "over_shannon": 8 * expert.nbytes / 50_331_648 / entropy(0.2),
+    }
+
+
+@pytest.mark.benchmark(group="compress 50 M at 20 %, file written, 1 thread")
+def test_compeft_50m(benchmark, large):
+    """ComPEFT's whole path: copies, flattens, selects, checks what it dropped, writes back."""
+    torch = pytest.importorskip("torch")
+    from copy import deepcopy
+
+    state = {name: torch.from_numpy(array) for name, array in large.items()}
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def compeft():
+        copied = deepcopy(state)
+        flat = torch.cat([copied[name].reshape(-1) for name in sorted(copied)])
+        kept = int(flat.numel() * 0.2)
+        rows = flat.reshape(1, -1)
+        threshold = rows.abs().kthvalue(flat.numel() - kept, dim=1, keepdim=True).values
+        mask = rows.abs() >= threshold
+        chosen = (rows * mask).reshape(-1)
+        assert torch.all(chosen[~mask.reshape(-1)] == 0)
+        ternary = flat.std() * torch.sign(chosen)
+        out = deepcopy(state)
+        parts = torch.split(ternary, [out[name].numel() for name in sorted(out)])
+        for name, part in zip(sorted(out), parts, strict=True):
+            out[name] = part.reshape(out[name].shape)
+        return out
+
+    benchmark.pedantic(compeft, rounds=2)
+    torch.set_num_threads(before)
+
+
+@pytest.mark.benchmark(group="compress 50 M at 20 %, file written, 1 thread")
+def test_one_read_of_the_input(benchmark, large):
+    """The limit: every value read once."""
+    benchmark(lambda: [float(values.max()) for values in large.values()])

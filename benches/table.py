@@ -13,6 +13,7 @@ SPANS = "bench_corrupt_spans.py::test_"
 MASKS = "bench_mask_tokens.py::test_"
 CORPUS = "bench_corpus.py::test_"
 UNPACK = "bench_unpack.py::test_"
+COMPRESS = "bench_compress.py::test_"
 MERGE = "bench_merge.py::test_"
 POOL = "bench_pool.py::test_"
 
@@ -48,6 +49,10 @@ ROWS = [
             ("zstd -3 of two masks", 1.0, "zstd_of_two_masks[0.2]"),
         )
     ],
+    ("compress 50 M at 20%, file written, 1 thread", "ComPEFT's whole path in torch",
+     COMPRESS + "compeft_50m", COMPRESS + "compress_50m[{}]", (30, 15, 10)),
+    ("", "one read of the input", COMPRESS + "one_read_of_the_input",
+     COMPRESS + "compress_50m[{}]", (None, None, None)),
     *[
         ("TIES of 4 x 16.8 M to dense, 1 thread", peer, MERGE + name, MERGE + "ours[{}]", targets)
         for peer, name, targets in (
