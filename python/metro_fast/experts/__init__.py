@@ -8,6 +8,7 @@ from metro_fast.experts.decompress import decompress
 from metro_fast.experts.expert import EXPERT_FILE, Expert
 from metro_fast.experts.fidelity import fidelity
 from metro_fast.experts.load import load_expert
+from metro_fast.experts.streamed import compress_checkpoint
 from metro_fast.experts.task_vector import TaskVector, task_vector
 from metro_fast.experts.updates import ModuleFidelity
 
@@ -17,6 +18,7 @@ __all__ = [
     "ModuleFidelity",
     "TaskVector",
     "compress",
+    "compress_checkpoint",
     "decompress",
     "fidelity",
     "load_expert",
