@@ -159,16 +159,18 @@ def test_damaged_headers_are_named(tmp_path: Path):
 
 
 MEMORY = """
-import resource, sys
+import re, sys
 import numpy as np
 from metro_fast.experts import compress_checkpoint
-rss = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# getrusage would tell the largest size of the parent, which a child inherits.
+rss = lambda: 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
 before = rss()
 compress_checkpoint(*sys.argv[1:], density=0.05, num_threads=1)
 print(rss() - before)
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's VmHWM")
 def test_memory_is_that_of_a_tensor(tmp_path: Path):
     """A residual of 96 MB, whose tensors have 4 MB."""
     for name in ("base", "tuned"):
@@ -176,4 +178,4 @@ def test_memory_is_that_of_a_tensor(tmp_path: Path):
         write_shards(tmp_path / name, state, 4)
     command = [sys.executable, "-c", MEMORY, *(str(tmp_path / n) for n in ("tuned", "base", "out"))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 32_000_000
+    assert 1_000_000 < int(done.stdout) < 32_000_000
