@@ -5,9 +5,13 @@ description of the algorithm (flatten by sorted names, kthvalue threshold, std o
 alpha * std * sign, written back as dense floats), not from anyone's code. It makes no file.
 """
 
+import copy
+import time
+
 import numpy as np
 import pytest
 
+from metro_fast import _core
 from metro_fast.experts import compress
 from metro_fast.experts.expert import entropy
 
@@ -16,11 +20,11 @@ RANK = 64
 WIDTH = 4096
 
 
-def adapter(modules: int = MODULES) -> dict[str, np.ndarray]:
-    """A LoRA of 16.8 million float32 parameters, or of another number of modules."""
+def adapter() -> dict[str, np.ndarray]:
+    """A LoRA of 16.8 million float32 parameters."""
     rng = np.random.default_rng(0)
     state = {}
-    for i in range(modules):
+    for i in range(MODULES):
         for factor, shape in (("A", (RANK, WIDTH)), ("B", (WIDTH, RANK))):
             values = rng.standard_t(6, shape).astype(np.float32) * np.float32(2e-3)
             state[f"base_model.model.layers.{i}.q_proj.lora_{factor}.weight"] = values
@@ -72,61 +76,68 @@ def test_decode(benchmark, threads):
     benchmark.pedantic(lambda: expert.arrays(num_threads=threads), rounds=5)
 
 
-@pytest.fixture(scope="module")
-def large():
-    """50.3 million parameters."""
-    return adapter(96)
+LARGE = [f"layers.{i}.lora_{factor}.weight" for i in range(32) for factor in "AB"]
 
 
-@pytest.mark.benchmark(group="compress 50 M at 20 %, file written, 1 thread")
-@pytest.mark.parametrize("level", ["scalar", "avx2", "avx512"])
-def test_compress_50m(benchmark, simd, large, tmp_path, level):
-    """With the file written, but not synced: a disk is not measured."""
-    simd(level)
-
-    def run():
-        expert = compress(large, density=0.2, num_threads=1)
-        expert.file.tofile(tmp_path / "expert")
-        return expert
-
-    expert = benchmark.pedantic(run, rounds=5, warmup_rounds=1)
-    benchmark.extra_info |= {
-        "bytes": expert.nbytes,
-        "over_shannon": 8 * expert.nbytes / 50_331_648 / entropy(0.2),
+def large() -> dict[str, np.ndarray]:
+    """A LoRA of 50.3 million float32 parameters."""
+    rng = np.random.default_rng(0)
+    shapes = {"A": (64, 12288), "B": (12288, 64)}
+    return {
+        name: rng.standard_normal(shapes[name[-8]], np.float32) * np.float32(2e-3) for name in LARGE
     }
 
 
-@pytest.mark.benchmark(group="compress 50 M at 20 %, file written, 1 thread")
-def test_compeft_50m(benchmark, large):
-    """ComPEFT's whole path: copies, flattens, selects, checks what it dropped, writes back."""
-    torch = pytest.importorskip("torch")
-    from copy import deepcopy
+@pytest.mark.benchmark(group="compress 50 M, 1 thread")
+@pytest.mark.parametrize("level", ["scalar", "avx2", "avx512"])
+def test_large_to_file(benchmark, simd, level, tmp_path):
+    """To a written file, without waiting for the disk; stages apart in extra_info."""
+    simd(level)
+    state = large()
 
-    state = {name: torch.from_numpy(array) for name, array in large.items()}
+    def run():
+        expert = compress(state, density=0.2, num_threads=1)
+        (tmp_path / "expert").write_bytes(expert.file.data)
+
+    benchmark.pedantic(run, rounds=5, warmup_rounds=1)
+    parts = [(name, values.reshape(-1)) for name, values in state.items()]
+    starts = [i * parts[0][1].size for i in range(len(parts))]
+    trits = np.zeros(sum(values.size for _, values in parts), np.int8)
+    stages = {
+        "ternarize": lambda: _core.ternarize(parts, starts, trits, 0.2, 1.0, 1),
+        "pack": lambda: _core.pack(trits, "t4", None, 1),
+        "compress": lambda: compress(state, density=0.2, num_threads=1),
+    }
+    for name, stage in stages.items():
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            stage()
+            times.append(time.perf_counter() - start)
+        benchmark.extra_info[f"{name}_ms"] = round(1e3 * sorted(times)[2], 1)
+
+
+@pytest.mark.benchmark(group="compress 50 M, 1 thread")
+def test_large_compeft_in_torch(benchmark):
+    """ComPEFT's whole path: sorted copies, flat vector, mask by kthvalue, its check, state dict."""
+    torch = pytest.importorskip("torch")
+    state = {name: torch.from_numpy(array) for name, array in large().items()}
     before = torch.get_num_threads()
     torch.set_num_threads(1)
 
     def compeft():
-        copied = deepcopy(state)
-        flat = torch.cat([copied[name].reshape(-1) for name in sorted(copied)])
-        kept = int(flat.numel() * 0.2)
-        rows = flat.reshape(1, -1)
-        threshold = rows.abs().kthvalue(flat.numel() - kept, dim=1, keepdim=True).values
+        ordered = dict(sorted(copy.deepcopy(state).items()))
+        flat = torch.nn.utils.parameters_to_vector(list(ordered.values()))
+        rows = flat.unsqueeze(0)
+        keep = rows.shape[1] - int(rows.shape[1] * 0.2)
+        threshold = rows.abs().kthvalue(keep, dim=1, keepdim=True).values
         mask = rows.abs() >= threshold
-        chosen = (rows * mask).reshape(-1)
-        assert torch.all(chosen[~mask.reshape(-1)] == 0)
-        ternary = flat.std() * torch.sign(chosen)
-        out = deepcopy(state)
-        parts = torch.split(ternary, [out[name].numel() for name in sorted(out)])
-        for name, part in zip(sorted(out), parts, strict=True):
-            out[name] = part.reshape(out[name].shape)
+        kept = (rows * mask).squeeze(0)
+        assert kept[~mask.squeeze(0)].abs().sum() == 0
+        ternary = 1.0 * flat.std() * kept.sign()
+        out = dict(sorted(copy.deepcopy(state).items()))
+        torch.nn.utils.vector_to_parameters(ternary, list(out.values()))
         return out
 
-    benchmark.pedantic(compeft, rounds=2)
+    benchmark.pedantic(compeft, rounds=3, warmup_rounds=1)
     torch.set_num_threads(before)
-
-
-@pytest.mark.benchmark(group="compress 50 M at 20 %, file written, 1 thread")
-def test_one_read_of_the_input(benchmark, large):
-    """The limit: every value read once."""
-    benchmark(lambda: [float(values.max()) for values in large.values()])

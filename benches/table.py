@@ -50,9 +50,7 @@ ROWS = [
         )
     ],
     ("compress 50 M at 20%, file written, 1 thread", "ComPEFT's whole path in torch",
-     COMPRESS + "compeft_50m", COMPRESS + "compress_50m[{}]", (30, 15, 10)),
-    ("", "one read of the input", COMPRESS + "one_read_of_the_input",
-     COMPRESS + "compress_50m[{}]", (None, None, None)),
+     COMPRESS + "large_compeft_in_torch", COMPRESS + "large_to_file[{}]", (30, 15, 10)),
     *[
         ("TIES of 4 x 16.8 M to dense, 1 thread", peer, MERGE + name, MERGE + "ours[{}]", targets)
         for peer, name, targets in (

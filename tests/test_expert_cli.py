@@ -107,6 +107,26 @@ def test_a_file_is_a_source(tmp_path: Path):
     assert Expert.load(tmp_path / "out").manifest.kind == "prompt"
 
 
+def test_a_whole_model_against_its_base(tmp_path: Path):
+    for name, by in (("base", 0.0), ("tuned", 0.1)):
+        rng = np.random.default_rng(3)
+        state = {f"w{i}": rng.standard_normal((30, 20)).astype(np.float32) for i in range(3)}
+        change = np.float32(by) * RNG.standard_normal((30, 20)).astype(np.float32)
+        raw = {key: RawTensor.of(array + change, key) for key, array in state.items()}
+        (tmp_path / name).mkdir()
+        write_safetensors(tmp_path / name / "model.safetensors", raw)
+    paths = tmp_path / "tuned", tmp_path / "streamed", "--density", 0.25
+    output = run(*paths, "--base", tmp_path / "base")
+    assert "3 modules: cosine" in output
+    run(tmp_path / "tuned", tmp_path / "whole", "--density", 0.25, "--kind", "full",
+        "--initial", tmp_path / "base")  # fmt: skip
+    streamed, whole = (Expert.load(tmp_path / name) for name in ("streamed", "whole"))
+    assert streamed.file.tobytes() == whole.file.tobytes()
+    arguments = [str(part) for part in (*paths, "--base", tmp_path / "base", "--profile", "size")]
+    result = CliRunner().invoke(app, arguments)
+    assert "--profile size does not go with --base" in str(result.exception)
+
+
 def test_the_table_names_those_that_lost_most(capsys: pytest.CaptureFixture[str]):
     rows = [ModuleFidelity(f"m{i}", 0.9 - 0.08 * i, 0.5) for i in range(11)]
     print_fidelity(rows, 2)

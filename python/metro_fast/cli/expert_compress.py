@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
 
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.expert_fidelity import print_fidelity
 from metro_fast.cli.expert_inspect import print_expert
 from metro_fast.errors import MetroFastError
-from metro_fast.experts import compress, fidelity
+from metro_fast.experts import compress, compress_checkpoint, fidelity
 from metro_fast.experts.plain import save_plain
 
 app = typer.Typer(add_completion=False)
@@ -91,6 +93,13 @@ def compress_command(
     initial: Annotated[
         Path | None, typer.Option(help="File or folder of values to take off first: the base.")
     ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pretrained model that a fully finetuned one is compared with, tensor by tensor: "
+            "neither needs to fit into memory. Both are .safetensors files or folders of shards."
+        ),
+    ] = None,
     dense: Annotated[
         list[str] | None,
         typer.Option(help="Name or pattern of tensors to keep whole; may be repeated."),
@@ -113,6 +122,32 @@ def compress_command(
     """Compress an adapter: exact top-k, signs, one scale a group (ComPEFT, arXiv 2311.13171)."""
     del config
     scale = None if alpha is None else parse_alpha(alpha)
+    if base is not None:
+        refused = {
+            "--initial": initial is not None,
+            "--upstream": upstream,
+            "--profile size": profile == "size",
+            f"--kind {kind}": kind not in (None, "full"),
+            "--quantize prune": quantize == "prune",
+        }
+        for option, given in refused.items():
+            if given:
+                raise MetroFastError(f"{option} does not go with --base: leave one of them out")
+        console = Console(stderr=True)
+        with (
+            _plain_warnings(),
+            Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+        ):
+            task = bar.add_task("compress", total=None)
+            expert = compress_checkpoint(
+                source, base, target, density=density, alpha=scale, scope=scope,
+                quantize=quantize, dense=dense or (), num_threads=threads,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )  # fmt: skip
+        save_resolved(ctx, target)
+        print_expert(expert, target)
+        print_fidelity(expert.estimated_fidelity, rows)
+        return
     if quantize == "prune":
         if scale is not None or profile != "default":
             raise MetroFastError(

@@ -13,6 +13,7 @@ from metro_fast.experts.load_several import load_experts
 from metro_fast.experts.merge import merge
 from metro_fast.experts.pool import ExpertPool
 from metro_fast.experts.similarity import Similarity, similarity
+from metro_fast.experts.streamed import compress_checkpoint
 from metro_fast.experts.task_vector import TaskVector, task_vector
 from metro_fast.experts.updates import ModuleFidelity
 
@@ -24,6 +25,7 @@ __all__ = [
     "Similarity",
     "TaskVector",
     "compress",
+    "compress_checkpoint",
     "decompress",
     "export",
     "fidelity",

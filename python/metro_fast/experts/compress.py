@@ -17,7 +17,12 @@ from metro_fast.experts.manifest import Base, DenseTensor, Manifest, TernaryTens
 from metro_fast.experts.peft_folder import parse_config
 from metro_fast.experts.source import read_initial, read_source
 from metro_fast.experts.task_vector import TaskVector, task_vector
-from metro_fast.experts.updates import ERASED_COSINE, erased_modules, estimate_updates
+from metro_fast.experts.updates import (
+    ERASED_COSINE,
+    ModuleFidelity,
+    erased_modules,
+    estimate_updates,
+)
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK, native_alpha
 
@@ -134,7 +139,7 @@ def compress(
         >>> int(np.count_nonzero(pruned.residuals["q.lora_A.weight"].values))
         819
     """
-    rule = _rule(quantize, density, alpha, upstream=upstream)
+    rule = read_rule(quantize, density, alpha, upstream=upstream)
     for name, value, known in (("scope", scope, SCOPES), ("profile", profile, PROFILES)):
         if value not in known:
             raise MetroFastError(f"{name} is {value!r}, expected one of {', '.join(known)}")
@@ -143,30 +148,46 @@ def compress(
     threads = resolve_threads(num_threads, count, CHUNK)
     trits = np.zeros(count, np.int8)
     made = ternarize_groups(vector, scope, rule, starts, trits, threads)
-    for name, entries in made.lost.items():
-        warnings.warn(
-            f"group {name} is erased: nothing of its {entries} entries is kept at density "
-            f"{rule.density}, or all are equal",
-            stacklevel=2,
-        )
+    warn_of_lost(made, rule, 3)
     if quantize == "prune":
         return _pruned(vector, starts, trits)
     expert = _expert(vector, made, scope, rule, starts, trits, profile, threads)
     # A group that is gone has been named already, and all its modules with it.
     erased = [] if made.lost else _erased(vector, expert, starts, trits)
+    warn_of_erased(erased, 3)
+    return expert
+
+
+def warn_of_lost(made: Groups, rule: Rule, stacklevel: int) -> None:
+    """Name the groups of which nothing is left."""
+    for name, entries in made.lost.items():
+        warnings.warn(
+            f"group {name} is erased: nothing of its {entries} entries is kept at density "
+            f"{rule.density}, or all are equal",
+            stacklevel=stacklevel,
+        )
+
+
+def warn_of_erased(erased: Sequence[str], stacklevel: int) -> None:
+    """Name the modules whose update is erased."""
     if erased:
         more = f" and {len(erased) - 3} more" if len(erased) > 3 else ""
         warnings.warn(
             f"the update of {', '.join(erased[:3])}{more} is erased (cosine below "
             f"{ERASED_COSINE}): raise density, or try another scope",
-            stacklevel=2,
+            stacklevel=stacklevel,
         )
-    return expert
 
 
-def _rule(
+def read_rule(
     quantize: str, density: float | None, alpha: float | str | None, *, upstream: bool
 ) -> Rule:
+    """What the arguments of `compress` say of each group.
+
+    Raises:
+        TypeError: If alpha is neither a number nor a known rule.
+        MetroFastError: If they do not go together.
+    """
     if quantize not in QUANTIZERS:
         raise MetroFastError(f"quantize is {quantize!r}, expected one of {', '.join(QUANTIZERS)}")
     if quantize != "compeft" and alpha is not None:
@@ -219,7 +240,34 @@ def _expert(
     profile: str,
     threads: int,
 ) -> Expert:
-    manifest = Manifest(
+    manifest = manifest_of(vector, made, scope, rule, starts)
+    blocks = (
+        _core.pack(trits, "t4", steps, threads)
+        for steps in (_SIZE_STEPS if profile == "size" else (None,))
+    )
+    file = _core.encode_expert(
+        manifest.to_json(),
+        np.array(made.scales, np.float32),
+        min(blocks, key=len),
+        [tensor.bytes for tensor in vector.dense.values()],
+    )
+    expert = Expert(file, vector.config)
+    expert.estimated_fidelity = fidelity_of(vector, made)
+    return expert
+
+
+def fidelity_of(vector: TaskVector, made: Groups) -> tuple[ModuleFidelity, ...]:
+    """The estimate that comes with compressing, module by module."""
+    products = {name: made.products[name] for name in vector.residuals}
+    scales = {name: made.scales[group] for name, group in made.group_of.items()}
+    return tuple(estimate_updates(products, scales))
+
+
+def manifest_of(
+    vector: TaskVector, made: Groups, scope: str, rule: Rule, starts: list[int]
+) -> Manifest:
+    """What the file says of itself; of the residuals only shapes are looked at."""
+    return Manifest(
         kind=vector.kind,
         scope=scope,
         alpha_rule="fixed" if rule.alpha is not None else "least_squares",
@@ -234,24 +282,6 @@ def _expert(
             for name, tensor in vector.dense.items()
         ),
     )
-    blocks = (
-        _core.pack(trits, "t4", steps, threads)
-        for steps in (_SIZE_STEPS if profile == "size" else (None,))
-    )
-    file = _core.encode_expert(
-        manifest.to_json(),
-        np.array(made.scales, np.float32),
-        min(blocks, key=len),
-        [tensor.bytes for tensor in vector.dense.values()],
-    )
-    expert = Expert(file, vector.config)
-    expert.estimated_fidelity = tuple(
-        estimate_updates(
-            {name: made.products[name] for name in vector.residuals},
-            {name: made.scales[group] for name, group in made.group_of.items()},
-        )
-    )
-    return expert
 
 
 def _erased(

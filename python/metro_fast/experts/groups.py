@@ -69,7 +69,7 @@ def ternarize_groups(
         MetroFastError: If density or alpha is out of range, an entry is NaN or infinite, or a
             scale is too large for its tensors' dtype.
     """
-    members = _members(vector, scope)
+    members = members_of(vector, scope)
     start_of = dict(zip(vector.residuals, starts, strict=True))
     groups: list[Group] = []
     scales: list[float] = []
@@ -80,7 +80,7 @@ def ternarize_groups(
         places = [start_of[t] for t in tensors]
         scale, std, kept, of_tensor = _ternarize(parts, places, trits, rule, threads)
         products |= zip(tensors, of_tensor, strict=True)
-        _refuse_infinity(scale, [(t, vector.residuals[t]) for t in tensors])
+        refuse_infinity(scale, [(t, vector.residuals[t]) for t in tensors])
         if (kept == 0 or scale == 0) and any(values.any() for _, values in parts):
             lost[name] = sum(values.size for _, values in parts)
         # For people, so rounded: the scale itself is in the file.
@@ -92,7 +92,7 @@ def ternarize_groups(
     return Groups(tuple(groups), scales, group_of, lost, products)
 
 
-def _members(vector: TaskVector, scope: str) -> dict[str, list[str]]:
+def members_of(vector: TaskVector, scope: str) -> dict[str, list[str]]:
     """Names of each group's tensors; groups in ascending order of names."""
     members: dict[str, list[str]] = {}
     for name, residual in vector.residuals.items():
@@ -141,7 +141,7 @@ def _signed_mean(
     return float(np.float32(total / max(1, nonzeros)))
 
 
-def _refuse_infinity(scale: float, residuals: list[tuple[str, Residual]]) -> None:
+def refuse_infinity(scale: float, residuals: list[tuple[str, Residual]]) -> None:
     """Of the three dtypes float16 alone is too small for a float32 scale, with 1 added in IA3."""
     for name, residual in residuals:
         if residual.dtype == "F16" and scale + (residual.initial == "one") >= FLOAT16_OVERFLOW:

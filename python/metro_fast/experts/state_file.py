@@ -150,21 +150,34 @@ def read_npy(path: Path) -> RawTensor:
     return RawTensor.of(array.astype(dtype.newbyteorder("="), copy=False), _NPY_NAME)
 
 
-def _read_model(folder: Path) -> dict[str, RawTensor]:
+def shard_files(folder: Path) -> tuple[list[Path], set[str]]:
+    """The safetensors files of a model, and the names that their index has, if there is one.
+
+    Raises:
+        FileNotFoundError: If the folder holds no model.
+        FormatError: If the index is damaged.
+    """
     if (folder / _MODEL).exists():
-        return read_safetensors(folder / _MODEL)
+        return [folder / _MODEL], set()
     if not (folder / _SHARDS).exists():
         raise FileNotFoundError(f"{folder} holds no {_MODEL} and no {_SHARDS}")
     index = parse_json((folder / _SHARDS).read_bytes(), folder / _SHARDS)
     shards = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict):
         raise FormatError(f"{folder / _SHARDS} holds no weight_map")
-    state: dict[str, RawTensor] = {}
-    for name in sorted({str(name) for name in shards.values()}):
+    files = sorted({str(name) for name in shards.values()})
+    for name in files:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise FormatError(f"{folder / _SHARDS} names {name!r}, expected a file beside it")
-        state |= read_safetensors(folder / name)
-    missing = sorted(set(shards) - set(state))
+    return [folder / name for name in files], set(shards)
+
+
+def _read_model(folder: Path) -> dict[str, RawTensor]:
+    files, names = shard_files(folder)
+    state: dict[str, RawTensor] = {}
+    for file in files:
+        state |= read_safetensors(file)
+    missing = sorted(names - set(state))
     if missing:
         raise FormatError(f"the shards of {folder} hold no {missing[0]}, which their index names")
     return state

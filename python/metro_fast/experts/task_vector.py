@@ -100,9 +100,7 @@ def task_vector(
     if not all(isinstance(name, str) for name in state):
         raise TypeError("state dict names are not all strings")
     for name in state:
-        if not name.isprintable():
-            raise MetroFastError(f"the name {name!r} has characters that no file can spell")
-        refuse_unsupported(name)
+        check_name(name)
     roles = {name: role_of(name, kind) for name in sorted(state)}
     told = {KIND_OF_ROLE[role] for role in roles.values() if role is not None}
     left: dict[str, str] = {}
@@ -123,7 +121,7 @@ def task_vector(
         raise MetroFastError(f"the names are those of {', '.join(sorted(told))}: expected one kind")
     (kind,) = told
     raw = {name: RawTensor.of(state[name], name) for name in roles if name not in left}
-    whole = _chosen(raw, dense)
+    whole = chosen(raw, dense)
     ternary = {
         name: role
         for name, role in roles.items()
@@ -137,6 +135,17 @@ def task_vector(
     }
     kept = {name: tensor for name, tensor in raw.items() if name not in ternary}
     return TaskVector(kind, residuals, kept, initial_checksum(given) if given else None)
+
+
+def check_name(name: str) -> None:
+    """Refuse names that no file can spell, and tensors of adapters that cannot be compressed.
+
+    Raises:
+        MetroFastError: Naming the tensor.
+    """
+    if not name.isprintable():
+        raise MetroFastError(f"the name {name!r} has characters that no file can spell")
+    refuse_unsupported(name)
 
 
 def initial_checksum(given: Mapping[str, NDArray[np.float32]]) -> int:
@@ -163,18 +172,27 @@ def _warn_of_ties(left: Mapping[str, str], initial: Mapping[str, Any] | None) ->
         )
 
 
-def _chosen(raw: Mapping[str, RawTensor], patterns: Sequence[str]) -> set[str]:
-    """Names that fit one of the patterns."""
+def chosen(raw: Mapping[str, Any], patterns: Sequence[str]) -> set[str]:
+    """Names that fit one of the patterns.
+
+    Raises:
+        TypeError: If the patterns are one string.
+        MetroFastError: If a pattern fits no name.
+
+    Example:
+        >>> chosen({"head.weight": 0, "q.weight": 0}, ["head.*"])
+        {'head.weight'}
+    """
     if isinstance(patterns, str):
         raise TypeError(f"dense is the string {patterns!r}, expected a sequence of names")
-    chosen: set[str] = set()
+    found: set[str] = set()
     for pattern in patterns:
         fitting = {name for name in raw if fnmatchcase(name, pattern)}
         if not fitting:
             some = ", ".join(list(raw)[:3])
             raise MetroFastError(f"dense has {pattern!r}, which no name fits (names: {some}, ...)")
-        chosen |= fitting
-    return chosen
+        found |= fitting
+    return found
 
 
 def _given(

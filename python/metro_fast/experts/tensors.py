@@ -84,9 +84,7 @@ class RawTensor:
         Raises:
             TypeError: If the dtype is none of a PEFT adapter.
         """
-        if dtype not in _NUMPY:
-            raise TypeError(f"a tensor has dtype {dtype}, expected one of {sorted(_NUMPY)}")
-        return cls(dtype, data.copy().view(_NUMPY[dtype]).reshape(shape))
+        return cls(dtype, data.copy().view(element(dtype)).reshape(shape))
 
     @classmethod
     def rounded(cls, values: NDArray[np.float32], dtype: str) -> "RawTensor":
@@ -132,6 +130,21 @@ class RawTensor:
 
         tensor = torch.from_numpy(self.data)
         return tensor.view(torch.bfloat16) if self.dtype == "BF16" else tensor
+
+
+def element(dtype: str) -> np.dtype[Any]:
+    """What numpy holds an element of this dtype in; of BF16 its bits.
+
+    Raises:
+        TypeError: If the dtype is none of a PEFT adapter.
+
+    Example:
+        >>> element("BF16")
+        dtype('uint16')
+    """
+    if dtype not in _NUMPY:
+        raise TypeError(f"a tensor has dtype {dtype}, expected one of {sorted(_NUMPY)}")
+    return _NUMPY[dtype]
 
 
 def dtype_name(dtype: Any) -> str:

@@ -16,6 +16,16 @@ _MAY_BE_TIED = re.compile(
 equal copies of a tied matrix; under these names equal matrices are taken for one."""
 
 
+def may_be_tied(name: str) -> bool:
+    """Whether it is the name of an embedding or a head.
+
+    Example:
+        >>> may_be_tied("model.embed_tokens.weight"), may_be_tied("q.weight")
+        (True, False)
+    """
+    return _MAY_BE_TIED.search(name) is not None
+
+
 def tied_groups(state: Mapping[str, Any]) -> list[list[str]]:
     """Names that stand for one tensor, in ascending order; groups of two or more.
 
@@ -39,7 +49,7 @@ def tied_groups(state: Mapping[str, Any]) -> list[list[str]]:
         if place is not None:
             place_of.setdefault(place, []).append(name)
     for names in place_of.values():
-        embeddings = all(_MAY_BE_TIED.search(name) for name in names)
+        embeddings = all(may_be_tied(name) for name in names)
         twin = next((g for g in groups if embeddings and _equal(state, g[0], names[0])), None)
         if twin is None:
             groups.append(names)
@@ -63,7 +73,7 @@ def _place(tensor: Any) -> tuple[Any, ...] | None:
 
 
 def _equal(state: Mapping[str, Any], one: str, other: str) -> bool:
-    if not (_MAY_BE_TIED.search(one) and _MAY_BE_TIED.search(other)):
+    if not (may_be_tied(one) and may_be_tied(other)):
         return False
     a, b = state[one], state[other]
     torch = sys.modules.get("torch")

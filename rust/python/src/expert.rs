@@ -86,9 +86,10 @@ pub(crate) fn write_file(
     enter(py, || expert::write_file(&path, data))
 }
 
-/// CRC32C (Castagnoli) of bytes.
+/// CRC32C (Castagnoli) of bytes that follow others, whose checksum is `before`.
 #[pyfunction]
-pub(crate) fn crc32c(py: Python<'_>, data: PyReadonlyArray1<'_, u8>) -> PyResult<u32> {
+#[pyo3(signature = (data, before=0))]
+pub(crate) fn crc32c(py: Python<'_>, data: PyReadonlyArray1<'_, u8>, before: u32) -> PyResult<u32> {
     let data = data.as_slice()?;
-    enter(py, || Ok(expert::checksum(data)))
+    enter(py, || Ok(expert::checksum(before, data)))
 }

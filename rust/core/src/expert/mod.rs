@@ -10,7 +10,8 @@ pub use atomic::write_file;
 pub use file::{Parts, decode, encode};
 pub use manifest::{AlphaRule, Base, Dense, Dtype, Group, Initial, Kind, Manifest, Scope, Tensor};
 
-/// CRC32C of bytes, as dense tensors and given initial values carry it.
-pub fn checksum(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes)
+/// CRC32C of bytes, as dense tensors and given initial values carry it; `before` is that of the bytes
+/// that come before, or 0.
+pub fn checksum(before: u32, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(before, bytes)
 }

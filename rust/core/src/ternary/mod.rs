@@ -8,11 +8,13 @@ mod expand;
 mod passes;
 mod planes;
 mod quantize;
+mod rule;
 mod select;
 mod stages;
 
 pub use expand::{Segment, expand};
 pub use passes::Agreement;
 pub use planes::{MAX_EXPERTS, Piece, Planes, count, dot_products, look_up, planes};
-pub use quantize::{Alpha, Part, Rule, Ternary, kept_entries, ternarize};
+pub use quantize::ternarize;
+pub use rule::{Alpha, Part, Rule, Ternary, kept_entries};
 pub use stages::Quantizer;

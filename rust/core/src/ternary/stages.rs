@@ -3,7 +3,7 @@
 //! The passes keep counts and sums and no entries, so the tensors may come one at a time.
 
 use super::passes::{Agreement, CountTies, Emit, Refine, Scan};
-use super::quantize::{Part, Rule, Ternary};
+use super::rule::{Part, Rule, Ternary};
 use super::select::{Decisive, LOW_BINS, MAGNITUDE, Selection, Table};
 use crate::simd::Level;
 use crate::{Error, Result, threads};
