@@ -3,6 +3,7 @@
 Importing this needs numpy alone; torch and peft are imported where an object of theirs is met.
 """
 
+from metro_fast.experts.compose import Composition, compose_fewshot
 from metro_fast.experts.compress import compress
 from metro_fast.experts.decompress import decompress
 from metro_fast.experts.expert import EXPERT_FILE, Expert
@@ -15,15 +16,20 @@ from metro_fast.experts.pool import ExpertPool
 from metro_fast.experts.similarity import Similarity, similarity
 from metro_fast.experts.streamed import compress_checkpoint
 from metro_fast.experts.task_vector import TaskVector, task_vector
+from metro_fast.experts.tune import tune_compression
+from metro_fast.experts.tuning_table import Tuning
 from metro_fast.experts.updates import ModuleFidelity
 
 __all__ = [
     "EXPERT_FILE",
+    "Composition",
     "Expert",
     "ExpertPool",
     "ModuleFidelity",
     "Similarity",
     "TaskVector",
+    "Tuning",
+    "compose_fewshot",
     "compress",
     "compress_checkpoint",
     "decompress",
@@ -34,4 +40,5 @@ __all__ = [
     "merge",
     "similarity",
     "task_vector",
+    "tune_compression",
 ]

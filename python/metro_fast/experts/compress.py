@@ -143,7 +143,7 @@ def compress(
     for name, value, known in (("scope", scope, SCOPES), ("profile", profile, PROFILES)):
         if value not in known:
             raise MetroFastError(f"{name} is {value!r}, expected one of {', '.join(known)}")
-    vector = _vector(source, kind, read_initial(initial), dense)
+    vector = read_vector(source, kind, read_initial(initial), dense)
     starts, count = layout([residual.values.size for residual in vector.residuals.values()])
     threads = resolve_threads(num_threads, count, CHUNK)
     trits = np.zeros(count, np.int8)
@@ -204,9 +204,13 @@ def read_rule(
     return Rule(0.2 if density is None else density, native, upstream)
 
 
-def _vector(
-    source: Any, kind: str | None, initial: Mapping[str, Any] | None, dense: Sequence[str]
+def read_vector(
+    source: Any,
+    kind: str | None = None,
+    initial: Mapping[str, Any] | None = None,
+    dense: Sequence[str] = (),
 ) -> TaskVector:
+    """The task vector of anything that `compress` takes, with its arguments and errors."""
     if isinstance(source, TaskVector):
         if kind not in (None, source.kind) or initial is not None or dense:
             raise MetroFastError("a TaskVector has its kind, initial and dense tensors already")

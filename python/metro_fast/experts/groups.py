@@ -35,6 +35,7 @@ class Groups:
     Attributes:
         groups: Names, densities and alphas, for the manifest.
         scales: One a group.
+        stds: Standard deviation of each group's entries (of a single entry its magnitude).
         group_of: Index of each tensor's group.
         lost: Groups of which nothing is left, and their entries.
         products: By tensor: the sums of w t, w^2 and t^2 over its entries w and trits t.
@@ -42,6 +43,7 @@ class Groups:
 
     groups: tuple[Group, ...]
     scales: list[float]
+    stds: list[float]
     group_of: dict[str, int]
     lost: dict[str, int]
     products: dict[str, tuple[float, float, int]]
@@ -73,6 +75,7 @@ def ternarize_groups(
     start_of = dict(zip(vector.residuals, starts, strict=True))
     groups: list[Group] = []
     scales: list[float] = []
+    stds: list[float] = []
     lost: dict[str, int] = {}
     products: dict[str, tuple[float, float, int]] = {}
     for name, tensors in members.items():
@@ -88,8 +91,9 @@ def ternarize_groups(
         alpha = found if rule.alpha is None else rule.alpha
         groups.append(Group(name, float(rule.density), alpha))
         scales.append(scale)
+        stds.append(std)
     group_of = {t: i for i, tensors in enumerate(members.values()) for t in tensors}
-    return Groups(tuple(groups), scales, group_of, lost, products)
+    return Groups(tuple(groups), scales, stds, group_of, lost, products)
 
 
 def members_of(vector: TaskVector, scope: str) -> dict[str, list[str]]:

@@ -67,10 +67,10 @@ def load_expert(
     if isinstance(model, peft.PeftModel) and adapter_name in model.peft_config:
         raise MetroFastError(f"the model has an adapter {adapter_name!r} already")
     kind_of(parse_config(expert.config))
-    config = _config(peft, expert.config)
+    config = peft_config(peft, expert.config)
     with ExitStack() as undo:
         try:
-            adapted = _adapt(peft, model, config, adapter_name, undo)
+            adapted = adapt(peft, model, config, adapter_name, undo)
         except ValueError as error:  # of PEFT: it finds none of the modules that the expert adapts
             raise MetroFastError(f"{_origin(expert)} ({error})") from error
         _fill(peft, adapted, expert, adapter_name)
@@ -78,8 +78,22 @@ def load_expert(
     return adapted.eval()
 
 
-def _adapt(peft: Any, model: Any, config: Any, adapter_name: str, undo: ExitStack) -> Any:
-    """Put an adapter with random weights into the model; `undo` takes it out again."""
+def adapt(peft: Any, model: Any, config: Any, adapter_name: str, undo: ExitStack) -> Any:
+    """Put an adapter with random weights into the model; `undo` takes it out again.
+
+    Args:
+        peft: The module.
+        model: A transformers model, or a PeftModel that takes one adapter more.
+        config: PEFT's configuration of the adapter.
+        adapter_name: Its name; it becomes the active one.
+        undo: Gets what leaves the model as it was.
+
+    Returns:
+        The PeftModel.
+
+    Raises:
+        ValueError: Of PEFT, if the model has none of the adapter's modules.
+    """
     undo.callback(_restore_gradients, [(p, p.requires_grad) for p in model.parameters()])
     if isinstance(model, peft.PeftModel):
         previous = model.active_adapter
@@ -140,7 +154,8 @@ def _origin(expert: Expert) -> str:
     return f"the expert was made for {expert.manifest.base.model}, is this that model?"
 
 
-def _config(peft: Any, config: bytes) -> Any:
+def peft_config(peft: Any, config: bytes) -> Any:
+    """PEFT's configuration of the bytes of an adapter_config.json."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / CONFIG).write_bytes(config)
         parsed = peft.PeftConfig.from_pretrained(folder)

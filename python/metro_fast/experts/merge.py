@@ -29,6 +29,7 @@ from metro_fast.experts.merge_rules import (
 from metro_fast.experts.roles import role_of
 from metro_fast.experts.task_vector import Residual, TaskVector
 from metro_fast.experts.tensors import RawTensor
+from metro_fast.experts.weighted_sum import weighted_sum
 
 
 def merge(
@@ -106,7 +107,7 @@ def merge(
         _ties(packed, counted, flat, merge_function, sign_ties, majority)
     else:
         share = 1 / len(members) if method == "mean" else 1.0
-        _weighted_sum(packed, counted * share, flat)
+        weighted_sum(packed, counted * share, flat)
     manifest = members[0].manifest
     residuals = {
         t.name: Residual(
@@ -119,21 +120,6 @@ def merge(
     }
     crc = manifest.base.initial_crc32c
     return TaskVector(manifest.kind, residuals, heads, crc, members[0].config)
-
-
-def _weighted_sum(packed: Members, weights: NDArray[np.float64], flat: NDArray[np.float32]) -> None:
-    """A sum is a sum of sums: any number of experts, eight at a time."""
-    part = np.zeros_like(flat)
-    for first in range(0, len(packed.experts), NATIVE_EXPERTS):
-        some = slice(first, first + NATIVE_EXPERTS)
-        worth = packed.scales[some] * weights[some, None]
-        pieces, columns = packed.pieces(worth)
-        trits = trits_of_combinations(len(columns))
-        tables = np.array([(column[:, None] * trits).sum(0) for column in columns.T], np.float32)
-        out = flat if first == 0 else part
-        _core.look_up(packed.planes[some], pieces, tables, out, packed.threads)
-        if first:
-            np.add(flat, part, out=flat)
 
 
 def _ties(

@@ -235,7 +235,7 @@ class _Stream:
         results: list[tuple[float, float, int, int]],
         products: dict[str, tuple[float, float, int]],
     ) -> Groups:
-        groups, scales, lost = [], [], {}
+        groups, scales, stds, lost = [], [], [], {}
         found = zip(self.members.items(), results, strict=True)
         for (name, tensors), (scale, std, kept, _) in found:
             refuse_infinity(scale, [(t, self.vector.residuals[t]) for t in tensors])
@@ -245,4 +245,5 @@ class _Stream:
             alpha = ratio if self.rule.alpha is None else self.rule.alpha
             groups.append(Group(name, float(self.rule.density), alpha))
             scales.append(scale)
-        return Groups(tuple(groups), scales, self.group_of, lost, products)
+            stds.append(std)
+        return Groups(tuple(groups), scales, stds, self.group_of, lost, products)

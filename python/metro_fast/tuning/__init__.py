@@ -8,6 +8,14 @@ require("accelerate", "train")
 
 from metro_fast.tuning.from_files import FinetuneConfig, finetune  # noqa: E402
 from metro_fast.tuning.options import TuningOptions  # noqa: E402
+from metro_fast.tuning.pair_loss import PairLoss, read_pairs  # noqa: E402
 from metro_fast.tuning.seq2seq import finetune_model  # noqa: E402
 
-__all__ = ["FinetuneConfig", "TuningOptions", "finetune", "finetune_model"]
+__all__ = [
+    "FinetuneConfig",
+    "PairLoss",
+    "TuningOptions",
+    "finetune",
+    "finetune_model",
+    "read_pairs",
+]

@@ -29,7 +29,7 @@ class Arena:
     def __init__(self, adapted: Any, adapter_name: str, manifest: Manifest) -> None:
         torch = require("torch", "peft")
         self._torch = torch
-        self.parameters = _parameters_by_key(adapted, adapter_name)
+        self.parameters = parameters_by_key(adapted, adapter_name)
         self.shapes = {tensor.name: tensor.shape for tensor in manifest.tensors}
         self.dense = {tensor.name: tensor.shape for tensor in manifest.dense}
         for name in (*self.shapes, *self.dense):
@@ -93,7 +93,7 @@ class Arena:
         self._torch.autograd.graph.increment_version(self._changed)
 
 
-def _parameters_by_key(adapted: Any, adapter_name: str) -> dict[str, Any]:
+def parameters_by_key(adapted: Any, adapter_name: str) -> dict[str, Any]:
     """Parameters by the names that PEFT saves them under, found by their memory."""
     peft = require("peft", "peft")
     saved = peft.get_peft_model_state_dict(

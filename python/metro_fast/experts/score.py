@@ -1,0 +1,26 @@
+"""What the caller's function said of a model."""
+
+import math
+from typing import Any
+
+from metro_fast.errors import MetroFastError
+
+
+def checked_score(value: Any) -> float:
+    """A finite number.
+
+    Raises:
+        TypeError: If it is no number.
+        MetroFastError: If it is NaN or infinite.
+
+    Example:
+        >>> checked_score(0.5)
+        0.5
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"the score is {value!r}, expected a number") from error
+    if not math.isfinite(number):
+        raise MetroFastError(f"the score is {number}, expected a finite number")
+    return number

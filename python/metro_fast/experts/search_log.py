@@ -1,0 +1,109 @@
+"""A search that can be interrupted: a file with a line for everything that was scored."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from metro_fast._json import parse_json
+from metro_fast.errors import FormatError, MetroFastError
+
+
+class SearchLog:
+    """Rows of a search, in memory and in a file of JSON lines.
+
+    The first line says which search it is; a file of another one is refused. A last line that was
+    cut off is dropped.
+
+    Args:
+        path: The file, made with its folder if it does not exist; None keeps rows in memory only.
+        about: What the rows depend on. It must survive JSON unchanged.
+
+    Attributes:
+        rows: What the file held and what was appended.
+
+    Raises:
+        FormatError: If the file is none of these.
+        MetroFastError: If it is of another search; the message names what differs.
+        OSError: If it cannot be read or written.
+
+    Example:
+        >>> log = SearchLog("log.jsonl", {"what": "example", "seed": 0})
+        >>> log.append({"score": 0.5})
+        >>> SearchLog("log.jsonl", {"what": "example", "seed": 0}).rows
+        [{'score': 0.5}]
+    """
+
+    def __init__(self, path: str | Path | None, about: Mapping[str, Any]) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._path = None if path is None else Path(path)
+        if self._path is None:
+            return
+        content = self._path.read_bytes() if self._path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole:
+            if content and not _line(about).startswith(content):
+                raise FormatError(f"{self._path} is no log of a search: choose another file")
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)
+            self._write(about)
+            return
+        lines = [
+            parse_json(line, f"{self._path}, line {number}")
+            for number, line in enumerate(whole.splitlines(), 1)
+        ]
+        if not all(isinstance(line, dict) for line in lines):
+            raise FormatError(f"{self._path} has a line that is no JSON object")
+        self._compare(lines[0], json.loads(_line(about)))
+        self.rows = lines[1:]
+        if len(whole) < len(content):
+            with self._path.open("r+b") as file:
+                file.truncate(len(whole))
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Keep a row; it is on the disk when this returns.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        if self._path is not None:
+            self._write(row)
+        self.rows.append(dict(row))
+
+    def field(self, row: int, name: str, kind: type) -> Any:
+        """A field of a row of the file.
+
+        Raises:
+            FormatError: If it is missing or of another type.
+        """
+        value = self.rows[row].get(name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise FormatError(
+                f"{self._path}, line {row + 2}: {name} is {value!r}, expected a {kind.__name__}"
+            )
+        return value
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        assert self._path is not None
+        with self._path.open("ab") as file:
+            file.write(_line(row))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _compare(self, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+        for name in dict.fromkeys((*expected, *found)):
+            if found.get(name) != expected.get(name):
+                raise MetroFastError(
+                    f"{self._path} is of another search: its {name} is {_short(found.get(name))}, "
+                    f"now {_short(expected.get(name))}; choose another file, or remove it"
+                )
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, allow_nan=False).encode() + b"\n"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -1,0 +1,89 @@
+"""What came of a grid of densities and alphas."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from metro_fast.experts.expert import Expert
+
+Alpha = float | str
+RULE = "best score; of equal scores the fewest bytes, then the first tried"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One compression of an adapter.
+
+    Attributes:
+        density: Share of entries kept.
+        alpha: Its scale, as `compress` takes it; None where the quantizer finds it itself.
+        nbytes: Bytes of its file.
+        bits_per_parameter: Bits of the file over all parameters.
+        score: What the caller's function returned.
+        erased: Modules whose update is erased.
+    """
+
+    density: float
+    alpha: Alpha | None
+    nbytes: int
+    bits_per_parameter: float
+    score: float
+    erased: tuple[str, ...] = ()
+
+    def better(self, other: "Candidate", *, higher_is_better: bool) -> bool:
+        """Whether it is chosen over one that was tried before.
+
+        Example:
+            >>> one, two = (Candidate(0.1, 1.0, size, 1.0, 0.5) for size in (300, 200))
+            >>> two.better(one, higher_is_better=True)
+            True
+        """
+        mine, theirs = self.score, other.score
+        if mine == theirs:
+            return self.nbytes < other.nbytes
+        return mine > theirs if higher_is_better else mine < theirs
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """All candidates and the one to take.
+
+    Attributes:
+        rows: Candidates, density by density.
+        best: By `rule`.
+        expert: Its expert.
+        original_score: Of the uncompressed adapter; None if it was not scored.
+        original_nbytes: Bytes of the uncompressed tensors in their own dtypes.
+        higher_is_better: Whether a higher score is better.
+        rule: How the best was chosen.
+    """
+
+    rows: tuple[Candidate, ...]
+    best: Candidate
+    expert: Expert
+    original_score: float | None
+    original_nbytes: int
+    higher_is_better: bool
+    rule: str = RULE
+
+    @property
+    def pareto(self) -> tuple[Candidate, ...]:
+        """Candidates that none beats by fewer bytes and a score as good, the smallest first."""
+        front: list[Candidate] = []
+        sign = -1 if self.higher_is_better else 1
+        for row in sorted(self.rows, key=lambda row: (row.nbytes, sign * row.score)):
+            if not front or sign * row.score < sign * front[-1].score:
+                front.append(row)
+        return tuple(front)
+
+    def write_csv(self, path: str | Path) -> None:
+        """Write the candidates as a table, and the uncompressed adapter as its first row."""
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["density", "alpha", "bytes", "bits_per_parameter", "score", "erased"])
+            if self.original_score is not None:
+                writer.writerow(["", "", self.original_nbytes, "", self.original_score, 0])
+            for row in self.rows:
+                alpha = "" if row.alpha is None else row.alpha
+                bits, erased = row.bits_per_parameter, len(row.erased)
+                writer.writerow([row.density, alpha, row.nbytes, bits, row.score, erased])

@@ -1,0 +1,110 @@
+"""How badly a model predicts targets: what a search over experts minimizes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metro_fast._json import parse_json
+from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.tuning.pairs import PairCollator, PairRows
+
+
+class PairLoss:
+    """Mean cross-entropy of target tokens, in nats, over (input, target) texts.
+
+    Called with a seq2seq model it rates it without gradients and without dropout; lower is better.
+
+    Args:
+        tokenizer: A transformers tokenizer with padding and end-of-sequence tokens.
+        pairs: (input, target) texts.
+        batch_size: Most pairs of one forward pass.
+        max_input_length: Longer inputs are cut.
+        max_target_length: Longer targets likewise.
+
+    Raises:
+        MetroFastError: If there are no pairs, a target is empty, or a number is out of range.
+
+    Example:
+        >>> loss = PairLoss(tokenizer, [("is it red ?", "yes")])  # doctest: +SKIP
+        >>> compose_fewshot(model, experts, loss)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        batch_size: int = 32,
+        max_input_length: int = 512,
+        max_target_length: int = 64,
+    ) -> None:
+        if batch_size < 1:
+            raise MetroFastError(f"batch_size is {batch_size}, expected at least 1")
+        if tokenizer.pad_token_id is None:
+            raise MetroFastError("the tokenizer has no padding token")
+        rows = PairRows(
+            tokenizer,
+            pairs,
+            max_input_length=max_input_length,
+            max_target_length=max_target_length,
+            vocab_size=len(tokenizer),
+        )
+        self._vocabulary = len(tokenizer)
+        collate = PairCollator(tokenizer.pad_token_id)
+        # Pairs of like length together: less padding.
+        order = sorted(range(len(rows)), key=rows.lengths.__getitem__)
+        self._batches = [
+            collate([rows[i] for i in order[first : first + batch_size]])
+            for first in range(0, len(order), batch_size)
+        ]
+        self.targets = sum(int(batch["num_labels"]) for batch in self._batches)
+
+    @torch.no_grad()
+    def __call__(self, model: Any) -> float:
+        """The mean over all target tokens of all pairs.
+
+        Raises:
+            MetroFastError: If the model has fewer embeddings than the tokenizer has tokens.
+        """
+        size = model.get_input_embeddings().num_embeddings
+        if size < self._vocabulary:
+            raise MetroFastError(
+                f"the tokenizer has {self._vocabulary} tokens, the model {size} embeddings: they "
+                "do not belong together"
+            )
+        training = model.training
+        model.eval()
+        total = 0.0
+        for batch in self._batches:
+            inputs = {k: v.to(model.device) for k, v in batch.items() if k != "num_labels"}
+            total += float(model(**inputs).loss) * int(batch["num_labels"])
+        model.train(training)
+        return total / self.targets
+
+
+def read_pairs(path: str | Path) -> list[tuple[str, str]]:
+    """Read a JSONL file of objects with an `input` and a `target`; other fields are ignored.
+
+    Raises:
+        FormatError: If a line is no such object; the message names it.
+        OSError: If the file cannot be read.
+
+    Example:
+        >>> _ = Path("examples.jsonl").write_text('{"input": "is it red ?", "target": "yes"}')
+        >>> read_pairs("examples.jsonl")
+        [('is it red ?', 'yes')]
+    """
+    pairs = []
+    for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        row = parse_json(line, where)
+        fields = row if isinstance(row, dict) else {}
+        source, target = fields.get("input"), fields.get("target")
+        if not isinstance(source, str) or not isinstance(target, str):
+            raise FormatError(f'{where}: expected {{"input": text, "target": text}}')
+        pairs.append((source, target))
+    return pairs
