@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
+from metro_fast._svg import limits, round_step, svg
 from metro_fast.errors import MetroFastError
 
 __all__ = ["Dot", "StripRow", "accuracy_strip", "interval_chart", "line_chart"]
@@ -97,7 +98,7 @@ def interval_chart(
     low, high = min(0.0, -half, *values), max(0.0, half, *values)
     room = 0.08 * (high - low) or 1.0
     low, high = low - room, high + room
-    step = _round_step(high - low)
+    step = round_step(high - low)
     ticks = [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
     def place(value: float) -> float:
@@ -148,10 +149,10 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, descripti
             raise MetroFastError(f"curve {name!r} has no points, or one that is not finite")
     xs = [float(x) for curve in series.values() for x, _ in curve]
     ys = [float(y) for curve in series.values() for _, y in curve]
-    (x0, x1), (y0, y1) = _limits(xs), _limits(ys)
+    (x0, x1), (y0, y1) = limits(xs), limits(ys)
     height, plot = 240, 214
     parts = []
-    step = _round_step((y1 - y0) / 1.5)
+    step = round_step((y1 - y0) / 1.5)
     tick = math.ceil(y0 / step) * step
     while tick <= y1:
         y = plot * (1 - (tick - y0) / (y1 - y0))
@@ -244,21 +245,5 @@ def _label(x: float, y: int, text: str) -> str:
     )
 
 
-def _limits(values: Sequence[float]) -> tuple[float, float]:
-    """Smallest and largest, never equal."""
-    low, high = min(values), max(values)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
-def _round_step(reach: float) -> float:
-    """1, 2 or 5 times a power of ten that gives two to five steps to the reach."""
-    power: float = 10.0 ** math.floor(math.log10(reach))
-    return next(power * f for f in (0.2, 0.5, 1, 2) if reach / (power * f) <= 5)
-
-
 def _svg(parts: Sequence[str], height: int, description: str, kind: str = "chart") -> Markup:
-    return Markup(
-        f'<svg class="{kind}" role="img" width="100%" height="{height}" '
-        f'aria-label="{escape(description)}">'
-        f"{''.join(parts)}</svg>"
-    )
+    return Markup(svg(parts, height, description, kind))

@@ -1,0 +1,48 @@
+"""What pictures in SVG text share: limits, ticks, and the element around them."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+__all__ = ["limits", "round_step", "svg"]
+
+
+def limits(values: Sequence[float]) -> tuple[float, float]:
+    """Smallest and largest, never equal.
+
+    Example:
+        >>> limits([3, 1]), limits([2])
+        ((1, 3), (1.5, 2.5))
+    """
+    low, high = min(values), max(values)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def round_step(reach: float) -> float:
+    """1, 2 or 5 times a power of ten that gives two to five steps to the reach.
+
+    Example:
+        >>> round_step(1.7)
+        0.5
+    """
+    power: float = 10.0 ** math.floor(math.log10(reach))
+    return next(power * f for f in (0.2, 0.5, 1, 2) if reach / (power * f) <= 5)
+
+
+def svg(parts: Sequence[str], height: float, description: str, kind: str = "chart") -> str:
+    """An `<svg>` of full width.
+
+    Args:
+        parts: What it holds, as SVG text whose words are escaped.
+        height: In pixels.
+        description: What a reader who cannot see the picture is told.
+        kind: Its class.
+
+    Example:
+        >>> svg(["<g/>"], 20, "a < b")
+        '<svg class="chart" role="img" width="100%" height="20" aria-label="a &lt; b"><g/></svg>'
+    """
+    return (
+        f'<svg class="{kind}" role="img" width="100%" height="{height:g}" '
+        f'aria-label="{escape(description)}">{"".join(parts)}</svg>'
+    )

@@ -1,0 +1,7 @@
+"""Pictures of experts: pages of one file that load nothing, drawn as SVG text."""
+
+from metro_fast.experts.pictures.expert_page import expert_page
+from metro_fast.experts.pictures.similarity_page import similarity_page
+from metro_fast.experts.pictures.tuning_page import tuning_page
+
+__all__ = ["expert_page", "similarity_page", "tuning_page"]
