@@ -1,4 +1,4 @@
-"""`metro-fast expert`: compress, decompress, inspect, merge and compare PEFT experts."""
+"""`metro-fast expert`: compressed PEFT experts, from making them to serving them."""
 
 from typing import ClassVar
 
@@ -14,6 +14,8 @@ class ExpertGroup(LazyGroup):
         "compress": ("metro_fast.cli.expert_compress", "PEFT folder to compressed expert."),
         "decompress": ("metro_fast.cli.expert_decompress", "Compressed expert to PEFT folder."),
         "merge": ("metro_fast.cli.expert_merge", "Several experts to one adapter."),
+        "compose": ("metro_fast.cli.expert_compose", "Experts to one for a new task (LoraHub)."),
+        "tune": ("metro_fast.cli.expert_tune", "Density and alpha by validation scores."),
         "export": ("metro_fast.cli.expert_export", "Plain folders for vLLM, SGLang, LoRAX."),
         "similarity": ("metro_fast.cli.expert_similarity", "Which experts are alike."),
         "inspect": ("metro_fast.cli.expert_inspect", "Tensors, densities, bits, ratio, checks."),
@@ -25,4 +27,4 @@ app = typer.Typer(cls=ExpertGroup, no_args_is_help=True, add_completion=False)
 
 @app.callback()
 def _expert() -> None:
-    """Compress, decompress, inspect, merge and compare PEFT experts."""
+    """Compress, tune, inspect, merge, compose, compare and export PEFT experts."""

@@ -7,7 +7,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from metro_fast._atomic import write_atomically
 from metro_fast.experts import Expert
+from metro_fast.experts.pictures import expert_page
 
 app = typer.Typer(add_completion=False)
 
@@ -15,11 +17,24 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def inspect_command(
     path: Annotated[Path, typer.Argument(help="Folder of a compressed expert, or its file.")],
+    html: Annotated[
+        Path | None,
+        typer.Option(help="File to write a page to: density and scale by layer, bytes by part."),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Decode all of it as a check.")
+    ] = True,
 ) -> None:
     """Show what a compressed expert holds, and decode all of it as a check."""
     expert = Expert.load(path)
-    expert.verify()
+    if verify:
+        expert.verify()
     print_expert(expert, path)
+    if html is not None:
+        write_atomically(html, expert_page(expert, str(path)))
+        typer.echo(f"wrote {html}")
+    if not verify:
+        return
     typer.echo("checks: head, every stream, every dense tensor and all padding are whole")
 
 

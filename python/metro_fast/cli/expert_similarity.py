@@ -7,7 +7,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from metro_fast._atomic import write_atomically
 from metro_fast.experts import similarity
+from metro_fast.experts.pictures import similarity_page
 
 app = typer.Typer(add_completion=False)
 _SHOWN = 12
@@ -17,12 +19,17 @@ _SHOWN = 12
 def similarity_command(
     experts: Annotated[list[Path], typer.Argument(help="Folders of compressed experts.")],
     csv: Annotated[Path | None, typer.Option(help="File to write the whole matrix to.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="File to write a picture of the matrix to.")
+    ] = None,
     least: Annotated[float, typer.Option(help="Cosine from which a pair is listed.")] = 0.9,
 ) -> None:
     """Compare all pairs of experts by their bits: cosines of what they add to the weights."""
     found = similarity({str(path): path for path in experts})
     if csv is not None:
         found.write_csv(csv)
+    if html is not None:
+        write_atomically(html, similarity_page(found.names, found.matrix))
     console = Console()
     if len(found.names) <= _SHOWN:
         table = Table("expert", *(str(i) for i in range(len(found.names))))

@@ -70,7 +70,16 @@ def save_plain(
     if vector.config is None:
         raise MetroFastError("the vector has no adapter_config.json: save its tensors instead")
     folder = Path(folder)
+    refuse_adapter(folder)
+    write_folder(folder, plain_tensors(vector, initial), vector.config)
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Refuse a folder that an adapter lies in; ask before long work, not after it.
+
+    Raises:
+        MetroFastError: If one does; the message names the file.
+    """
     for name in (EXPERT_FILE, WEIGHTS, PICKLED_WEIGHTS, CONFIG):
         if (folder / name).exists():
             raise MetroFastError(f"{folder} holds {name}: remove it or choose another folder")
-    write_folder(folder, plain_tensors(vector, initial), vector.config)

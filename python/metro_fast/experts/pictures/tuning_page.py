@@ -134,8 +134,9 @@ def _scatter(tuning: Tuning) -> str:
     told = "; ".join(map(_told, tuning.rows))
     caption = (
         "Bytes of the file (log scale) against score. A line joins the alphas of a density in the "
-        "order they were tried; the dashes join the best of each density, whose alpha stands beside "
-        "it. The diamond and the level line are the uncompressed adapter, the ring is the choice."
+        "order they were tried; the dashes join the best of each density, whose alpha stands "
+        "beside it. The diamond and the level line are the uncompressed adapter, the ring is the "
+        "choice."
     )
     picture = figure(svg(parts, _HEIGHT, f"Size and score. {told}"), caption, labels)
     return f'<p class="legend">{keys}</p>{picture}'

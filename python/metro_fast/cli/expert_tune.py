@@ -1,0 +1,129 @@
+"""`metro-fast expert tune`: density and alpha chosen by scores on validation data."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from metro_fast._atomic import write_atomically
+from metro_fast._pretrained import load_seq2seq, load_tokenizer
+from metro_fast.cli.config import ConfigOption, save_resolved
+from metro_fast.cli.expert_compress import parse_alpha
+from metro_fast.cli.rating import (
+    ExamplesOption,
+    InstructionsOption,
+    MaxInputLengthOption,
+    ModelOption,
+    TasksOption,
+    make_rating,
+)
+from metro_fast.errors import MetroFastError
+from metro_fast.experts import Tuning, tune_compression
+from metro_fast.experts.pictures import tuning_page
+from metro_fast.robustness.fingerprint import model_fingerprint
+
+app = typer.Typer(add_completion=False)
+LOG, PAGE, CSV = "search.jsonl", "tuning.html", "tuning.csv"
+
+
+def parse_densities(text: str) -> list[float]:
+    """Numbers with commas between them.
+
+    Raises:
+        MetroFastError: If one is no number.
+
+    Example:
+        >>> parse_densities("0.05,0.2")
+        [0.05, 0.2]
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise MetroFastError(f"densities are {text!r}, expected numbers: 0.05,0.2") from None
+
+
+@app.command()
+def tune_command(
+    ctx: typer.Context,
+    source: Annotated[Path, typer.Argument(help="PEFT folder of a LoRA or IA3 adapter.")],
+    target: Annotated[Path, typer.Argument(help="Folder for the expert, the table, the page.")],
+    model: ModelOption,
+    examples: ExamplesOption = None,
+    tasks: TasksOption = None,
+    instructions: InstructionsOption = None,
+    max_input_length: MaxInputLengthOption = 512,
+    densities: Annotated[
+        str, typer.Option(help="Shares of entries to keep, with commas between them.")
+    ] = "0.05,0.1,0.2,0.3,0.5",
+    alphas: Annotated[
+        str, typer.Option(help="Scales to try: numbers or least_squares.")
+    ] = "0.5,1,2,3,4,5,6,8,10,least_squares",
+    scope: Annotated[
+        Literal["role", "global", "tensor"],
+        typer.Option(help="What shares one threshold and one scale."),
+    ] = "role",
+    quantize: Annotated[
+        Literal["compeft", "stc", "sign"], typer.Option(help="What kept entries become.")
+    ] = "compeft",
+    resume: Annotated[
+        bool, typer.Option(help=f"Take over the scores that {LOG} in the folder holds.")
+    ] = True,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads to use: the machine's cores by default.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Compress an adapter at every density and alpha, score each, and keep the best."""
+    tokenizer = load_tokenizer(model)
+    rating = make_rating(
+        tokenizer, examples=examples, tasks=tasks, instructions=instructions,
+        max_input_length=max_input_length,
+    )  # fmt: skip
+    network = load_seq2seq(model).eval()
+    if not resume:
+        (target / LOG).unlink(missing_ok=True)
+    found = tune_compression(
+        source,
+        network,
+        rating.score,
+        densities=parse_densities(densities),
+        alphas=[parse_alpha(part) for part in alphas.split(",")],
+        quantize=quantize,
+        scope=scope,
+        higher_is_better=rating.higher_is_better,
+        resume=target / LOG,
+        about={**rating.about, "model": model_fingerprint(network)},
+        num_threads=threads,
+    )
+    found.expert.save(target)
+    found.write_csv(target / CSV)
+    write_atomically(target / PAGE, tuning_page(found, f"Density and alpha of {source.name}"))
+    save_resolved(ctx, target)
+    print_tuning(found, rating.what)
+    typer.echo(f"wrote {target}; the picture is {target / PAGE}")
+
+
+def print_tuning(found: Tuning, what: str) -> None:
+    """Print the candidates that no smaller one beats, and the choice.
+
+    Args:
+        found: What the search found.
+        what: What a score is.
+    """
+    table = Table(title=what)
+    for column in ("density", "alpha", "bytes", "score"):
+        table.add_column(column, justify="right")
+    if found.original_score is not None:
+        table.add_row("", "", f"{found.original_nbytes:,}", f"{found.original_score:.4f}")
+    for row in found.pareto:
+        alpha = row.alpha if isinstance(row.alpha, str) else f"{row.alpha or 0:g}"
+        table.add_row(f"{row.density:g}", alpha, f"{row.nbytes:,}", f"{row.score:.4f}")
+    Console().print(table)
+    best = found.best
+    alpha = "" if best.alpha is None else f", alpha {best.alpha}"
+    typer.echo(
+        f"chosen of {len(found.rows)}: density {best.density:g}{alpha}, {best.nbytes:,} bytes, "
+        f"score {best.score:.4f} ({found.rule}); report its score on other data"
+    )
