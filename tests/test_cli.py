@@ -60,7 +60,9 @@ def test_help_lists_every_command_and_imports_no_torch() -> None:
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "expert compress", "expert decompress"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "expert compress", "expert decompress", "expert compose", "expert tune"]
+)
 def test_every_command_has_help(command: str) -> None:
     done = run(*command.split(), "--help")
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,14 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "count"),
-    [("prepare.md", 3), ("streaming.md", 2), ("experts.md", 5), ("pool.md", 1), ("merging.md", 2)],
+    [
+        ("prepare.md", 3),
+        ("streaming.md", 2),
+        ("experts.md", 5),
+        ("pool.md", 1),
+        ("merging.md", 2),
+        ("searching.md", 1),
+    ],
 )
 def test_the_code_of_a_page_runs(page: str, count: int, tmp_path: Path) -> None:
     """Slow: fresh interpreters that import torch. Code that needs a cluster is compiled only."""
