@@ -6,10 +6,12 @@ import importlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import huggingface_hub
+import huggingface_hub.errors
+import pytest
 from huggingface_hub.utils import _http
 
 httpx = importlib.import_module(huggingface_hub.errors.HTTPError.__module__.partition(".")[0])
@@ -64,6 +66,8 @@ class FakeHub:
 
     def __call__(self, request: Any) -> Any:
         path = request.url.raw_path.decode().partition("?")[0]
+        if path == "/api/agent-harnesses":  # the client asks once, for its user agent
+            return httpx.Response(404, json={})
         self.asked.append((request.method, unquote(path)))
         self.tokens.add(request.headers.get("authorization"))
         for part, answer in self.fail.items():
@@ -158,8 +162,13 @@ def _missing(code: str, headers: dict[str, str] | None = None) -> Any:
 
 
 @contextmanager
-def serving() -> Iterator[FakeHub]:
-    """Put a fake Hub in the place of the network."""
+def serving(patch: pytest.MonkeyPatch, cache: Path) -> Iterator[FakeHub]:
+    """Put a fake Hub in the place of the network, and a folder in that of the cache."""
+    constants = huggingface_hub.constants
+    patch.setattr(constants, "HF_HUB_OFFLINE", False)
+    patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    patch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
+    patch.setattr("time.sleep", lambda _: None)  # between tries
     fake = FakeHub()
     huggingface_hub.set_client_factory(
         lambda: httpx.Client(transport=httpx.MockTransport(fake), follow_redirects=True)

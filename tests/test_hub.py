@@ -7,15 +7,26 @@ import errno
 import hashlib
 import inspect
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from metro_fast import FormatError, MetroFastError, MissingExtraError
+from metro_fast.cli import (
+    expert_card,
+    expert_decompress,
+    expert_export,
+    expert_inspect,
+    expert_merge,
+    expert_similarity,
+)
 from metro_fast.experts import EXPERT_FILE, Expert, compress, load_expert, merge, similarity
 from metro_fast.experts.hub import resolve_expert
 from metro_fast.experts.hub_name import HubName, expert_name, hub_name
@@ -48,12 +59,7 @@ def files(seed: int = 0, folder: str = "") -> dict[str, bytes]:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
-    constants = huggingface_hub.constants
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
-    monkeypatch.setattr("time.sleep", lambda _: None)  # between tries
-    with serving() as fake:
+    with serving(monkeypatch, tmp_path / "cache") as fake:
         yield fake
 
 
@@ -131,6 +137,14 @@ def test_names_that_lead_elsewhere_are_refused(text: str, hub: FakeHub):
     assert hub.asked == []
 
 
+def test_plain_adapters_are_not_fetched(hub: FakeHub):
+    hub.put("owner/name", files())
+    for source in ("hf://owner/name", Path("hf://owner/name")):
+        with pytest.raises(MetroFastError, match="hf download owner/name"):
+            compress(source)
+    assert hub.asked == []
+
+
 def test_local_paths_need_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     one = expert()
     one.save(tmp_path / "owner/name")
@@ -148,7 +162,9 @@ def test_local_paths_need_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_missing_path_says_how_a_repository_is_named(tmp_path: Path, hub: FakeHub):
-    with pytest.raises(FileNotFoundError, match=r"there is no owner/name; .* hf://owner/name$"):
+    with pytest.raises(
+        FileNotFoundError, match=r"there is no owner/name; .* named hf://owner/name$"
+    ):
         Expert.load("owner/name")
     with pytest.raises(FileNotFoundError, match=r"there is no .*nowhere$"):
         Expert.load(tmp_path / "nowhere")
@@ -311,6 +327,14 @@ def test_other_failures_of_a_transfer(hub: FakeHub, monkeypatch: pytest.MonkeyPa
             Expert.load("hf://owner/name")
 
 
+def test_stock_peft_finds_no_weights(hub: FakeHub):
+    peft, torch = pytest.importorskip("peft"), pytest.importorskip("torch")
+    raw = json.dumps({"peft_type": "LORA", "r": 4, "target_modules": ["0"]}).encode()
+    hub.put("owner/name", {EXPERT_FILE: expert().file.tobytes(), "adapter_config.json": raw})
+    with pytest.raises(ValueError, match="Can't find weights for owner/name"):
+        peft.PeftModel.from_pretrained(torch.nn.Sequential(torch.nn.Linear(4, 4)), "owner/name")
+
+
 def test_a_damaged_download_is_refused(hub: FakeHub):
     data = bytearray(expert().file.tobytes())
     data[-40] ^= 1
@@ -347,6 +371,60 @@ def test_without_a_cache_offline_is_said(offline: Path):
     cached(offline, "owner/half", {EXPERT_FILE: expert().file.tobytes()})
     with pytest.raises(FileNotFoundError, match=r"adapter_config.json of owner/half at .* HF_HUB"):
         Expert.load("hf://owner/half")
+
+
+def test_the_commands_take_names(offline: Path, tmp_path: Path):
+    config = {"peft_type": "LORA", "base_model_name_or_path": "org/base", "r": 4, "lora_alpha": 8}
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        state = {
+            f"base_model.model.q.lora_{x}.weight": rng.standard_normal(shape).astype(np.float32)
+            for x, shape in (("A", (4, 30)), ("B", (30, 4)))
+        }
+        one = compress(state, density=0.5)
+        weights = {EXPERT_FILE: one.file.tobytes(), PICKLE: b"a pickle"}
+        raw = json.dumps(config).encode()
+        cached(offline, f"owner/{name}", weights | {"adapter_config.json": raw})
+    names = ["hf://owner/a", "hf://owner/b"]
+
+    def run(app: Any, *arguments: object) -> str:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.output
+
+    output = run(expert_inspect.app, names[0])
+    assert "hf://owner/a" in output
+    assert "240 parameters" in output
+    run(expert_decompress.app, names[0], tmp_path / "plain")
+    run(expert_export.app, *names, "--out", tmp_path / "served")
+    assert sorted(path.name for path in (tmp_path / "served").iterdir()) == ["a", "b"]
+    run(expert_merge.app, *names, "--out", tmp_path / "merged")
+    for folder in ("plain", "served/a", "served/b", "merged"):
+        assert (tmp_path / folder / "adapter_model.safetensors").exists()
+    output = run(expert_similarity.app, *names, "--csv", tmp_path / "pairs.csv")
+    assert (tmp_path / "pairs.csv").read_text().startswith("expert,hf://owner/a,hf://owner/b")
+    assert "# a\n" in run(expert_card.app, names[0], "--repo", "owner/a")
+
+
+@pytest.mark.parametrize("command", ["inspect", "push", "card"])
+def test_what_goes_wrong_is_one_line(command: str, tmp_path: Path):
+    rest = ["owner/copy"] if command == "push" else []
+    arguments = [
+        sys.executable,
+        "-m",
+        "metro_fast.cli",
+        "expert",
+        command,
+        "hf://owner/none",
+        *rest,
+    ]
+    variables = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path)}
+    done = subprocess.run(arguments, capture_output=True, text=True, env=variables, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("metro-fast: adapter_model.compeft.safetensors of owner/none at")
+    assert done.stderr.count("\n") == 1
+    done = subprocess.run([*arguments, "--help"], capture_output=True, text=True, check=True)
+    assert f"Usage: metro-fast expert {command}" in done.stdout
 
 
 def test_importing_brings_neither_the_hub_nor_torch():

@@ -15,9 +15,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def push_command(
     source: Annotated[str, typer.Argument(help="Folder or file of an expert, or its hf:// name.")],
-    repo: Annotated[
-        str, typer.Argument(help="owner/name, or hf://owner/name[@revision][/folder].")
-    ],
+    repo: Annotated[str, typer.Argument(help="owner/name, or hf://owner/name@branch/folder.")],
     private: Annotated[
         bool, typer.Option("--private", help="Of a new repository; refuses one that is public.")
     ] = False,

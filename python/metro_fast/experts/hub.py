@@ -5,7 +5,7 @@ from typing import Any
 
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
-from metro_fast.experts.hub_errors import Place, hub_errors
+from metro_fast.experts.hub_errors import Place, error_types, hub_errors
 from metro_fast.experts.hub_name import SCHEME, HubName, hub_name, is_repo
 from metro_fast.experts.peft_folder import CONFIG, EXPERT_FILE
 
@@ -58,15 +58,15 @@ def resolve_expert(
         "cache_dir": cache_dir,
         "local_files_only": local_files_only,
     }
-    with hub_errors(hub, Place(name, EXPERT_FILE, local_files_only)):
+    with hub_errors(Place(name, EXPERT_FILE, local_files_only)):
         weights = hub.hf_hub_download(
             filename=name.file(EXPERT_FILE), revision=name.revision, **options
         )
     folder = Path(weights).parent
     # Of the same commit, whatever was pushed meanwhile: .../snapshots/COMMIT/FOLDER/FILE.
     commit = Path(weights).parents[len(Path(name.file(EXPERT_FILE)).parts) - 1].name
-    errors, config = hub.errors, name.file(CONFIG)
-    with hub_errors(hub, Place(name, CONFIG, local_files_only)):
+    errors, config = error_types(), name.file(CONFIG)
+    with hub_errors(Place(name, CONFIG, local_files_only)):
         try:
             hub.hf_hub_download(filename=config, revision=commit, **options)
         except errors.LocalEntryNotFoundError:
@@ -121,7 +121,7 @@ def find_pretrained(
 def missing(path: Path) -> FileNotFoundError:
     """The error for a path at which nothing is; it says how a repository is named."""
     text = path.as_posix()
-    hint = f"; the repository of the Hub is {SCHEME}{text}" if is_repo(text) else ""
+    hint = f"; a repository of the Hub is named {SCHEME}{text}" if is_repo(text) else ""
     return FileNotFoundError(f"there is no {path}{hint}")
 
 

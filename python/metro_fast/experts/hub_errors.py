@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.hub_name import HubName
 from metro_fast.experts.peft_folder import EXPERT_FILE
@@ -32,11 +33,10 @@ class Place:
 
 
 @contextmanager
-def hub_errors(hub: Any, place: Place) -> Iterator[None]:
+def hub_errors(place: Place) -> Iterator[None]:
     """Turn what huggingface_hub raises into one error with repository, revision and mend.
 
     Args:
-        hub: The module huggingface_hub.
         place: What is being asked for.
 
     Raises:
@@ -46,7 +46,7 @@ def hub_errors(hub: Any, place: Place) -> Iterator[None]:
         OSError: Of every other answer of the Hub.
         MetroFastError: If the Hub says that an argument is none.
     """
-    errors = hub.errors
+    errors = error_types()
     try:
         yield
     except MetroFastError:
@@ -55,7 +55,7 @@ def hub_errors(hub: Any, place: Place) -> Iterator[None]:
         if isinstance(error.__cause__, errors.HfHubHTTPError):  # it was not cached, either
             raise _answer(errors, place, error.__cause__) from error
         raise FileNotFoundError(_not_cached(errors, place, error)) from error
-    except (errors.HfHubHTTPError, errors.RevisionNotFoundError) as error:
+    except errors.HfHubHTTPError as error:
         raise _answer(errors, place, error) from error
     except errors.OfflineModeIsEnabled as error:
         raise ConnectionError(
@@ -70,6 +70,11 @@ def hub_errors(hub: Any, place: Place) -> Iterator[None]:
         raise OSError(f"the transfer of {place} failed: {error}") from error
     except ValueError as error:  # of names, and of the card's metadata, which the Hub checks
         raise MetroFastError(f"{place}: {error}") from error
+
+
+def error_types() -> Any:
+    """The module with huggingface_hub's errors, which huggingface_hub itself does not import."""
+    return require("huggingface_hub.errors", "peft")
 
 
 def _not_cached(errors: Any, place: Place, error: Exception) -> str:

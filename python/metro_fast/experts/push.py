@@ -11,7 +11,7 @@ from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.card import CARD, as_place, model_card
 from metro_fast.experts.hub import at_revision
-from metro_fast.experts.hub_errors import Place, hub_errors
+from metro_fast.experts.hub_errors import Place, error_types, hub_errors
 from metro_fast.experts.hub_name import HubName
 from metro_fast.experts.peft_folder import CONFIG, PICKLED_WEIGHTS, WEIGHTS
 
@@ -71,8 +71,8 @@ def push_expert(
             text = model_card(expert, str(given)) if card is True else card
             write_atomically(folder / CARD, text)
         api = hub.HfApi(token=token, library_name="metro_fast", library_version=_core.__version__)
-        with hub_errors(hub, Place(name)):
-            there = _prepare(hub.errors, api, name, private, create_pr)
+        with hub_errors(Place(name)):
+            there = _prepare(api, name, private, create_pr)
         if card and name.file(CARD) in there and not replace_card:
             (folder / CARD).unlink()
             warnings.warn(
@@ -81,7 +81,7 @@ def push_expert(
                 stacklevel=3,
             )
         files = sorted(path.name for path in folder.iterdir())
-        with hub_errors(hub, Place(name)):
+        with hub_errors(Place(name)):
             return api.create_commit(
                 repo_id=name.repo,
                 operations=[
@@ -96,9 +96,7 @@ def push_expert(
             )
 
 
-def _prepare(
-    errors: Any, api: Any, name: HubName, private: bool | None, create_pr: bool
-) -> set[str]:
+def _prepare(api: Any, name: HubName, private: bool | None, create_pr: bool) -> set[str]:
     """Make the repository and the branch, unless they are there; the files of that revision."""
     api.create_repo(repo_id=name.repo, private=private, exist_ok=True)
     if private and not api.repo_info(repo_id=name.repo).private:
@@ -108,7 +106,7 @@ def _prepare(
         )
     try:
         there = set(api.list_repo_files(repo_id=name.repo, revision=name.revision))
-    except errors.RevisionNotFoundError:
+    except error_types().RevisionNotFoundError:
         if name.revision is None or create_pr or name.revision.startswith("refs/"):
             raise
         # A new branch begins with the files of the main one.

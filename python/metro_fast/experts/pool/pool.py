@@ -102,7 +102,7 @@ class ExpertPool:
 
         Args:
             name: What it is called from now on.
-            source: Its folder or weights file, or an `Expert`.
+            source: Its folder or weights file, its name on the Hub, or an `Expert`.
 
         Raises:
             FileNotFoundError: If there is none at that path.
