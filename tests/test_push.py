@@ -94,6 +94,26 @@ def test_private_repositories(hub: FakeHub):
     assert hub.repos["owner/public"] == {"main": {}}
 
 
+def test_a_configuration_of_another_expert(hub: FakeHub):
+    bare = compress({"w": np.arange(8, dtype=np.float32)}, kind="other")
+    bare.push_to_hub("owner/bare")
+    assert sorted(hub.repos["owner/bare"]["main"]) == [".gitattributes", "README.md", EXPERT_FILE]
+    hub.put("owner/name", {"adapter_config.json": CONFIG})
+    with pytest.raises(MetroFastError, match=r"adapter_config.json, which would be read with this"):
+        bare.push_to_hub("owner/name")
+    assert hub.repos["owner/name"]["main"] == {"adapter_config.json": CONFIG}
+    expert().push_to_hub("owner/name")  # all of it is replaced in one commit
+
+
+def test_the_name_in_the_card(hub: FakeHub):
+    hub.put("owner/name", {})
+    expert().push_to_hub("owner/name", revision="v1")
+    assert '"hf://owner/name@v1"' in hub.repos["owner/name"]["v1"]["README.md"].decode()
+    hub.put("owner/name", {}, "refs/pr/2")
+    expert().push_to_hub("owner/name", revision="refs/pr/2")
+    assert '"hf://owner/name"' in hub.repos["owner/name"]["refs/pr/2"]["README.md"].decode()
+
+
 @pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_model.bin"])
 def test_a_plain_adapter_is_not_shadowed(hub: FakeHub, file: str):
     hub.put("owner/name", {file: b"plain", "adapter_config.json": b"its own"})
@@ -160,6 +180,9 @@ def test_the_command(hub: FakeHub, tmp_path: Path):
     there = hub.repos["owner/name"]["main"]
     packed = Expert.load(tmp_path / "packed")
     assert there["README.md"].decode() == packed.card("owner/name", license="mit")
+    push(tmp_path / "packed", "owner/other", "--revision", "v1", "--license", "mit")
+    there = hub.repos["owner/other"]["v1"]
+    assert there["README.md"].decode() == packed.card("hf://owner/other@v1", license="mit")
     output = push(tmp_path / "packed", "owner/name", "--message", "again", "--revision", "v1")
     assert "warning: hf://owner/name@v1 has a README.md already" in output
     assert hub.commits[-1]["summary"] == "again"

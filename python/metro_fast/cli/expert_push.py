@@ -8,6 +8,9 @@ import typer
 
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import Expert
+from metro_fast.experts.card import as_place
+from metro_fast.experts.hub import at_revision
+from metro_fast.experts.push import lasting_name
 
 app = typer.Typer(add_completion=False)
 
@@ -49,7 +52,8 @@ def push_command(
     if card_file is not None:
         text = _read(card_file)
     elif terms is not None:
-        text = expert.card(repo, license=terms)
+        name = at_revision(as_place(repo), revision)
+        text = expert.card(lasting_name(name), license=terms)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
         commit = expert.push_to_hub(

@@ -3,8 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from metro_fast import _core
+from metro_fast.experts.manifest import ALIGNMENT
 from metro_fast.experts.peft_folder import EXPERT_FILE
 from metro_fast.experts.updates import ModuleFidelity
+from metro_fast.ops.draws import resolve_threads
+from metro_fast.ops.ternarize import CHUNK
 
 if TYPE_CHECKING:
     from metro_fast.experts.expert import Expert
@@ -38,10 +44,14 @@ def group_table(expert: "Expert", rows: int) -> str:
     """
     groups = expert.manifest.groups
     sizes, nonzeros = [0] * len(groups), [0] * len(groups)
-    trits = expert.trits()
+    # A bit a trit, not a byte: residuals of whole models have cards too.
+    threads = resolve_threads(None, expert.manifest.trits, CHUNK)
+    words = _core.planes(expert.block, threads)[0].view(np.uint32)
     for tensor in expert.manifest.tensors:
+        first = tensor.start // ALIGNMENT
+        held = words[first : first + -(-tensor.size // ALIGNMENT)]  # the gap after it holds zeros
         sizes[tensor.group] += tensor.size
-        nonzeros[tensor.group] += int((trits[tensor.name] != 0).sum())
+        nonzeros[tensor.group] += int(np.bitwise_count(held).sum())
     order = sorted(range(len(groups)), key=lambda i: -sizes[i])
     shown = [
         [

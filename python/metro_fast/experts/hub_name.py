@@ -104,11 +104,9 @@ def hub_name(path: str | Path) -> HubName | None:
         >>> hub_name("owner/name") is None
         True
     """
-    if isinstance(path, Path):
-        text = path.as_posix()
-        text = SCHEME + text.removeprefix("hf:/") if text.startswith("hf:/") else text
-    else:
-        text = path
+    text = path if isinstance(path, str) else Path(path).as_posix()
+    if not isinstance(path, str) and text.startswith("hf:/"):
+        text = SCHEME + text.removeprefix("hf:/")
     if not text.startswith(SCHEME):
         return None
     body = text.removeprefix(SCHEME).removeprefix("models/")

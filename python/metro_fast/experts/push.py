@@ -51,9 +51,10 @@ def push_expert(
 
     Raises:
         MissingExtraError: If huggingface_hub is not installed.
-        MetroFastError: If the name is none of a repository; the repository has a plain adapter in
-            that folder, which PEFT would load instead, with a configuration that would be
-            replaced; or it is public and `private` is True. Nothing is uploaded then.
+        MetroFastError: If the name is none of a repository; that folder of it has a plain adapter,
+            which PEFT would load instead, or a configuration while this expert has none; the
+            repository is public and `private` is True; or the Hub finds fault with the card.
+            Nothing is uploaded then.
         FileNotFoundError: If there is no such revision.
         PermissionError: If the token is missing or may not write.
         OSError: If the Hub cannot be reached, or anything else went wrong.
@@ -61,18 +62,17 @@ def push_expert(
     Warns:
         UserWarning: If there is a README.md, which is kept unless `replace_card` is True.
     """
-    given = as_place(repo_id)
-    name = at_revision(given, revision)
+    name = at_revision(as_place(repo_id), revision)
     hub = require("huggingface_hub", "peft")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "expert"
         expert.save(folder)
         if card:
-            text = model_card(expert, str(given)) if card is True else card
+            text = model_card(expert, lasting_name(name)) if card is True else card
             write_atomically(folder / CARD, text)
         api = hub.HfApi(token=token, library_name="metro_fast", library_version=_core.__version__)
         with hub_errors(Place(name)):
-            there = _prepare(api, name, private, create_pr)
+            there = _prepare(api, name, private, create_pr, expert.config is not None)
         if card and name.file(CARD) in there and not replace_card:
             (folder / CARD).unlink()
             warnings.warn(
@@ -96,7 +96,20 @@ def push_expert(
             )
 
 
-def _prepare(api: Any, name: HubName, private: bool | None, create_pr: bool) -> set[str]:
+def lasting_name(name: HubName) -> str:
+    """The name for the card: what is pushed to a pull request will be merged into the main branch.
+
+    Example:
+        >>> lasting_name(HubName("o/n", "refs/pr/3")), lasting_name(HubName("o/n", "v1"))
+        ('hf://o/n', 'hf://o/n@v1')
+    """
+    request = name.revision is not None and name.revision.startswith("refs/")
+    return str(HubName(name.repo, None, name.folder) if request else name)
+
+
+def _prepare(
+    api: Any, name: HubName, private: bool | None, create_pr: bool, configured: bool
+) -> set[str]:
     """Make the repository and the branch, unless they are there; the files of that revision."""
     api.create_repo(repo_id=name.repo, private=private, exist_ok=True)
     if private and not api.repo_info(repo_id=name.repo).private:
@@ -111,13 +124,19 @@ def _prepare(api: Any, name: HubName, private: bool | None, create_pr: bool) -> 
             raise
         # A new branch begins with the files of the main one.
         there = set(api.list_repo_files(repo_id=name.repo))
-        _refuse_plain(name, there)
+        _refuse_others(name, there, configured)
         api.create_branch(repo_id=name.repo, branch=name.revision)
-    _refuse_plain(name, there)
+    _refuse_others(name, there, configured)
     return there
 
 
-def _refuse_plain(name: HubName, there: set[str]) -> None:
+def _refuse_others(name: HubName, there: set[str], configured: bool) -> None:
+    """Refuse to put the expert beside files that would be read with it, or in its place."""
+    if not configured and name.file(CONFIG) in there:
+        raise MetroFastError(
+            f"{name} holds {CONFIG}, which would be read with this expert, and this expert has "
+            "none: push to another folder or repository; nothing was uploaded"
+        )
     for file in (WEIGHTS, PICKLED_WEIGHTS):
         if name.file(file) in there:
             raise MetroFastError(
