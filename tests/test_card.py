@@ -128,7 +128,7 @@ def test_every_kind_has_a_card(kind: str, library: str, what: str, relation: str
 def test_the_code_of_a_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     torch = pytest.importorskip("torch")
     peft = pytest.importorskip("peft")
-    from transformers import AutoModelForSeq2SeqLM, T5Config, T5ForConditionalGeneration
+    from transformers import T5Config, T5ForConditionalGeneration
 
     from metro_fast.cli.expert_decompress import decompress_command
 
@@ -151,7 +151,7 @@ def test_the_code_of_a_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     _, decompress = blocks(text, "bash")
     assert decompress.split() == ["metro-fast", "expert", "decompress", "hf://owner/name", "plain"]
     decompress_command("owner/name", Path("plain"))
-    two: dict[str, object] = {"model": AutoModelForSeq2SeqLM.from_pretrained("base")}
+    two: dict[str, object] = {}
     exec(plain, two)
     inputs = {"input_ids": torch.tensor([[1, 2]]), "decoder_input_ids": torch.tensor([[0]])}
     logits = [found["model"].eval()(**inputs).logits for found in (one, two)]

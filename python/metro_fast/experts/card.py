@@ -186,7 +186,9 @@ def _use(expert: "Expert", place: str, base: str | None) -> str:
         "the plain adapter first:\n\n"
         f"```bash\nmetro-fast expert decompress {shlex.quote(place)} plain\n```\n\n"
         "```python\n"
-        "from peft import PeftModel\n\n"
+        "from peft import PeftModel\n"
+        f"from transformers import {model}\n\n"
+        f"model = {model}.from_pretrained({arguments})\n"
         'model = PeftModel.from_pretrained(model, "plain", autocast_adapter_dtype=False)\n'
         "```"
     )
