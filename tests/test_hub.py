@@ -92,7 +92,8 @@ def cached(cache: Path, repo: str, content: dict[str, bytes], *, ref: str = "mai
         "hf://", "hf://o", "hf:///n", "hf://o/", "hf://o/n@", "hf://../n", "hf://o/..", "hf://o--p/n",
         "hf://o/n.git", "hf://o/n/../../x", "hf://o/n/..", "hf://o/n/./a", "hf://o/n//a",
         "hf://o/n/a\\b", "hf://o/n/C:/x", "hf://o/n/a\nb", "hf://o/n@../../x", "hf://o/n@..%2F..%2Fx",
-        "hf://o/n@%2Fetc%2Fx", "hf://o/n@a%00b", "hf://o/n@-x", "hf://o/n@a b", "hf://o/n@refs/pr/1/..",
+        "hf://o/n@%2Fetc%2Fx", "hf://o/n@a%00b", "hf://o/n@a%2F..%2F..%2Fx", "hf://o/n@-x",
+        "hf://o/n@a b", "hf://o/n@refs/pr/1/..",
         "hf://datasets/o/n", "hf://spaces/o/n", "hf://o/" + "n" * 97,
     ],
 )  # fmt: skip
