@@ -27,6 +27,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
         ("pool.md", 1),
         ("merging.md", 2),
         ("searching.md", 1),
+        ("hub.md", 2),
     ],
 )
 def test_the_code_of_a_page_runs(page: str, count: int, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from metro_fast._extras import require
 from metro_fast._pretrained import explained, load_seq2seq, load_tokenizer
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.experts import EXPERT_FILE, load_expert
+from metro_fast.experts.hub import resolve_expert
+from metro_fast.experts.hub_name import expert_name
 from metro_fast.experts.peft_folder import CONFIG
 from metro_fast.prompts import InstructionSet, Task
 from metro_fast.robustness import Report, evaluate, write_page
@@ -18,12 +20,13 @@ from metro_fast.robustness import Report, evaluate, write_page
 app = typer.Typer(add_completion=False)
 
 
-def load_model(model: str, expert: Path | None) -> tuple[Any, Any]:
+def load_model(model: str, expert: str | Path | None) -> tuple[Any, Any]:
     """Load an encoder-decoder and its tokenizer, with an expert if one is given.
 
     Args:
         model: Folder of the model, or its name on the Hub.
-        expert: Folder of a compressed expert or of a plain PEFT adapter.
+        expert: Folder of a compressed expert (or its name on the Hub, `hf://owner/name`), or of a
+            plain PEFT adapter.
 
     Returns:
         The model in evaluation mode, and the tokenizer.
@@ -32,15 +35,16 @@ def load_model(model: str, expert: Path | None) -> tuple[Any, Any]:
         OSError: If there is no such model or expert.
         FormatError: If a file of it is damaged, or the expert is not one of that model.
     """
-    if expert is not None and not expert.exists():
+    path = None if expert is None else resolve_expert(expert)
+    if path is not None and not path.exists():
         raise FileNotFoundError(f"{expert} does not exist")
     tokenizer, loaded = load_tokenizer(model), load_seq2seq(model)
-    if expert is not None:
-        if expert.is_file() or (expert / EXPERT_FILE).is_file():
-            loaded = load_expert(loaded, expert)
-        elif (expert / CONFIG).is_file():
+    if path is not None:
+        if path.is_file() or (path / EXPERT_FILE).is_file():
+            loaded = load_expert(loaded, path)
+        elif (path / CONFIG).is_file():
             with explained(f"the adapter at {expert}"):
-                loaded = require("peft", "peft").PeftModel.from_pretrained(loaded, str(expert))
+                loaded = require("peft", "peft").PeftModel.from_pretrained(loaded, str(path))
         else:
             raise FileNotFoundError(f"{expert} holds neither {EXPERT_FILE} nor {CONFIG}")
     return loaded.eval(), tokenizer
@@ -54,7 +58,7 @@ def evaluate_command(
     instructions: Annotated[Path, typer.Option(help="YAML or JSON file of instructions.")],
     output: Annotated[Path, typer.Option(help="Folder for cells, results and the page.")],
     expert: Annotated[
-        Path | None, typer.Option(help="Compressed expert or PEFT adapter to load onto it.")
+        str | None, typer.Option(help="Compressed expert or PEFT adapter to load onto it.")
     ] = None,
     model_name: Annotated[str, typer.Option(help="Name in tables; else the folder's.")] = "",
     model_family: Annotated[
@@ -71,7 +75,7 @@ def evaluate_command(
     loaded_tasks = [Task.load(path) for path in tasks]
     instruction_set = InstructionSet.load(instructions)
     network, tokenizer = load_model(model, expert)
-    name = model_name or (expert or Path(model)).name
+    name = model_name or expert_name(expert or model)
     report = evaluate(
         network,
         tokenizer,

@@ -17,6 +17,8 @@ class ExpertGroup(LazyGroup):
         "compose": ("metro_fast.cli.expert_compose", "Experts to one for a new task (LoraHub)."),
         "tune": ("metro_fast.cli.expert_tune", "Density and alpha by validation scores."),
         "export": ("metro_fast.cli.expert_export", "Plain folders for vLLM, SGLang, LoRAX."),
+        "push": ("metro_fast.cli.expert_push", "Compressed expert to the Hugging Face Hub."),
+        "card": ("metro_fast.cli.expert_card", "Model card with the expert's own figures."),
         "similarity": ("metro_fast.cli.expert_similarity", "Which experts are alike."),
         "inspect": ("metro_fast.cli.expert_inspect", "Tensors, densities, bits, ratio, checks."),
     }

@@ -12,7 +12,9 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def decompress_command(
-    source: Annotated[Path, typer.Argument(help="Folder of a compressed expert.")],
+    source: Annotated[
+        str, typer.Argument(help="Folder of a compressed expert, or its hf:// name.")
+    ],
     target: Annotated[
         Path,
         typer.Argument(help="Folder to write the plain PEFT adapter to, or a .safetensors file."),

@@ -6,20 +6,23 @@ from typing import Annotated, Literal
 import typer
 
 from metro_fast.experts import export
+from metro_fast.experts.hub_name import expert_name
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def export_command(
-    experts: Annotated[list[Path], typer.Argument(help="Folders of compressed experts.")],
+    experts: Annotated[
+        list[str], typer.Argument(help="Folders of compressed experts, or hf:// names.")
+    ],
     target: Annotated[Path, typer.Option("--out", help="Folder to write the plain folders to.")],
     dtype: Annotated[
         Literal["own", "float32", "float16", "bfloat16"], typer.Option(help="Of all weights.")
     ] = "own",
 ) -> None:
     """Write plain PEFT folders, each named as its expert's: for vLLM, SGLang and LoRAX."""
-    named = {path.name: path for path in experts}
+    named = {expert_name(path): path for path in experts}
     if len(named) < len(experts):
         raise typer.BadParameter("two experts have folders of one name")
     for folder in export(named, target, dtype=None if dtype == "own" else dtype):

@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def inspect_command(
-    path: Annotated[Path, typer.Argument(help="Folder of a compressed expert, or its file.")],
+    path: Annotated[str, typer.Argument(help="Folder or file of an expert, or its hf:// name.")],
     html: Annotated[
         Path | None,
         typer.Option(help="File to write a page to: density and scale by layer, bytes by part."),
@@ -38,7 +38,7 @@ def inspect_command(
     typer.echo("checks: head, every stream, every dense tensor and all padding are whole")
 
 
-def print_expert(expert: Expert, path: Path) -> None:
+def print_expert(expert: Expert, path: str | Path) -> None:
     """Print the table of tensors and the totals.
 
     Args:

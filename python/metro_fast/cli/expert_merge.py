@@ -41,7 +41,9 @@ def parse_weights(text: str | None, count: int) -> list[float] | None:
 @app.command()
 def merge_command(
     ctx: typer.Context,
-    experts: Annotated[list[Path], typer.Argument(help="Folders of compressed experts.")],
+    experts: Annotated[
+        list[str], typer.Argument(help="Folders of compressed experts, or hf:// names.")
+    ],
     target: Annotated[Path, typer.Option("--out", help="Folder to write the result to.")],
     method: Annotated[
         Literal["mean", "task_arithmetic", "ties"], typer.Option(help="How to merge.")

@@ -17,7 +17,9 @@ _SHOWN = 12
 
 @app.command()
 def similarity_command(
-    experts: Annotated[list[Path], typer.Argument(help="Folders of compressed experts.")],
+    experts: Annotated[
+        list[str], typer.Argument(help="Folders of compressed experts, or hf:// names.")
+    ],
     csv: Annotated[Path | None, typer.Option(help="File to write the whole matrix to.")] = None,
     html: Annotated[
         Path | None, typer.Option(help="File to write a picture of the matrix to.")

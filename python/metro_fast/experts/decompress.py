@@ -21,7 +21,7 @@ def decompress(
     """Write an expert as a plain PEFT folder, or as one safetensors file.
 
     Args:
-        source: An expert, or the path of its folder.
+        source: An expert, the path of its folder, or its name on the Hub (`hf://owner/name`).
         target: Folder to write, made if it does not exist; each file is there whole or not at all.
             A name that ends in `.safetensors` is a file instead, which needs no configuration.
         initial: The initial values that were given to `compress`, if any were, or their path.

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.experts.hub import missing, resolve_expert
+from metro_fast.experts.hub_methods import HubMethods
 from metro_fast.experts.manifest import Manifest, TernaryTensor
-from metro_fast.experts.peft_folder import CONFIG, PICKLED_WEIGHTS, WEIGHTS
+from metro_fast.experts.peft_folder import CONFIG, EXPERT_FILE, PICKLED_WEIGHTS, WEIGHTS
 from metro_fast.experts.segments import NATIVE, segments_of
 from metro_fast.experts.state_file import read_bytes
 from metro_fast.experts.task_vector import initial_checksum
@@ -20,10 +22,10 @@ from metro_fast.experts.updates import ModuleFidelity
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
 
-EXPERT_FILE = "adapter_model.compeft.safetensors"
+__all__ = ["EXPERT_FILE", "Expert", "entropy"]
 
 
-class Expert:
+class Expert(HubMethods):
     """A compressed expert: 8 to 50 times smaller than its 16-bit adapter.
 
     It holds the very bytes of its file (docs/expert-format.md) and decodes them when asked.
@@ -71,7 +73,8 @@ class Expert:
 
         Args:
             path: Folder with the weights file and, of a PEFT adapter, adapter_config.json; or the
-                weights file, whose folder is then looked at for the configuration.
+                weights file, whose folder is then looked at for the configuration; or either on
+                the Hub, as `hf://owner/name[@revision][/folder]` (see `resolve_expert`).
 
         Returns:
             The expert; nothing is decoded yet.
@@ -79,6 +82,7 @@ class Expert:
         Raises:
             FileNotFoundError: If there is none.
             FormatError: If it is damaged, or of another version.
+            OSError: If the Hub cannot be reached, or refuses.
 
         Example:
             >>> from metro_fast.experts import compress
@@ -86,7 +90,9 @@ class Expert:
             >>> Expert.load("tiny").arrays()["w"].shape
             (1, 2)
         """
-        path = Path(path)
+        path = resolve_expert(path)
+        if not path.exists():
+            raise missing(path)
         folder = path if path.is_dir() else path.parent
         file = path / EXPERT_FILE if path.is_dir() else path
         if path.is_dir() and not file.exists() and (path / WEIGHTS).exists():

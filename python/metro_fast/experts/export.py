@@ -17,7 +17,7 @@ def export(
     """Write each expert as a folder that vLLM, SGLang and LoRAX load.
 
     Args:
-        experts: Experts or their paths, by the names that their folders get.
+        experts: Experts, their paths or `hf://` names, by the names that their folders get.
         target: Where the folders go; made if it does not exist.
         dtype: float32, float16 or bfloat16 for all weights; their own by default. Servers convert
             to the base model's, so bfloat16 loses nothing there and halves the bytes.

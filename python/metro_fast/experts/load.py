@@ -29,7 +29,8 @@ def load_expert(
     Args:
         model: A transformers model, or a PeftModel that takes one adapter more. It is changed in
             place, as PEFT does; if the expert does not fit, it is left as it was.
-        path: The expert's folder or weights file, or an `Expert`.
+        path: The expert's folder or weights file, its name on the Hub (`hf://owner/name`), or an
+            `Expert`.
         adapter_name: The name of the new adapter; it becomes the active one.
         initial: Of a full residual: the pristine base, a state dict or a checkpoint, if the model
             has other weights by now. A residual is never taken off again.

@@ -25,7 +25,7 @@ def load_experts(
 
     Args:
         model: A transformers model, or a PeftModel without adapters of these names.
-        experts: Experts or their paths, by the names that their adapters get.
+        experts: Experts, their paths or `hf://` names, by the names that their adapters get.
         weights: Of the experts; 1 where there is none.
 
     Returns:

@@ -18,6 +18,8 @@ from metro_fast.experts.tensors import RawTensor
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 PICKLED_WEIGHTS = "adapter_model.bin"
+EXPERT_FILE = "adapter_model.compeft.safetensors"
+"""The weights of a compressed expert, which PEFT does not know and must not load."""
 _KINDS = {
     "LORA": "lora",
     "IA3": "ia3",

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metro_fast.errors import MetroFastError
+from metro_fast.experts.hub_name import hub_name
 from metro_fast.experts.peft_folder import (
     CONFIG,
     PICKLED_WEIGHTS,
@@ -23,11 +25,18 @@ def read_source(source: Any) -> tuple[Adapter | None, Mapping[str, Any]]:
 
     Raises:
         FileNotFoundError: If nothing is there.
+        MetroFastError: If it is a name of the Hub.
         TypeError: If it is none of these.
     """
     if isinstance(source, Mapping):
         return None, source
     if isinstance(source, str | Path):
+        name = hub_name(source)
+        if name is not None:
+            raise MetroFastError(
+                f"{name} is on the Hub, from which only compressed experts are read: fetch the "
+                f"adapter with `hf download {name.repo} --local-dir FOLDER` and give the folder"
+            )
         path = Path(source)
         if path.name in (WEIGHTS, PICKLED_WEIGHTS) and (path.parent / CONFIG).exists():
             path = path.parent

@@ -13,6 +13,7 @@ from metro_fast import _core
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.compress import read_vector
 from metro_fast.experts.expert import EXPERT_FILE, Expert
+from metro_fast.experts.hub import resolve_expert
 from metro_fast.experts.manifest import layout
 from metro_fast.experts.members import Members
 from metro_fast.experts.peft_folder import parse_config
@@ -34,7 +35,7 @@ def read_summand(source: Any) -> Summand:
     if isinstance(source, Expert | TaskVector):
         return source
     if isinstance(source, str | Path):
-        path = Path(source)
+        path = resolve_expert(source)
         if path.name == EXPERT_FILE or (path / EXPERT_FILE).exists():
             return Expert.load(path)
     return read_vector(source)

@@ -11,6 +11,7 @@ import numpy as np
 from metro_fast._extras import require
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.expert import Expert
+from metro_fast.experts.hub import resolve_expert
 from metro_fast.experts.load import load_expert
 from metro_fast.experts.pool.arena import Arena
 from metro_fast.experts.pool.checks import check_layers, check_offload
@@ -101,7 +102,7 @@ class ExpertPool:
 
         Args:
             name: What it is called from now on.
-            source: Its folder or weights file, or an `Expert`.
+            source: Its folder or weights file, its name on the Hub, or an `Expert`.
 
         Raises:
             FileNotFoundError: If there is none at that path.
@@ -112,8 +113,11 @@ class ExpertPool:
         with self._lock.alone():
             if name in self._entries:
                 raise MetroFastError(f"the pool has an expert {name!r} already: remove it first")
-            path = None if isinstance(source, Expert) else Path(source)
-            expert = source if isinstance(source, Expert) else Expert.load(source)
+            path: Path | None = None
+            if not isinstance(source, Expert):
+                path = resolve_expert(source)  # of the Hub one commit, which is read again later
+                source = Expert.load(path)
+            expert = source
             expert.verify()
             self._check_room(expert.nbytes)
             if self._arena is None:
