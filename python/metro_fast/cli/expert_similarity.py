@@ -27,7 +27,7 @@ def similarity_command(
     least: Annotated[float, typer.Option(help="Cosine from which a pair is listed.")] = 0.9,
 ) -> None:
     """Compare all pairs of experts by their bits: cosines of what they add to the weights."""
-    found = similarity({str(path): path for path in experts})
+    found = similarity(experts)
     if csv is not None:
         found.write_csv(csv)
     if html is not None:

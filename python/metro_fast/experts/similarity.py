@@ -96,7 +96,13 @@ def similarity(
 
 
 def _names(experts: Sequence[Any]) -> list[str]:
-    names = [str(i) if isinstance(e, Expert) else Path(e).name for i, e in enumerate(experts)]
-    if len(set(names)) == len(names):
-        return names
-    return [str(i) if isinstance(e, Expert) else str(e) for i, e in enumerate(experts)]
+    """The shortest ends of the paths that tell them apart, or numbers."""
+    paths = [None if isinstance(e, Expert) else Path(e).parts for e in experts]
+    deepest = max((len(parts) for parts in paths if parts is not None), default=1)
+    for depth in range(1, deepest + 1):
+        names = [
+            str(i) if parts is None else "/".join(parts[-depth:]) for i, parts in enumerate(paths)
+        ]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{i} {name}" for i, name in enumerate(names)]

@@ -12,6 +12,8 @@ BLUE: Color = (21, 80, 143)
 ORANGE: Color = (181, 72, 15)
 _MOST_NAMED = 40
 _MOST_NUMBERED = 14
+_LONGEST_NAME = 22
+"""Letters of a name that is written out; the place for names holds no more."""
 
 
 def heat_map(
@@ -31,7 +33,7 @@ def heat_map(
     in the cells, and up to 40 the columns' names above them.
 
     Args:
-        rows: Names, written left of the picture: leave room there.
+        rows: Names, written left of the picture: leave room there. Of long ones the end is shown.
         columns: Names.
         values: A row a row; None leaves a cell out.
         description: What a reader who cannot see the picture is told.
@@ -52,20 +54,20 @@ def heat_map(
         high = low + 1
     cell = 22 if len(rows) <= 30 else max(3, min(18, 900 // len(rows)))
     named = columns if len(columns) <= _MOST_NAMED else []
-    top = 12 + min(150, 5.2 * max((len(name) for name in named), default=0))
+    top = 12 + min(150, 5.2 * max((len(_shown(name)) for name in named), default=0))
     width = 100 / max(1, len(columns))
     parts = []
     for i, name in enumerate(named):
         parts.append(
             f'<svg x="{(i + 0.5) * width:.3f}%" y="{top - 5:g}" overflow="visible">'
-            f'<text class="tick" transform="rotate(-50)">{escape(name)}</text></svg>'
+            f'<text class="tick" transform="rotate(-50)">{escape(_shown(name))}</text></svg>'
         )
     for r, name in enumerate(rows):
         y = top + r * cell
         if cell >= 11:
             parts.append(
                 f'<text class="tick" x="0" dx="-8" y="{y + cell / 2 + 4:g}" text-anchor="end">'
-                f"{escape(name)}</text>"
+                f"{escape(_shown(name))}</text>"
             )
         for c, value in enumerate(values[r]):
             if value is None:
@@ -85,6 +87,11 @@ def heat_map(
                     f"{escape((short or form)(value))}</text>"
                 )
     return svg(parts, top + cell * len(rows) + 4, description, "heat")
+
+
+def _shown(name: str) -> str:
+    """The end of a long name, where names of one kind differ."""
+    return name if len(name) <= _LONGEST_NAME else "…" + name[1 - _LONGEST_NAME :]
 
 
 def _mixed(share: float, color: Color) -> str:

@@ -44,7 +44,7 @@ def figure(picture: str, caption: str, labels: Sequence[str] = ()) -> str:
         caption: As text.
         labels: What stands left of the picture.
     """
-    room = min(26, max([len(label) for label in labels], default=0) * 0.5 + 1)
+    room = min(12, max([len(label) for label in labels], default=0) * 0.5 + 1)
     # Slanted names of columns reach beyond the last one.
     right = 4 if 'class="heat"' in picture else 0
     return (
