@@ -8,9 +8,10 @@ import pytest
 
 from metro_fast import MetroFastError
 from metro_fast.experts import Expert, compress, merge, similarity
-from metro_fast.experts.lora_delta import combine
+from metro_fast.experts.lora_delta import combine, factors_of
+from metro_fast.experts.lora_trimmed import best_factors, trimmed_updates
 from metro_fast.experts.members import trits_of_combinations
-from metro_fast.experts.merge_rules import elect, ties
+from metro_fast.experts.merge_rules import Ties, elect, prune, ties
 from metro_fast.experts.plain import save_plain
 
 PREFIXES = [f"n{n}_{kind}_scale" for n in (2, 3, 5) for kind in ("equal", "unequal")]
@@ -83,13 +84,53 @@ def test_the_rules_on_dense_values_are_pefts():
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
 
 
-def test_updates_are_summed_as_peft_does(shared_data: Path):
-    """`cat` and `svd` of dense adapters; PEFT's result under rslora is sqrt(rank) too large."""
+PREFIXES_DENSE = [f"dense_n{n}" for n in (2, 3, 5)]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES_DENSE)
+def test_upstreams_merges_of_dense_vectors(shared_data: Path, prefix: str):
+    """Trim, elect, merge: PEFT's `ties` and `magnitude_prune`, ComPEFT's `ties_merging`."""
+    from safetensors.numpy import load_file
+
+    golden = load_file(shared_data / "golden/merge_dense.safetensors")
+    values = golden[f"{prefix}.inputs"]
+    weights = golden[f"{prefix}.weights"].astype(np.float64)
+    ones = np.ones(len(values))
+    seen = 0
+    for key, expected in golden.items():
+        name = key.removeprefix(f"{prefix}.")
+        if name == key or name in ("inputs", "weights"):
+            continue
+        if name == "peft_task_arithmetic":
+            found = weights @ values
+        elif name.startswith("peft_magnitude_prune_density"):
+            found = weights @ prune(values, float(name.rpartition("density")[2]))
+        elif name.startswith("peft_ties_density"):
+            density, majority = name.removeprefix("peft_ties_density").split("_")
+            trimmed = prune(values, float(density))
+            sign = elect(trimmed, "peft", majority)
+            found = ties(trimmed, weights, sign, "mean", "peft")
+        else:
+            percent, function = name.removeprefix("compeft_ties_reset").split("_")
+            # Upstream keeps one entry more than it says.
+            one_more = values.shape[1] * int(percent) // 100 + 1
+            trimmed = prune(values, one_more / values.shape[1])
+            sign = elect(trimmed, "compeft")
+            majority_sign = float(np.sign(sign.sum()))
+            sign = elect(trimmed, "compeft", "total", majority_sign)
+            found = ties(trimmed, ones, sign, function, "compeft")
+        np.testing.assert_allclose(found, expected, atol=1e-8, rtol=0, err_msg=name)
+        np.testing.assert_array_equal(found == 0, expected == 0, err_msg=name)
+        seen += 1
+    assert seen == 16
+
+
+def golden_adapters(shared_data: Path):
+    """Each group of PEFT's adapters: factors [A, scaling B], its record, and its tensors."""
     from safetensors.numpy import load_file
 
     golden = load_file(shared_data / "golden/peft_weighted_adapter.safetensors")
     about = json.loads((shared_data / "golden/peft_weighted_adapter.json").read_text())
-    tested = 0
     for group in about["groups"]:
         name = group["group"]
         parts = []
@@ -99,20 +140,76 @@ def test_updates_are_summed_as_peft_does(shared_data: Path):
                 a, b = (golden[f"{name}.{adapter}.{module}.lora_{x}.weight"] for x in "AB")
                 factors[module] = (a.astype(np.float64), scaling * b.astype(np.float64))
             parts.append(factors)
+        yield (
+            group,
+            parts,
+            {
+                key.removeprefix(f"{name}."): value
+                for key, value in golden.items()
+                if key.startswith(f"{name}.")
+            },
+        )
+
+
+def test_updates_are_merged_as_peft_does(shared_data: Path):
+    """`cat`, `svd`, `ties_svd`, `magnitude_prune_svd`; PEFT's rslora is sqrt(rank) too large."""
+    tested = dict.fromkeys(("cat", "svd", "ties_svd", "magnitude_prune_svd"), 0)
+    for group, parts, golden in golden_adapters(shared_data):
         weights = np.array(group["weights"])
         for made in group["merges"]:
-            if made["combination_type"] not in ("cat", "svd"):
+            kind, rank = made["combination_type"], made["new_rank"]
+            if kind not in tested:
                 continue
-            rank = None if made["combination_type"] == "cat" else made["new_rank"]
-            found = combine(parts, weights, rank)
+            if kind in ("cat", "svd"):
+                found = combine(parts, weights, None if kind == "cat" else rank)
+            else:
+                rule = Ties() if kind == "ties_svd" else None
+                updates = trimmed_updates(parts, weights, made["kwargs"]["density"], rule)
+                found = {module: best_factors(update, rank) for module, update in updates}
             for module, (a, b) in found.items():
-                assert len(a) == made["new_rank"]
-                expected = golden[f"{name}.{made['name']}.{module}.delta_w"]
+                assert len(a) == rank
+                expected = golden[f"{made['name']}.{module}.delta_w"]
                 if group["use_rslora"]:
-                    expected = expected / np.sqrt(made["new_rank"])
-                np.testing.assert_allclose(b @ a, expected, atol=5e-6, rtol=0)
-                tested += 1
-    assert tested >= 15
+                    expected = expected / np.sqrt(rank)
+                # PEFT decomposes in float32.
+                np.testing.assert_allclose(b @ a, expected, atol=1e-5, rtol=0)
+                tested[kind] += 1
+    assert min(tested.values()) >= 9, tested
+
+
+def test_factors_are_merged_as_peft_does(shared_data: Path):
+    """`linear`, `ties`, `magnitude_prune`: each factor gets the root of weight and scaling."""
+    tested = dict.fromkeys(("linear", "ties", "magnitude_prune"), 0)
+    for group, parts, golden in golden_adapters(shared_data):
+        scaling = np.array(group["scaling"])
+        root = np.sqrt(np.abs(weights := scaling * group["weights"]))
+        for made in group["merges"]:
+            if made["combination_type"] not in tested:
+                continue
+            options = made["kwargs"]
+            for module in parts[0]:
+                factors = []
+                for side, counted in ((0, root * np.sign(weights)), (1, root)):
+                    rows = [part[module][side] for part in parts]
+                    if side == 1:
+                        rows = [row / s for row, s in zip(rows, scaling, strict=True)]
+                    values = np.stack(rows).astype(np.float32).reshape(len(rows), -1)
+                    if options.get("density", 1.0) < 1:
+                        values = prune(values, options["density"])
+                    if made["combination_type"] == "ties":
+                        majority = options.get("majority_sign_method", "total")
+                        sign = elect(values, "peft", majority)
+                        merged = ties(values, counted, sign, "mean", "peft")
+                    else:
+                        merged = counted @ values
+                    factors.append(merged.reshape(rows[0].shape))
+                a, b = factors
+                expected = golden[f"{made['name']}.{module}.delta_w"]
+                np.testing.assert_allclose(
+                    b @ a * made["scaling"], expected, atol=5e-6, rtol=0, err_msg=made["name"]
+                )
+                tested[made["combination_type"]] += 1
+    assert min(tested.values()) >= 6, tested
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +267,28 @@ def test_a_merged_folder_is_what_peft_adds_up(adapters, tmp_path: Path, rank):
     assert compress(vector, density=0.5).manifest.kind == "lora"
 
 
+@pytest.mark.parametrize("sign_ties", ["peft", "compeft"])
+def test_ties_of_updates(adapters, tmp_path: Path, sign_ties: str):
+    """Updates of ternary factors have few different magnitudes: rounding would decide what a trim
+    keeps, so that what is expected starts from the same product."""
+    base, experts = adapters
+    parts = [list(factors_of(expert).values()) for expert in experts]
+    trimmed = [
+        prune(np.stack([(part[i][1] @ part[i][0]).reshape(-1) for part in parts], dtype="f4"), 0.4)
+        for i in range(2)
+    ]
+    vector = merge(experts, method="ties", space="delta", rank=20, trim=0.4, sign_ties=sign_ties)
+    save_plain(vector, tmp_path / "merged")
+    found = deltas(base, tmp_path / "merged")
+    undecided = float(np.sign(sum(elect(v, "compeft").sum() for v in trimmed)))
+    for layer, values in enumerate(trimmed):
+        sign = elect(values, sign_ties, "total", undecided)
+        expected = ties(values, np.ones(4), sign, "mean", sign_ties).reshape(found[layer].shape)
+        u, s, vt = np.linalg.svd(expected)
+        expected = u[:, :20] * s[:20] @ vt[:20]
+        np.testing.assert_allclose(found[layer], expected, atol=2e-4)
+
+
 def test_factors_merged_apart_have_cross_terms(adapters, tmp_path: Path):
     base, experts = adapters
     apart = merge(experts[:2])
@@ -189,8 +308,37 @@ def test_many_experts_are_summed_in_parts():
     found = merge(experts, method="task_arithmetic", weights=weights.tolist())
     arrays = np.stack([expert.arrays()["w"] for expert in experts]).astype(np.float64)
     np.testing.assert_allclose(found.residuals["w"].values, weights @ arrays, atol=1e-5)
-    with pytest.raises(MetroFastError, match="19 experts, expected at most 8 with ties"):
-        merge(experts, method="ties")
+
+
+@pytest.mark.parametrize("sign_ties", ["peft", "compeft"])
+@pytest.mark.parametrize("majority", ["total", "frequency"])
+def test_ties_of_many_experts_is_that_of_their_values(sign_ties: str, majority: str):
+    """More than a table of combinations holds; of the first eight both ways give one answer."""
+    rng = np.random.default_rng(0)
+    experts = [
+        compress(
+            {n: rng.standard_normal(shape).astype(np.float32) for n, shape in SHAPES.items()},
+            kind="other",
+            scope="tensor",
+            density=0.3,
+        )
+        for _ in range(11)
+    ]
+    weights = rng.standard_normal(11)
+    for count in (8, 11):
+        options = {"sign_ties": sign_ties, "majority": majority, "weights": weights[:count]}
+        found = merge(experts[:count], method="ties", **options)
+        flat = {n: np.stack([e.arrays()[n] for e in experts[:count]]) for n in SHAPES}
+        values = {n: v.reshape(count, -1).astype(np.float64) for n, v in flat.items()}
+        undecided = sum(float(elect(v, "compeft", majority).sum()) for v in values.values())
+        for name, v in values.items():
+            sign = elect(v, sign_ties, majority, float(np.sign(undecided)))
+            expected = ties(v, weights[:count], sign, "mean", sign_ties).reshape(SHAPES[name])
+            np.testing.assert_allclose(found.residuals[name].values, expected, atol=1e-6)
+
+
+SHAPES = {"a": (37, 11), "b": (400, 700), "c": (5,)}
+"""One tensor is longer than a slab, one no multiple of 8."""
 
 
 def test_ia3_and_heads():
@@ -231,7 +379,11 @@ def test_what_does_not_fit_is_refused(adapters):
         (lambda: merge([ones], space="delta"), "is for LoRA"),
         (lambda: merge([ones], rank=2), "needs space='delta'"),
         (lambda: merge(experts, space="delta", rank=0), "rank is 0"),
-        (lambda: merge(experts, space="delta", method="ties"), "space='factors'"),
+        (lambda: merge(experts, space="delta", method="ties"), "rank= says which rank"),
+        (lambda: merge(experts, space="delta", trim=0.5), "rank= says which rank"),
+        (lambda: merge(experts, space="delta", trim=0.0, rank=2), "trim is 0.0, expected a share"),
+        (lambda: merge(experts, space="delta", trim=0.5, rank=0), "rank is 0"),
+        (lambda: merge(experts, trim=0.5), "trim is 0.5, which needs space='delta'"),
         (lambda: similarity([ones, experts[0]]), "expert 1 has kind 'lora'"),
     ]
     for call, message in cases:

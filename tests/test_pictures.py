@@ -183,5 +183,6 @@ def test_pages_from_the_command_line(tmp_path: Path) -> None:
     both = [str(tmp_path / name) for name in "ab"]
     done = CliRunner().invoke(similarity_app, [*both, "--html", str(html)])
     assert done.exit_code == 0, done.output
-    found = similarity(dict(zip(both, both, strict=True)))
+    found = similarity(both)
+    assert found.names == ("a", "b")
     assert html.read_text("utf-8") == similarity_page(found.names, found.matrix)

@@ -65,6 +65,10 @@ def merge_command(
     rank: Annotated[
         int | None, typer.Option(help="With --space delta: rank of the result.")
     ] = None,
+    trim: Annotated[
+        float | None,
+        typer.Option(help="With --space delta: share of each update to keep before merging."),
+    ] = None,
     heads_from: Annotated[
         int | None, typer.Option(help="Number of the expert (from 0) whose heads to keep.")
     ] = None,
@@ -83,6 +87,7 @@ def merge_command(
         majority=majority,
         space=space,
         rank=rank,
+        trim=trim,
         heads_from=heads_from,
     )
     if density is None:

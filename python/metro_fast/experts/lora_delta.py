@@ -65,14 +65,26 @@ def merge_deltas(
     """
     if rank is not None and rank < 1:
         raise MetroFastError(f"rank is {rank}, expected at least 1")
-    merged = combine([_factors(expert) for expert in experts], weights, rank)
+    merged = combine([factors_of(expert) for expert in experts], weights, rank)
+    return lora_of(merged, experts[0].config, heads)
+
+
+def lora_of(
+    merged: dict[str, Factors], first: bytes | None, heads: dict[str, RawTensor]
+) -> TaskVector:
+    """A task vector of factors that stand for B A without scaling.
+
+    Args:
+        merged: A [r, in] and B [out, r], by module.
+        first: The configuration of one of the experts, whose ranks and alphas are replaced.
+        heads: Dense tensors.
+    """
     residuals: dict[str, Residual] = {}
     for module, (a, b) in merged.items():
         for role, factor in (("lora_A", a), ("lora_B", b)):
             values = factor.astype(np.float32)
             residuals[f"{module}.{role}.weight"] = Residual(values, "F32", role, "zero")
     ranks = {module: len(a) for module, (a, _) in merged.items()}
-    first = experts[0].config
     config = None if first is None else _config(parse_config(first), ranks)
     return TaskVector("lora", dict(sorted(residuals.items())), heads, None, config)
 
@@ -90,18 +102,27 @@ def combine(
     Raises:
         MetroFastError: If the experts adapt different modules.
     """
-    names = set(parts[0])
     merged: dict[str, Factors] = {}
-    for i, part in enumerate(parts):
-        if set(part) != names:
-            odd = sorted(set(part) ^ names)[0]
-            raise MetroFastError(f"only one of the experts 0 and {i} adapts {odd}")
-    for module in sorted(names):
+    for module in common_modules(parts):
         a = np.concatenate([part[module][0] for part in parts])
         scaled = zip((part[module][1] for part in parts), weights, strict=True)
         b = np.concatenate([weight * factor for factor, weight in scaled], axis=1)
         merged[module] = (a, b) if rank is None else truncated(a, b, rank)
     return merged
+
+
+def common_modules(parts: Sequence[dict[str, Factors]]) -> list[str]:
+    """The modules that all experts adapt, in ascending order.
+
+    Raises:
+        MetroFastError: If one expert lacks a module.
+    """
+    names = set(parts[0])
+    for i, part in enumerate(parts):
+        if set(part) != names:
+            odd = sorted(set(part) ^ names)[0]
+            raise MetroFastError(f"only one of the experts 0 and {i} adapts {odd}")
+    return sorted(names)
 
 
 def truncated(a: NDArray[np.float64], b: NDArray[np.float64], rank: int) -> Factors:
@@ -126,8 +147,12 @@ def truncated(a: NDArray[np.float64], b: NDArray[np.float64], rank: int) -> Fact
     return root[:, None] * (vt[:rank] @ right.T), (left @ u[:, :rank]) * root
 
 
-def _factors(expert: Expert) -> dict[str, Factors]:
-    """A and scaling times B of each module."""
+def factors_of(expert: Expert) -> dict[str, Factors]:
+    """A and scaling times B of each module of a LoRA expert.
+
+    Raises:
+        MetroFastError: If it is no LoRA of linear layers.
+    """
     if expert.manifest.kind != "lora":
         raise MetroFastError(
             f"an expert is of kind {expert.manifest.kind!r}: space='delta' is for LoRA"

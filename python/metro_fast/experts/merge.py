@@ -6,29 +6,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from metro_fast import _core
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.lora_delta import merge_deltas, same_scaling
-from metro_fast.experts.members import (
-    NATIVE_EXPERTS,
-    Members,
-    read_member,
-    read_members,
-    trits_of_combinations,
-)
-from metro_fast.experts.merge_rules import (
-    FUNCTIONS,
-    MAJORITIES,
-    METHODS,
-    TIES,
-    choice,
-    elect,
-    ties,
-)
+from metro_fast.experts.lora_trimmed import merge_trimmed
+from metro_fast.experts.members import Members, read_member, read_members
+from metro_fast.experts.merge_rules import METHODS, Ties, choice
 from metro_fast.experts.roles import role_of
 from metro_fast.experts.task_vector import Residual, TaskVector
 from metro_fast.experts.tensors import RawTensor
+from metro_fast.experts.ties import merge_ties
 from metro_fast.experts.weighted_sum import weighted_sum
 
 
@@ -42,6 +29,7 @@ def merge(
     majority: str = "total",
     space: str = "factors",
     rank: int | None = None,
+    trim: float | None = None,
     heads_from: int | None = None,
     num_threads: int | None = None,
 ) -> TaskVector:
@@ -65,6 +53,9 @@ def merge(
             with B of another); `"delta"` merges the updates B A: exactly, with the sum of the
             ranks, or with `rank` the best approximation of that rank.
         rank: With `space="delta"`: the rank of the result.
+        trim: With `space="delta"`: share of each module's update B A that is kept before it is
+            merged, largest magnitudes first (PEFT's `density`); the others become 0. This, and
+            `"ties"` of updates, writes out B A of a module at a time, and needs `rank`.
         heads_from: Index of the expert whose dense tensors (heads) the result gets; needed where
             there are any.
         num_threads: Threads to use; the machine's cores by default.
@@ -86,25 +77,26 @@ def merge(
         (64,)
     """
     choice("method", method, METHODS)
-    choice("merge_function", merge_function, FUNCTIONS)
-    choice("sign_ties", sign_ties, TIES)
-    choice("majority", majority, MAJORITIES)
+    rule = Ties(merge_function, sign_ties, majority)
+    rule.check()
     choice("space", space, ("factors", "delta"))
     members = [read_member(expert) for expert in experts]
     counted = _weights(weights, len(members))
     heads = _heads(members, heads_from)
     if space == "delta":
-        if method == "ties":
-            raise MetroFastError("ties of updates B A is not ternary arithmetic: space='factors'")
         share = 1 / len(members) if method == "mean" else 1.0
+        if method == "ties" or trim is not None:
+            elected = rule if method == "ties" else None
+            return merge_trimmed(members, counted * share, rank, trim, elected, heads)
         return merge_deltas(members, counted * share, rank, heads)
-    if rank is not None:
-        raise MetroFastError(f"rank is {rank}, which needs space='delta'")
+    for name, value in (("rank", rank), ("trim", trim)):
+        if value is not None:
+            raise MetroFastError(f"{name} is {value}, which needs space='delta'")
     packed = Members(read_members(members), num_threads)
     same_scaling(members)
     flat = np.zeros(packed.count, np.float32)
     if method == "ties":
-        _ties(packed, counted, flat, merge_function, sign_ties, majority)
+        merge_ties(packed, counted, rule, flat)
     else:
         share = 1 / len(members) if method == "mean" else 1.0
         weighted_sum(packed, counted * share, flat)
@@ -120,34 +112,6 @@ def merge(
     }
     crc = manifest.base.initial_crc32c
     return TaskVector(manifest.kind, residuals, heads, crc, members[0].config)
-
-
-def _ties(
-    packed: Members,
-    weights: NDArray[np.float64],
-    flat: NDArray[np.float32],
-    function: str,
-    sign_ties: str,
-    majority: str,
-) -> None:
-    count = len(packed.experts)
-    if count > NATIVE_EXPERTS:
-        raise MetroFastError(f"{count} experts, expected at most {NATIVE_EXPERTS} with ties")
-    pieces, columns = packed.pieces(packed.scales)
-    trits = trits_of_combinations(count)
-    values = [column[:, None] * trits for column in columns.T]
-    global_sign = 0.0
-    if sign_ties == "compeft":
-        counts = _core.count_combinations(
-            packed.planes, pieces, len(values), packed.count, packed.threads
-        ).reshape(len(values), -1)
-        signs = [elect(v, "compeft", majority) for v in values]
-        global_sign = float(np.sign(sum(float(c @ s) for c, s in zip(counts, signs, strict=True))))
-    tables = []
-    for v in values:
-        sign = elect(v, sign_ties, majority, global_sign)
-        tables.append(ties(v, weights, sign, function, sign_ties))
-    _core.look_up(packed.planes, pieces, np.array(tables, np.float32), flat, packed.threads)
 
 
 def _weights(weights: Sequence[float] | None, count: int) -> NDArray[np.float64]:

@@ -1,17 +1,42 @@
 """What a merge makes of the values that its experts have at one position."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast.errors import MetroFastError
+from metro_fast.ops.ternarize import ternarize
 
 Values = NDArray[np.float64]
 METHODS = ("mean", "task_arithmetic", "ties")
 FUNCTIONS = ("sum", "mean", "max")
 TIES = ("compeft", "peft")
 MAJORITIES = ("total", "frequency")
+
+
+class Ties(NamedTuple):
+    """Which of TIES' variants (arXiv 2306.01708); `merge` tells what each is.
+
+    Attributes:
+        function: `"sum"`, `"mean"` or `"max"` of the values that agree.
+        sign_ties: `"peft"` or `"compeft"`: who wins where signs balance.
+        majority: `"total"` or `"frequency"`: what the election sums.
+    """
+
+    function: str = "mean"
+    sign_ties: str = "peft"
+    majority: str = "total"
+
+    def check(self) -> None:
+        """Refuse what is no variant.
+
+        Raises:
+            MetroFastError: With the value and the known ones.
+        """
+        choice("merge_function", self.function, FUNCTIONS)
+        choice("sign_ties", self.sign_ties, TIES)
+        choice("majority", self.majority, MAJORITIES)
 
 
 def choice(name: str, value: Any, known: tuple[str, ...]) -> None:
@@ -24,13 +49,34 @@ def choice(name: str, value: Any, known: tuple[str, ...]) -> None:
         raise MetroFastError(f"{name} is {value!r}, expected one of {', '.join(known)}")
 
 
+def prune(values: NDArray[np.float32], density: float) -> NDArray[np.float32]:
+    """Set all but the largest magnitudes of each row to 0, as TIES trims a task vector.
+
+    Args:
+        values: float32 [experts, n].
+        density: Share of a row that is kept: `floor(n * density + 1e-6)`, ties to the lowest index.
+
+    Returns:
+        float32 [experts, n].
+
+    Example:
+        >>> prune(np.float32([[1, -3, 2, 0]]), 0.5)
+        array([[ 0., -3.,  2.,  0.]], dtype=float32)
+    """
+    kept = [ternarize(np.ascontiguousarray(row), density=density).trits != 0 for row in values]
+    return np.where(np.stack(kept), values, np.float32(0))
+
+
 def elect(
-    values: Values, sign_ties: str = "peft", majority: str = "total", global_sign: float = 0.0
+    values: NDArray[np.floating],
+    sign_ties: str = "peft",
+    majority: str = "total",
+    global_sign: float = 0.0,
 ) -> Values:
     """The sign of each position, by TIES (arXiv 2306.01708): that of the sum over the experts.
 
     Args:
-        values: float64 [experts, n], not weighted.
+        values: float [experts, n], not weighted.
         sign_ties: Who wins where the sum is 0: `"peft"`: plus; `"compeft"`: the sign that most
             positions have, which the caller counts (0 where that is undecided too).
         majority: `"total"` sums values, `"frequency"` signs, as PEFT calls them.
@@ -48,11 +94,13 @@ def elect(
     return np.where(sign == 0, 1.0 if sign_ties == "peft" else global_sign, sign)
 
 
-def ties(values: Values, weights: Values, sign: Values, function: str, sign_ties: str) -> Values:
+def ties(
+    values: NDArray[np.floating], weights: Values, sign: Values, function: str, sign_ties: str
+) -> Values:
     """Merge the values that have the elected sign, and leave out the others.
 
     Args:
-        values: float64 [experts, n].
+        values: float [experts, n].
         weights: float64 [experts]: what an expert's values count, after the election.
         sign: float64 [n], of `elect`.
         function: `"sum"`, `"mean"` (over those that agree) or `"max"` (the largest magnitude).
