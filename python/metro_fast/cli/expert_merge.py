@@ -1,13 +1,15 @@
 """`metro-fast expert merge`: several experts to one adapter."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from metro_fast.cli.base_model import load_base, refuse_filled, save_whole
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.errors import MetroFastError
-from metro_fast.experts import compress, merge
+from metro_fast.experts import add_to_base, compress, merge
 from metro_fast.experts.plain import save_plain
 
 app = typer.Typer(add_completion=False)
@@ -75,9 +77,20 @@ def merge_command(
     density: Annotated[
         float | None, typer.Option(help="Compress the result again, with this density.")
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Model (folder or Hub name) to add the merge to: write a whole model."),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Merge experts into a plain PEFT folder, or with --density into a compressed one."""
+    """Merge experts into a plain PEFT folder, with --density a compressed one, with --base a model.
+
+    One expert may be given: with --base it is added to the model for good.
+    """
+    if base is not None:
+        if density is not None:
+            raise MetroFastError("--density makes an expert and --base a model: give one of them")
+        refuse_filled(target)
     vector = merge(
         experts,
         method=method,
@@ -90,6 +103,11 @@ def merge_command(
         trim=trim,
         heads_from=heads_from,
     )
+    if base is not None:
+        model = add_to_base(load_base(base), vector)
+        save_whole(model, base, target, partial(save_resolved, ctx))
+        typer.echo(f"wrote the model {target}: {base} with the merge in its weights")
+        return
     if density is None:
         save_plain(vector, target)
         typer.echo(f"wrote the plain adapter {target}")

@@ -3,6 +3,7 @@
 Importing this needs numpy alone; torch and peft are imported where an object of theirs is met.
 """
 
+from metro_fast.experts.add_to_base import add_to_base
 from metro_fast.experts.compose import Composition, compose_fewshot
 from metro_fast.experts.compress import compress
 from metro_fast.experts.decompress import decompress
@@ -29,6 +30,7 @@ __all__ = [
     "Similarity",
     "TaskVector",
     "Tuning",
+    "add_to_base",
     "compose_fewshot",
     "compress",
     "compress_checkpoint",
