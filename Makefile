@@ -78,15 +78,16 @@ lock: setup  ## Write the installed versions into requirements/ci.txt
 clean:  ## Remove everything that was built
 	rm -rf $(VENV) target dist demo-output .pytest_cache .mypy_cache .ruff_cache
 
-# ---- rooms that are not built yet: they say what is missing and fail ----
+# ---- CUDA ----
 
 .PHONY: cuda-check
-cuda-check:  ## Compile every CUDA kernel for every architecture (kernels come later)
-	@echo "cuda-check: there are no CUDA kernels yet: cuda/ holds no .cu file" >&2; exit 1
+cuda-check: setup  ## Compile every CUDA kernel for every architecture, and run their text on the CPU
+	$(BIN)/python tests/cuda_check.py
+	$(BIN)/python -m pytest -q tests/test_cuda_*.py
 
 .PHONY: gpu
-gpu:  ## Check and time the CUDA kernels on a machine with a GPU (kernels come later)
-	@echo "gpu: there are no CUDA kernels yet: cuda/ and benches/gpu/ are missing" >&2; exit 1
+gpu:  ## Check and time the CUDA kernels on a machine with a GPU (the script comes later)
+	@echo "gpu: benches/gpu/ is missing: the kernels are not yet run on a GPU" >&2; exit 1
 
 # ---- the readers of hostile files ----
 

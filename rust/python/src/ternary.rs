@@ -173,8 +173,8 @@ fn decode<T: numpy::Element + Copy + Send + Sync>(
 }
 
 fn values(scale: f32) -> [f32; 3] {
-    // A scale of 0 gives +0 for -1 too.
-    [0.0 - scale, 0.0, scale]
+    // A scale of 0, or -0, gives +0 for -1 and +1.
+    [0.0 - scale, 0.0, scale + 0.0]
 }
 
 fn segments_of<T>(

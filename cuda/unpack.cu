@@ -1,0 +1,80 @@
+// Packed blocks to scaled floats: any tensors of any number of blocks in one launch.
+//
+// unpack_{f32,f16,bf16}(blocks, segments, works, n_works, flags)
+//   blocks    Block[]: whole packed blocks
+//   segments  Segment[]: where trits go; those of a block ascend and do not overlap
+//   works     Work[n_works]: a stream each, and the segments that may meet it; or null: the streams
+//             0 .. n_works-1 of block 0, and one segment
+//   flags     u32[1], 0 before: 0, or a code of flags.cuh
+//
+// 128 threads a CTA, (n_works + 3) / 4 CTAs: a T4-rANS stream is decoded by one warp, the others by
+// all four. A damaged stream raises a flag; its output may be written in part, and nothing else is.
+#include "bitmask.cuh"
+#include "t4_rans.cuh"
+
+struct Work {
+    u32 block, stream, first_segment, end_segment;
+};
+
+constexpr u32 WARPS = 4;
+
+template <typename Format>
+DEVICE void unpack(const Block* blocks, const Segment* segments, const Work* works, u32 n_works,
+                       u32* flags) {
+    // Each followed by the same with the signs turned round, for negative scales.
+    __shared__ Quad symbols[2 * 81];
+    __shared__ Quad pairs[2 * 256];  // of four mask bits, and the signs of the ones among them
+    __shared__ Kind kinds[WARPS][5];
+    __shared__ u32 counts[WARPS];
+    u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    for (u32 i = threadIdx.x; i < 81; i += 32 * WARPS) {
+        symbols[i] = quad_of_bits(T4_KEYS[i] & 15, T4_KEYS[i] >> 4);
+        symbols[81 + i] = turned(symbols[i]);
+    }
+    for (u32 i = threadIdx.x; i < 256; i += 32 * WARPS) {
+        pairs[i] = quad_of_bits(i & 15, deposited(i & 15, i >> 4));
+        pairs[256 + i] = turned(pairs[i]);
+    }
+    __syncthreads();
+    for (u32 i = 0; i < WARPS; i++) {
+        u32 number = WARPS * blockIdx.x + i;
+        if (number >= n_works) break;
+        Work work = works ? works[number] : Work{0, number, 0, 1};
+        Stream stream;
+        u32 flag = read_stream(blocks[work.block], work.stream, stream);
+        if (flag == FLAG_OK && stream.trits != 0) {
+            Writer<Format> writer;
+            if (stream.coding == BITMASK) {
+                writer.start(segments, work.first_segment, work.end_segment);
+                flag = decode_bitmask<Format, WARPS>(stream, pairs, counts, warp, lane, writer);
+            } else if (stream.coding == ZERO) {
+                writer.start(segments, work.first_segment, work.end_segment);
+                decode_zero<Format, WARPS>(stream, pairs, warp, lane, writer);
+            }
+        }
+        if (flag != FLAG_OK && lane == 0) raise(flags, flag);
+    }
+    u32 number = WARPS * blockIdx.x + warp;
+    if (number >= n_works) return;
+    Work work = works ? works[number] : Work{0, number, 0, 1};
+    Stream stream;
+    if (read_stream(blocks[work.block], work.stream, stream) != FLAG_OK) return;
+    if (stream.trits == 0 || stream.coding != T4) return;
+    Writer<Format> writer;
+    writer.start(segments, work.first_segment, work.end_segment);
+    fill_kinds(kinds[warp], stream.density_class, lane);
+    __syncwarp();
+    u32 flag = decode_t4<Format>(stream, kinds[warp], symbols, lane, writer);
+    if (flag != FLAG_OK && lane == 0) raise(flags, flag);
+}
+
+#define UNPACK(name, Format)                                                               \
+    extern "C" __global__ void __launch_bounds__(128, 8)                                    \
+        name(const Block* __restrict__ blocks, const Segment* __restrict__ segments,       \
+             const Work* __restrict__ works, u32 n_works, u32* __restrict__ flags) {       \
+        unpack<Format>(blocks, segments, works, n_works, flags);                           \
+    }
+
+UNPACK(unpack_f32, F32)
+UNPACK(unpack_f16, F16)
+UNPACK(unpack_bf16, BF16)
