@@ -1,7 +1,7 @@
 """`make cuda-check`: compile every kernel for every architecture, and hold it to its budget.
 
-Needs no GPU: NVRTC comes with torch, the disassembler with triton. Fails on an error of the compiler,
-on a spilled register, and on a kernel that takes more than cuda/budgets.toml lets it.
+Needs no GPU: NVRTC comes with torch, the disassembler with triton. Fails on an error of the
+compiler, on a spilled register, and on a kernel that takes more than cuda/budgets.toml lets it.
 """
 
 import re
@@ -74,7 +74,8 @@ def kernels_of(log: str) -> list[Kernel]:
         stack = int(re.search(r"(\d+) bytes stack frame", part)[1])  # type: ignore[index]
         registers = re.search(r"Used (\d+) registers", part)
         shared = re.search(r"(\d+) bytes smem", part)
-        assert registers and len(spills) == 2, part
+        assert registers, part
+        assert len(spills) == 2, part
         found.append(
             Kernel(
                 part.partition("'")[0],
