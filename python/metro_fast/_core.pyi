@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "CudaError",
+    "CudaModule",
     "FormatError",
     "MaskOptions",
     "MetroFastError",
@@ -22,6 +24,8 @@ __all__ = [
     "corrupt_spans",
     "count_combinations",
     "crc32c",
+    "cuda_compile",
+    "cuda_devices",
     "decode_expert",
     "decode_safetensors",
     "default_threads",
@@ -31,6 +35,7 @@ __all__ = [
     "expand",
     "look_up",
     "mask_tokens",
+    "nvrtc_version",
     "pack",
     "planes",
     "replaced_token_labels",
@@ -46,8 +51,45 @@ __version__: Final[str]
 
 class MetroFastError(ValueError): ...
 class FormatError(MetroFastError): ...
+class CudaError(MetroFastError): ...
 
 def default_threads(in_worker: bool) -> int: ...
+
+# --- CUDA
+@final
+class CudaModule:
+    def __new__(
+        cls,
+        source: str,
+        device: int,
+        *,
+        nvrtc: Sequence[str],
+        cache: str | PathLike[str] | None,
+        shipped: str | PathLike[str] | None,
+    ) -> Self: ...
+    @property
+    def origin(self) -> str: ...
+    def launch(
+        self,
+        kernel: str,
+        stream: int,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        shared_bytes: int,
+        arguments: bytes,
+        sizes: Sequence[int],
+    ) -> None: ...
+
+def cuda_compile(
+    source: str,
+    architecture: str,
+    *,
+    nvrtc: Sequence[str],
+    cache: str | PathLike[str] | None,
+    shipped: str | PathLike[str] | None,
+) -> tuple[bytes, str]: ...
+def cuda_devices() -> tuple[int, list[tuple[str, tuple[int, int], int, int]]]: ...
+def nvrtc_version(names: Sequence[str]) -> tuple[str, tuple[int, int]]: ...
 
 # --- denoise
 def simd_level() -> str: ...

@@ -4,9 +4,9 @@ A wrong dtype is a `TypeError`, an I/O failure an `OSError`; everything else tha
 mend is a `MetroFastError`, whose message gives the value, the limit and the mend.
 """
 
-from metro_fast._core import FormatError, MetroFastError
+from metro_fast._core import CudaError, FormatError, MetroFastError
 
-__all__ = ["FormatError", "MetroFastError", "MissingExtraError"]
+__all__ = ["CudaError", "FormatError", "MetroFastError", "MissingExtraError"]
 
 
 class MissingExtraError(ImportError):

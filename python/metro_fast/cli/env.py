@@ -10,6 +10,7 @@ from rich.table import Table
 
 import metro_fast
 from metro_fast import _core
+from metro_fast.ops import cuda
 from metro_fast.ops.draws import default_threads
 
 PACKAGES = (
@@ -35,7 +36,9 @@ def env() -> None:
     table.add_row("native module", str(_core.__file__))
     table.add_row("python", f"{platform.python_version()} on {platform.platform()}")
     table.add_row("cores", f"{os.cpu_count()} (threads by default: {default_threads()})")
-    table.add_row("kernels", f"{_core.simd_level()} for denoising; no CUDA kernels in this version")
+    table.add_row("kernels", f"{_core.simd_level()} on the CPU")
+    for name, told in cuda.status():
+        table.add_row(name, told)
     for package in PACKAGES:
         table.add_row(package, _version(package))
     Console().print(table)

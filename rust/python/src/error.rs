@@ -17,6 +17,13 @@ pyo3::create_exception!(
     "A file or packed stream that is damaged, truncated, or not what it says it is."
 );
 
+pyo3::create_exception!(
+    metro_fast._core,
+    CudaError,
+    MetroFastError,
+    "CUDA is missing, or refused a call: the message says what was looked for or which call."
+);
+
 /// Maps a core error to the Python exception of its kind.
 pub(crate) fn to_python(error: Error) -> PyErr {
     match error {

@@ -4,6 +4,7 @@
 
 mod arrays;
 mod corpus;
+mod cuda;
 mod enter;
 mod error;
 mod expert;
@@ -24,7 +25,9 @@ mod _core {
     #[pymodule_export]
     use super::corpus::{TokenBlocks, TokenFiles};
     #[pymodule_export]
-    use super::error::{FormatError, MetroFastError};
+    use super::cuda::{CudaModule, cuda_compile, cuda_devices, nvrtc_version};
+    #[pymodule_export]
+    use super::error::{CudaError, FormatError, MetroFastError};
     #[pymodule_export]
     use super::expert::{
         crc32c, decode_expert, decode_safetensors, encode_expert, encode_safetensors, write_file,
