@@ -10,6 +10,7 @@ enum Flag : u32 {
     FLAG_BITMASK = 4,     // a bitmask stream
     FLAG_NONZEROS = 5,    // a stream's nonzeros are not as many as its index says
     FLAG_PAST_END = 6,    // something that is not zero past the end of a stream
+    FLAG_COUNT = 7,       // a block holds another number of trits than was said
     FLAG_LOGITS = 16,     // NaN or +inf in a row
     FLAG_NO_LOGITS = 17,  // a row of -inf alone
     FLAG_SAMPLE_ID = 18,  // a negative sample id

@@ -4,7 +4,7 @@
 //   blocks    Block[]: whole packed blocks
 //   segments  Segment[]: where trits go; those of a block ascend and do not overlap
 //   works     Work[n_works]: a stream each, and the segments that may meet it; or null: the streams
-//             0 .. n_works-1 of block 0, and one segment
+//             0 .. n_works-1 of block 0, and segment 0
 //   flags     u32[1], 0 before: 0, or a code of flags.cuh
 //
 // 128 threads a CTA, (n_works + 3) / 4 CTAs: a T4-rANS stream is decoded by one warp, the others by
@@ -78,3 +78,35 @@ DEVICE void unpack(const Block* blocks, const Segment* segments, const Work* wor
 UNPACK(unpack_f32, F32)
 UNPACK(unpack_f16, F16)
 UNPACK(unpack_bf16, BF16)
+
+// One block of `count` trits to one array: no tables, so that a captured graph needs no copies.
+//
+// unpack_flat_{f32,f16,bf16}(bytes, len, out, count, scale, mode, n_works, flags)
+//   n_works  streams, or more: ceil(count / 32768) does for every block
+template <typename Format>
+DEVICE void unpack_flat(Block block, Segment segment, u32 n_works, u32* flags) {
+    __shared__ Block blocks[1];
+    __shared__ Segment segments[1];
+    if (threadIdx.x == 0) {
+        blocks[0] = block;
+        segments[0] = segment;
+        // What is too short for a header is flagged by who reads it.
+        bool header = block.len >= HEADER + GUARD && block.bytes % 16 == 0;
+        const u32* words = (const u32*)block.bytes;
+        if (header && (words[2] | (u64)words[3] << 32) != segment.count) raise(flags, FLAG_COUNT);
+    }
+    __syncthreads();
+    unpack<Format>(blocks, segments, nullptr, n_works, flags);
+}
+
+#define UNPACK_FLAT(name, Format)                                                          \
+    extern "C" __global__ void __launch_bounds__(128, 8)                                   \
+        name(const u8* __restrict__ bytes, u64 len, Format::Bits* __restrict__ out,        \
+             u64 count, float scale, u32 mode, u32 n_works, u32* __restrict__ flags) {     \
+        unpack_flat<Format>({(u64)bytes, len}, {(u64)out, 0, count, scale, mode}, n_works, \
+                            flags);                                                        \
+    }
+
+UNPACK_FLAT(unpack_flat_f32, F32)
+UNPACK_FLAT(unpack_flat_f16, F16)
+UNPACK_FLAT(unpack_flat_bf16, BF16)

@@ -24,6 +24,11 @@ def is_tensor(value: object) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
+def on_cuda(value: object) -> bool:
+    """Whether `value` is a torch tensor on a CUDA device."""
+    return is_tensor(value) and bool(getattr(value, "is_cuda", False))
+
+
 def view(name: str, value: object, *, bits: bool = False) -> npt.NDArray[Any]:
     """The numpy array that shares its memory with an array or a CPU tensor.
 

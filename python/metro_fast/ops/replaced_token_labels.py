@@ -6,7 +6,16 @@ import numpy as np
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
-from metro_fast.ops.arrays import Array, contiguous, give, integers, is_tensor, view, writable_pair
+from metro_fast.ops.arrays import (
+    Array,
+    contiguous,
+    give,
+    integers,
+    is_tensor,
+    on_cuda,
+    view,
+    writable_pair,
+)
 from metro_fast.ops.draws import check_counter, resolve_threads
 
 _GRAIN = 1 << 19
@@ -41,7 +50,7 @@ def replaced_token_labels(
 
     Args:
         original: int64 [B, L] (any shape): the original ids, negative at padding; the `labels` of
-            `mask_tokens`.
+            `mask_tokens`. Of a CUDA tensor everything is one, and on its device.
         sampled: int [M]: ids at the masked positions.
         masked_positions: int [M]: flat indices into `original`, strictly ascending.
         pad_token_id: Id of the padding of `input_ids`.
@@ -62,6 +71,14 @@ def replaced_token_labels(
         >>> batch.input_ids.tolist(), batch.labels.tolist()
         ([[7, 8, 5, 0]], [[0, 0, 1, -100]])
     """
+    if on_cuda(original):
+        from metro_fast.ops.torch import replaced_token_labels as registered
+
+        made = registered(original, sampled, masked_positions, pad_token_id)
+        if out is None:
+            return ReplacedBatch(*made)
+        targets: tuple[Any, Any] = out
+        return ReplacedBatch(*(to.copy_(one) for to, one in zip(targets, made, strict=True)))
     tensor = is_tensor(original)
     array = contiguous(view("original", original))
     if array.dtype != np.int64:

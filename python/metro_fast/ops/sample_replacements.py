@@ -6,7 +6,16 @@ import numpy as np
 import numpy.typing as npt
 
 from metro_fast import _core
-from metro_fast.ops.arrays import Array, give, integers, is_tensor, refuse_shared, view, writable
+from metro_fast.ops.arrays import (
+    Array,
+    give,
+    integers,
+    is_tensor,
+    on_cuda,
+    refuse_shared,
+    view,
+    writable,
+)
 from metro_fast.ops.draws import check_counter, resolve_threads
 
 _GRAIN = 1 << 16
@@ -39,7 +48,8 @@ def sample_replacements(
 
     Args:
         logits: float32, float16 or bfloat16 [R, V], V at most 2^23, contiguous; -inf is a token
-            that is never drawn. Must not be changed during the call.
+            that is never drawn. Must not be changed during the call. Of a CUDA tensor the result
+            is one too, and `sample_ids`, `positions` and `out` are on its device.
         sample_ids: int [R], 0 or more; the index of the row otherwise.
         positions: int [R], 0 to 2^32 - 1: place of the row in its sample; 0 otherwise. Rows with
             equal sample ids need different positions, else they share their uniform.
@@ -64,6 +74,8 @@ def sample_replacements(
         >>> sample_replacements(np.array([[0.0, -np.inf], [-np.inf, 0.0]], np.float32)).tolist()
         [0, 1]
     """
+    if on_cuda(logits):
+        return _on_cuda(logits, sample_ids, positions, temperature, seed, epoch, out)
     tensor = is_tensor(logits)
     array, bits = _typed(logits, bfloat16)
     if array.ndim != 2 or not array.flags.c_contiguous:
@@ -88,6 +100,25 @@ def sample_replacements(
         out=target,
     )
     return give(result, tensor=tensor) if out is None else out
+
+
+def _on_cuda(
+    logits: Any,
+    sample_ids: Any,
+    positions: Any,
+    temperature: float,
+    seed: int,
+    epoch: int,
+    out: Any,
+) -> Any:
+    import torch
+
+    from metro_fast.ops.torch import sample_replacements as registered
+
+    counters = [check_counter("seed", seed), check_counter("epoch", epoch)]
+    pair = torch.tensor(counters, device=logits.device)
+    drawn = registered(logits.detach(), pair, sample_ids, positions, temperature)
+    return drawn if out is None else out.copy_(drawn)
 
 
 def _typed(logits: Array, bfloat16: bool) -> tuple[npt.NDArray[Any], str]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
-from metro_fast.ops.arrays import is_tensor, refuse_shared, typed, view
+from metro_fast.ops.arrays import is_tensor, on_cuda, refuse_shared, typed, view
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
 
@@ -32,7 +32,7 @@ def unpack(
     The bytes may be hostile: a damaged block is an error, never a read out of bounds.
 
     Args:
-        packed: uint8 [n], array or CPU tensor.
+        packed: uint8 [n], array or tensor; of a CUDA tensor the result is one too.
         count: How many trits it holds; must be right, as a check and as the size to allocate.
         scale: What each trit is multiplied with; must be 1 for int8.
         dtype: int8, float32 (the default), float16, or bfloat16 (torch only).
@@ -52,6 +52,8 @@ def unpack(
         >>> unpack(pack(np.array([0, -1, 1], np.int8)), 3, scale=0.5)
         array([ 0. , -0.5,  0.5], dtype=float32)
     """
+    if on_cuda(packed):
+        return _on_cuda(packed, count, scale, dtype, out)
     block = typed("packed", packed, np.uint8).reshape(-1)
     held, _, _ = _core.block_info(block)
     if count != held:
@@ -72,6 +74,21 @@ def unpack(
     refuse_shared({"out": target}, {"packed": block})
     threads = resolve_threads(num_threads, count, CHUNK)
     _core.unpack(block, scale, _NATIVE[name], target, threads)
+    return out
+
+
+def _on_cuda(packed: Any, count: int, scale: float, dtype: Any, out: Any) -> Any:
+    from metro_fast.ops.torch import unpack_out
+
+    if out is None:
+        import torch
+
+        out = packed.new_empty(count, dtype=torch.float32 if dtype is None else dtype)
+    elif dtype is not None:
+        raise MetroFastError("both dtype and out are given: out brings its own dtype")
+    elif tuple(out.shape) != (count,):
+        raise MetroFastError(f"out has shape {tuple(out.shape)}, expected ({count},)")
+    unpack_out(packed, scale, out)
     return out
 
 
