@@ -10,6 +10,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
 
 RUST := Cargo.toml Cargo.lock pyproject.toml $(shell find rust -name '*.rs' -o -name Cargo.toml | sort)
+RUST += $(wildcard cuda/*.cu cuda/*.cuh)
 
 .PHONY: help
 help:  ## Show this list
@@ -76,7 +77,7 @@ lock: setup  ## Write the installed versions into requirements/ci.txt
 
 .PHONY: clean
 clean:  ## Remove everything that was built
-	rm -rf $(VENV) target dist demo-output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) target dist python/metro_fast/_cubin demo-output .pytest_cache .mypy_cache .ruff_cache
 
 # ---- CUDA ----
 
@@ -84,6 +85,10 @@ clean:  ## Remove everything that was built
 cuda-check: setup  ## Compile every CUDA kernel for every architecture, and run their text on the CPU
 	$(BIN)/python tests/cuda_check.py
 	$(BIN)/python -m pytest -q tests/test_cuda_*.py
+
+.PHONY: cubins
+cubins: setup  ## Machine code of the kernels into the package, for a wheel that needs no compiler
+	$(BIN)/python cuda/fill_cubins.py
 
 .PHONY: gpu
 gpu:  ## Check and time the CUDA kernels on a machine with a GPU (the script comes later)

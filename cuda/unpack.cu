@@ -103,8 +103,8 @@ DEVICE void unpack_flat(Block block, Segment segment, u32 n_works, u32* flags) {
     extern "C" __global__ void __launch_bounds__(128, 8)                                   \
         name(const u8* __restrict__ bytes, u64 len, Format::Bits* __restrict__ out,        \
              u64 count, float scale, u32 mode, u32 n_works, u32* __restrict__ flags) {     \
-        unpack_flat<Format>({(u64)bytes, len}, {(u64)out, 0, count, scale, mode}, n_works, \
-                            flags);                                                        \
+        unpack_flat<Format>({(u64)bytes, len}, {(u64)out, 0, count, scale, mode, 0, 0},    \
+                            n_works, flags);                                               \
     }
 
 UNPACK_FLAT(unpack_flat_f32, F32)

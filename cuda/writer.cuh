@@ -4,13 +4,15 @@
 
 constexpr u32 MODE_WRITE = 0;  // out = scale * trit, a zero trit is +0
 constexpr u32 MODE_ADD = 1;    // out = round(float(out) + scale * trit) where the trit is not zero
+constexpr u32 MODE_VALUES = 2;  // out = round(minus, zero or plus): what starts at 1, as IA3 does
 
 struct Segment {
     u64 out;    // address of its first element
     u64 first;  // its first trit in the block
     u64 count;
-    float scale;
+    float plus;  // the scale, or in MODE_VALUES the value of +1
     u32 mode;
+    float minus, zero;  // in MODE_VALUES
 };
 
 // Four trits as 16-bit halves, the first one lowest: 0 where a trit is zero, 0x7FFF where it is +1,
@@ -84,7 +86,8 @@ struct Writer {
     // How many rows of `trits` trits from here on lie in the current segment and before `stop`,
     // with their quads at whole words of memory.
     DEVICE u32 whole_rows(u64 row, u32 trits, u64 stop) const {
-        if (row < first || place(row) % (4 * sizeof(Bits)) != 0) return 0;
+        if (row < first || mode == MODE_VALUES) return 0;
+        if (place(row) % (4 * sizeof(Bits)) != 0) return 0;
         u64 to = last < stop ? last : stop;
         return to > row ? (u32)((to - row) / trits) : 0;
     }
@@ -139,8 +142,11 @@ struct Writer {
             Segment segment = segments[index];
             u32 half = (j < 2 ? quad.low : quad.high) >> 16 * (j & 1) & 0xFFFF;
             Bits* value = (Bits*)segment.out + (trit - segment.first);
-            float step = half == 0 ? 0.0f : half >> 15 ? -segment.scale : segment.scale;
-            if (segment.mode == MODE_WRITE) {
+            float step = half == 0 ? 0.0f : half >> 15 ? -segment.plus : segment.plus;
+            if (segment.mode == MODE_VALUES) {
+                float chosen = half >> 15 ? segment.minus : segment.plus;
+                *value = Format::round(half == 0 ? segment.zero : chosen);
+            } else if (segment.mode == MODE_WRITE) {
                 *value = step == 0 ? 0 : Format::round(step);
             } else if (half != 0) {
                 *value = Format::round(Format::read(*value) + step);
@@ -156,7 +162,7 @@ struct Writer {
         out = segment.out;
         first = segment.first;
         last = segment.first + segment.count;
-        scale = segment.scale;
+        scale = segment.plus;
         mode = segment.mode;
     }
 

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from cuda_emulator import At, Launch
 
 SEGMENT = np.dtype(
-    [("out", "<u8"), ("first", "<u8"), ("count", "<u8"), ("scale", "<f4"), ("mode", "<u4")]
+    [
+        ("out", "<u8"),
+        ("first", "<u8"),
+        ("count", "<u8"),
+        ("plus", "<f4"),
+        ("mode", "<u4"),
+        ("minus", "<f4"),
+        ("zero", "<f4"),
+    ]
 )
 NO_ROW = np.uint32(2**32 - 1)
 UNPACKED = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16), "bf16": np.dtype(np.uint16)}
@@ -27,7 +35,8 @@ class Piece:
         output: Number of the output.
         place: Its first element there.
         scale: What a trit is worth.
-        mode: 0 write, 1 add.
+        mode: 0 write, 1 add, 2 values.
+        others: With mode 2: the values of -1 and 0; `scale` is that of +1.
     """
 
     block: int
@@ -37,13 +46,14 @@ class Piece:
     place: int
     scale: float
     mode: int = 0
+    others: tuple[float, float] = (0.0, 0.0)
 
 
 def unpack_flat(packed: NDArray[np.uint8], count: int, scale: float, name: str) -> Launch:
     """One block to one array; the host does not look into the block."""
     out = np.full(count, 7, UNPACKED[name])
     segment = np.zeros(1, SEGMENT)
-    segment["count"], segment["scale"] = count, scale
+    segment["count"], segment["plus"] = count, scale
     # As many streams as there are if S is 512, its least.
     works = -(-count // (64 * 512))
     return Launch(
@@ -69,9 +79,9 @@ def unpack_many(
     segments = np.zeros(len(pieces), SEGMENT)
     works, pointers = [], [(table, 16 * i, At(i)) for i in range(len(blocks))]
     for i, piece in enumerate(pieces):
-        segments[i] = (0, piece.first, piece.count, piece.scale, piece.mode)
+        segments[i] = (0, piece.first, piece.count, piece.scale, piece.mode, *piece.others)
         offset = piece.place * outputs[piece.output].itemsize
-        pointers.append((table + 1, 32 * i, At(first_output + piece.output, offset)))
+        pointers.append((table + 1, SEGMENT.itemsize * i, At(first_output + piece.output, offset)))
     for number, block in enumerate(blocks):
         mine = [i for i, piece in enumerate(pieces) if piece.block == number]
         steps, streams = 1 << int(block[5]), int(block[24:28].view(np.uint32)[0])

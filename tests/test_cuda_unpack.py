@@ -15,7 +15,7 @@ from metro_fast.testing.pack import crc32c
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cuda_cases import SEGMENT, UNPACKED, Piece, floats_of, unpack_flat, unpack_many
+from cuda_cases import SEGMENT, UNPACKED, Piece, bits_of, floats_of, unpack_flat, unpack_many
 from cuda_emulator import Emulator, compiler
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,6 +136,30 @@ def test_many_tensors_of_many_blocks_in_one_launch(emulator, name: str, aligned:
             np.testing.assert_array_equal(one.view(np.uint8), other.view(np.uint8))
 
 
+@needs_compiler
+@pytest.mark.parametrize("name", FORMATS)
+def test_values_that_start_at_one(emulator, name: str):
+    """IA3: a tensor of 1 - s, 1 and 1 + s between two of a LoRA."""
+    values = trits(3_000, 0.3)
+    outputs = [np.full(3_100, 7, UNPACKED[name])]
+    pieces = [
+        Piece(0, 0, 1_000, 0, 0, 0.25),
+        Piece(0, 1_024, 900, 0, 1_024, 1.3, 2, (0.7, 1.0)),
+        Piece(0, 1_952, 1_000, 0, 2_000, 0.25),
+    ]
+    for coding in ("t4", "bitmask"):
+        block = np.asarray(pack(values, coding=coding, steps=512))
+        found = emulator.run([unpack_many([block], pieces, outputs, name)])[0]
+        assert found[-1][0] == 0
+        bits = outputs[0].copy()
+        for piece in pieces:
+            minus, zero = piece.others if piece.mode == 2 else (-piece.scale, 0.0)
+            table = bits_of(np.float32([minus, zero, piece.scale]), name)
+            part = values[piece.first : piece.first + piece.count]
+            bits[piece.place : piece.place + piece.count] = table[part + 1]
+        np.testing.assert_array_equal(found[1].view(np.uint8), bits.view(np.uint8))
+
+
 def resealed(block: np.ndarray) -> np.ndarray:
     """The block with checksums that fit what its index says, as far as it can be followed."""
     data = bytearray(block.tobytes())
@@ -254,4 +278,4 @@ def test_the_tables_are_those_of_the_format_page():
         key=lambda key: ((key & 15).bit_count(), key),
     )
     assert [int(key, 16) for key in keys] == symbols
-    assert np.dtype(SEGMENT).itemsize == 32
+    assert SEGMENT.itemsize == 40

@@ -28,6 +28,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
         ("merging.md", 2),
         ("searching.md", 1),
         ("hub.md", 2),
+        ("cuda.md", 1),
     ],
 )
 def test_the_code_of_a_page_runs(page: str, count: int, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from metro_fast.errors import MetroFastError
 from metro_fast.ops import cuda
 from metro_fast.ops.cuda_flags import flags_of, raise_flagged
 
-__all__ = ["replaced_token_labels", "sample_replacements", "unpack_into"]
+__all__ = ["replaced_token_labels", "sample_replacements", "unpack_into", "unpack_pieces"]
 
 LEAST_STREAM = 64 * 512
 """Trits of a stream at the smallest S: how many streams a block may have."""
@@ -64,6 +64,26 @@ def unpack_into(packed: Any, scale: float, out: Any) -> None:
         block=128,
     )
     _check(packed.device)
+
+
+def unpack_pieces(blocks: Any, segments: Any, works: Any, streams: int, dtype: Any) -> None:
+    """Decode pieces of blocks to where the tables say, without waiting; see `cuda_pieces`.
+
+    Args:
+        blocks: uint8 on the device: address and length of each block, 16 bytes.
+        segments: uint8 on the device.
+        works: uint8 on the device.
+        streams: How many works there are.
+        dtype: Of all outputs: float32, float16 or bfloat16.
+
+    Raises:
+        CudaError: If CUDA is missing or refuses. Damage is flagged: `raise_flagged` tells.
+    """
+    name = FORMATS[str(dtype).removeprefix("torch.")]
+    arguments = [blocks, segments, works, c_uint32(streams), flags_of(blocks.device)]
+    if streams:
+        grid = -(-streams // 4)
+        _launch("unpack.cu", f"unpack_{name}", arguments, on=blocks, grid=grid, block=128)
 
 
 def sample_replacements(

@@ -23,7 +23,7 @@ class Arena:
         parameters: The model's parameters by the expert's names, ternary ones first, then dense.
         shapes: Of the ternary ones.
         dtype: Of the ternary ones, as safetensors names it.
-        bits: The buffer, as the native decoder writes it.
+        bits: The buffer, as the native decoder writes it; empty if it is not on the CPU.
     """
 
     def __init__(self, adapted: Any, adapter_name: str, manifest: Manifest) -> None:
@@ -47,9 +47,10 @@ class Arena:
         (dtype,) = dtypes
         self.dtype = names[dtype]
         starts, count = layout([parameter.numel() for parameter in ternary])
-        self.buffer = torch.zeros(count, dtype=dtype)
+        self.buffer = torch.zeros(count, dtype=dtype, device=ternary[0].device)
         bits = self.buffer if self.dtype == "F32" else self.buffer.view(torch.uint16)
-        self.bits: NDArray[Any] = np.asarray(bits.numpy())
+        on_cpu = self.buffer.device.type == "cpu"
+        self.bits: NDArray[Any] = np.asarray((bits if on_cpu else bits[:0].cpu()).numpy())
         self._changed = [self.parameters[name] for name in (*self.shapes, *self.dense)]
         self._places = []
         for parameter, start in zip(ternary, starts, strict=True):
@@ -72,9 +73,16 @@ class Arena:
                     "half() or load_state_dict(assign=True)): make a new pool after that"
                 )
 
-    def set_padded(self, expert: Expert, bits: NDArray[Any]) -> None:
+    def has_layout_of(self, expert: Expert) -> bool:
+        """Whether an expert's tensors lie in its file as they lie in the buffer."""
+        return self.shapes == {tensor.name: tensor.shape for tensor in expert.manifest.tensors}
+
+    def values_of(self, bits: NDArray[Any]) -> Any:
+        """What the native decoder wrote, as a tensor of the buffer's dtype."""
+        return self._torch.from_numpy(bits).view(self.buffer.dtype)
+
+    def set_padded(self, expert: Expert, values: Any) -> None:
         """Copy an expert of lower rank, decoded in its own layout, and zeros up to the rank."""
-        values = self._torch.from_numpy(bits).view(self.buffer.dtype)
         for tensor in expert.manifest.tensors:
             part = values[tensor.start : tensor.start + tensor.size].view(tensor.shape)
             view = self._views[tensor.name]

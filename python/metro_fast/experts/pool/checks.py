@@ -38,7 +38,7 @@ def check_parameters(parameters: dict[str, Any]) -> None:
     """Check that parameters can be written to in place.
 
     Raises:
-        MetroFastError: If one is sharded, offloaded, on another device than the CPU, or trained.
+        MetroFastError: If one is sharded, offloaded, on another device than the others, or trained.
     """
     for name, parameter in parameters.items():
         if type(parameter.data).__name__ == "DTensor":
@@ -51,10 +51,11 @@ def check_parameters(parameters: dict[str, Any]) -> None:
                 f"{name} has no data here (meta device): the adapter is offloaded, put the whole "
                 "model on one device"
             )
-        if parameter.device.type != "cpu":
+        first = next(iter(parameters.values())).device
+        if parameter.device != first:
             raise MetroFastError(
-                f"{name} is on {parameter.device}: a pool decodes on the CPU, move the model there "
-                "or use load_expert"
+                f"{name} is on {parameter.device}, others of the adapter on {first}: a pool "
+                "decodes into one buffer, put the adapter on one device or use load_expert"
             )
         if parameter.requires_grad:
             raise MetroFastError(

@@ -24,13 +24,13 @@ class Entry:
     Attributes:
         expert: Its bytes, checked and decoded once; None after it was dropped from memory.
         path: Where it is read from again, or None.
-        segments: What the arena's decoder needs.
+        held: What the arena's decoder needs.
         nbytes: Bytes of its file.
     """
 
     expert: Expert | None
     path: Path | None
-    segments: Segments | None
+    held: Any
     nbytes: int
 
 

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from metro_fast._extras import require
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.expert import Expert
@@ -15,12 +13,11 @@ from metro_fast.experts.hub import resolve_expert
 from metro_fast.experts.load import load_expert
 from metro_fast.experts.pool.arena import Arena
 from metro_fast.experts.pool.checks import check_layers, check_offload
+from metro_fast.experts.pool.decoder import Decoder, decoder_of
 from metro_fast.experts.pool.entry import Entry, config_of, prepare
 from metro_fast.experts.pool.lock import ResidentLock
 from metro_fast.experts.roles import role_of
 from metro_fast.experts.scaling import module_of
-from metro_fast.ops.draws import resolve_threads
-from metro_fast.ops.ternarize import CHUNK
 
 
 class ExpertPool:
@@ -33,11 +30,13 @@ class ExpertPool:
 
     Args:
         model: A transformers model, or a PeftModel without an adapter of this name. The first
-            expert that is added puts the adapter into it. It must lie on the CPU.
+            expert that is added puts the adapter into it. The whole adapter must lie on one device.
         max_bytes: Limit for the packed experts. Those that came from a path are dropped, least
             recently used first, and read again when they are asked for. No limit by default.
         adapter_name: The adapter's name in the model.
-        num_threads: Threads of a swap; chosen by the size of the experts by default.
+        num_threads: Threads of a swap on the CPU; chosen by the size of the experts by default.
+        keep: Of a model on a GPU: where the packed experts wait, `"host"` (pinned memory) or
+            `"device"`. They are decoded on the GPU either way.
 
     Attributes:
         model: The PeftModel, once an expert was added.
@@ -66,6 +65,7 @@ class ExpertPool:
         max_bytes: int | None = None,
         adapter_name: str = "default",
         num_threads: int | None = None,
+        keep: str = "host",
     ) -> None:
         if max_bytes is not None and max_bytes <= 0:
             raise MetroFastError(f"max_bytes is {max_bytes}, expected a positive number or None")
@@ -74,6 +74,8 @@ class ExpertPool:
         self.max_bytes = max_bytes
         self.adapter_name = adapter_name
         self._num_threads = num_threads
+        self._keep = keep
+        self._decoder: Decoder | None = None
         self._entries: OrderedDict[str, Entry] = OrderedDict()  # least recently used first
         self._added: dict[str, int] = {}
         self._lock = ResidentLock()
@@ -123,7 +125,7 @@ class ExpertPool:
             if self._arena is None:
                 self._start(expert)
                 self._lock.resident = name
-            entry = Entry(expert, path, self._prepared(expert), expert.nbytes)
+            entry = Entry(expert, path, self._held(expert), expert.nbytes)
             self._entries[name] = entry
             self._added[name] = len(self._added)
             self._drop_beyond_the_limit(keep=name)
@@ -194,11 +196,14 @@ class ExpertPool:
             for name in arena.shapes
             if role_of(name) == "lora_B"
         }
+        self._decoder = decoder_of(arena, self._num_threads, self._keep)
         self.model, self._arena, self._config = adapted, arena, config
 
-    def _prepared(self, expert: Expert) -> Any:
+    def _held(self, expert: Expert) -> Any:
         assert self._arena is not None
-        return prepare(expert, self._arena, self._scaling, self._config)
+        assert self._decoder is not None
+        segments = prepare(expert, self._arena, self._scaling, self._config)
+        return self._decoder.hold(expert, segments)
 
     def _make_resident(self, name: str) -> None:
         entry = self._entry(name)
@@ -224,25 +229,16 @@ class ExpertPool:
         assert entry.path is not None
         expert = Expert.load(entry.path)
         expert.verify()
-        entry.segments = self._prepared(expert)
+        entry.held = self._held(expert)
         entry.expert, entry.nbytes = expert, expert.nbytes
         self._drop_beyond_the_limit(keep=name)
 
     def _decode(self, entry: Entry) -> None:
-        arena, expert, segments = self._arena, entry.expert, entry.segments
-        assert arena is not None
-        assert expert is not None
-        assert segments is not None
-        threads = resolve_threads(self._num_threads, arena.bits.size, CHUNK)
-        shapes = {tensor.name: tensor.shape for tensor in expert.manifest.tensors}
-        if shapes == arena.shapes:
-            segments.expand(expert.block, arena.dtype, arena.bits, threads)
-        else:
-            bits = np.empty(expert.manifest.trits, arena.bits.dtype)
-            segments.expand(expert.block, arena.dtype, bits, threads)
-            arena.set_padded(expert, bits)
-        arena.set_dense(expert)
-        arena.bump()
+        assert self._arena is not None
+        assert self._decoder is not None
+        assert entry.expert is not None
+        self._decoder.decode(entry.expert, entry.held)
+        self._arena.bump()
 
     def _entry(self, name: str) -> Entry:
         if name not in self._entries:
@@ -267,4 +263,4 @@ class ExpertPool:
             if self.max_bytes is None or self.nbytes <= self.max_bytes:
                 return
             if entry.path is not None and entry.expert is not None and name not in kept:
-                entry.expert = entry.segments = None
+                entry.expert = entry.held = None

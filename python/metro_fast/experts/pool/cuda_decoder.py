@@ -1,0 +1,155 @@
+"""Experts decoded on the GPU that the model is on. Not yet run on a GPU: see docs/cuda.md."""
+
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metro_fast._extras import require
+from metro_fast.experts.expert import Expert
+from metro_fast.experts.pool.arena import Arena
+from metro_fast.experts.segments import Segments
+from metro_fast.ops import cuda_kernels
+from metro_fast.ops.cuda_pieces import Piece, tables_of
+
+_LINE = 256
+"""Parts of a blob begin at multiples of this: a block must at 16, and torch allocates at 256."""
+
+
+@dataclass
+class Held:
+    """An expert's tables and block, one after the other: one copy to the device.
+
+    Attributes:
+        blob: uint8, in pinned host memory or on the device.
+        segments: Where the segments begin.
+        works: Where the works begin.
+        packed: Where the block begins.
+        streams: Streams of the block.
+        base: For which address of the blob on the device its first 16 bytes, the block's address
+            and length, were made.
+    """
+
+    blob: Any
+    segments: int
+    works: int
+    packed: int
+    streams: int
+    base: int
+
+
+class CudaDecoder:
+    """One copy and one launch on a stream of its own; the caller's stream waits for them there.
+
+    Args:
+        arena: Where to decode: its buffer is on the GPU.
+        keep: `"device"` keeps the packed bytes there, `"host"` in pinned memory.
+
+    Raises:
+        CudaError: If CUDA is missing.
+    """
+
+    def __init__(self, arena: Arena, keep: str) -> None:
+        self._torch = require("torch", "peft")
+        self._arena = arena
+        self._keep = keep
+        self._device = arena.buffer.device
+        self._staging = self._empty(0)
+        self._scratch: Any = None  # where experts of lower rank are decoded
+        self._side = self._stream()
+
+    def hold(self, expert: Expert, segments: Segments) -> Held:
+        """Make the blob of an expert, and put it where it is kept."""
+        base = self._target(expert)
+        size = self._arena.buffer.element_size()
+        rows = zip(segments.starts, segments.lengths, segments.values, segments.write, strict=True)
+        pieces = []
+        for start, length, values, write in rows:
+            if write:
+                minus, zero, plus = map(float, values)
+                out = base + int(start) * size
+                pieces.append(Piece(int(start), int(length), out, minus, zero, plus))
+        tables = tables_of(expert.block, pieces)
+        parts = [np.zeros(16, np.uint8), tables.segments, tables.works, expert.block]
+        places = [0]
+        for part in parts:
+            places.append(-(-(places[-1] + part.size) // _LINE) * _LINE)
+        blob = self._torch.zeros(places[-1], dtype=self._torch.uint8)
+        view: NDArray[np.uint8] = blob.numpy()
+        for place, part in zip(places, parts, strict=False):
+            view[place : place + part.size] = part
+        held = Held(blob, places[1], places[2], places[3], tables.streams, 0)
+        if self._keep == "device":
+            there = self._empty(blob.numel())
+            self._address(held, view, there.data_ptr(), expert.block.size)
+            there.copy_(blob)
+            held.blob = there
+        else:
+            held.blob = self._pinned(blob)
+            self._room(blob.numel())
+        return held
+
+    def decode(self, expert: Expert, held: Held) -> None:
+        """Write the expert's values into the arena."""
+        with self._beside():
+            blob = held.blob
+            if self._keep == "host":
+                self._room(blob.numel())
+                self._address(held, blob.numpy(), self._staging.data_ptr(), expert.block.size)
+                blob = self._staging[: blob.numel()]
+                blob.copy_(held.blob, non_blocking=True)
+            out = self._arena.buffer
+            cuda_kernels.unpack_pieces(
+                blob[:16],
+                blob[held.segments :],
+                blob[held.works :],
+                held.streams,
+                out.dtype,
+            )
+            if not self._arena.has_layout_of(expert):
+                self._arena.set_padded(expert, self._scratch)
+            self._arena.set_dense(expert)
+
+    def _target(self, expert: Expert) -> int:
+        """Address of the first trit's value."""
+        if self._arena.has_layout_of(expert):
+            return int(self._arena.buffer.data_ptr())
+        if self._scratch is None:
+            # A lower rank never has more trits.
+            self._scratch = self._torch.empty_like(self._arena.buffer)
+        return int(self._scratch.data_ptr())
+
+    def _room(self, size: int) -> None:
+        """A staging area that holds this much; its address goes into the blobs that pass it."""
+        if self._staging.numel() < size:
+            self._staging = self._empty(size)
+
+    @staticmethod
+    def _address(held: Held, view: NDArray[np.uint8], base: int, length: int) -> None:
+        if held.base != base:
+            view[:16] = np.array([base + held.packed, length], "<u8").view(np.uint8)
+            held.base = base
+
+    def _empty(self, size: int) -> Any:
+        return self._torch.empty(size, dtype=self._torch.uint8, device=self._device)
+
+    def _pinned(self, blob: Any) -> Any:
+        return blob.pin_memory()
+
+    def _stream(self) -> Any:
+        return self._torch.cuda.Stream(self._device)
+
+    def _beside(self) -> AbstractContextManager[None]:
+        return _beside(self._torch, self._side, self._device)
+
+
+@contextmanager
+def _beside(torch: Any, side: Any, device: Any) -> Any:
+    """Run on a side stream, after what the current stream has to do and before what comes next."""
+    current = torch.cuda.current_stream(device)
+    side.wait_stream(current)
+    with torch.cuda.stream(side):
+        yield
+    current.wait_stream(side)

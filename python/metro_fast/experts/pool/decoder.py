@@ -1,0 +1,81 @@
+"""How a pool's experts get into its buffer: on the CPU, or on the GPU that the buffer is on."""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from metro_fast.errors import MetroFastError
+from metro_fast.experts.expert import Expert
+from metro_fast.experts.pool.arena import Arena
+from metro_fast.experts.segments import NATIVE, Segments
+from metro_fast.ops.draws import resolve_threads
+from metro_fast.ops.ternarize import CHUNK
+
+KEEP = ("host", "device")
+
+
+class Decoder(Protocol):
+    """Puts experts into an arena."""
+
+    def hold(self, expert: Expert, segments: Segments) -> Any:
+        """What is kept of an expert beside its file, for `decode`."""
+
+    def decode(self, expert: Expert, held: Any) -> None:
+        """Write the expert's values into the arena.
+
+        Raises:
+            FormatError: If its bytes were changed since they were checked.
+        """
+
+
+class CpuDecoder:
+    """Decodes with the instructions of the CPU, in place.
+
+    Args:
+        arena: Where to.
+        num_threads: Threads of a swap, or None for as many as pay.
+    """
+
+    def __init__(self, arena: Arena, num_threads: int | None) -> None:
+        self._arena = arena
+        self._num_threads = num_threads
+
+    def hold(self, expert: Expert, segments: Segments) -> Segments:
+        """The segments themselves."""
+        return segments
+
+    def decode(self, expert: Expert, held: Segments) -> None:
+        """Write the expert's values into the arena."""
+        arena = self._arena
+        threads = resolve_threads(self._num_threads, arena.bits.size, CHUNK)
+        if arena.has_layout_of(expert):
+            held.expand(expert.block, arena.dtype, arena.bits, threads)
+        else:
+            bits = np.empty(expert.manifest.trits, NATIVE[arena.dtype][1])
+            held.expand(expert.block, arena.dtype, bits, threads)
+            arena.set_padded(expert, arena.values_of(bits))
+        arena.set_dense(expert)
+
+
+def decoder_of(arena: Arena, num_threads: int | None, keep: str) -> Decoder:
+    """The decoder for the device that an arena is on.
+
+    Args:
+        arena: Where to decode.
+        num_threads: Threads of a swap on the CPU.
+        keep: On a GPU: where the packed bytes wait, `"host"` (pinned) or `"device"`.
+
+    Raises:
+        MetroFastError: If `keep` is none of them, or the device is neither CPU nor CUDA.
+        CudaError: If CUDA is missing.
+    """
+    if keep not in KEEP:
+        raise MetroFastError(f"keep is {keep!r}, expected one of {', '.join(KEEP)}")
+    kind = arena.buffer.device.type
+    if kind == "cpu":
+        return CpuDecoder(arena, num_threads)
+    if kind != "cuda":
+        raise MetroFastError(f"the adapter is on {arena.buffer.device}, expected the CPU or CUDA")
+    from metro_fast.experts.pool.cuda_decoder import CudaDecoder
+
+    return CudaDecoder(arena, keep)
