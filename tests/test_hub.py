@@ -369,7 +369,7 @@ def test_the_commands_take_names(offline: Path, tmp_path: Path):
     for folder in ("plain", "served/a", "served/b", "merged"):
         assert (tmp_path / folder / "adapter_model.safetensors").exists()
     output = run(expert_similarity.app, *names, "--csv", tmp_path / "pairs.csv")
-    assert (tmp_path / "pairs.csv").read_text().startswith("expert,hf://owner/a,hf://owner/b")
+    assert (tmp_path / "pairs.csv").read_text().startswith("expert,a,b\n")
     assert "# a\n" in run(expert_card.app, names[0], "--repo", "owner/a")
 
 
