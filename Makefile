@@ -91,8 +91,9 @@ cubins: setup  ## Machine code of the kernels into the package, for a wheel that
 	$(BIN)/python cuda/fill_cubins.py
 
 .PHONY: gpu
-gpu:  ## Check and time the CUDA kernels on a machine with a GPU (the script comes later)
-	@echo "gpu: benches/gpu/ is missing: the kernels are not yet run on a GPU" >&2; exit 1
+gpu:  ## Check and time the CUDA kernels here (a GPU, torch, peft, transformers, a wheel in dist/; no Rust)
+	@ls dist/*.whl >/dev/null 2>&1 || { echo "gpu: there is no wheel in dist/: carry one here, made by make wheel" >&2; exit 1; }
+	$(PYTHON) benches/gpu/run.py --wheel "$$(ls -t dist/*.whl | head -1)"
 
 # ---- the readers of hostile files ----
 

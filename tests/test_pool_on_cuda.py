@@ -91,7 +91,7 @@ def pool_on(request, monkeypatch) -> tuple[type[ExpertPool], str, Memory]:
     monkeypatch.setattr(CudaDecoder, "_stream", lambda self: None)
     monkeypatch.setattr(CudaDecoder, "_beside", lambda self: nullcontext())
     monkeypatch.setattr(CudaDecoder, "_pinned", lambda self, blob: blob)
-    monkeypatch.setattr(cuda_kernels, "_launch", launch)
+    monkeypatch.setattr(cuda_kernels, "launch_on", launch)
     return ExpertPool, request.param, memory
 
 

@@ -14,6 +14,7 @@ import metro_fast.ops.torch as registered  # noqa: E402  (only where torch is)
 from metro_fast import ops  # noqa: E402
 from metro_fast.errors import CudaError, FormatError, MetroFastError  # noqa: E402
 from metro_fast.ops import cuda_flags, cuda_kernels  # noqa: E402
+from metro_fast.ops.cuda_lora import LoraTable, TernaryLora, apply_lora  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -148,7 +149,7 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
             memory[:] = after
         seen.append(launch)
 
-    monkeypatch.setattr(cuda_kernels, "_launch", run)
+    monkeypatch.setattr(cuda_kernels, "launch_on", run)
     monkeypatch.setattr(cuda_kernels, "_shared_bytes", lambda device: 232_448)
     monkeypatch.setattr(cuda_flags, "_buffers", {})
     return seen
@@ -259,6 +260,73 @@ def test_labels_through_the_host_code(emulated):
         cuda_kernels.replaced_token_labels(original, sampled, torch.tensor([1, 3]), 3)
     with pytest.raises(MetroFastError, match="pad_token_id is -1"):
         cuda_kernels.replaced_token_labels(original, sampled, places, -1)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_packed_lora_through_the_host_code(monkeypatch, dtype):
+    if compiler() is None:
+        pytest.skip("there is no C++ compiler")
+    emulator = Emulator()
+    random = np.random.default_rng(0)
+    experts = [
+        TernaryLora(
+            random.integers(-1, 2, (rank, 70)).astype(np.int8),
+            random.integers(-1, 2, (40, rank)).astype(np.int8),
+            0.02,
+            0.03 * rank,
+        )
+        for rank in (1, 9, 40)
+    ]
+    table = LoraTable(experts, "cpu")
+
+    def run(source, kernel, arguments, *, on, grid, block) -> None:
+        x, y, rows, inner, outer, which, entries, count, flags = arguments
+        base = table.planes.data_ptr()
+        pointers = []
+        for i in range(table.count):
+            for j in range(4):
+                place = 48 * i + 8 * j
+                at = int(entries[place : place + 8].numpy().view(np.uint64)[0])
+                pointers.append((3, place, At(5, at - base)))
+        tensors = (x, y, which, entries, flags, table.planes)
+        buffers = [t.view(torch.uint8).numpy() for t in tensors]
+        sizes = [rows.value, inner.value, outer.value]
+        given = [At(0), At(1), *sizes, At(2), At(3), count.value, At(4)]
+        one = Launch(kernel, grid, block, 0, buffers, pointers, given)
+        (found,) = emulator.run([one])
+        y.view(torch.uint8).numpy()[:] = found[1]
+        flags.view(torch.uint8).numpy()[:] = found[4]
+
+    monkeypatch.setattr(cuda_kernels, "launch_on", run)
+    torch.manual_seed(5)
+    x, y = torch.randn(5, 70).to(dtype), torch.randn(5, 40).to(dtype)
+    which = torch.tensor([2, -1, 0, 1, 2], dtype=torch.int32)
+    before = y.clone()
+    apply_lora(x, y, which, table)
+    for row, number in enumerate(which.tolist()):
+        update = torch.zeros(40, dtype=torch.float64)
+        if number >= 0:
+            one = experts[number]
+            product = torch.from_numpy(one.b.astype(float)) @ torch.from_numpy(one.a.astype(float))
+            update = one.a_scale * one.b_scale * product @ x[row].double()
+        expected = before[row].double() + update
+        torch.testing.assert_close(y[row], expected.to(dtype), rtol=1e-2, atol=1e-2)
+    with pytest.raises(MetroFastError, match=r"expert_of_row or the rank .* at row 3"):
+        apply_lora(x, y, torch.tensor([0, 1, 2, 3, 9], dtype=torch.int32), table)
+    with pytest.raises(MetroFastError, match="expected those of 5 rows"):
+        apply_lora(x, y[:, :39].contiguous(), which, table)
+    with pytest.raises(TypeError, match="rows is int64"):
+        apply_lora(x, y, which.long(), table)
+    for wrong, message in (
+        ([], "without experts"),
+        ([experts[0], experts[1]._replace(b=experts[0].b)], "expert 1 has shapes"),
+        (
+            [experts[0]._replace(a=np.zeros((513, 70), np.int8), b=np.zeros((40, 513), np.int8))],
+            "has rank 513, expected 1 to 512",
+        ),
+    ):
+        with pytest.raises(MetroFastError, match=message):
+            LoraTable(wrong, "cpu")
 
 
 def test_every_flag_has_a_message():

@@ -39,13 +39,13 @@ def unpack_into(packed: Any, scale: float, out: Any) -> None:
         MetroFastError: If it holds another number of trits.
         CudaError: If CUDA is missing or refuses.
     """
-    packed = _dense("packed", packed, "uint8", packed.device)
+    packed = dense("packed", packed, "uint8", packed.device)
     if packed.data_ptr() % 16 != 0:
         packed = packed.clone()
-    kernel = f"unpack_flat_{_format('out', out)}"
-    _dense("out", out, str(out.dtype).removeprefix("torch."), packed.device)
+    kernel = f"unpack_flat_{format_of('out', out)}"
+    dense("out", out, str(out.dtype).removeprefix("torch."), packed.device)
     works = -(-out.numel() // LEAST_STREAM)
-    _launch(
+    launch_on(
         "unpack.cu",
         kernel,
         [
@@ -63,7 +63,7 @@ def unpack_into(packed: Any, scale: float, out: Any) -> None:
         grid=max(1, -(-works // 4)),
         block=128,
     )
-    _check(packed.device)
+    check(packed.device)
 
 
 def unpack_pieces(blocks: Any, segments: Any, works: Any, streams: int, dtype: Any) -> None:
@@ -83,7 +83,7 @@ def unpack_pieces(blocks: Any, segments: Any, works: Any, streams: int, dtype: A
     arguments = [blocks, segments, works, c_uint32(streams), flags_of(blocks.device)]
     if streams:
         grid = -(-streams // 4)
-        _launch("unpack.cu", f"unpack_{name}", arguments, on=blocks, grid=grid, block=128)
+        launch_on("unpack.cu", f"unpack_{name}", arguments, on=blocks, grid=grid, block=128)
 
 
 def sample_replacements(
@@ -107,7 +107,7 @@ def sample_replacements(
         CudaError: If CUDA is missing or refuses.
     """
     torch = require("torch", "train")
-    name = _format("logits", logits)
+    name = format_of("logits", logits)
     if logits.ndim != 2 or (logits.shape[1] > 1 and logits.stride(1) != 1):
         raise TypeError(
             f"logits has shape {tuple(logits.shape)} and strides {logits.stride()}, expected "
@@ -129,7 +129,7 @@ def sample_replacements(
     fits = row_bytes <= _shared_bytes(logits.device) - _STATIC_SHARED
     # As rust/core/src/replace/exp2.rs: rounded to float32, then times an exact power of two.
     scale = float(np.float32(np.log2(np.e) / temperature)) * 2.0**25
-    _launch(
+    launch_on(
         "sample_replacements.cu",
         f"sample_replacements_{name}",
         [
@@ -150,7 +150,7 @@ def sample_replacements(
         block=256,
         shared_bytes=row_bytes if fits else 0,
     )
-    _check(logits.device)
+    check(logits.device)
     return out
 
 
@@ -175,7 +175,7 @@ def replaced_token_labels(
     """
     torch = require("torch", "train")
     device = original.device
-    original = _dense("original", original, "int64", device)
+    original = dense("original", original, "int64", device)
     if pad_token_id < 0:
         raise MetroFastError(f"pad_token_id is {pad_token_id}, expected a token id, 0 or more")
     count = masked_positions.numel()
@@ -190,17 +190,17 @@ def replaced_token_labels(
     if count:
         placed = [original, c_uint64(size), sampled, masked_positions, c_uint64(count)]
         _labels("scatter", [*placed, input_ids, labels, flags_of(device)], count, on=original)
-    _check(device)
+    check(device)
     return input_ids, labels
 
 
 def _labels(step: str, arguments: list[Any], threads: int, *, on: Any) -> None:
     kernel = f"replaced_token_labels_{step}"
     source = "replaced_token_labels.cu"
-    _launch(source, kernel, arguments, on=on, grid=-(-threads // 256), block=256)
+    launch_on(source, kernel, arguments, on=on, grid=-(-threads // 256), block=256)
 
 
-def _launch(
+def launch_on(
     source: str,
     kernel: str,
     arguments: list[Any],
@@ -225,7 +225,7 @@ def _launch(
     )
 
 
-def _check(device: Any) -> None:
+def check(device: Any) -> None:
     """Wait, and raise what was found; inside of a CUDA graph nobody may wait."""
     torch = require("torch", "train")
     if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
@@ -238,14 +238,14 @@ def _shared_bytes(device: Any) -> int:
     return _core.cuda_devices()[1][index][3]
 
 
-def _format(name: str, tensor: Any) -> str:
+def format_of(name: str, tensor: Any) -> str:
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in FORMATS:
         raise TypeError(f"{name} has dtype {dtype} on CUDA, expected one of {', '.join(FORMATS)}")
     return FORMATS[dtype]
 
 
-def _dense(name: str, tensor: Any, dtype: str, device: Any) -> Any:
+def dense(name: str, tensor: Any, dtype: str, device: Any) -> Any:
     found = str(tensor.dtype).removeprefix("torch.")
     if found != dtype or tensor.device != device or not tensor.is_contiguous():
         layout = "contiguous" if tensor.is_contiguous() else "not contiguous"
@@ -257,6 +257,6 @@ def _dense(name: str, tensor: Any, dtype: str, device: Any) -> Any:
 
 
 def _sized(name: str, tensor: Any, count: int, device: Any) -> None:
-    _dense(name, tensor, "int64", device)
+    dense(name, tensor, "int64", device)
     if tensor.ndim != 1 or tensor.numel() != count:
         raise MetroFastError(f"{name} has shape {tuple(tensor.shape)}, expected ({count},)")

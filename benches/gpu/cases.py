@@ -1,0 +1,26 @@
+"""Inputs of the checks and timings, made anew in each run."""
+
+import numpy as np
+import torch
+
+from metro_fast.ops import pack
+
+
+def trits(count: int, density: float, seed: int) -> np.ndarray:
+    """int8, each nonzero with this probability: a part of random ones, repeated above 2^24."""
+    random = np.random.default_rng([seed, count])
+    part = min(count, 1 << 24)
+    kept = random.random(part, np.float32) < density
+    signs = 2 * random.integers(0, 2, part, np.int8) - 1
+    values = np.where(kept, signs, 0).astype(np.int8)
+    return np.resize(values, count)
+
+
+def block(values: np.ndarray, coding: str, steps: int | None = None) -> torch.Tensor:
+    """The packed block."""
+    return torch.from_numpy(np.asarray(pack(values, coding=coding, steps=steps)))
+
+
+def steps_for(count: int) -> int:
+    """S for a GPU: a stream is a warp's work from begin to end, so that they must be many."""
+    return 512 if count < 8_000_000 else 2048
