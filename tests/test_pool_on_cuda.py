@@ -14,6 +14,7 @@ peft = pytest.importorskip("peft")
 
 from metro_fast import MetroFastError  # noqa: E402  (only where torch is)
 from metro_fast.experts import ExpertPool, compress, load_expert  # noqa: E402
+from metro_fast.experts.pool import cuda_decoder  # noqa: E402
 from metro_fast.experts.pool import pool as pool_module  # noqa: E402
 from metro_fast.experts.pool.cuda_decoder import CudaDecoder  # noqa: E402
 from metro_fast.ops import cuda_kernels, pack  # noqa: E402
@@ -23,6 +24,25 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from cuda_cases import SEGMENT, flags  # noqa: E402
 from cuda_emulator import At, Emulator, Launch, compiler  # noqa: E402
+
+
+class Beside:
+    """Of a side stream, what is left without a GPU; everything is done at once."""
+
+    def __init__(self, device) -> None:
+        self.used: list[torch.Tensor] = []
+
+    def beside(self):
+        return nullcontext()
+
+    def settle(self) -> None:
+        pass
+
+    def uses(self, tensor) -> None:
+        self.used.append(tensor)
+
+    def pinned(self, tensor):
+        return tensor
 
 
 class Memory:
@@ -88,9 +108,7 @@ def pool_on(request, monkeypatch) -> tuple[type[ExpertPool], str, Memory]:
                 array[:] = after
 
     monkeypatch.setattr(pool_module, "decoder_of", decoder_of)
-    monkeypatch.setattr(CudaDecoder, "_stream", lambda self: None)
-    monkeypatch.setattr(CudaDecoder, "_beside", lambda self: nullcontext())
-    monkeypatch.setattr(CudaDecoder, "_pinned", lambda self, blob: blob)
+    monkeypatch.setattr(cuda_decoder, "SideStream", Beside)
     monkeypatch.setattr(cuda_kernels, "launch_on", launch)
     return ExpertPool, request.param, memory
 

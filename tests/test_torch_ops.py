@@ -346,3 +346,43 @@ def test_without_a_gpu_a_launch_says_what_is_missing(monkeypatch):
 
     with pytest.raises(CudaError, match="CUDA's driver"):
         cuda.launch("unpack.cu", "unpack_f32", [], device=0, stream=0, grid=1, block=128)
+
+
+def test_functions_send_cuda_tensors_to_the_kernels(emulated, monkeypatch):
+    """What `metro_fast.ops` does with a CUDA tensor, with CPU tensors that are taken for one."""
+    from metro_fast.ops import replaced_token_labels, sample_replacements, unpack
+
+    modules = [
+        sys.modules[f"metro_fast.ops.{name}"]
+        for name in ("unpack", "sample_replacements", "replaced_token_labels")
+    ]
+    values, logits = trits(3_000), torch.randn(4, 60)
+    block, original = ops.pack(values), torch.tensor([[5, 6, -100]])
+    sampled, places = torch.tensor([9]), torch.tensor([1])
+    expected = (
+        unpack(block, 3_000, scale=0.5, dtype=torch.bfloat16),
+        sample_replacements(logits, seed=3, epoch=4),
+        replaced_token_labels(original, sampled, places, pad_token_id=1),
+    )
+    for module in modules:
+        monkeypatch.setattr(module, "on_cuda", lambda value: True)
+    found = unpack(block, 3_000, scale=0.5, dtype=torch.bfloat16)
+    assert torch.equal(found, expected[0])
+    out = torch.zeros(3_000, dtype=torch.bfloat16)
+    assert unpack(block, 3_000, scale=0.5, out=out) is out
+    assert torch.equal(out, expected[0])
+    with pytest.raises(MetroFastError, match="both dtype and out"):
+        unpack(block, 3_000, dtype=torch.float32, out=out)
+    with pytest.raises(MetroFastError, match=r"out has shape \(3000,\), expected \(9,\)"):
+        unpack(block, 9, out=out)
+    assert torch.equal(sample_replacements(logits, seed=3, epoch=4), expected[1])
+    ids = torch.zeros(4, dtype=torch.int64)
+    assert sample_replacements(logits, seed=3, epoch=4, out=ids) is ids
+    assert torch.equal(ids, expected[1])
+    targets = (torch.zeros_like(original), torch.zeros_like(original, dtype=torch.int8))
+    for given in (None, targets):
+        made = replaced_token_labels(original, sampled, places, pad_token_id=1, out=given)
+        assert all(torch.equal(a, b) for a, b in zip(made, expected[2], strict=True))
+    kernels = [launch.kernel for launch in emulated]
+    assert kernels.count("unpack_flat_bf16") == kernels.count("sample_replacements_f32") == 2
+    assert kernels.count("replaced_token_labels_scatter") == 2

@@ -72,9 +72,9 @@ def replaced_token_labels(
         ([[7, 8, 5, 0]], [[0, 0, 1, -100]])
     """
     if on_cuda(original):
-        from metro_fast.ops.torch import replaced_token_labels as registered
+        from metro_fast.ops import cuda_kernels
 
-        made = registered(original, sampled, masked_positions, pad_token_id)
+        made = cuda_kernels.replaced_token_labels(original, sampled, masked_positions, pad_token_id)
         if out is None:
             return ReplacedBatch(*made)
         targets: tuple[Any, Any] = out

@@ -113,11 +113,13 @@ def _on_cuda(
 ) -> Any:
     import torch
 
-    from metro_fast.ops.torch import sample_replacements as registered
+    from metro_fast.ops import cuda_kernels
 
     counters = [check_counter("seed", seed), check_counter("epoch", epoch)]
     pair = torch.tensor(counters, device=logits.device)
-    drawn = registered(logits.detach(), pair, sample_ids, positions, temperature)
+    drawn = cuda_kernels.sample_replacements(
+        logits.detach(), pair, sample_ids, positions, temperature
+    )
     return drawn if out is None else out.copy_(drawn)
 
 

@@ -78,7 +78,7 @@ def unpack(
 
 
 def _on_cuda(packed: Any, count: int, scale: float, dtype: Any, out: Any) -> Any:
-    from metro_fast.ops.torch import unpack_out
+    from metro_fast.ops import cuda_kernels
 
     if out is None:
         import torch
@@ -88,7 +88,7 @@ def _on_cuda(packed: Any, count: int, scale: float, dtype: Any, out: Any) -> Any
         raise MetroFastError("both dtype and out are given: out brings its own dtype")
     elif tuple(out.shape) != (count,):
         raise MetroFastError(f"out has shape {tuple(out.shape)}, expected ({count},)")
-    unpack_out(packed, scale, out)
+    cuda_kernels.unpack_into(packed, scale, out)
     return out
 
 

@@ -1,6 +1,7 @@
 """Experts decoded on the GPU that the model is on. Not yet run on a GPU: see docs/cuda.md."""
 
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +59,7 @@ class CudaDecoder:
         self._device = arena.buffer.device
         self._staging = self._empty(0)
         self._scratch: Any = None  # where experts of lower rank are decoded
-        self._side = self._stream()
+        self._side = SideStream(self._device)
 
     def hold(self, expert: Expert, segments: Segments) -> Held:
         """Make the blob of an expert, and put it where it is kept."""
@@ -87,19 +88,20 @@ class CudaDecoder:
             there.copy_(blob)
             held.blob = there
         else:
-            held.blob = self._pinned(blob)
+            held.blob = self._side.pinned(blob)
             self._room(blob.numel())
         return held
 
     def decode(self, expert: Expert, held: Held) -> None:
         """Write the expert's values into the arena."""
-        with self._beside():
+        with self._side.beside():
             blob = held.blob
             if self._keep == "host":
                 self._room(blob.numel())
                 self._address(held, blob.numpy(), self._staging.data_ptr(), expert.block.size)
                 blob = self._staging[: blob.numel()]
                 blob.copy_(held.blob, non_blocking=True)
+            self._side.uses(blob)
             out = self._arena.buffer
             cuda_kernels.unpack_pieces(
                 blob[:16],
@@ -124,6 +126,8 @@ class CudaDecoder:
     def _room(self, size: int) -> None:
         """A staging area that holds this much; its address goes into the blobs that pass it."""
         if self._staging.numel() < size:
+            # Nobody may still read the old one, or the blobs that get the new one's address.
+            self._side.settle()
             self._staging = self._empty(size)
 
     @staticmethod
@@ -135,21 +139,36 @@ class CudaDecoder:
     def _empty(self, size: int) -> Any:
         return self._torch.empty(size, dtype=self._torch.uint8, device=self._device)
 
-    def _pinned(self, blob: Any) -> Any:
-        return blob.pin_memory()
 
-    def _stream(self) -> Any:
-        return self._torch.cuda.Stream(self._device)
+class SideStream:
+    """A stream beside the one that the model runs on.
 
-    def _beside(self) -> AbstractContextManager[None]:
-        return _beside(self._torch, self._side, self._device)
+    Args:
+        device: The GPU.
+    """
 
+    def __init__(self, device: Any) -> None:
+        self._torch = require("torch", "peft")
+        self._device = device
+        self._stream = self._torch.cuda.Stream(device)
 
-@contextmanager
-def _beside(torch: Any, side: Any, device: Any) -> Any:
-    """Run on a side stream, after what the current stream has to do and before what comes next."""
-    current = torch.cuda.current_stream(device)
-    side.wait_stream(current)
-    with torch.cuda.stream(side):
-        yield
-    current.wait_stream(side)
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Run after what the current stream has to do, and before what it is given next."""
+        current = self._torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        with self._torch.cuda.stream(self._stream):
+            yield
+        current.wait_stream(self._stream)
+
+    def settle(self) -> None:
+        """Wait until the stream has done all it was given."""
+        self._stream.synchronize()
+
+    def uses(self, tensor: Any) -> None:
+        """Tell torch's allocator that the stream reads a tensor that another stream made."""
+        tensor.record_stream(self._stream)
+
+    def pinned(self, tensor: Any) -> Any:
+        """A copy in memory that the GPU reads by itself."""
+        return tensor.pin_memory()
