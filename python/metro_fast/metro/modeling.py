@@ -151,7 +151,7 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
         if not positions.numel():
             return positions
         # As a tensor, so that a compiled step reads the epoch when it runs.
-        seed_epoch = torch.empty(2, dtype=torch.int64)
+        seed_epoch = torch.empty(2, dtype=torch.int64, device="cpu")
         seed_epoch[0], seed_epoch[1] = self.config.sampling_seed, epoch
         # The draw is the CPU's on every device: equal logits give equal tokens.
         sampled: Tensor = registered.sample_replacements(
