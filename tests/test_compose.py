@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -211,7 +212,12 @@ def test_an_interrupted_search_goes_on_to_the_same_result(
             model, experts(3), Distance(adapted(0), stop_at=stop), resume=log, **options
         )
     assert same(weights_of(model), before)
-    assert threading.active_count() == threads
+    # A solver's thread is told to end, and ends when its turn comes.
+    for _ in range(300):
+        if threading.active_count() <= threads:
+            break
+        time.sleep(0.1)
+    assert threading.active_count() <= threads
     # The process may have died in the middle of a line.
     with log.open("ab") as file:
         file.write(b'{"step": 7, "wei')

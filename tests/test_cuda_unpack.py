@@ -64,14 +64,15 @@ def test_ten_million_parameters_are_those_of_the_cpu(emulator, density: float, c
 @pytest.mark.parametrize("steps", [512, 1024, 4096, 16384])
 def test_sizes_scales_and_codings(emulator, steps: int):
     """Around the ends of rows, words and streams; all-zero streams; signs and sizes of scales."""
-    scales = (1.0, -0.37, 0.0, -0.0, 3e-6, 65504.0, 1e-42)
+    # Two lie half way between values of bfloat16 and of float16.
+    scales = (1.0, -0.37, 0.0, -0.0, 3e-6, 65504.0, 1e-42, 1 + 2.0**-8, -1 - 2.0**-11)
     cases = []
     for i, count in enumerate((1, 3, 31, 32, 33, 255, 256, 257, 1024, 9_999, 64 * steps + 5)):
-        values = trits(count, (0.02, 0.5, 0.0)[i % 3], seed=i)
+        values = trits(count, (0.02, 0.5, 0.0)[i // 2 % 3], seed=i)
         block = np.asarray(pack(values, coding=("t4", "bitmask")[i % 2], steps=steps))
-        name = FORMATS[i % 3]
-        scale = scales[i % len(scales)]
-        cases.append((unpack_flat(block, count, scale, name), expected(values, scale, name)))
+        for j, scale in enumerate(scales):
+            name = FORMATS[(i + j) % 3]
+            cases.append((unpack_flat(block, count, scale, name), expected(values, scale, name)))
     for found, (_, bits) in zip(emulator.run([c for c, _ in cases]), cases, strict=True):
         assert found[4][0] == 0
         kind = {4: np.uint32, 2: np.uint16}[bits.itemsize]
@@ -254,11 +255,11 @@ def test_damaged_blocks_are_flagged_and_never_read_or_written_out_of_bounds():
 def test_threads_meet_where_they_must():
     """A thread of the system for each of the GPU's: a missing barrier would be a race."""
     emulator = Emulator("thread")
-    values = np.concatenate([trits(700, 0.05), trits(700, 0.5)])
-    launches = [
-        unpack_flat(np.asarray(pack(values, coding=coding, steps=512)), values.size, 0.5, "f16")
-        for coding in ("t4", "bitmask")
-    ]
+    # Of every symbol some, so that what each thread put into the table is read by another.
+    values = np.concatenate([trits(15_000, 0.05), trits(3_000, 0.5)])
+    blocks = [np.asarray(pack(values, coding=coding, steps=512)) for coding in ("t4", "bitmask")]
+    assert [block[40] for block in blocks] == [0, 1]
+    launches = [unpack_flat(block, values.size, 0.5, "f16") for block in blocks]
     for found in emulator.run(launches):
         assert found[4][0] == 0
         np.testing.assert_array_equal(found[3], expected(values, 0.5, "f16"))
