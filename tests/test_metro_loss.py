@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metro_fast import ops
 from metro_fast._training.objective import normalized
 from metro_fast.metro import MetroForPretraining, figures, modeling
 from metro_fast.metro.losses import replaced_token_loss_sum, token_loss_sum
+from metro_fast.ops import torch as registered
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -71,7 +71,7 @@ def _golden(folder: Path, case: str, target: str, monkeypatch: pytest.MonkeyPatc
     model = MetroForPretraining(config)
     monkeypatch.setattr(model, "_auxiliary_logits", lambda *_: logits["mlm"])
     monkeypatch.setattr(
-        ops, "sample_replacements", lambda *_, **__: part["replaced_input"].flatten()[masked]
+        registered, "sample_replacements", lambda *_, **__: part["replaced_input"].flatten()[masked]
     )
     monkeypatch.setattr(model.rtd_head, "forward", lambda _: logits["rtd"])
     monkeypatch.setattr(modeling, "rows_at", lambda _, positions: positions)

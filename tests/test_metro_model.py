@@ -197,9 +197,9 @@ def test_shapes_and_the_encoder_sees_samples_only_where_masked() -> None:
 def test_a_sample_equal_to_the_original_counts_as_original(monkeypatch: pytest.MonkeyPatch) -> None:
     b = batch()
     original = b["labels"].flatten()[b["masked_positions"]]
-    from metro_fast import ops
+    from metro_fast.ops import torch as registered
 
-    monkeypatch.setattr(ops, "sample_replacements", lambda logits, **_: original)
+    monkeypatch.setattr(registered, "sample_replacements", lambda logits, *_: original)
     output = metro_model()(**b)
     assert output.num_replaced == 0
     assert not output.replaced.any()
@@ -217,6 +217,29 @@ def test_draws_depend_on_seed_epoch_sample_and_position_only() -> None:
     }
     for name, output in others.items():
         assert not torch.equal(output.sampled_ids, drawn), name
+
+
+@pytest.mark.slow  # dynamo traces T5 twice
+def test_a_step_compiles_into_one_graph_that_reads_the_epoch_when_it_runs() -> None:
+    from torch._dynamo.testing import CompileCounter
+
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    model = metro_model()
+    compiled = torch.compile(model, backend=counter, fullgraph=True)
+    b = batch()
+    fewer = {**b, "masked_positions": b["masked_positions"][1:], "num_masked": None}
+    batches = [{**b, "epoch": torch.tensor(epoch)} for epoch in range(3)]
+    counts, drawn = [], []
+    for one in [*batches, fewer, {**fewer, "masked_positions": fewer["masked_positions"][1:]}]:
+        output, expected = compiled(**one), model(**one)
+        for name in expected:
+            torch.testing.assert_close(output[name], expected[name])
+        total(output).backward()
+        counts.append(counter.frame_count)
+        drawn.append(output.sampled_ids)
+    assert counts == [1, 1, 1, 2, 2]  # anew only where the number of masked tokens first changes
+    assert not torch.equal(drawn[0], drawn[1])
 
 
 def test_padding_and_neighbors_change_nothing() -> None:

@@ -247,6 +247,24 @@ def test_bad_rows_become_errors(emulated):
             draw(*arguments)
 
 
+def test_a_block_checks_once_at_its_end(emulated):
+    pair, bad = torch.tensor([0, 0]), torch.zeros(3, 8)
+    bad[1, 5] = torch.nan
+    drawn = None
+    with pytest.raises(MetroFastError, match="NaN or inf at row 1"), registered.check_once("cpu"):
+        drawn = cuda_kernels.sample_replacements(bad, pair, None, None, 1.0)
+    assert drawn is not None  # the op itself did not raise
+    assert drawn[1] == -1
+    # What a block raises is not hidden; the flag waits for the next check.
+    with pytest.raises(TypeError, match="float64"), registered.check_once("cpu"):
+        [cuda_kernels.sample_replacements(x, pair, None, None, 1.0) for x in (bad, bad.double())]
+    with pytest.raises(MetroFastError, match="NaN or inf at row 1"):
+        registered.raise_flagged("cpu")
+    # Outside of it each op checks again.
+    with pytest.raises(MetroFastError, match="NaN or inf at row 1"):
+        cuda_kernels.sample_replacements(bad, pair, None, None, 1.0)
+
+
 def test_labels_through_the_host_code(emulated):
     original = torch.tensor([[5, 6, 7, -100], [8, 9, -100, -100]])
     sampled, places = torch.tensor([6, 1]), torch.tensor([1, 4])

@@ -20,7 +20,10 @@ def check_batch(
     num_labels: Tensor | int | None,
     num_encoder_tokens: Tensor | int | None,
 ) -> None:
-    """Check dtypes and shapes always, values where that does not stall a device (on the CPU).
+    """Check dtypes and shapes always, values on the CPU.
+
+    Not on a GPU, which would have to be waited for, and not in a compiled step, where each look at
+    a value would break the graph.
 
     Args:
         vocab_size: Ids lie in [0, vocab_size).
@@ -67,7 +70,7 @@ def check_batch(
         raise MetroFastError(
             f"sample_ids has shape {tuple(sample_ids.shape)}, expected [{input_ids.shape[0]}]"
         )
-    if input_ids.device.type != "cpu":
+    if input_ids.device.type != "cpu" or torch.compiler.is_compiling():
         return
     _check_values(vocab_size, input_ids, attention_mask, labels, masked_positions, sample_ids)
     for name, given, found in (

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, T5EncoderModel, T5ForConditionalGeneration
 
-from metro_fast import ops
 from metro_fast.metro.batch_checks import IGNORED, check_batch
 from metro_fast.metro.configuration import MetroConfig
 from metro_fast.metro.losses import replaced_token_loss_sum, token_loss_sum
 from metro_fast.metro.modeling_heads import ReplacedTokenHead, rows_at, tied_logits
 from metro_fast.metro.modeling_outputs import MetroOutput
+from metro_fast.ops import torch as registered
 
 TOKEN_TIES = {
     "auxiliary.shared.weight": "main.shared.weight",
@@ -150,14 +150,16 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
     ) -> Tensor:
         if not positions.numel():
             return positions
+        # As a tensor, so that a compiled step reads the epoch when it runs.
+        seed_epoch = torch.empty(2, dtype=torch.int64, device="cpu")
+        seed_epoch[0], seed_epoch[1] = self.config.sampling_seed, epoch
         # The draw is the CPU's on every device: equal logits give equal tokens.
-        sampled: Tensor = ops.sample_replacements(
+        sampled: Tensor = registered.sample_replacements(
             logits.detach().cpu(),
-            seed=self.config.sampling_seed,
-            epoch=int(epoch),
-            sample_ids=sample_ids[positions // width].cpu(),
-            positions=(positions % width).cpu(),
-            temperature=self.config.sampling_temperature,
+            seed_epoch,
+            sample_ids[positions // width].cpu(),
+            (positions % width).cpu(),
+            self.config.sampling_temperature,
         ).to(logits.device)
         return sampled
 

@@ -1,11 +1,14 @@
 """What the CUDA kernels found wrong, as the errors that the CPU raises."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 from metro_fast._extras import require
 from metro_fast.errors import FormatError, MetroFastError
 
-__all__ = ["flags_of", "raise_flagged"]
+__all__ = ["check_once", "flags_of", "is_later", "raise_flagged"]
 
 _BLOCK = {
     1: "its header is damaged or not that of version 1",
@@ -30,6 +33,7 @@ _ROW = {
 
 _CODES: Final = 2
 _buffers: dict[Any, Any] = {}
+_later: ContextVar[bool] = ContextVar("_later", default=False)
 
 
 def flags_of(device: Any) -> Any:
@@ -45,11 +49,43 @@ def flags_of(device: Any) -> Any:
     return _buffers[device]
 
 
+def is_later() -> bool:
+    """Whether the caller is inside of `check_once`."""
+    return _later.get()
+
+
+@contextmanager
+def check_once(device: Any) -> Iterator[None]:
+    """Let the ops of a block not wait for the device one by one: what they flag is raised after it.
+
+    Until then a bad row has the token -1, and what was decoded of a damaged block is not to be
+    used. If the block itself raises, its error is the one seen, and the flags are left for the
+    next check. On the CPU each op raises at once, as ever.
+
+    Args:
+        device: A `torch.device`, or what makes one: `"cuda"`.
+
+    Raises:
+        FormatError: As `raise_flagged`.
+        MetroFastError: As `raise_flagged`.
+
+    Example:
+        >>> with check_once("cpu"):
+        ...     pass
+    """
+    token = _later.set(True)
+    try:
+        yield
+    finally:
+        _later.reset(token)
+    raise_flagged(device)
+
+
 def raise_flagged(device: Any) -> None:
     """Raise what launches on a device have found wrong since the last call, if anything.
 
-    Waits for the device. The ops call it themselves, except in a CUDA graph: after replays of one,
-    call it when you want to know.
+    Waits for the device. The ops call it themselves, except in a CUDA graph and in a block of
+    `check_once`: after replays of a graph, call it when you want to know.
 
     Args:
         device: A `torch.device`, or what makes one: `"cuda"`.

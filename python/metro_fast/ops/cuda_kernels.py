@@ -13,7 +13,7 @@ from metro_fast import _core
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.ops import cuda
-from metro_fast.ops.cuda_flags import flags_of, raise_flagged
+from metro_fast.ops.cuda_flags import flags_of, is_later, raise_flagged
 
 __all__ = ["replaced_token_labels", "sample_replacements", "unpack_into", "unpack_pieces"]
 
@@ -226,8 +226,10 @@ def launch_on(
 
 
 def check(device: Any) -> None:
-    """Wait, and raise what was found; inside of a CUDA graph nobody may wait."""
+    """Wait, and raise what was found, unless in a CUDA graph or a block of `check_once`."""
     torch = require("torch", "train")
+    if is_later():
+        return
     if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
         raise_flagged(device)
 

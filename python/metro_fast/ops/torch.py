@@ -13,12 +13,13 @@ from torch import Tensor
 
 from metro_fast.errors import MetroFastError
 from metro_fast.ops import cuda_kernels
-from metro_fast.ops.cuda_flags import raise_flagged
+from metro_fast.ops.cuda_flags import check_once, raise_flagged
 from metro_fast.ops.replaced_token_labels import replaced_token_labels as _replaced_token_labels
 from metro_fast.ops.sample_replacements import sample_replacements as _sample_replacements
 from metro_fast.ops.unpack import unpack as _unpack
 
 __all__ = [
+    "check_once",
     "raise_flagged",
     "replaced_token_labels",
     "sample_replacements",
