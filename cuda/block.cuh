@@ -13,6 +13,9 @@ struct Block {
 constexpr u32 GUARD = 256;
 constexpr u32 HEADER = 32;
 constexpr u32 ROW = 16;
+// Bytes of a stream in the worst class: 64 states, and a word of each in each of 2^14 rows. (A
+// bitmask has at most 2^18.)
+constexpr u32 LONGEST = 256 + 128 * (1u << 14);
 constexpr u32 T4 = 0, BITMASK = 1, ZERO = 2;
 
 struct Stream {
@@ -49,8 +52,8 @@ DEVICE u32 read_stream(Block block, u32 number, Stream& stream) {
     u64 payload = total - GUARD - head, from = 16ull * row[0];
     u64 to = number + 1 < streams ? 16ull * row[4] : payload;
     u32 coding = row[2] & 0xFF, density_class = row[2] >> 8 & 0xFF;
-    // No stream is longer than its bitmask with every trit nonzero, and that is 2^18 bytes.
-    if (from > to || to > payload || to - from > 1u << 18 || row[2] >> 16 != 0) return FLAG_INDEX;
+    if (number == 0 && from != 0) return FLAG_INDEX;
+    if (from > to || to > payload || to - from > LONGEST || row[2] >> 16 != 0) return FLAG_INDEX;
     if (coding > ZERO || (coding != T4 && density_class != 0)) return FLAG_INDEX;
     if ((from == to) != (coding == ZERO) || (row[1] == 0) != (coding == ZERO)) return FLAG_INDEX;
     stream.bytes = (const u8*)block.bytes + head + from;

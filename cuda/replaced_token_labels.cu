@@ -29,13 +29,13 @@ extern "C" __global__ void __launch_bounds__(256)
     u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= m) return;
     i64 place = masked[i], above = i > 0 ? masked[i - 1] : -1, id = sampled[i];
-    u32 flag = place <= above || place >= (i64)n ? FLAG_MASKED
-               : original[place] < 0             ? FLAG_PADDING
-               : id < 0                          ? FLAG_SAMPLED
-                                                 : FLAG_OK;
-    // A first position below 0 is not above -1, so that no place is negative here.
-    if (flag != FLAG_OK || place < 0) {
-        raise_at(flags, flag != FLAG_OK ? flag : FLAG_MASKED, (u32)i);
+    // Below 0 by itself: of two positions below 0 the second may be above the first.
+    u32 flag = place < 0 || place <= above || place >= (i64)n ? FLAG_MASKED
+               : original[place] < 0                          ? FLAG_PADDING
+               : id < 0                                       ? FLAG_SAMPLED
+                                                              : FLAG_OK;
+    if (flag != FLAG_OK) {
+        raise_at(flags, flag, (u32)i);
         return;
     }
     input_ids[place] = id;

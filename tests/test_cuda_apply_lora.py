@@ -95,3 +95,13 @@ def test_experts_that_are_not_there_are_flagged():
     assert found[4].tolist() == [48, 1]
     assert found[1][0].any()
     assert not found[1][1:].any()
+
+
+@pytest.mark.slow  # builds a program with the thread sanitizer, and runs real threads
+def test_threads_meet_where_they_must():
+    random = np.random.default_rng(3)
+    experts = [expert(random, 33, 100, 77)]
+    x, y = (random.standard_normal((1, size)).astype(np.float32) for size in (100, 77))
+    launch = apply_lora(x, y, [0], experts, "f32")
+    found = [Emulator(sanitizer).run([launch])[0][1] for sanitizer in ("thread", "none")]
+    np.testing.assert_array_equal(*found)

@@ -142,6 +142,15 @@ def test_bad_rows_are_flagged_and_the_others_drawn(emulator):
         assert (found[4] >= 0).any() or code == 20
 
 
+@pytest.mark.slow  # builds a program with the thread sanitizer, and runs real threads
+def test_threads_that_sample_meet_where_they_must():
+    """A row whose token is looked for in three steps, in shared memory and out of it."""
+    logits = np.random.default_rng(6).normal(0, 2, (1, 2_100)).astype(np.float32)
+    launches = [sampling(logits, "f16", seed=1, shared=shared) for shared in (True, False)]
+    for found in Emulator("thread").run(launches):
+        np.testing.assert_array_equal(found[4], drawn(logits, "f16", seed=1))
+
+
 @pytest.mark.parametrize("size", [1, 255, 256, 1_000])
 def test_replaced_token_labels(emulator, size: int):
     random = np.random.default_rng(size)
@@ -194,6 +203,9 @@ def test_masked_positions_that_do_not_fit_are_flagged_and_not_written():
         ([0, 1], [1, 1], 33, 1),
         ([0, 2], [1, -1], 34, 1),
         ([2**62, 2**63 - 1], [1, 1], 32, 0),
+        # The second is above the first, and below the array.
+        ([-5, -3], [1, 1], 32, 0),
+        ([-(2**40), -(2**39)], [1, 1], 32, 0),
     ]
     for places, sampled, code, index in cases:
         launch = labels(original, np.array(sampled), np.array(places), pad=0)[1]

@@ -11,6 +11,7 @@ import pytest
 
 from metro_fast.errors import MetroFastError
 from metro_fast.ops import pack, unpack
+from metro_fast.testing import t4_rans
 from metro_fast.testing.pack import crc32c
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -248,6 +249,38 @@ def test_damaged_blocks_are_flagged_and_never_read_or_written_out_of_bounds():
             seen["codes"].add(code)
     assert seen["flagged"] > 500, seen
     assert seen["codes"] >= {1, 2, 3, 4, 5}, seen
+
+
+@needs_compiler
+def test_a_stream_in_the_worst_class_is_decoded(emulator):
+    """Any class decodes, and a stream in another than its best is longer than its bitmask."""
+    count = 64 * 16384
+    values = np.random.default_rng(0).integers(0, 2, count).astype(np.int8) * 2 - 1
+    sparsest = t4_rans.load_frequencies(ROOT / "docs" / "t4-frequencies.csv")[:1]
+    stream, density_class = t4_rans.encode(values, sparsest)
+    assert density_class == 0
+    assert len(stream) > 2**18
+    total = 32 + 16 + len(stream) + 256
+    head = struct.pack("<4sBBHQQII", b"MFT4", 1, 14, 0, count, total, 1, 0)
+    row = struct.pack("<IIBBHI", 0, count, 0, 0, 0, 0)
+    block = resealed(np.frombuffer(head + row + stream + bytes(256), np.uint8))
+    np.testing.assert_array_equal(unpack(block, count, dtype=np.int8), values)
+    found = emulator.run([unpack_flat(block, count, 0.5, "f16")])[0]
+    assert found[4][0] == 0
+    np.testing.assert_array_equal(found[3], values * np.float16(0.5))
+
+
+@needs_compiler
+@pytest.mark.parametrize("coding", ["t4", "bitmask"])
+def test_bytes_before_the_first_stream_are_flagged(emulator, coding: str):
+    block = np.asarray(pack(trits(3_000, 0.2), coding=coding, steps=512))
+    moved = np.concatenate([block[:48], np.full(16, 9, np.uint8), block[48:]])
+    moved[16:24] = np.array([moved.size], np.uint64).view(np.uint8)
+    moved[32:36] = np.array([1], np.uint32).view(np.uint8)
+    moved = resealed(moved)
+    with pytest.raises(MetroFastError, match="does not lie in the payload"):
+        unpack(moved, 3_000, dtype=np.int8)
+    assert emulator.run([unpack_flat(moved, 3_000, 0.5, "f32")])[0][4][0] == 2
 
 
 @needs_compiler
