@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any
 
 from metro_fast._extras import require
 from metro_fast.errors import FormatError, MetroFastError
@@ -31,7 +31,6 @@ _ROW = {
 }
 """By the codes of cuda/flags.cuh."""
 
-_CODES: Final = 2
 _buffers: dict[Any, Any] = {}
 _later: ContextVar[bool] = ContextVar("_later", default=False)
 
