@@ -55,6 +55,8 @@ class Machine:
         self.log.write_text("")
         prelude = "import ctypes\nfrom metro_fast.errors import CudaError\n"
         prelude += "from metro_fast.ops import cuda\n"
+        # `make cubins` may have filled the tree's own.
+        prelude += f"cuda.SHIPPED = cuda.Path({str(self.log.with_name('none'))!r})\n"
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", prelude + code],
             env=self.environment | environment,
@@ -69,6 +71,12 @@ class Machine:
         """The calls of the driver, or those of one function."""
         lines = self.log.read_text().splitlines()
         return [line for line in lines if name is None or line.split()[0] == name]
+
+
+@pytest.fixture(autouse=True)
+def nothing_shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`make cubins` may have filled the tree's own."""
+    monkeypatch.setattr(cuda, "SHIPPED", tmp_path / "none")
 
 
 @pytest.fixture
@@ -346,6 +354,21 @@ def test_env_tells_of_a_folder_that_cannot_be_written_to(
         told = dict(cuda.status())["CUDA kernels"]
         assert str(folder) in told
         assert "cannot be written to: " in told
+
+
+def test_env_tells_of_what_was_shipped_and_where_the_rest_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    (shipped / "a.cubin").write_bytes(b"")
+    monkeypatch.setattr(cuda, "SHIPPED", shipped)
+    monkeypatch.setenv("METRO_FAST_CACHE", str(tmp_path / "own"))
+    told = [told for name, told in cuda.status() if name == "CUDA kernels"]
+    assert told == [
+        f"1 shipped at {shipped}",
+        f"compiled at first use, to be kept at {tmp_path / 'own'}",
+    ]
 
 
 @needs_compiler

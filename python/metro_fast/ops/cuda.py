@@ -152,13 +152,13 @@ def status() -> list[tuple[str, str]]:
         lines.append(("NVRTC", f"{major}.{minor} at {path}"))
     except CudaError as error:
         lines.append(("NVRTC", str(error)))
-    lines.append(("CUDA kernels", _kernels()))
+    if SHIPPED.is_dir():
+        lines.append(("CUDA kernels", f"{len(list(SHIPPED.glob('*.cubin')))} shipped at {SHIPPED}"))
+    lines.append(("CUDA kernels", _kept()))
     return lines
 
 
-def _kernels() -> str:
-    if SHIPPED.is_dir():
-        return f"{len(list(SHIPPED.glob('*.cubin')))} shipped at {SHIPPED}"
+def _kept() -> str:
     folder = cache_folder()
     if folder is None:
         return "compiled at first use, and not kept: there is no home folder (set METRO_FAST_CACHE)"
