@@ -55,6 +55,8 @@ class Machine:
         self.log.write_text("")
         prelude = "import ctypes\nfrom metro_fast.errors import CudaError\n"
         prelude += "from metro_fast.ops import cuda\n"
+        # `make cubins` may have filled the tree's own.
+        prelude += f"cuda.SHIPPED = cuda.Path({str(self.log.with_name('none'))!r})\n"
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", prelude + code],
             env=self.environment | environment,
@@ -69,6 +71,12 @@ class Machine:
         """The calls of the driver, or those of one function."""
         lines = self.log.read_text().splitlines()
         return [line for line in lines if name is None or line.split()[0] == name]
+
+
+@pytest.fixture(autouse=True)
+def nothing_shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`make cubins` may have filled the tree's own."""
+    monkeypatch.setattr(cuda, "SHIPPED", tmp_path / "none")
 
 
 @pytest.fixture
@@ -162,9 +170,9 @@ for i in range(1000):
     assert len(machine.calls("launch")) == 1000
     assert machine.calls("retain") == ["retain 0", "retain 1"]
     assert len(machine.calls("load")) == len(machine.calls("function")) == 2
-    # Told of more than 48 KiB only, and of more than before only.
+    # Told of more than before only; below 48 KiB too, of which static memory takes a part.
     sizes = [line.split()[-1] for line in machine.calls("attribute")]
-    assert sorted(sizes) == ["100000", "100000", "50000", "60000", "60000"]
+    assert sorted(sizes) == ["100000", "100000", "49152", "50000", "60000", "60000"]
     pushes = machine.calls("push")
     assert len(pushes) == len(machine.calls("pop")) == 1002
     assert pushes.count("push 0x1000") == pushes.count("push 0x1001") == 501
@@ -331,7 +339,36 @@ def test_places_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert cuda.nvrtc_names() == ["/there/libnvrtc.so"]
     told = dict(cuda.status())
     assert "was not found" in told["NVRTC"]
-    assert "to be kept at" in told["CUDA kernels"]
+    assert told["CUDA kernels"].endswith(f"to be kept at {tmp_path / '.cache' / 'metro_fast'}")
+    assert list(tmp_path.iterdir()) == []  # looking whether it can be made leaves nothing
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_env_tells_of_a_folder_that_cannot_be_written_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: bool
+):
+    # /proc and a file hold no new folders, not even for root.
+    (tmp_path / "file").write_text("")
+    for folder in (Path("/proc/self"),) if there else (Path("/proc/no"), tmp_path / "file" / "no"):
+        monkeypatch.setenv("METRO_FAST_CACHE", str(folder))
+        told = dict(cuda.status())["CUDA kernels"]
+        assert str(folder) in told
+        assert "cannot be written to: " in told
+
+
+def test_env_tells_of_what_was_shipped_and_where_the_rest_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    (shipped / "a.cubin").write_bytes(b"")
+    monkeypatch.setattr(cuda, "SHIPPED", shipped)
+    monkeypatch.setenv("METRO_FAST_CACHE", str(tmp_path / "own"))
+    told = [told for name, told in cuda.status() if name == "CUDA kernels"]
+    assert told == [
+        f"1 shipped at {shipped}",
+        f"compiled at first use, to be kept at {tmp_path / 'own'}",
+    ]
 
 
 @needs_compiler

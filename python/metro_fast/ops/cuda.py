@@ -152,20 +152,32 @@ def status() -> list[tuple[str, str]]:
         lines.append(("NVRTC", f"{major}.{minor} at {path}"))
     except CudaError as error:
         lines.append(("NVRTC", str(error)))
-    lines.append(("CUDA kernels", _kernels()))
+    if SHIPPED.is_dir():
+        lines.append(("CUDA kernels", f"{len(list(SHIPPED.glob('*.cubin')))} shipped at {SHIPPED}"))
+    lines.append(("CUDA kernels", _kept()))
     return lines
 
 
-def _kernels() -> str:
-    if SHIPPED.is_dir():
-        return f"{len(list(SHIPPED.glob('*.cubin')))} shipped at {SHIPPED}"
+def _kept() -> str:
     folder = cache_folder()
     if folder is None:
         return "compiled at first use, and not kept: there is no home folder (set METRO_FAST_CACHE)"
-    if not folder.is_dir():
-        return f"compiled at first use, to be kept at {folder}"
-    writable = "" if os.access(folder, os.W_OK) else "; the folder is not writable"
-    return f"{len(list(folder.glob('*.cubin')))} compiled at {folder}{writable}"
+    refusal = _refusal(folder)
+    if folder.is_dir():
+        return f"{len(list(folder.glob('*.cubin')))} compiled at {folder}{refusal}"
+    return f"compiled at first use, to be kept at {folder}{refusal}"
+
+
+def _refusal(folder: Path) -> str:
+    """Why nothing can be kept there. It is tried: permissions say little to root."""
+    nearest = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    probe = nearest / f".metro_fast.{os.getpid()}.tmp"
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        return f", which cannot be written to: {error.strerror}"
+    return ""
 
 
 def _pack(arguments: Sequence[Argument]) -> tuple[bytes, list[int]]:

@@ -2,6 +2,8 @@
 //!
 //! One file an operation, named as the core names it.
 
+#![deny(unsafe_code)]
+
 mod arrays;
 mod corpus;
 mod cuda;

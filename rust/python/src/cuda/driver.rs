@@ -36,9 +36,6 @@ const CAPABILITY_MINOR: c_int = 76;
 const SHARED_PER_BLOCK: c_int = 97;
 const MAX_DYNAMIC_SHARED: c_int = 8;
 
-/// What a kernel may use without being told so: 48 KiB.
-const SHARED_BY_DEFAULT: u32 = 48 << 10;
-
 /// The driver of this process.
 pub(super) struct Driver {
     calls: Calls,
@@ -66,6 +63,7 @@ pub(super) struct Loaded {
 #[derive(Clone, Copy)]
 struct Function {
     handle: usize,
+    /// The most dynamic shared memory that the driver was asked for.
     shared_bytes: u32,
 }
 
@@ -270,7 +268,9 @@ impl Driver {
                 )
             };
             self.check(&format!("cuModuleGetFunction of {kernel}"), code)?;
-            Function { handle: handle as usize, shared_bytes: SHARED_BY_DEFAULT }
+            // What a kernel gets without asking is 48 KiB less its static shared memory, so that a
+            // launch with a little under 48 KiB has to ask too.
+            Function { handle: handle as usize, shared_bytes: 0 }
         };
         if shared_bytes > function.shared_bytes {
             // SAFETY: the function was just found.

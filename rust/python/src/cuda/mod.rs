@@ -5,10 +5,13 @@
 //! in this folder.
 
 mod cache;
+#[allow(unsafe_code)]
 mod driver;
 mod image;
+#[allow(unsafe_code)]
 mod library;
 mod module;
+#[allow(unsafe_code)]
 mod nvrtc;
 mod sources;
 
