@@ -5,6 +5,7 @@ run is this code and the kernels' unchanged text on the CPU.
 """
 
 from ctypes import c_float, c_int64, c_uint32, c_uint64
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -234,8 +235,9 @@ def check(device: Any) -> None:
         raise_flagged(device)
 
 
+@cache
 def _shared_bytes(device: Any) -> int:
-    """Dynamic shared memory that a block of a device may have."""
+    """Dynamic shared memory that a block of a device may have; the driver is asked once."""
     index: int = device.index
     return _core.cuda_devices()[1][index][3]
 

@@ -43,6 +43,7 @@ impl CudaModule {
     /// Launches a kernel on a stream; `sizes` are the bytes of each of the `arguments`, 4 or 8.
     fn launch(
         &self,
+        py: Python<'_>,
         kernel: &str,
         stream: u64,
         grid: (u32, u32, u32),
@@ -53,7 +54,8 @@ impl CudaModule {
     ) -> PyResult<()> {
         let mut words = words(arguments, &sizes)?;
         let shape = Shape { grid, block, shared_bytes };
-        Ok(driver()?.launch(&self.loaded, kernel, shape, stream, &mut words)?)
+        // A full queue of launches makes the driver wait.
+        Ok(py.detach(|| driver()?.launch(&self.loaded, kernel, shape, stream, &mut words))?)
     }
 }
 
