@@ -36,7 +36,10 @@ SMALL = Step(vocabulary=100, width=32, layers=1, rows=2, length=24)
 
 
 def split(device: torch.device, step: Step) -> Iterator[Result]:
-    """Forward and backward of a whole step, the auxiliary's part, and the draw of its tokens."""
+    """Forward and backward of a whole step and of each model alone, and the draw of the tokens.
+
+    The main model alone has no detection head; the step draws on the CPU, the part on the device.
+    """
     torch.manual_seed(0)
     main = {
         "vocab_size": step.vocabulary,
@@ -82,15 +85,25 @@ def split(device: torch.device, step: Step) -> Iterator[Result]:
         loss.backward()
         return logits.detach()
 
+    def main() -> None:
+        model.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16):
+            model.main(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                labels=batch["labels"],
+            ).loss.backward()
+
     logits = auxiliary().bfloat16()
     pair = torch.tensor([0, 0], device=device)
 
     def draw() -> torch.Tensor:
         return registered.sample_replacements(logits, pair)
 
-    times = interleaved({"whole": whole, "auxiliary": auxiliary, "draw": draw}, device, rounds=9)
+    works = {"whole": whole, "auxiliary": auxiliary, "draw": draw, "main": main}
+    times = interleaved(works, device, rounds=9)
     yield result("metro_step", times["whole"])
-    for part in ("auxiliary", "draw"):
+    for part in ("auxiliary", "draw", "main"):
         yield result(
             f"metro_step_{part}", times[part], peer="the whole step", theirs=times["whole"]
         )
