@@ -18,9 +18,13 @@ struct Work {
 
 constexpr u32 WARPS = 4;
 
+DEVICE Work work_of(const Work* works, u32 number) {
+    return works ? works[number] : Work{0, number, 0, 1};
+}
+
 template <typename Format>
 DEVICE void unpack(const Block* blocks, const Segment* segments, const Work* works, u32 n_works,
-                       u32* flags) {
+                   u32* flags) {
     // Each followed by the same with the signs turned round, for negative scales.
     __shared__ Quad symbols[2 * 81];
     __shared__ Quad pairs[2 * 256];  // of four mask bits, and the signs of the ones among them
@@ -39,7 +43,7 @@ DEVICE void unpack(const Block* blocks, const Segment* segments, const Work* wor
     for (u32 i = 0; i < WARPS; i++) {
         u32 number = WARPS * blockIdx.x + i;
         if (number >= n_works) break;
-        Work work = works ? works[number] : Work{0, number, 0, 1};
+        Work work = work_of(works, number);
         Stream stream;
         u32 flag = read_stream(blocks[work.block], work.stream, stream);
         if (flag == FLAG_OK && stream.trits != 0) {
@@ -56,7 +60,9 @@ DEVICE void unpack(const Block* blocks, const Segment* segments, const Work* wor
     }
     u32 number = WARPS * blockIdx.x + warp;
     if (number >= n_works) return;
-    Work work = works ? works[number] : Work{0, number, 0, 1};
+    // Read once more: kept over the loop above it would cost more registers than there are (60 bytes
+    // spilled).
+    Work work = work_of(works, number);
     Stream stream;
     if (read_stream(blocks[work.block], work.stream, stream) != FLAG_OK) return;
     if (stream.trits == 0 || stream.coding != T4) return;

@@ -1,7 +1,8 @@
 """`make cuda-check`: compile every kernel for every architecture, and hold it to its budget.
 
-Needs no GPU: NVRTC comes with torch, the disassembler with triton. Fails on an error of the
-compiler, on a spilled register, and on a kernel that takes more than cuda/budgets.toml lets it.
+Needs no GPU: NVRTC comes with torch, the disassembler with triton. The images are those that the
+launcher makes, with its flags. Fails on an error of the compiler, on a spilled register, and on a
+kernel that takes more than cuda/budgets.toml lets it.
 """
 
 import re
@@ -13,12 +14,15 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from cuda.bindings import nvrtc
+from metro_fast import _core
+from metro_fast.ops import cuda
 
 ROOT = Path(__file__).resolve().parents[1]
 CUDA = ROOT / "cuda"
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
-FLAGS = ("--std=c++17", "--fmad=false", "-ftz=false", "--ptxas-options=-v")
+TRITON = find_spec("triton")
+assert TRITON is not None, "triton, which brings the tools, comes with torch"
+TOOLS = Path(str(TRITON.origin)).parent / "backends" / "nvidia" / "bin"
 
 
 @dataclass(frozen=True)
@@ -38,68 +42,29 @@ class Kernel:
     shared: int
 
 
-def compiled(source: Path, architecture: str) -> tuple[bytes, list[Kernel]]:
-    """A cubin, and its kernels.
-
-    Raises:
-        SystemExit: If it does not compile; with the compiler's log.
-    """
-    headers = sorted(CUDA.glob("*.cuh"))
-    error, program = nvrtc.nvrtcCreateProgram(
-        source.read_bytes(),
-        source.name.encode(),
-        len(headers),
-        [header.read_bytes() for header in headers],
-        [header.name.encode() for header in headers],
-    )
-    assert error == nvrtc.nvrtcResult.NVRTC_SUCCESS, error
-    options = [flag.encode() for flag in (*FLAGS, f"--gpu-architecture={architecture}")]
-    (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
-    _, size = nvrtc.nvrtcGetProgramLogSize(program)
-    log = b" " * size
-    nvrtc.nvrtcGetProgramLog(program, log)
-    if result != nvrtc.nvrtcResult.NVRTC_SUCCESS:
-        sys.exit(f"{source.name} for {architecture}: {result}\n{log.decode()}")
-    _, size = nvrtc.nvrtcGetCUBINSize(program)
-    cubin = b" " * size
-    nvrtc.nvrtcGetCUBIN(program, cubin)
-    return cubin, kernels_of(log.decode(errors="replace"))
-
-
-def kernels_of(log: str) -> list[Kernel]:
-    """The kernels of a log of `ptxas -v`."""
+def kernels_of(cubin: Path) -> list[Kernel]:
+    """The kernels of a cubin, as the linker's report tells them."""
+    report = told(TOOLS / "cuobjdump", "-res-usage", cubin)
     found = []
-    for part in log.split("Compiling entry function '")[1:]:
-        spills = re.findall(r"(\d+) bytes spill", part)
-        stack = int(re.search(r"(\d+) bytes stack frame", part)[1])  # type: ignore[index]
-        registers = re.search(r"Used (\d+) registers", part)
-        shared = re.search(r"(\d+) bytes smem", part)
-        assert registers, part
-        assert len(spills) == 2, part
-        found.append(
-            Kernel(
-                part.partition("'")[0],
-                int(registers[1]),
-                sum(map(int, spills)) + stack,
-                int(shared[1]) if shared else 0,
-            )
-        )
+    for name, usage in re.findall(r"Function (\w+):\s+(.*)", report):
+        size = {key: int(value) for key, value in re.findall(r"([A-Z]+):(\d+)", usage)}
+        # What does not fit into registers is kept on the stack, in local memory.
+        spilled = size["STACK"] + size["LOCAL"]
+        found.append(Kernel(name, size["REG"], spilled, size["SHARED"]))
     return found
 
 
-def disassembled(cubin: bytes) -> dict[str, list[str]]:
+def told(*command: str | Path) -> str:
+    """What a tool prints."""
+    done = subprocess.run(command, capture_output=True, check=True)
+    return done.stdout.decode(errors="replace")
+
+
+def disassembled(cubin: Path) -> dict[str, list[str]]:
     """Instructions and labels of each kernel."""
-    spec = find_spec("triton")
-    assert spec is not None, "triton, which brings nvdisasm, comes with torch"
-    assert spec.origin is not None
-    tool = Path(spec.origin).parent / "backends" / "nvidia" / "bin" / "nvdisasm"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        done = subprocess.run([tool, "-c", file.name], capture_output=True, check=True)
     kernels: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in done.stdout.decode(errors="replace").splitlines():
+    for line in told(TOOLS / "nvdisasm", "-c", cubin).splitlines():
         if section := re.match(r"\s*\.section\s+\.text\.(\w+)", line):
             lines = kernels.setdefault(section[1], [])
         elif label := re.match(r"(\.L_x_\d+):", line):
@@ -136,8 +101,14 @@ def main() -> int:
     print(f"{'kernel':32}{'arch':8}{'registers':>10}{'spills':>8}{'shared':>8}  per 256 parameters")
     for source in sorted(CUDA.glob("*.cu")):
         for architecture in ARCHITECTURES:
-            cubin, kernels = compiled(source, architecture)
-            lines = disassembled(cubin)
+            compiled, _ = _core.cuda_compile(
+                source.name, architecture, nvrtc=cuda.nvrtc_names(), cache=None, shipped=None
+            )
+            with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+                file.write(compiled)
+                file.flush()
+                cubin = Path(file.name)
+                kernels, lines = kernels_of(cubin), disassembled(cubin)
             assert {kernel.name for kernel in kernels} == set(lines)
             for kernel in sorted(kernels, key=lambda kernel: kernel.name):
                 row = t4_row(lines[kernel.name]) if kernel.name in budgets["t4_row"] else None

@@ -60,7 +60,6 @@ pub(super) struct Loaded {
     functions: Mutex<HashMap<String, Function>>,
 }
 
-#[derive(Clone, Copy)]
 struct Function {
     handle: usize,
     /// The most dynamic shared memory that the driver was asked for.
@@ -253,24 +252,9 @@ impl Driver {
 
     fn function(&self, loaded: &Loaded, kernel: &str, shared_bytes: u32) -> Result<usize> {
         let mut functions = loaded.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut function = if let Some(function) = functions.get(kernel) {
-            *function
-        } else {
-            let name = CString::new(kernel)
-                .map_err(|_| Failure(format!("{kernel:?} is no name of a kernel")))?;
-            let mut handle = ptr::null_mut();
-            // SAFETY: the module is loaded and never unloaded; the name ends with a zero.
-            let code = unsafe {
-                (self.calls.module_function)(
-                    &raw mut handle,
-                    loaded.module as Handle,
-                    name.as_ptr(),
-                )
-            };
-            self.check(&format!("cuModuleGetFunction of {kernel}"), code)?;
-            // What a kernel gets without asking is 48 KiB less its static shared memory, so that a
-            // launch with a little under 48 KiB has to ask too.
-            Function { handle: handle as usize, shared_bytes: 0 }
+        let function = match functions.get_mut(kernel) {
+            Some(function) => function,
+            None => functions.entry(kernel.into()).or_insert(self.find(loaded, kernel)?),
         };
         if shared_bytes > function.shared_bytes {
             // SAFETY: the function was just found.
@@ -284,9 +268,20 @@ impl Driver {
             self.check(&format!("cuFuncSetAttribute of {kernel}"), code)?;
             function.shared_bytes = shared_bytes;
         }
-        if functions.get(kernel).is_none_or(|f| f.shared_bytes != function.shared_bytes) {
-            functions.insert(kernel.into(), function);
-        }
         Ok(function.handle)
+    }
+
+    fn find(&self, loaded: &Loaded, kernel: &str) -> Result<Function> {
+        let name = CString::new(kernel)
+            .map_err(|_| Failure(format!("{kernel:?} is no name of a kernel")))?;
+        let mut handle = ptr::null_mut();
+        // SAFETY: the module is loaded and never unloaded; the name ends with a zero.
+        let code = unsafe {
+            (self.calls.module_function)(&raw mut handle, loaded.module as Handle, name.as_ptr())
+        };
+        self.check(&format!("cuModuleGetFunction of {kernel}"), code)?;
+        // What a kernel gets without asking is 48 KiB less its static shared memory, so that a
+        // launch with a little under 48 KiB has to ask too.
+        Ok(Function { handle: handle as usize, shared_bytes: 0 })
     }
 }

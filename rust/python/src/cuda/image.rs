@@ -1,6 +1,6 @@
 //! The machine code of a source for an architecture: shipped, kept, or compiled now.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::nvrtc::nvrtc;
 use super::sources::{HEADERS, source};
@@ -26,15 +26,19 @@ pub(super) struct Image {
 /// Without contraction, so that a product and a sum are rounded as on the CPU.
 const FLAGS: [&str; 3] = ["--std=c++17", "--fmad=false", "-ftz=false"];
 
+fn flags_for(architecture: &str) -> Vec<String> {
+    let mut flags: Vec<String> = FLAGS.map(String::from).to_vec();
+    flags.push(format!("--gpu-architecture={architecture}"));
+    flags
+}
+
 /// The images of a source, the ready ones first; each is looked for when the one before did not do.
 pub(super) fn images<'a>(
     name: &'a str,
     architecture: &str,
     places: &'a Places,
 ) -> Result<impl Iterator<Item = Result<Image>> + 'a> {
-    let text = source(name)?;
-    let mut flags: Vec<String> = FLAGS.map(String::from).to_vec();
-    flags.push(format!("--gpu-architecture={architecture}"));
+    let (text, flags) = (source(name)?, flags_for(architecture));
     let of_shipped = cache::key(text, &HEADERS, &flags, "");
     let shipped = places.shipped.iter().filter_map(move |folder| {
         let cubin = cache::read(folder, &of_shipped)?;
@@ -65,14 +69,15 @@ pub(super) fn images<'a>(
 ///
 /// # Errors
 /// Of the compiler, and of the file system.
-pub(super) fn fill(name: &str, architecture: &str, places: &Places) -> Result<Image> {
-    let text = source(name)?;
-    let mut flags: Vec<String> = FLAGS.map(String::from).to_vec();
-    flags.push(format!("--gpu-architecture={architecture}"));
-    let cubin = nvrtc(&places.nvrtc)?.compile(name, text, &HEADERS, &flags)?;
-    if let Some(folder) = &places.shipped {
-        cache::write(folder, &cache::key(text, &HEADERS, &flags, ""), &cubin)
-            .map_err(|error| super::Failure(format!("{}: {error}", folder.display())))?;
-    }
+pub(super) fn fill(
+    name: &str,
+    architecture: &str,
+    nvrtc_names: &[String],
+    folder: &Path,
+) -> Result<Image> {
+    let (text, flags) = (source(name)?, flags_for(architecture));
+    let cubin = nvrtc(nvrtc_names)?.compile(name, text, &HEADERS, &flags)?;
+    cache::write(folder, &cache::key(text, &HEADERS, &flags, ""), &cubin)
+        .map_err(|error| super::Failure(format!("{}: {error}", folder.display())))?;
     Ok(Image { cubin, origin: "compiled".into() })
 }

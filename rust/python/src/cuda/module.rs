@@ -78,21 +78,19 @@ impl CudaModule {
 
 /// Each argument in the lowest bytes of a word.
 fn words(arguments: &[u8], sizes: &[usize]) -> Result<Vec<u64>> {
+    let unfit = || Failure(format!("{} bytes of arguments of {sizes:?}", arguments.len()));
     let mut rest = arguments;
     let mut words = Vec::with_capacity(sizes.len());
     for size in sizes {
         let (4 | 8, Some((bytes, after))) = (*size, rest.split_at_checked(*size)) else {
-            return Err(Failure(format!("{} bytes of arguments of {sizes:?}", arguments.len())));
+            return Err(unfit());
         };
         let mut word = [0; 8];
         word[..*size].copy_from_slice(bytes);
         words.push(u64::from_le_bytes(word));
         rest = after;
     }
-    if rest.is_empty() {
-        return Ok(words);
-    }
-    Err(Failure(format!("{} bytes of arguments of {sizes:?}", arguments.len())))
+    if rest.is_empty() { Ok(words) } else { Err(unfit()) }
 }
 
 /// Compiles a source for an architecture; with `shipped`, keeps it there.
@@ -108,8 +106,8 @@ pub(crate) fn cuda_compile<'py>(
 ) -> PyResult<(Bound<'py, PyBytes>, String)> {
     let places = Places { nvrtc, cache, shipped };
     let image = py.detach(|| {
-        if places.shipped.is_some() {
-            return fill(source, architecture, &places);
+        if let Some(folder) = &places.shipped {
+            return fill(source, architecture, &places.nvrtc, folder);
         }
         let mut all = images(source, architecture, &places)?;
         all.next().unwrap_or_else(|| Err(Failure("nothing was compiled".into())))
