@@ -8,18 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuda_emulator import At, Launch
+from metro_fast.experts.tensors import RawTensor
+from metro_fast.ops.cuda_pieces import SEGMENT
 
-SEGMENT = np.dtype(
-    [
-        ("out", "<u8"),
-        ("first", "<u8"),
-        ("count", "<u8"),
-        ("plus", "<f4"),
-        ("mode", "<u4"),
-        ("minus", "<f4"),
-        ("zero", "<f4"),
-    ]
-)
 NO_ROW = np.uint32(2**32 - 1)
 UNPACKED = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16), "bf16": np.dtype(np.uint16)}
 
@@ -111,19 +102,9 @@ def flags() -> NDArray[np.uint32]:
 
 def bits_of(values: NDArray[np.floating], name: str) -> NDArray[Any]:
     """Values in a format that a kernel reads, rounded to nearest even; bfloat16 as its bits."""
-    if name == "bf16":
-        return rounded_bfloat16(np.asarray(values, np.float32))
-    return np.ascontiguousarray(values, UNPACKED[name])
+    return RawTensor.rounded(np.ascontiguousarray(values, np.float32), name.upper()).data
 
 
 def floats_of(values: NDArray[Any], name: str) -> NDArray[np.float32]:
     """What a kernel wrote, as float32."""
-    if name == "bf16":
-        return (values.astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float32)
-
-
-def rounded_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """The bits of bfloat16, rounded to nearest even."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    return RawTensor(name.upper(), values).float32()

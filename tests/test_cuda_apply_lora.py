@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metro_fast.ops.cuda_lora import ENTRY, bit_planes
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cuda_cases import NO_ROW, bits_of, flags, floats_of
@@ -13,21 +15,7 @@ from cuda_emulator import At, Emulator, Launch, compiler
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C++ compiler")
 
-LORA = np.dtype(
-    [("planes", "<u8", 4), ("a_scale", "<f4"), ("b_scale", "<f4"), ("rank", "<u4"), ("zero", "<u4")]
-)
 EPSILON = {"f32": 2.0**-24, "f16": 2.0**-11, "bf16": 2.0**-8}
-
-
-def planes(trits: np.ndarray) -> list[np.ndarray]:
-    """Rows in whole u32 words: which trits are not zero, which are negative."""
-    rows, columns = trits.shape
-    padded = np.zeros((rows, -(-columns // 32) * 32), np.int8)
-    padded[:, :columns] = trits
-    return [
-        np.packbits(plane, axis=1, bitorder="little").view(np.uint32)
-        for plane in (padded != 0, padded < 0)
-    ]
 
 
 def expert(random: np.random.Generator, rank: int, inner: int, outer: int):
@@ -40,13 +28,13 @@ def expert(random: np.random.Generator, rank: int, inner: int, outer: int):
 
 def apply_lora(x, y, which, experts, name: str) -> Launch:
     rows, inner, outer = len(x), x.shape[1], y.shape[1]
-    table = np.zeros(len(experts), LORA)
+    table = np.zeros(len(experts), ENTRY)
     buffers = [bits_of(x, name), bits_of(y, name), np.array(which, np.int32), table, flags()]
     pointers = []
     for i, (a, b, a_scale, b_scale) in enumerate(experts):
         table[i] = ([0] * 4, a_scale, b_scale, len(a), 0)
-        for j, plane in enumerate((*planes(a), *planes(b))):
-            pointers.append((3, LORA.itemsize * i + 8 * j, At(len(buffers))))
+        for j, plane in enumerate((*bit_planes(a), *bit_planes(b))):
+            pointers.append((3, ENTRY.itemsize * i + 8 * j, At(len(buffers))))
             buffers.append(plane)
     arguments = [At(0), At(1), rows, inner, outer, At(2), At(3), len(experts), At(4)]
     return Launch(f"apply_lora_{name}", rows, 256, 0, buffers, pointers, arguments)

@@ -125,10 +125,7 @@ def test_many_tensors_of_many_blocks_in_one_launch(emulator, name: str, aligned:
             scaled = values.astype(np.float32) * np.float32(piece.scale)
             if piece.mode == 1:
                 scaled = floats_of(bits[piece.output][place], name) + scaled
-            new = scaled.astype(np.float16) if name == "f16" else scaled
-            if name == "bf16":
-                word = np.ascontiguousarray(new).view(np.uint32)
-                new = ((word + 0x7FFF + (word >> 16 & 1)) >> 16).astype(np.uint16)
+            new = bits_of(scaled, name)
             # Where a trit is zero, a sum stays as it is and what is written is +0.
             old = bits[piece.output][place] if piece.mode == 1 else np.zeros_like(new)
             bits[piece.output][place] = np.where(values != 0, new, old)

@@ -18,11 +18,11 @@ from metro_fast.experts.pool import cuda_decoder  # noqa: E402
 from metro_fast.experts.pool import pool as pool_module  # noqa: E402
 from metro_fast.experts.pool.cuda_decoder import CudaDecoder  # noqa: E402
 from metro_fast.ops import cuda_kernels, pack  # noqa: E402
-from metro_fast.ops.cuda_pieces import Piece, tables_of  # noqa: E402
+from metro_fast.ops.cuda_pieces import SEGMENT, Piece, tables_of  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cuda_cases import SEGMENT, flags  # noqa: E402
+from cuda_cases import flags  # noqa: E402
 from cuda_emulator import At, Emulator, Launch, compiler  # noqa: E402
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,10 @@ from metro_fast.experts.peft_folder import write_folder
 from metro_fast.experts.plain import save_plain
 from metro_fast.experts.state_file import read_safetensors
 from metro_fast.experts.tensors import RawTensor
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from golden_inputs import golden_input
 
 RNG = np.random.default_rng(5)
 CODES = {-1: "-", 0: "0", 1: "+"}
@@ -165,28 +170,12 @@ def golden_vectors(shared_data: Path):
     for case in golden["vectors"]:
         tensor = tensors.get(f"{case['kind']}.{case['n']}")
         if tensor is None:  # of 1 and of 200,000 entries: made by the recipe
-            tensor = RawTensor.of(made(case), "w")
+            tensor = RawTensor.rounded(
+                golden_input(case), "BF16" if case["kind"] == "bf16" else "F32"
+            )
         data = np.ascontiguousarray(tensor.data)
         assert hashlib.sha256(data.tobytes()).hexdigest() == case["sha256_input_bytes"]
         yield case, tensor
-
-
-def made(case: dict):
-    """The input of a golden value, by the recipe that its file states."""
-    random = np.random.Generator(np.random.PCG64(case["seed"]))
-    kind, n = case["kind"], case["n"]
-    if kind == "student_t":
-        return (random.standard_t(4, n) * 2e-3 + 1e-4).astype(np.float32)
-    if kind == "rounded":
-        return np.round(random.standard_normal(n) * 8).astype(np.float32) / 8
-    values = (random.standard_normal(n) * 2e-3).astype(np.float32)
-    if kind == "zeros":
-        values[random.random(n) < 0.35] = 0.0
-    if kind == "bf16":
-        import torch
-
-        return torch.from_numpy(values).to(torch.bfloat16)
-    return values
 
 
 @pytest.mark.filterwarnings("ignore:the update of:UserWarning")

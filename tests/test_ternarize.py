@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ from hypothesis.extra import numpy as hnp
 
 from metro_fast import MetroFastError, ops
 from metro_fast.testing.ternarize import ternarize as reference
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from golden_inputs import golden_input
 
 # Few distinct values make ties, which are where selection goes wrong.
 TIED = hnp.arrays(
@@ -64,7 +69,7 @@ def test_golden_codes_of_the_published_algorithm_with_exact_k(shared_data: Path)
     golden = json.loads((shared_data / "golden/compeft_compress.json").read_text())
     checked = 0
     for vector in golden["vectors"]:
-        x = _golden_input(vector)
+        x = golden_input(vector)
         assert hashlib.sha256(_bytes_of(x, vector)).hexdigest() == vector["sha256_input_bytes"]
         for result in vector["results"]:
             exact = result["exact_mode"]
@@ -75,22 +80,6 @@ def test_golden_codes_of_the_published_algorithm_with_exact_k(shared_data: Path)
                 assert scale == pytest.approx(vector["std_f64"], rel=1e-6)
             checked += 1
     assert checked == 125
-
-
-def _golden_input(vector):
-    rng = np.random.Generator(np.random.PCG64(vector["seed"]))
-    n, kind = vector["n"], vector["kind"]
-    if kind == "student_t":
-        return (rng.standard_t(4, n) * 2e-3 + 1e-4).astype(np.float32)
-    if kind == "rounded":
-        return np.round(rng.standard_normal(n) * 8).astype(np.float32) / 8
-    x = (rng.standard_normal(n) * 2e-3).astype(np.float32)
-    if kind == "zeros":
-        x[rng.random(n) < 0.35] = 0.0
-    if kind == "bf16":
-        bits = x.view(np.uint32)
-        x = (((bits + 0x7FFF + (bits >> 16 & 1)) >> 16) << 16).view(np.float32)
-    return x
 
 
 def _bytes_of(x, vector):

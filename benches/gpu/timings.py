@@ -1,5 +1,6 @@
 """What is timed, against what."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -144,8 +145,6 @@ def sampling(device: torch.device, sizes: Sizes, bandwidth: float) -> Iterator[R
 
 def swap(device: torch.device, sizes: Sizes, bandwidth: float) -> Iterator[Result]:
     """ExpertPool.swap with decoding, against an upload of the same weights in bfloat16."""
-    from peft import LoraConfig, get_peft_model
-
     from metro_fast.experts import ExpertPool, compress
 
     width, modules = sizes.swap_width, sizes.swap_modules
@@ -154,11 +153,6 @@ def swap(device: torch.device, sizes: Sizes, bandwidth: float) -> Iterator[Resul
         layers = [torch.nn.Linear(width, width, bias=False) for _ in range(modules)]
         return torch.nn.Sequential(*layers)
 
-    with torch.device("meta"):
-        shapes = get_peft_model(
-            base(), LoraConfig(r=sizes.swap_rank, target_modules=r"\d+", init_lora_weights=False)
-        )
-    config = shapes.peft_config["default"]
     random = np.random.default_rng(0)
     state = {}
     for i in range(modules):
@@ -166,7 +160,8 @@ def swap(device: torch.device, sizes: Sizes, bandwidth: float) -> Iterator[Resul
             values = random.standard_normal(shape, np.float32)
             state[f"base_model.model.{i}.lora_{side}.weight"] = values
     experts = [compress(state, density=0.05), compress(state, density=0.05, alpha=2.0)]
-    text = _config_text(config)
+    config = {"peft_type": "LORA", "r": sizes.swap_rank, "lora_alpha": 8, "target_modules": r"\d+"}
+    text = json.dumps(config).encode()
     for expert in experts:
         expert.config = text
     count = sum(values.size for values in state.values())
@@ -197,14 +192,6 @@ def swap(device: torch.device, sizes: Sizes, bandwidth: float) -> Iterator[Resul
         )
         registered.raise_flagged(device)
         del pool, model
-
-
-def _config_text(config: Any) -> bytes:
-    import json
-
-    kept = {"peft_type": "LORA", "r": config.r, "lora_alpha": config.lora_alpha}
-    kept |= {"target_modules": config.target_modules, "base_model_name_or_path": None}
-    return json.dumps(kept).encode()
 
 
 def packed_lora(device: torch.device, sizes: Sizes, bandwidth: float) -> Iterator[Result]:

@@ -9,7 +9,7 @@ from metro_fast._extras import require
 from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
 
-__all__ = ["explained", "load_seq2seq", "load_tokenizer"]
+__all__ = ["explained", "has_tokenizer", "load_seq2seq", "load_tokenizer"]
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "tokenizer.model")
 
@@ -42,6 +42,11 @@ def explained(what: str) -> Iterator[None]:
         raise FormatError(f"{what} cannot be loaded ({type(error).__name__}: {told})") from error
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds the files of a tokenizer."""
+    return any((folder / file).is_file() for file in _TOKENIZER_FILES)
+
+
 def load_tokenizer(name: str | Path) -> Any:
     """The tokenizer of a model.
 
@@ -57,7 +62,7 @@ def load_tokenizer(name: str | Path) -> Any:
         OSError: If the Hub does not have it, or cannot be reached.
     """
     folder = _folder(name)
-    if folder is not None and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+    if folder is not None and not has_tokenizer(folder):
         raise FileNotFoundError(
             f"{folder} holds no tokenizer (none of {', '.join(_TOKENIZER_FILES)}): name the folder "
             "that a model was saved to with its tokenizer"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._extras import require
-from metro_fast._pretrained import explained
+from metro_fast._pretrained import explained, has_tokenizer, load_tokenizer
 from metro_fast.errors import MetroFastError
 
 
@@ -45,13 +45,12 @@ def save_whole(model: Any, base: str, target: Path, extra: Callable[[Path], None
     Raises:
         OSError: If the folder cannot be written.
     """
-    transformers = require("transformers", "train")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:200]}.") as folder:
         whole = Path(folder) / "model"
         model.save_pretrained(whole)
-        if not Path(base).is_dir() or any(Path(base).glob("tokenizer*")):
-            transformers.AutoTokenizer.from_pretrained(base).save_pretrained(whole)
+        if not Path(base).is_dir() or has_tokenizer(Path(base)):
+            load_tokenizer(base).save_pretrained(whole)
         extra(whole)
         if target.exists():
             target.rmdir()

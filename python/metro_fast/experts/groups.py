@@ -9,7 +9,7 @@ from metro_fast import _core
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.manifest import Group
 from metro_fast.experts.task_vector import Residual, TaskVector
-from metro_fast.ops.unpack import FLOAT16_OVERFLOW
+from metro_fast.ops.ternarize import FLOAT16_OVERFLOW
 
 
 @dataclass(frozen=True)

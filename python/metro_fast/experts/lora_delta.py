@@ -63,8 +63,6 @@ def merge_deltas(
     Raises:
         MetroFastError: If an expert is no LoRA of linear layers, or they do not fit.
     """
-    if rank is not None and rank < 1:
-        raise MetroFastError(f"rank is {rank}, expected at least 1")
     merged = combine([factors_of(expert) for expert in experts], weights, rank)
     return lora_of(merged, experts[0].config, heads)
 
@@ -142,9 +140,26 @@ def truncated(a: NDArray[np.float64], b: NDArray[np.float64], rank: int) -> Fact
     """
     left, inner_left = np.linalg.qr(b)
     right, inner_right = np.linalg.qr(a.T)
-    u, s, vt = np.linalg.svd(inner_left @ inner_right.T)
+    small, tall = best_factors(inner_left @ inner_right.T, rank)
+    return small @ right.T, left @ tall
+
+
+def best_factors(update: NDArray[np.floating], rank: int) -> Factors:
+    """The best approximation of a matrix of a rank (Eckart and Young), as A and B.
+
+    Args:
+        update: float [out, in].
+        rank: At most this many rows of A and columns of B.
+
+    Example:
+        >>> a, b = best_factors(np.float32([[3, 0], [0, 1]]), 1)
+        >>> np.round(np.abs(b @ a), 6)
+        array([[3., 0.],
+               [0., 0.]])
+    """
+    u, s, vt = np.linalg.svd(update.astype(np.float64), full_matrices=False)
     root = np.sqrt(s[:rank])
-    return root[:, None] * (vt[:rank] @ right.T), (left @ u[:, :rank]) * root
+    return root[:, None] * vt[:rank], u[:, :rank] * root
 
 
 def factors_of(expert: Expert) -> dict[str, Factors]:

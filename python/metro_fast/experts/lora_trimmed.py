@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.expert import Expert
-from metro_fast.experts.lora_delta import Factors, common_modules, factors_of, lora_of
+from metro_fast.experts.lora_delta import (
+    Factors,
+    best_factors,
+    common_modules,
+    factors_of,
+    lora_of,
+)
 from metro_fast.experts.merge_rules import Ties, prune
 from metro_fast.experts.task_vector import TaskVector
 from metro_fast.experts.tensors import RawTensor
@@ -45,8 +51,6 @@ def merge_trimmed(
         raise MetroFastError(
             "a trimmed or elected update has no low rank: rank= says which rank the result gets"
         )
-    if rank < 1:
-        raise MetroFastError(f"rank is {rank}, expected at least 1")
     if trim is not None and not 0 < trim <= 1:
         raise MetroFastError(f"trim is {trim}, expected a share above 0 and at most 1")
     parts = [factors_of(expert) for expert in experts]
@@ -92,24 +96,6 @@ def trimmed_updates(
             ties_of_slabs(partial(_slabs, values), weights, rule, merged, undecided)
         a, b = parts[0][module]
         yield module, merged.reshape(len(b), a.shape[1])
-
-
-def best_factors(update: NDArray[np.float32], rank: int) -> Factors:
-    """The best approximation of a matrix of a rank (Eckart and Young), as A and B.
-
-    Args:
-        update: float32 [out, in].
-        rank: At most this many rows of A and columns of B.
-
-    Example:
-        >>> a, b = best_factors(np.float32([[3, 0], [0, 1]]), 1)
-        >>> np.round(np.abs(b @ a), 6)
-        array([[3., 0.],
-               [0., 0.]])
-    """
-    u, s, vt = np.linalg.svd(update.astype(np.float64), full_matrices=False)
-    root = np.sqrt(s[:rank])
-    return root[:, None] * vt[:rank], u[:, :rank] * root
 
 
 def _slabs(values: NDArray[np.float32]) -> Iterator[tuple[slice, NDArray[np.floating]]]:

@@ -84,6 +84,8 @@ def merge(
     counted = _weights(weights, len(members))
     heads = _heads(members, heads_from)
     if space == "delta":
+        if rank is not None and rank < 1:
+            raise MetroFastError(f"rank is {rank}, expected at least 1")
         share = 1 / len(members) if method == "mean" else 1.0
         if method == "ties" or trim is not None:
             elected = rule if method == "ties" else None

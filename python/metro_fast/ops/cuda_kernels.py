@@ -15,6 +15,7 @@ from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.ops import cuda
 from metro_fast.ops.cuda_flags import flags_of, is_later, raise_flagged
+from metro_fast.ops.ternarize import check_scale
 
 __all__ = ["replaced_token_labels", "sample_replacements", "unpack_into", "unpack_pieces"]
 
@@ -37,14 +38,15 @@ def unpack_into(packed: Any, scale: float, out: Any) -> None:
     Raises:
         TypeError: If a dtype or layout is another.
         FormatError: If the block is damaged; `out` may have been written in part.
-        MetroFastError: If it holds another number of trits.
+        MetroFastError: If it holds another number of trits, or the scale does not fit.
         CudaError: If CUDA is missing or refuses.
     """
     packed = dense("packed", packed, "uint8", packed.device)
     if packed.data_ptr() % 16 != 0:
         packed = packed.clone()
     kernel = f"unpack_flat_{format_of('out', out)}"
-    dense("out", out, str(out.dtype).removeprefix("torch."), packed.device)
+    dense("out", out, dtype_of(out), packed.device)
+    check_scale(scale, dtype_of(out))
     works = -(-out.numel() // LEAST_STREAM)
     launch_on(
         "unpack.cu",
@@ -242,15 +244,30 @@ def _shared_bytes(device: Any) -> int:
     return _core.cuda_devices()[1][index][3]
 
 
+def dtype_of(tensor: Any) -> str:
+    """The name of a tensor's dtype: `"float32"`."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def format_of(name: str, tensor: Any) -> str:
-    dtype = str(tensor.dtype).removeprefix("torch.")
+    """How kernels call a tensor's dtype.
+
+    Raises:
+        TypeError: If there are none for it.
+    """
+    dtype = dtype_of(tensor)
     if dtype not in FORMATS:
         raise TypeError(f"{name} has dtype {dtype} on CUDA, expected one of {', '.join(FORMATS)}")
     return FORMATS[dtype]
 
 
 def dense(name: str, tensor: Any, dtype: str, device: Any) -> Any:
-    found = str(tensor.dtype).removeprefix("torch.")
+    """The tensor, which must have a dtype, be on a device, and be contiguous.
+
+    Raises:
+        TypeError: If it is not so.
+    """
+    found = dtype_of(tensor)
     if found != dtype or tensor.device != device or not tensor.is_contiguous():
         layout = "contiguous" if tensor.is_contiguous() else "not contiguous"
         raise TypeError(

@@ -15,7 +15,7 @@ from metro_fast.ops.cuda_flags import flags_of
 __all__ = ["LoraTable", "TernaryLora", "apply_lora"]
 
 MAX_RANK = 512
-_ENTRY = np.dtype(
+ENTRY = np.dtype(
     [("planes", "<u8", 4), ("a_scale", "<f4"), ("b_scale", "<f4"), ("rank", "<u4"), ("zero", "<u4")]
 )
 
@@ -70,12 +70,12 @@ class LoraTable:
                 )
             if not 1 <= rank <= MAX_RANK:
                 raise MetroFastError(f"expert {number} has rank {rank}, expected 1 to {MAX_RANK}")
-            parts += [*_planes(expert.a), *_planes(expert.b)]
+            parts += [*bit_planes(expert.a), *bit_planes(expert.b)]
         starts = np.cumsum([0, *(4 * part.size for part in parts)])
         flat = np.concatenate([part.reshape(-1) for part in parts])
         self.planes = torch.from_numpy(flat.view(np.int32)).to(device)
         base = self.planes.data_ptr()
-        entries = np.zeros(len(experts), _ENTRY)
+        entries = np.zeros(len(experts), ENTRY)
         for i, expert in enumerate(experts):
             places = base + starts[4 * i : 4 * i + 4]
             entries[i] = (places, expert.a_scale, expert.b_scale, len(expert.a), 0)
@@ -101,7 +101,7 @@ def apply_lora(x: Any, y: Any, expert_of_row: Any, table: LoraTable) -> None:
         CudaError: If CUDA is missing or refuses.
     """
     name = cuda_kernels.format_of("x", x)
-    dtype = str(x.dtype).removeprefix("torch.")
+    dtype = cuda_kernels.dtype_of(x)
     rows = len(x)
     for label, tensor, kind in (("x", x, dtype), ("y", y, dtype), ("rows", expert_of_row, "int32")):
         cuda_kernels.dense(label, tensor, kind, x.device)
@@ -121,7 +121,7 @@ def apply_lora(x: Any, y: Any, expert_of_row: Any, table: LoraTable) -> None:
     cuda_kernels.check(x.device)
 
 
-def _planes(trits: NDArray[np.int8]) -> list[NDArray[np.uint32]]:
+def bit_planes(trits: NDArray[np.int8]) -> list[NDArray[np.uint32]]:
     """Which trits are not zero and which are negative, each row in whole words."""
     rows, columns = trits.shape
     padded = np.zeros((rows, -(-columns // 32) * 32), np.int8)

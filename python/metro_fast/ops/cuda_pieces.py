@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from metro_fast import _core
 from metro_fast.errors import MetroFastError
 
 __all__ = ["Piece", "Tables", "tables_of"]
@@ -13,7 +14,7 @@ __all__ = ["Piece", "Tables", "tables_of"]
 MODE_WRITE, MODE_ADD, MODE_VALUES = 0, 1, 2
 """As in cuda/writer.cuh."""
 
-_SEGMENT = np.dtype(
+SEGMENT = np.dtype(
     [
         ("out", "<u8"),
         ("first", "<u8"),
@@ -24,7 +25,7 @@ _SEGMENT = np.dtype(
         ("zero", "<f4"),
     ]
 )
-_HEADER = 32
+"""As in cuda/writer.cuh."""
 
 
 class Piece(NamedTuple):
@@ -64,13 +65,14 @@ class Tables(NamedTuple):
 
 
 def tables_of(block: NDArray[np.uint8], pieces: Sequence[Piece]) -> Tables:
-    """The tables of a block whose header has been checked.
+    """The tables of a block.
 
     Args:
         block: uint8, a packed block in host memory.
         pieces: Not overlapping; in any order.
 
     Raises:
+        FormatError: If the block is damaged.
         MetroFastError: If pieces overlap, or values to be added are not those of -s, 0 and s.
 
     Example:
@@ -92,9 +94,10 @@ def tables_of(block: NDArray[np.uint8], pieces: Sequence[Piece]) -> Tables:
         mode = MODE_ADD if piece.add else MODE_WRITE if symmetric else MODE_VALUES
         head = (piece.out, piece.first, piece.trits)
         rows.append((*head, piece.plus, mode, piece.minus, piece.zero))
-    segments = np.array(rows, _SEGMENT)
-    streams = int(block[24:28].view("<u4")[0])
-    length = 64 << int(block[5])
+    segments = np.array(rows, SEGMENT)
+    count, _, steps = _core.block_info(block)
+    length = 64 * steps
+    streams = -(-count // length)
     begins = length * np.arange(streams, dtype=np.uint64)
     works = np.zeros((streams, 4), "<u4")
     works[:, 1] = np.arange(streams)

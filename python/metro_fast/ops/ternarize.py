@@ -12,6 +12,9 @@ from metro_fast.ops.draws import resolve_threads
 CHUNK = 1 << 16
 """Entries that a thread takes at a time."""
 
+FLOAT16_OVERFLOW = 65520
+"""From here on float16 rounds to infinity."""
+
 
 class Ternary(NamedTuple):
     """`scale * trits` stands for the vector.
@@ -86,3 +89,19 @@ def native_alpha(alpha: float | str) -> float | None:
         return float(alpha)
     except OverflowError as error:
         raise MetroFastError("alpha is too large for a float") from error
+
+
+def check_scale(scale: float, dtype: str) -> None:
+    """Check that trits times a scale are numbers of a dtype.
+
+    Args:
+        scale: What trits are multiplied with.
+        dtype: Its name: `"float16"`.
+
+    Raises:
+        MetroFastError: If float32 does not hold the scale, or it rounds to infinity.
+    """
+    if not abs(scale) <= float(np.finfo(np.float32).max):
+        raise MetroFastError(f"scale is {scale}, expected a number that float32 can hold")
+    if dtype == "float16" and abs(scale) >= FLOAT16_OVERFLOW:
+        raise MetroFastError(f"scale is {scale}, expected at most 65504 for float16")

@@ -10,10 +10,7 @@ from metro_fast import _core
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.arrays import is_tensor, on_cuda, refuse_shared, typed, view
 from metro_fast.ops.draws import resolve_threads
-from metro_fast.ops.ternarize import CHUNK
-
-FLOAT16_OVERFLOW = 65520
-"""From here on float16 rounds to infinity."""
+from metro_fast.ops.ternarize import CHUNK, check_scale
 
 _NATIVE = {"int8": "i8", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 
@@ -67,10 +64,7 @@ def unpack(
         raise MetroFastError(f"out has shape {target.shape}, expected ({count},)")
     if name == "int8" and scale != 1.0:
         raise MetroFastError(f"scale is {scale}, expected 1 for int8")
-    if not abs(scale) <= float(np.finfo(np.float32).max):
-        raise MetroFastError(f"scale is {scale}, expected a number that float32 can hold")
-    if name == "float16" and abs(scale) >= FLOAT16_OVERFLOW:
-        raise MetroFastError(f"scale is {scale}, expected at most 65504 for float16")
+    check_scale(scale, name)
     refuse_shared({"out": target}, {"packed": block})
     threads = resolve_threads(num_threads, count, CHUNK)
     _core.unpack(block, scale, _NATIVE[name], target, threads)
