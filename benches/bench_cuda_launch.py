@@ -15,7 +15,7 @@ import pytest
 
 from metro_fast import _core
 from metro_fast.errors import CudaError
-from metro_fast.ops import cuda
+from metro_fast.ops.cuda import launch
 
 STUB = Path(__file__).parents[1] / "tests" / "stub_libcuda.c"
 SOURCE, KERNEL = "replaced_token_labels.cu", "replaced_token_labels_fill"
@@ -40,7 +40,7 @@ def stub(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("METRO_FAST_LIBCUDA", str(library))
         try:
             names = [name for name, *_ in _core.cuda_devices()[1]]
-            _core.nvrtc_version(cuda.nvrtc_names())
+            _core.nvrtc_version(launch.nvrtc_names())
         except CudaError as error:
             pytest.skip(str(error))
     if names != ["Stub 0", "Stub 1"]:
@@ -55,7 +55,7 @@ def test_launch(benchmark, stub: Path) -> None:
     def launch() -> None:
         size = ctypes.c_uint64(1 << 20)
         arguments = [tensor, size, ctypes.c_int64(0), tensor, tensor]
-        cuda.launch(SOURCE, KERNEL, arguments, device=0, stream=0x77, grid=4096, block=256)
+        launch.launch(SOURCE, KERNEL, arguments, device=0, stream=0x77, grid=4096, block=256)
 
     launch()
     benchmark(launch)

@@ -9,7 +9,7 @@ import pytest
 
 from metro_fast import _core
 from metro_fast.experts import compress, merge, similarity
-from metro_fast.experts.members import Members
+from metro_fast.experts.merging.members import Members
 
 torch = pytest.importorskip("torch")
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from metro_fast.experts import Expert, ExpertPool, compress, decompress
-from metro_fast.experts.tensors import RawTensor
+from metro_fast.experts.adapters.tensors import RawTensor
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cuda_emulator import At, Launch
-from metro_fast.experts.tensors import RawTensor
-from metro_fast.ops.cuda_pieces import SEGMENT
+from metro_fast.experts.adapters.tensors import RawTensor
+from metro_fast.ops.cuda.pieces import SEGMENT
 
 NO_ROW = np.uint32(2**32 - 1)
 UNPACKED = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16), "bf16": np.dtype(np.uint16)}

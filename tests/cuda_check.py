@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from metro_fast import _core
-from metro_fast.ops import cuda
+from metro_fast.ops.cuda import launch
 
 ROOT = Path(__file__).resolve().parents[1]
 CUDA = ROOT / "cuda"
@@ -102,7 +102,7 @@ def main() -> int:
     for source in sorted(CUDA.glob("*.cu")):
         for architecture in ARCHITECTURES:
             compiled, _ = _core.cuda_compile(
-                source.name, architecture, nvrtc=cuda.nvrtc_names(), cache=None, shipped=None
+                source.name, architecture, nvrtc=launch.nvrtc_names(), cache=None, shipped=None
             )
             with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
                 file.write(compiled)

@@ -7,7 +7,7 @@ import pytest
 
 from metro_fast import MetroFastError
 from metro_fast.experts import add_to_base, compress, decompress, merge
-from metro_fast.experts.plain import save_plain
+from metro_fast.experts.plain.plain import save_plain
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")

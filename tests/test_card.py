@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from metro_fast import MetroFastError
 from metro_fast.cli.expert_card import app
 from metro_fast.experts import Expert, ModuleFidelity, compress, fidelity
-from metro_fast.experts.peft_folder import write_folder
-from metro_fast.experts.tensors import RawTensor
+from metro_fast.experts.adapters.peft_folder import write_folder
+from metro_fast.experts.adapters.tensors import RawTensor
 
 
 def adapter(folder: Path, base: str | None = "google-t5/t5-small", **options) -> Path:

@@ -14,7 +14,7 @@ import pytest
 
 from metro_fast import FormatError, MetroFastError, MissingExtraError
 from metro_fast.experts import Expert, compose_fewshot, compress, decompress, task_vector
-from metro_fast.experts.summands import Summands, read_summand
+from metro_fast.experts.search.summands import Summands, read_summand
 from metro_fast.testing.weighted_sum import weighted_sum
 
 torch = pytest.importorskip("torch")

@@ -11,9 +11,9 @@ import pytest
 
 from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import EXPERT_FILE, Expert, compress, decompress, fidelity
+from metro_fast.experts.adapters.state_file import read_safetensors
+from metro_fast.experts.adapters.updates import modules
 from metro_fast.experts.expert import entropy
-from metro_fast.experts.state_file import read_safetensors
-from metro_fast.experts.updates import modules
 from metro_fast.testing.ternarize import ternarize as reference
 
 RNG = np.random.default_rng(0)

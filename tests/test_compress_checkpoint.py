@@ -10,9 +10,9 @@ import pytest
 
 from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import Expert, compress, compress_checkpoint
-from metro_fast.experts.checkpoint import read_places
-from metro_fast.experts.state_file import read_state, write_safetensors
-from metro_fast.experts.tensors import RawTensor
+from metro_fast.experts.adapters.checkpoint import read_places
+from metro_fast.experts.adapters.state_file import read_state, write_safetensors
+from metro_fast.experts.adapters.tensors import RawTensor
 
 RNG = np.random.default_rng(7)
 

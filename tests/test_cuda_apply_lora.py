@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metro_fast.ops.cuda_lora import ENTRY, bit_planes
+from metro_fast.ops.cuda.lora import ENTRY, bit_planes
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -11,7 +11,7 @@ import pytest
 
 from metro_fast import _core
 from metro_fast.errors import CudaError
-from metro_fast.ops import cuda
+from metro_fast.ops.cuda import launch
 
 STUB = Path(__file__).with_name("stub_libcuda.c")
 SOURCE = "replaced_token_labels.cu"
@@ -21,7 +21,7 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="there is no C comp
 
 def has_nvrtc() -> bool:
     try:
-        _core.nvrtc_version(cuda.nvrtc_names())
+        _core.nvrtc_version(launch.nvrtc_names())
     except CudaError:
         return False
     return True
@@ -56,7 +56,7 @@ class Machine:
         prelude = "import ctypes\nfrom metro_fast.errors import CudaError\n"
         prelude += "from metro_fast.ops import cuda\n"
         # `make cubins` may have filled the tree's own.
-        prelude += f"cuda.SHIPPED = cuda.Path({str(self.log.with_name('none'))!r})\n"
+        prelude += f"launch.SHIPPED = launch.Path({str(self.log.with_name('none'))!r})\n"
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", prelude + code],
             env=self.environment | environment,
@@ -76,7 +76,7 @@ class Machine:
 @pytest.fixture(autouse=True)
 def nothing_shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`make cubins` may have filled the tree's own."""
-    monkeypatch.setattr(cuda, "SHIPPED", tmp_path / "none")
+    monkeypatch.setattr(launch, "SHIPPED", tmp_path / "none")
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def machine(tmp_path: Path, stub: Path) -> Machine:
 
 LAUNCH = f"""
 def launch(kernel="replaced_token_labels_fill", device=0, shared=0, arguments=None):
-    cuda.launch({SOURCE!r}, kernel, arguments or [], device=device, stream=0x77, grid=5, block=64,
+    launch.launch({SOURCE!r}, kernel, arguments or [], device=device, stream=0x77, grid=5, block=64,
                 shared_bytes=shared)
 """
 
@@ -96,7 +96,7 @@ def test_without_a_driver_it_is_said_what_was_looked_for(tmp_path: Path):
     out = machine.run(
         LAUNCH
         + """
-print(cuda.available())
+print(launch.available())
 try:
     launch()
 except CudaError as error:
@@ -113,7 +113,7 @@ def test_a_library_without_a_function_is_too_old(tmp_path: Path):
     command = [str(COMPILER), "-shared", "-fPIC", "-DSTUB_OLD", "-o", str(library), str(STUB)]
     subprocess.run(command, check=True)
     out = Machine(tmp_path, library).run(
-        "try: cuda.module('unpack.cu', 0)\nexcept CudaError as error: print(error)"
+        "try: launch.module('unpack.cu', 0)\nexcept CudaError as error: print(error)"
     )
     assert "old.so is too old or no such library" in out
     assert "cuLaunchKernel" in out
@@ -121,10 +121,10 @@ def test_a_library_without_a_function_is_too_old(tmp_path: Path):
 
 @needs_compiler
 def test_a_driver_that_fails_is_told_with_its_own_words(machine: Machine):
-    code = "try: cuda.module('unpack.cu', 0)\nexcept CudaError as error: print(error)"
+    code = "try: launch.module('unpack.cu', 0)\nexcept CudaError as error: print(error)"
     assert machine.run(code, STUB_INIT="100") == "cuInit failed: told by the stub (100)\n"
     assert machine.run(code, STUB_INIT="999") == "cuInit failed: unknown error (999)\n"
-    out = machine.run("try: cuda.module('unpack.cu', 7)\nexcept CudaError as error: print(error)")
+    out = machine.run("try: launch.module('unpack.cu', 7)\nexcept CudaError as error: print(error)")
     assert out == "cuDeviceGet failed: told by the stub (101)\n"
 
 
@@ -138,7 +138,7 @@ class Tensor:
     def data_ptr(self):
         return 0x1122334455667788
 launch(arguments=[Tensor(), ctypes.c_uint32(7), None, ctypes.c_float(1.0), ctypes.c_int64(-2)])
-print(cuda.module("replaced_token_labels.cu", 0).origin)
+print(launch.module("replaced_token_labels.cu", 0).origin)
 """,
         STUB_SIZES="84848",
     )
@@ -196,11 +196,11 @@ try:
 except ValueError as error:
     print(error)
 try:
-    cuda.module("unpack.cu", 0).launch("k", 0, (1, 1, 1), (1, 1, 1), 0, b"12345678", [8, 4])
+    launch.module("unpack.cu", 0).launch("k", 0, (1, 1, 1), (1, 1, 1), 0, b"12345678", [8, 4])
 except CudaError as error:
     print(error)
 try:
-    cuda.module("nothing.cu", 0)
+    launch.module("nothing.cu", 0)
 except CudaError as error:
     print(error)
 """,
@@ -243,14 +243,14 @@ launch()
 @needs_nvrtc
 def test_an_image_that_the_driver_refuses_is_passed_over(machine: Machine, tmp_path: Path):
     """A wheel may carry what a newer compiler made than an old driver takes."""
-    names = cuda.nvrtc_names()
+    names = launch.nvrtc_names()
     shipped = tmp_path / "shipped"
     _core.cuda_compile(SOURCE, "sm_90", nvrtc=names, cache=None, shipped=shipped)
     code = f"""
 from pathlib import Path
-cuda.SHIPPED = Path({str(shipped)!r})
+launch.SHIPPED = Path({str(shipped)!r})
 try:
-    print(cuda.module({SOURCE!r}, 0).origin)
+    print(launch.module({SOURCE!r}, 0).origin)
 except CudaError as error:
     print(error)
 """
@@ -265,7 +265,7 @@ except CudaError as error:
 
 
 def compiled(cache: Path) -> tuple[bytes, str]:
-    names = cuda.nvrtc_names()
+    names = launch.nvrtc_names()
     return _core.cuda_compile(SOURCE, "sm_90", nvrtc=names, cache=cache, shipped=None)
 
 
@@ -307,9 +307,9 @@ def test_sixteen_processes_on_an_empty_cache(tmp_path: Path):
     code = f"""
 import hashlib
 from metro_fast import _core
-from metro_fast.ops import cuda
+from metro_fast.ops.cuda import launch
 for _ in range(5):
-    places = dict(nvrtc=cuda.nvrtc_names(), cache={str(cache)!r}, shipped=None)
+    places = dict(nvrtc=launch.nvrtc_names(), cache={str(cache)!r}, shipped=None)
     cubin, _ = _core.cuda_compile({SOURCE!r}, "sm_90", **places)
     print(hashlib.sha256(cubin).hexdigest())
 """
@@ -328,16 +328,16 @@ for _ in range(5):
 
 def test_places_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("METRO_FAST_CACHE", str(tmp_path / "own"))
-    assert cuda.cache_folder() == tmp_path / "own"
+    assert launch.cache_folder() == tmp_path / "own"
     monkeypatch.delenv("METRO_FAST_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cuda.cache_folder() == tmp_path / "metro_fast"
+    assert launch.cache_folder() == tmp_path / "metro_fast"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cuda.cache_folder() == tmp_path / ".cache" / "metro_fast"
+    assert launch.cache_folder() == tmp_path / ".cache" / "metro_fast"
     monkeypatch.setenv("METRO_FAST_NVRTC", "/there/libnvrtc.so")
-    assert cuda.nvrtc_names() == ["/there/libnvrtc.so"]
-    told = dict(cuda.status())
+    assert launch.nvrtc_names() == ["/there/libnvrtc.so"]
+    told = dict(launch.status())
     assert "was not found" in told["NVRTC"]
     assert told["CUDA kernels"].endswith(f"to be kept at {tmp_path / '.cache' / 'metro_fast'}")
     assert list(tmp_path.iterdir()) == []  # looking whether it can be made leaves nothing
@@ -351,7 +351,7 @@ def test_env_tells_of_a_folder_that_cannot_be_written_to(
     (tmp_path / "file").write_text("")
     for folder in (Path("/proc/self"),) if there else (Path("/proc/no"), tmp_path / "file" / "no"):
         monkeypatch.setenv("METRO_FAST_CACHE", str(folder))
-        told = dict(cuda.status())["CUDA kernels"]
+        told = dict(launch.status())["CUDA kernels"]
         assert str(folder) in told
         assert "cannot be written to: " in told
 
@@ -362,9 +362,9 @@ def test_env_tells_of_what_was_shipped_and_where_the_rest_is_kept(
     shipped = tmp_path / "shipped"
     shipped.mkdir()
     (shipped / "a.cubin").write_bytes(b"")
-    monkeypatch.setattr(cuda, "SHIPPED", shipped)
+    monkeypatch.setattr(launch, "SHIPPED", shipped)
     monkeypatch.setenv("METRO_FAST_CACHE", str(tmp_path / "own"))
-    told = [told for name, told in cuda.status() if name == "CUDA kernels"]
+    told = [told for name, told in launch.status() if name == "CUDA kernels"]
     assert told == [
         f"1 shipped at {shipped}",
         f"compiled at first use, to be kept at {tmp_path / 'own'}",
@@ -373,7 +373,7 @@ def test_env_tells_of_what_was_shipped_and_where_the_rest_is_kept(
 
 @needs_compiler
 def test_env_tells_what_was_found(machine: Machine):
-    out = machine.run("for line in cuda.status(): print(*line)")
+    out = machine.run("for line in launch.status(): print(*line)")
     assert "CUDA driver for CUDA 13.2\n" in out
     assert "GPU 0 Stub 0, sm_90, 132 multiprocessors\n" in out
     assert "GPU 1 Stub 1, sm_80, 132 multiprocessors\n" in out

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from metro_fast.cli.expert_compress import app
 from metro_fast.cli.expert_fidelity import print_fidelity
 from metro_fast.experts import Expert, ModuleFidelity, compress
-from metro_fast.experts.peft_folder import write_folder
-from metro_fast.experts.state_file import write_safetensors
-from metro_fast.experts.tensors import RawTensor
+from metro_fast.experts.adapters.peft_folder import write_folder
+from metro_fast.experts.adapters.state_file import write_safetensors
+from metro_fast.experts.adapters.tensors import RawTensor
 
 RNG = np.random.default_rng(9)
 

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 import metro_fast.testing.expert_file
 from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import EXPERT_FILE, Expert, compress
-from metro_fast.experts.state_file import read_safetensors
-from metro_fast.experts.tensors import RawTensor
+from metro_fast.experts.adapters.state_file import read_safetensors
+from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.testing.expert_file import crc32c, read_expert
 from metro_fast.testing.pack import pack
 from metro_fast.testing.t4_rans import load_frequencies

@@ -369,7 +369,7 @@ def test_models_that_cannot_hold_a_pool_are_refused():
     offloaded.encoder._hf_hook = type("Hook", (), {"offload": True})()
     with pytest.raises(MetroFastError, match="encoder is offloaded"):
         ExpertPool(offloaded)
-    from metro_fast.experts.pool.checks import check_parameters
+    from metro_fast.experts.loading.checks import check_parameters
 
     meta = torch.nn.Parameter(torch.empty(2, device="meta"), requires_grad=False)
     with pytest.raises(MetroFastError, match="no data here"):
@@ -491,7 +491,7 @@ def test_a_base_of_few_bits(tmp_path):
 
 
 def test_scaling_is_that_of_peft():
-    from metro_fast.experts.scaling import lora_scaling
+    from metro_fast.experts.adapters.scaling import lora_scaling
 
     name = "encoder.block.0.layer.0.SelfAttention.q"
     for options in (

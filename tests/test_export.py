@@ -13,7 +13,7 @@ import pytest
 
 from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import EXPERT_FILE, Expert, compress, export
-from metro_fast.experts.tensors import RawTensor
+from metro_fast.experts.adapters.tensors import RawTensor
 
 
 def expert(seed: int = 0, **options) -> Expert:
@@ -31,7 +31,7 @@ def expert(seed: int = 0, **options) -> Expert:
 
 
 def test_folders_that_peft_reads(tmp_path: Path):
-    from metro_fast.experts.state_file import read_safetensors
+    from metro_fast.experts.adapters.state_file import read_safetensors
 
     experts = {"a": expert(0), "b": expert(1)}
     folders = export(experts, tmp_path / "served", dtype=np.float16)
@@ -98,7 +98,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_vllm_resolves_experts_by_name(vllm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from metro_fast.experts.vllm_resolver import register
+    from metro_fast.experts.plain.vllm_resolver import register
 
     monkeypatch.delenv("METRO_FAST_EXPERTS", raising=False)
     register()

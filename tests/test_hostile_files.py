@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from metro_fast import FormatError, MetroFastError, _core
 from metro_fast.experts import Expert, compress
-from metro_fast.experts.state_file import read_safetensors
+from metro_fast.experts.adapters.state_file import read_safetensors
 
 FULL = bool(os.environ.get("METRO_FAST_FULL"))
 DAMAGES = 100_000 if FULL else 3_000

@@ -28,9 +28,9 @@ from metro_fast.cli import (
     expert_similarity,
 )
 from metro_fast.experts import EXPERT_FILE, Expert, compress, load_expert, merge, similarity
-from metro_fast.experts.hub import resolve_expert
-from metro_fast.experts.hub_name import expert_name
-from metro_fast.experts.summands import read_summand
+from metro_fast.experts.hub.fetch import resolve_expert
+from metro_fast.experts.hub.name import expert_name
+from metro_fast.experts.search.summands import read_summand
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 sys.path.insert(0, str(Path(__file__).parent))

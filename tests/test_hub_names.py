@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from metro_fast.experts import EXPERT_FILE
-from metro_fast.experts.hub_name import HubName, hub_name
+from metro_fast.experts.hub.name import HubName, hub_name
 
 
 @pytest.mark.parametrize(

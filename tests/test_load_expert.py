@@ -8,7 +8,7 @@ import pytest
 
 from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import EXPERT_FILE, Expert, compress, decompress, load_expert
-from metro_fast.experts.peft_folder import read_model
+from metro_fast.experts.adapters.peft_folder import read_model
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")

@@ -17,8 +17,9 @@ from metro_fast.experts import ExpertPool, compress, load_expert  # noqa: E402
 from metro_fast.experts.pool import cuda_decoder  # noqa: E402
 from metro_fast.experts.pool import pool as pool_module  # noqa: E402
 from metro_fast.experts.pool.cuda_decoder import CudaDecoder  # noqa: E402
-from metro_fast.ops import cuda_kernels, pack  # noqa: E402
-from metro_fast.ops.cuda_pieces import SEGMENT, Piece, tables_of  # noqa: E402
+from metro_fast.ops import pack  # noqa: E402
+from metro_fast.ops.cuda import kernels  # noqa: E402
+from metro_fast.ops.cuda.pieces import SEGMENT, Piece, tables_of  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -109,7 +110,7 @@ def pool_on(request, monkeypatch) -> tuple[type[ExpertPool], str, Memory]:
 
     monkeypatch.setattr(pool_module, "decoder_of", decoder_of)
     monkeypatch.setattr(cuda_decoder, "SideStream", Beside)
-    monkeypatch.setattr(cuda_kernels, "launch_on", launch)
+    monkeypatch.setattr(kernels, "launch_on", launch)
     return ExpertPool, request.param, memory
 
 

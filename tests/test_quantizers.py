@@ -10,10 +10,10 @@ import pytest
 
 from metro_fast import MetroFastError
 from metro_fast.experts import TaskVector, compress, task_vector
-from metro_fast.experts.peft_folder import write_folder
-from metro_fast.experts.plain import save_plain
-from metro_fast.experts.state_file import read_safetensors
-from metro_fast.experts.tensors import RawTensor
+from metro_fast.experts.adapters.peft_folder import write_folder
+from metro_fast.experts.adapters.state_file import read_safetensors
+from metro_fast.experts.adapters.tensors import RawTensor
+from metro_fast.experts.plain.plain import save_plain
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -11,8 +11,8 @@ import pytest
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Instruction, Item, Task
 from metro_fast.robustness import Cell, CellRecord, Report, compare, recompute, write_page
-from metro_fast.robustness.figures import Dot, StripRow, accuracy_strip
-from metro_fast.robustness.page_text import percent
+from metro_fast.robustness.page.figures import Dot, StripRow, accuracy_strip
+from metro_fast.robustness.page.text import percent
 
 RELATIONS = ("capital", "city", "border", "continent", "no relation")
 TEMPLATES = (

@@ -10,12 +10,12 @@ import pytest
 
 from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import compress, decompress, fidelity, task_vector
+from metro_fast.experts.adapters.roles import role_of
+from metro_fast.experts.adapters.state_file import read_npy, read_state, write_safetensors
+from metro_fast.experts.adapters.tensors import RawTensor
+from metro_fast.experts.adapters.tied import tied_groups
+from metro_fast.experts.adapters.updates import modules
 from metro_fast.experts.expert import entropy
-from metro_fast.experts.roles import role_of
-from metro_fast.experts.state_file import read_npy, read_state, write_safetensors
-from metro_fast.experts.tensors import RawTensor
-from metro_fast.experts.tied import tied_groups
-from metro_fast.experts.updates import modules
 
 RNG = np.random.default_rng(3)
 

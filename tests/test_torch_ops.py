@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 import metro_fast.ops.torch as registered  # noqa: E402  (only where torch is)
 from metro_fast import ops  # noqa: E402
 from metro_fast.errors import CudaError, FormatError, MetroFastError  # noqa: E402
-from metro_fast.ops import cuda_flags, cuda_kernels  # noqa: E402
-from metro_fast.ops.cuda_lora import LoraTable, TernaryLora, apply_lora  # noqa: E402
+from metro_fast.ops.cuda import flags, kernels  # noqa: E402
+from metro_fast.ops.cuda.lora import LoraTable, TernaryLora, apply_lora  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -149,9 +149,9 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
             memory[:] = after
         seen.append(launch)
 
-    monkeypatch.setattr(cuda_kernels, "launch_on", run)
-    monkeypatch.setattr(cuda_kernels, "_shared_bytes", lambda device: 232_448)
-    monkeypatch.setattr(cuda_flags, "_buffers", {})
+    monkeypatch.setattr(kernels, "launch_on", run)
+    monkeypatch.setattr(kernels, "_shared_bytes", lambda device: 232_448)
+    monkeypatch.setattr(flags, "_buffers", {})
     return seen
 
 
@@ -161,43 +161,43 @@ def test_decoding_through_the_host_code(emulated, dtype):
         values = trits(count, seed=count)
         for coding in ("t4", "bitmask"):
             out = torch.full((count,), 9.0, dtype=dtype)
-            cuda_kernels.unpack_into(ops.pack(values, coding=coding, steps=512), -0.3, out)
+            kernels.unpack_into(ops.pack(values, coding=coding, steps=512), -0.3, out)
             expected = (values.float() * -0.3).to(dtype) + 0.0
             assert torch.equal(out, expected)
     # Bytes that do not lie at a multiple of 16 are copied to one.
     block = ops.pack(values)
     shifted = torch.cat([block[:1], block])[1:]
     assert shifted.data_ptr() % 16 != 0
-    cuda_kernels.unpack_into(shifted, -0.3, out)
+    kernels.unpack_into(shifted, -0.3, out)
     assert torch.equal(out, expected)
 
 
 def test_damage_and_wrong_counts_become_errors(emulated):
     block = ops.pack(trits(3_000))
     with pytest.raises(MetroFastError, match="count is not the number of trits"):
-        cuda_kernels.unpack_into(block, 1.0, torch.empty(2_999))
+        kernels.unpack_into(block, 1.0, torch.empty(2_999))
     damaged = block.clone()
     damaged[0] ^= 1
     with pytest.raises(FormatError, match="its header is damaged"):
-        cuda_kernels.unpack_into(damaged, 1.0, torch.empty(3_000))
+        kernels.unpack_into(damaged, 1.0, torch.empty(3_000))
     # Checksums are not computed on a GPU; the final states of a T4-rANS stream are looked at.
     sparse = torch.where(torch.arange(30_000) % 19 == 0, trits(30_000), 0)
     damaged = ops.pack(sparse)
     assert damaged[40] == 0  # T4-rANS
     damaged[500] ^= 1
     with pytest.raises(FormatError, match="a T4-rANS stream is damaged"):
-        cuda_kernels.unpack_into(damaged, 1.0, torch.empty(30_000))
+        kernels.unpack_into(damaged, 1.0, torch.empty(30_000))
     with pytest.raises(FormatError):
-        cuda_kernels.unpack_into(block[:100].clone(), 1.0, torch.empty(3_000))
+        kernels.unpack_into(block[:100].clone(), 1.0, torch.empty(3_000))
     # The flag was taken: the next one is not blamed for it.
-    cuda_kernels.unpack_into(block, 1.0, torch.empty(3_000))
+    kernels.unpack_into(block, 1.0, torch.empty(3_000))
     for wrong, message in (
         ((block.int(), 1.0, torch.empty(3_000)), "packed is int32"),
         ((block, 1.0, torch.empty(3_000, dtype=torch.int8)), "out has dtype int8 on CUDA"),
         ((block, 1.0, torch.empty(6_000)[::2]), "not contiguous"),
     ):
         with pytest.raises(TypeError, match=message):
-            cuda_kernels.unpack_into(*wrong)
+            kernels.unpack_into(*wrong)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -208,19 +208,19 @@ def test_sampling_through_the_host_code(emulated, dtype):
     for logits in (wide, wide[:, 13:300], wide[2:3]):
         rows = len(logits)
         for extra in ((None, None), (ids[:rows], places[:rows])):
-            found = cuda_kernels.sample_replacements(logits, pair, *extra, 0.9)
+            found = kernels.sample_replacements(logits, pair, *extra, 0.9)
             assert torch.equal(found, registered.sample_replacements(logits, pair, *extra, 0.9))
     assert {launch.shared_bytes for launch in emulated} == {
         333 * wide.element_size(),
         287 * wide.element_size(),
     }
-    assert cuda_kernels.sample_replacements(wide[:0], pair, None, None, 1.0).tolist() == []
+    assert kernels.sample_replacements(wide[:0], pair, None, None, 1.0).tolist() == []
 
 
 def test_a_row_that_does_not_fit_into_shared_memory_is_read_again(emulated, monkeypatch):
-    monkeypatch.setattr(cuda_kernels, "_shared_bytes", lambda device: 2_000)
+    monkeypatch.setattr(kernels, "_shared_bytes", lambda device: 2_000)
     logits, pair = torch.randn(3, 500), torch.tensor([1, 2])
-    found = cuda_kernels.sample_replacements(logits, pair, None, None, 1.0)
+    found = kernels.sample_replacements(logits, pair, None, None, 1.0)
     assert emulated[0].shared_bytes == 0
     assert torch.equal(found, registered.sample_replacements(logits, pair))
 
@@ -229,7 +229,7 @@ def test_bad_rows_become_errors(emulated):
     pair = torch.tensor([0, 0])
     logits = torch.zeros(3, 8)
     logits[1, 5] = torch.nan
-    draw = cuda_kernels.sample_replacements
+    draw = kernels.sample_replacements
     with pytest.raises(MetroFastError, match="NaN or inf at row 1"):
         draw(logits, pair, None, None, 1.0)
     good = torch.zeros(3, 8)
@@ -252,32 +252,32 @@ def test_a_block_checks_once_at_its_end(emulated):
     bad[1, 5] = torch.nan
     drawn = None
     with pytest.raises(MetroFastError, match="NaN or inf at row 1"), registered.check_once("cpu"):
-        drawn = cuda_kernels.sample_replacements(bad, pair, None, None, 1.0)
+        drawn = kernels.sample_replacements(bad, pair, None, None, 1.0)
     assert drawn is not None  # the op itself did not raise
     assert drawn[1] == -1
     # What a block raises is not hidden; the flag waits for the next check.
     with pytest.raises(TypeError, match="float64"), registered.check_once("cpu"):
-        [cuda_kernels.sample_replacements(x, pair, None, None, 1.0) for x in (bad, bad.double())]
+        [kernels.sample_replacements(x, pair, None, None, 1.0) for x in (bad, bad.double())]
     with pytest.raises(MetroFastError, match="NaN or inf at row 1"):
         registered.raise_flagged("cpu")
     # Outside of it each op checks again.
     with pytest.raises(MetroFastError, match="NaN or inf at row 1"):
-        cuda_kernels.sample_replacements(bad, pair, None, None, 1.0)
+        kernels.sample_replacements(bad, pair, None, None, 1.0)
 
 
 def test_labels_through_the_host_code(emulated):
     original = torch.tensor([[5, 6, 7, -100], [8, 9, -100, -100]])
     sampled, places = torch.tensor([6, 1]), torch.tensor([1, 4])
-    found = cuda_kernels.replaced_token_labels(original, sampled, places, 3)
+    found = kernels.replaced_token_labels(original, sampled, places, 3)
     expected = registered.replaced_token_labels(original, sampled, places, 3)
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
     none = torch.empty(0, dtype=torch.int64)
-    found = cuda_kernels.replaced_token_labels(original, none, none, 3)
+    found = kernels.replaced_token_labels(original, none, none, 3)
     assert found[1].tolist() == [[0, 0, 0, -100], [0, 0, -100, -100]]
     with pytest.raises(MetroFastError, match="at padding at index 1"):
-        cuda_kernels.replaced_token_labels(original, sampled, torch.tensor([1, 3]), 3)
+        kernels.replaced_token_labels(original, sampled, torch.tensor([1, 3]), 3)
     with pytest.raises(MetroFastError, match="pad_token_id is -1"):
-        cuda_kernels.replaced_token_labels(original, sampled, places, -1)
+        kernels.replaced_token_labels(original, sampled, places, -1)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -315,7 +315,7 @@ def test_packed_lora_through_the_host_code(monkeypatch, dtype):
         y.view(torch.uint8).numpy()[:] = found[1]
         flags.view(torch.uint8).numpy()[:] = found[4]
 
-    monkeypatch.setattr(cuda_kernels, "launch_on", run)
+    monkeypatch.setattr(kernels, "launch_on", run)
     torch.manual_seed(5)
     x, y = torch.randn(5, 70).to(dtype), torch.randn(5, 40).to(dtype)
     which = torch.tensor([2, -1, 0, 1, 2], dtype=torch.int32)
@@ -354,16 +354,16 @@ def test_every_flag_has_a_message():
         for line in text.splitlines()
         if "FLAG_" in line and "=" in line
     }
-    assert codes == {0, 7, *cuda_flags._BLOCK, *cuda_flags._ROW}
+    assert codes == {0, 7, *flags._BLOCK, *flags._ROW}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_gpu_a_launch_says_what_is_missing(monkeypatch):
     monkeypatch.setenv("METRO_FAST_LIBCUDA", "/no/libcuda.so")
-    from metro_fast.ops import cuda
+    from metro_fast.ops.cuda import launch
 
     with pytest.raises(CudaError, match="CUDA's driver"):
-        cuda.launch("unpack.cu", "unpack_f32", [], device=0, stream=0, grid=1, block=128)
+        launch.launch("unpack.cu", "unpack_f32", [], device=0, stream=0, grid=1, block=128)
 
 
 def test_functions_send_cuda_tensors_to_the_kernels(emulated, monkeypatch):

@@ -9,8 +9,8 @@ import pytest
 
 from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import compress, fidelity, load_expert, task_vector, tune_compression
-from metro_fast.experts.rescaled import Rescaled
-from metro_fast.experts.tuning_table import Candidate, Tuning
+from metro_fast.experts.compression.rescaled import Rescaled
+from metro_fast.experts.search.tuning_table import Candidate, Tuning
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")

@@ -9,7 +9,7 @@ from cases import block, trits
 from metro_fast import ops
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.ops import torch as registered
-from metro_fast.ops.cuda_lora import LoraTable, TernaryLora, apply_lora
+from metro_fast.ops.cuda.lora import LoraTable, TernaryLora, apply_lora
 
 FORMATS = (torch.float32, torch.float16, torch.bfloat16)
 

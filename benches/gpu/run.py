@@ -69,7 +69,7 @@ def main() -> None:
     import timings
     from ceilings import copy_bandwidth, product_rate
 
-    from metro_fast.ops import cuda
+    from metro_fast.ops.cuda import launch
 
     begin = time.monotonic()
     device = torch.device("cuda", torch.cuda.current_device())
@@ -78,7 +78,7 @@ def main() -> None:
         checks.damage(device, options.seed, trials=20)
         checks.labels(device, options.seed)
         return
-    for line in cuda.status():
+    for line in launch.status():
         print(*line, sep=": ")
     for what, check in checks.CHECKS.items():
         print(f"checked {what}: {check(device, options.seed):,} (seed {options.seed})", flush=True)

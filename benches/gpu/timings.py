@@ -13,7 +13,7 @@ from clock import interleaved
 from report import Result, result
 
 from metro_fast.ops import torch as registered
-from metro_fast.ops.cuda_lora import LoraTable, TernaryLora, apply_lora
+from metro_fast.ops.cuda.lora import LoraTable, TernaryLora, apply_lora
 
 DENSITIES = (0.01, 0.05, 0.2, 0.5)
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 import metro_fast
 from metro_fast import _core
-from metro_fast.ops import cuda
+from metro_fast.ops.cuda import launch
 from metro_fast.ops.draws import default_threads
 
 PACKAGES = (
@@ -37,7 +37,7 @@ def env() -> None:
     table.add_row("python", f"{platform.python_version()} on {platform.platform()}")
     table.add_row("cores", f"{os.cpu_count()} (threads by default: {default_threads()})")
     table.add_row("kernels", f"{_core.simd_level()} on the CPU")
-    for name, told in cuda.status():
+    for name, told in launch.status():
         table.add_row(name, told)
     for package in PACKAGES:
         table.add_row(package, _version(package))

@@ -11,9 +11,9 @@ from metro_fast._extras import require
 from metro_fast._pretrained import explained, load_seq2seq, load_tokenizer
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.experts import EXPERT_FILE, load_expert
-from metro_fast.experts.hub import resolve_expert
-from metro_fast.experts.hub_name import expert_name
-from metro_fast.experts.peft_folder import CONFIG
+from metro_fast.experts.adapters.peft_folder import CONFIG
+from metro_fast.experts.hub.fetch import resolve_expert
+from metro_fast.experts.hub.name import expert_name
 from metro_fast.prompts import InstructionSet, Task
 from metro_fast.robustness import Report, evaluate, write_page
 

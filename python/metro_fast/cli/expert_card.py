@@ -8,8 +8,8 @@ import typer
 from metro_fast._atomic import write_atomically
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import Expert, fidelity
-from metro_fast.experts.card import CARD
-from metro_fast.experts.hub_name import hub_name
+from metro_fast.experts.hub.card import CARD
+from metro_fast.experts.hub.name import hub_name
 
 app = typer.Typer(add_completion=False)
 

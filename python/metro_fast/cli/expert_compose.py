@@ -18,7 +18,7 @@ from metro_fast.cli.rating import (
     make_rating,
 )
 from metro_fast.experts import Composition, compose_fewshot, compress
-from metro_fast.experts.plain import refuse_adapter, save_plain
+from metro_fast.experts.plain.plain import refuse_adapter, save_plain
 from metro_fast.robustness.fingerprint import model_fingerprint
 
 app = typer.Typer(add_completion=False)

@@ -15,7 +15,7 @@ from metro_fast.cli.expert_fidelity import print_fidelity
 from metro_fast.cli.expert_inspect import print_expert
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import compress, compress_checkpoint, fidelity
-from metro_fast.experts.plain import save_plain
+from metro_fast.experts.plain.plain import save_plain
 
 app = typer.Typer(add_completion=False)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from metro_fast.experts import export
-from metro_fast.experts.hub_name import expert_name
+from metro_fast.experts.hub.name import expert_name
 
 app = typer.Typer(add_completion=False)
 

@@ -10,7 +10,7 @@ from metro_fast.cli.base_model import load_base, refuse_filled, save_whole
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import add_to_base, compress, merge
-from metro_fast.experts.plain import save_plain
+from metro_fast.experts.plain.plain import save_plain
 
 app = typer.Typer(add_completion=False)
 

@@ -8,9 +8,9 @@ import typer
 
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import Expert
-from metro_fast.experts.card import as_place
-from metro_fast.experts.hub import at_revision
-from metro_fast.experts.push import lasting_name
+from metro_fast.experts.hub.card import as_place
+from metro_fast.experts.hub.fetch import at_revision
+from metro_fast.experts.hub.push import lasting_name
 
 app = typer.Typer(add_completion=False)
 

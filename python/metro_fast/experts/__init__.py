@@ -3,23 +3,23 @@
 Importing this needs numpy alone; torch and peft are imported where an object of theirs is met.
 """
 
-from metro_fast.experts.add_to_base import add_to_base
-from metro_fast.experts.compose import Composition, compose_fewshot
-from metro_fast.experts.compress import compress
-from metro_fast.experts.decompress import decompress
+from metro_fast.experts.adapters.updates import ModuleFidelity
+from metro_fast.experts.compression.compress import compress
+from metro_fast.experts.compression.fidelity import fidelity
+from metro_fast.experts.compression.streamed import compress_checkpoint
+from metro_fast.experts.compression.task_vector import TaskVector, task_vector
 from metro_fast.experts.expert import EXPERT_FILE, Expert
-from metro_fast.experts.export import export
-from metro_fast.experts.fidelity import fidelity
-from metro_fast.experts.load import load_expert
-from metro_fast.experts.load_several import load_experts
-from metro_fast.experts.merge import merge
+from metro_fast.experts.loading.add_to_base import add_to_base
+from metro_fast.experts.loading.load import load_expert
+from metro_fast.experts.loading.load_several import load_experts
+from metro_fast.experts.merging.merge import merge
+from metro_fast.experts.merging.similarity import Similarity, similarity
+from metro_fast.experts.plain.decompress import decompress
+from metro_fast.experts.plain.export import export
 from metro_fast.experts.pool import ExpertPool
-from metro_fast.experts.similarity import Similarity, similarity
-from metro_fast.experts.streamed import compress_checkpoint
-from metro_fast.experts.task_vector import TaskVector, task_vector
-from metro_fast.experts.tune import tune_compression
-from metro_fast.experts.tuning_table import Tuning
-from metro_fast.experts.updates import ModuleFidelity
+from metro_fast.experts.search.compose import Composition, compose_fewshot
+from metro_fast.experts.search.tune import tune_compression
+from metro_fast.experts.search.tuning_table import Tuning
 
 __all__ = [
     "EXPERT_FILE",

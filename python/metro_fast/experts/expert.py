@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.experts.hub import missing, resolve_expert
+from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, PICKLED_WEIGHTS, WEIGHTS
+from metro_fast.experts.adapters.state_file import read_bytes
+from metro_fast.experts.adapters.tensors import RawTensor, dtype_name
+from metro_fast.experts.adapters.tied import tied_groups
+from metro_fast.experts.adapters.updates import ModuleFidelity
+from metro_fast.experts.compression.task_vector import initial_checksum
+from metro_fast.experts.file.manifest import Manifest, TernaryTensor
+from metro_fast.experts.file.segments import NATIVE, segments_of
+from metro_fast.experts.hub.fetch import missing, resolve_expert
 from metro_fast.experts.hub_methods import HubMethods
-from metro_fast.experts.manifest import Manifest, TernaryTensor
-from metro_fast.experts.peft_folder import CONFIG, EXPERT_FILE, PICKLED_WEIGHTS, WEIGHTS
-from metro_fast.experts.segments import NATIVE, segments_of
-from metro_fast.experts.state_file import read_bytes
-from metro_fast.experts.task_vector import initial_checksum
-from metro_fast.experts.tensors import RawTensor, dtype_name
-from metro_fast.experts.tied import tied_groups
-from metro_fast.experts.updates import ModuleFidelity
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from metro_fast.experts.card import model_card
-from metro_fast.experts.hub import find_pretrained
-from metro_fast.experts.push import push_expert
-from metro_fast.experts.updates import ModuleFidelity
+from metro_fast.experts.adapters.updates import ModuleFidelity
+from metro_fast.experts.hub.card import model_card
+from metro_fast.experts.hub.fetch import find_pretrained
+from metro_fast.experts.hub.push import push_expert
 
 if TYPE_CHECKING:
     from metro_fast.experts.expert import Expert

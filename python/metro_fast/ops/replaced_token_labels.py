@@ -72,9 +72,9 @@ def replaced_token_labels(
         ([[7, 8, 5, 0]], [[0, 0, 1, -100]])
     """
     if on_cuda(original):
-        from metro_fast.ops import cuda_kernels
+        from metro_fast.ops.cuda import kernels
 
-        made = cuda_kernels.replaced_token_labels(original, sampled, masked_positions, pad_token_id)
+        made = kernels.replaced_token_labels(original, sampled, masked_positions, pad_token_id)
         if out is None:
             return ReplacedBatch(*made)
         targets: tuple[Any, Any] = out

@@ -113,13 +113,11 @@ def _on_cuda(
 ) -> Any:
     import torch
 
-    from metro_fast.ops import cuda_kernels
+    from metro_fast.ops.cuda import kernels
 
     counters = [check_counter("seed", seed), check_counter("epoch", epoch)]
     pair = torch.tensor(counters, device=logits.device)
-    drawn = cuda_kernels.sample_replacements(
-        logits.detach(), pair, sample_ids, positions, temperature
-    )
+    drawn = kernels.sample_replacements(logits.detach(), pair, sample_ids, positions, temperature)
     return drawn if out is None else out.copy_(drawn)
 
 

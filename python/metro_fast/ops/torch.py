@@ -1,7 +1,7 @@
 """The ops that a model calls, registered with torch: they trace, compile and capture.
 
 `import metro_fast.ops.torch` makes `torch.ops.metro_fast.*`. Each has a CPU kernel (the function of
-`metro_fast.ops` of that name), a CUDA kernel (`cuda_kernels`; not yet run on a GPU) and a fake, so
+`metro_fast.ops` of that name), a CUDA kernel (`cuda.kernels`; not yet run on a GPU) and a fake, so
 that `torch.compile` puts it into a graph without a break. Seed and epoch are one int64 tensor: a
 compiled or captured graph reads them when it runs, and does not keep what they were.
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from metro_fast.errors import MetroFastError
-from metro_fast.ops import cuda_kernels
-from metro_fast.ops.cuda_flags import check_once, raise_flagged
+from metro_fast.ops.cuda import kernels
+from metro_fast.ops.cuda.flags import check_once, raise_flagged
 from metro_fast.ops.replaced_token_labels import replaced_token_labels as _replaced_token_labels
 from metro_fast.ops.sample_replacements import sample_replacements as _sample_replacements
 from metro_fast.ops.unpack import unpack as _unpack
@@ -82,7 +82,7 @@ def _(
     return logits.new_empty(logits.shape[0], dtype=torch.int64)
 
 
-sample_replacements.register_kernel("cuda")(cuda_kernels.sample_replacements)
+sample_replacements.register_kernel("cuda")(kernels.sample_replacements)
 
 
 @torch.library.custom_op("metro_fast::replaced_token_labels", mutates_args=(), device_types="cpu")
@@ -122,7 +122,7 @@ def _(
     return ids, torch.empty_like(ids, dtype=torch.int8)
 
 
-replaced_token_labels.register_kernel("cuda")(cuda_kernels.replaced_token_labels)
+replaced_token_labels.register_kernel("cuda")(kernels.replaced_token_labels)
 
 
 @torch.library.custom_op("metro_fast::unpack", mutates_args=(), device_types="cpu")
@@ -161,7 +161,7 @@ def _(packed: Tensor, count: int, scale: float = 1.0, dtype: torch.dtype = torch
 @unpack.register_kernel("cuda")
 def _(packed: Tensor, count: int, scale: float = 1.0, dtype: torch.dtype = torch.float32) -> Tensor:
     out = packed.new_empty(count, dtype=dtype)
-    cuda_kernels.unpack_into(packed, scale, out)
+    kernels.unpack_into(packed, scale, out)
     return out
 
 
@@ -193,7 +193,7 @@ def _(packed: Tensor, scale: float, out: Tensor) -> None:
     return None
 
 
-unpack_out.register_kernel("cuda")(cuda_kernels.unpack_into)
+unpack_out.register_kernel("cuda")(kernels.unpack_into)
 
 
 def _pair(seed_epoch: Tensor) -> tuple[int, int]:

@@ -72,7 +72,7 @@ def unpack(
 
 
 def _on_cuda(packed: Any, count: int, scale: float, dtype: Any, out: Any) -> Any:
-    from metro_fast.ops import cuda_kernels
+    from metro_fast.ops.cuda import kernels
 
     if out is None:
         import torch
@@ -82,7 +82,7 @@ def _on_cuda(packed: Any, count: int, scale: float, dtype: Any, out: Any) -> Any
         raise MetroFastError("both dtype and out are given: out brings its own dtype")
     elif tuple(out.shape) != (count,):
         raise MetroFastError(f"out has shape {tuple(out.shape)}, expected ({count},)")
-    cuda_kernels.unpack_into(packed, scale, out)
+    kernels.unpack_into(packed, scale, out)
     return out
 
 

@@ -14,7 +14,7 @@ from metro_fast.robustness.compare import (  # noqa: E402
     compare,
 )
 from metro_fast.robustness.evaluate import evaluate  # noqa: E402
-from metro_fast.robustness.page import write_page  # noqa: E402
+from metro_fast.robustness.page.page import write_page  # noqa: E402
 from metro_fast.robustness.recompute import recompute  # noqa: E402
 from metro_fast.robustness.report import Report  # noqa: E402
 from metro_fast.robustness.statistics import Interval, wilson_interval  # noqa: E402

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from metro_fast.experts.roles import factor_of
+from metro_fast.experts.adapters.roles import factor_of
 
 Place = tuple[str, str]
 

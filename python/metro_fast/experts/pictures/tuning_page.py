@@ -8,7 +8,7 @@ from itertools import pairwise
 from metro_fast._svg import limits, round_step, svg
 from metro_fast.experts.pictures.heat_map import heat_map
 from metro_fast.experts.pictures.page import Section, figure, page, table
-from metro_fast.experts.tuning_table import Candidate, Tuning
+from metro_fast.experts.search.tuning_table import Candidate, Tuning
 
 _HEIGHT = 320
 

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
+from metro_fast.experts.adapters.roles import role_of
 from metro_fast.experts.expert import Expert
-from metro_fast.experts.manifest import Manifest, layout
-from metro_fast.experts.pool.checks import check_parameters
-from metro_fast.experts.roles import role_of
+from metro_fast.experts.file.manifest import Manifest, layout
+from metro_fast.experts.loading.checks import check_parameters
 
 RANK_AXIS = {"lora_A": 0, "lora_B": 1}
 """Where the rank stands in the shape of a factor."""

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from metro_fast._extras import require
 from metro_fast.experts.expert import Expert
+from metro_fast.experts.file.segments import Segments
 from metro_fast.experts.pool.arena import Arena
-from metro_fast.experts.segments import Segments
-from metro_fast.ops import cuda_kernels
-from metro_fast.ops.cuda_pieces import Piece, tables_of
+from metro_fast.ops.cuda import kernels
+from metro_fast.ops.cuda.pieces import Piece, tables_of
 
 _LINE = 256
 """Parts of a blob begin at multiples of this: a block must at 16, and torch allocates at 256."""
@@ -103,7 +103,7 @@ class CudaDecoder:
                 blob.copy_(held.blob, non_blocking=True)
             self._side.uses(blob)
             out = self._arena.buffer
-            cuda_kernels.unpack_pieces(
+            kernels.unpack_pieces(
                 blob[:16],
                 blob[held.segments :],
                 blob[held.works :],

@@ -6,8 +6,8 @@ import numpy as np
 
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.expert import Expert
+from metro_fast.experts.file.segments import NATIVE, Segments
 from metro_fast.experts.pool.arena import Arena
-from metro_fast.experts.segments import NATIVE, Segments
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast.errors import MetroFastError
+from metro_fast.experts.adapters.peft_folder import kind_of, parse_config
+from metro_fast.experts.adapters.roles import role_of
+from metro_fast.experts.adapters.scaling import lora_scaling, module_of
 from metro_fast.experts.expert import Expert
-from metro_fast.experts.manifest import TernaryTensor
-from metro_fast.experts.peft_folder import kind_of, parse_config
+from metro_fast.experts.file.manifest import TernaryTensor
+from metro_fast.experts.file.segments import Segments, segments_of
 from metro_fast.experts.pool.arena import RANK_AXIS, Arena
-from metro_fast.experts.roles import role_of
-from metro_fast.experts.scaling import lora_scaling, module_of
-from metro_fast.experts.segments import Segments, segments_of
 
 _MUST_EQUAL = ("peft_type", "target_modules", "feedforward_modules", "fan_in_fan_out")
 

@@ -8,16 +8,16 @@ from typing import Any
 
 from metro_fast._extras import require
 from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.experts.adapters.roles import role_of
+from metro_fast.experts.adapters.scaling import module_of
 from metro_fast.experts.expert import Expert
-from metro_fast.experts.hub import resolve_expert
-from metro_fast.experts.load import load_expert
+from metro_fast.experts.hub.fetch import resolve_expert
+from metro_fast.experts.loading.checks import check_layers, check_offload
+from metro_fast.experts.loading.load import load_expert
 from metro_fast.experts.pool.arena import Arena
-from metro_fast.experts.pool.checks import check_layers, check_offload
 from metro_fast.experts.pool.decoder import Decoder, decoder_of
 from metro_fast.experts.pool.entry import Entry, config_of, prepare
 from metro_fast.experts.pool.lock import ResidentLock
-from metro_fast.experts.roles import role_of
-from metro_fast.experts.scaling import module_of
 
 
 class ExpertPool:

@@ -1,0 +1,1 @@
+"""The adapters of other libraries: their folders, names, dtypes and scalings."""

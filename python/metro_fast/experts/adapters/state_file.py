@@ -1,0 +1,183 @@
+"""State dicts in files of strangers: safetensors, pickles of torch, a prompt as .npy."""
+
+import io
+import tokenize
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metro_fast import _core
+from metro_fast._extras import require
+from metro_fast._json import parse_json
+from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.experts.adapters.tensors import RawTensor
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+EXTENSIONS = (".safetensors", *PICKLES, ".npy")
+_MODEL = "model.safetensors"
+_SHARDS = "model.safetensors.index.json"
+_NPY_NAME = "prompt_embeddings"
+
+
+def read_state(path: Path) -> dict[str, RawTensor]:
+    """Read a state dict; the extension tells the reader.
+
+    A `.npy` file holds one array, which is taken for a soft prompt and named `prompt_embeddings`.
+    A folder is a model that transformers saved: model.safetensors, or its shards.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        FormatError: If it is damaged, or more than tensors.
+        MetroFastError: If the extension is unknown.
+    """
+    if path.is_dir():
+        return _read_model(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    if path.suffix in PICKLES:
+        return read_pickle(path)
+    if path.suffix == ".npy":
+        return {_NPY_NAME: read_npy(path)}
+    raise MetroFastError(f"{path} ends in {path.suffix!r}, expected {', '.join(EXTENSIONS)}")
+
+
+def read_safetensors(path: Path) -> dict[str, RawTensor]:
+    """Read a safetensors file, checked by the safetensors crate.
+
+    Raises:
+        FormatError: If it is damaged, a Git LFS pointer, or something else.
+        MetroFastError: If it is a compressed expert.
+        TypeError: If a tensor has a dtype that adapters do not have.
+    """
+    file = read_bytes(path)
+    try:
+        places = _core.decode_safetensors(file)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from error
+    if any(name.startswith("compeft.") for name, *_ in places):
+        raise MetroFastError(f"{path} is a compressed expert already: use Expert.load")
+    return {
+        name: RawTensor.from_bytes(dtype, tuple(shape), file[start:end])
+        for name, dtype, shape, start, end in places
+    }
+
+
+def write_safetensors(path: Path, state: Mapping[str, RawTensor]) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    entries = [(name, t.dtype, list(t.shape), t.bytes) for name, t in state.items()]
+    _core.write_file(path, _core.encode_safetensors(entries))
+
+
+def read_bytes(path: Path) -> NDArray[np.uint8]:
+    """A whole file, read and not mapped: a file cut under a map kills the process."""
+    return np.fromfile(path, np.uint8)
+
+
+def read_pickle(path: Path) -> dict[str, RawTensor]:
+    """Read what `torch.save` wrote, by its `weights_only` reader: nothing in it is run.
+
+    Raises:
+        MissingExtraError: If torch is not installed.
+        FormatError: If it is damaged, or holds more than a state dict.
+    """
+    torch = require("torch", "peft")
+    import pickle
+    import struct
+
+    # What torch's reader raises of damaged files, found by cutting and flipping real ones.
+    damage = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError,
+              AttributeError, AssertionError, struct.error, OverflowError, MemoryError)  # fmt: skip
+    try:
+        with warnings.catch_warnings():
+            # Of pickle protocols that it does not know; what it cannot read is an error.
+            warnings.simplefilter("ignore", UserWarning)
+            file = io.BytesIO(path.read_bytes())
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except damage as error:
+        reason = str(error).partition("\n")[0]
+        raise FormatError(f"{path} is not a pickle of tensors alone: {reason}") from error
+    if not isinstance(state, dict):
+        raise FormatError(f"{path} holds a {type(state).__name__}, expected a state dict")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            kind = type(tensor).__name__
+            raise FormatError(f"{path} holds a {kind} named {name!r}, expected tensors by name")
+    return {name: RawTensor.of(tensor, name) for name, tensor in state.items()}
+
+
+def read_npy(path: Path) -> RawTensor:
+    """Read an array; its header is checked against the file's size before memory is taken.
+
+    Raises:
+        FormatError: If it is damaged, or holds Python objects.
+        TypeError: If its dtype is none of an adapter.
+    """
+    file = io.BytesIO(path.read_bytes())
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"version {version[0]}.{version[1]}, expected 1.0 or 2.0")
+        read: Any = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, fortran, dtype = read(file)
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects, which are not read")
+        if any(extent < 0 for extent in shape):
+            raise ValueError(f"shape {shape}")
+        start = file.tell()
+        size = int(dtype.itemsize * np.prod(shape, dtype=object))
+        found = len(file.getbuffer()) - start
+        if size != found:
+            raise ValueError(f"shape {shape} of {dtype} is {size} bytes, but {found} follow")
+    except (ValueError, EOFError, TypeError, KeyError, SyntaxError, tokenize.TokenError,
+            RecursionError, MemoryError) as error:  # fmt: skip
+        raise FormatError(f"{path} is not an array as numpy saves it: {error}") from error
+    flat = np.frombuffer(file.getvalue(), dtype, offset=start)
+    array = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+    # Little-endian, as the machine is.
+    return RawTensor.of(array.astype(dtype.newbyteorder("="), copy=False), _NPY_NAME)
+
+
+def shard_files(folder: Path) -> tuple[list[Path], set[str]]:
+    """The safetensors files of a model, and the names that their index has, if there is one.
+
+    Raises:
+        FileNotFoundError: If the folder holds no model.
+        FormatError: If the index is damaged.
+    """
+    if (folder / _MODEL).exists():
+        return [folder / _MODEL], set()
+    if not (folder / _SHARDS).exists():
+        raise FileNotFoundError(f"{folder} holds no {_MODEL} and no {_SHARDS}")
+    index = parse_json((folder / _SHARDS).read_bytes(), folder / _SHARDS)
+    shards = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(shards, dict):
+        raise FormatError(f"{folder / _SHARDS} holds no weight_map")
+    files = sorted({str(name) for name in shards.values()})
+    for name in files:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise FormatError(f"{folder / _SHARDS} names {name!r}, expected a file beside it")
+    return [folder / name for name in files], set(shards)
+
+
+def _read_model(folder: Path) -> dict[str, RawTensor]:
+    files, names = shard_files(folder)
+    state: dict[str, RawTensor] = {}
+    for file in files:
+        state |= read_safetensors(file)
+    missing = sorted(names - set(state))
+    if missing:
+        raise FormatError(f"the shards of {folder} hold no {missing[0]}, which their index names")
+    return state

@@ -1,0 +1,1 @@
+"""From an adapter or a task vector to a compressed expert."""

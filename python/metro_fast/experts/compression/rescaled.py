@@ -1,0 +1,120 @@
+"""One set of trits at many scales: alpha changes a number a group and nothing else."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from metro_fast import _core
+from metro_fast.errors import MetroFastError
+from metro_fast.experts.adapters.updates import erased_modules
+from metro_fast.experts.compression.compress import fidelity_of, manifest_of, read_rule
+from metro_fast.experts.compression.groups import Groups, Rule, refuse_infinity, ternarize_groups
+from metro_fast.experts.compression.task_vector import TaskVector
+from metro_fast.experts.expert import Expert
+from metro_fast.experts.file.manifest import Group, layout
+from metro_fast.ops.draws import resolve_threads
+from metro_fast.ops.ternarize import CHUNK
+
+
+class Rescaled:
+    """A task vector at one density, whose trits are found and packed once.
+
+    Args:
+        vector: The residuals.
+        density: Share of entries to keep; None of sign, which keeps all.
+        quantize: compeft, stc or sign, as `compress` has them.
+        scope: role, global or tensor.
+        num_threads: Threads to use; the machine's cores by default.
+
+    Attributes:
+        lost: Names of the groups of which nothing is left.
+        erased: Names of the modules whose update is erased, as `compress` warns of them; alpha
+            does not matter to it.
+
+    Raises:
+        MetroFastError: If density is out of range, or an entry is NaN or infinite.
+
+    Example:
+        >>> from metro_fast.experts import compress, task_vector
+        >>> vector = task_vector({"w": np.float32([3, -1, 2, 5])}, kind="other")
+        >>> rescaled = Rescaled(vector, 0.5)
+        >>> file = compress(vector, density=0.5, alpha=3.0).file
+        >>> bool(np.array_equal(rescaled.at(3.0).file, file))
+        True
+    """
+
+    def __init__(
+        self,
+        vector: TaskVector,
+        density: float | None,
+        quantize: str = "compeft",
+        scope: str = "role",
+        num_threads: int | None = None,
+    ) -> None:
+        self._vector, self._scope = vector, scope
+        self._rule = read_rule(quantize, density, None, upstream=False)
+        self._starts, count = layout([r.values.size for r in vector.residuals.values()])
+        self._threads = resolve_threads(num_threads, count, CHUNK)
+        self._trits = np.zeros(count, np.int8)
+        self._made = self._ternarize(self._rule)
+        self._block = _core.pack(self._trits, "t4", None, self._threads)
+        self._least_squares: Groups | None = None
+        self.lost = tuple(self._made.lost)
+        before = {name: residual.values for name, residual in vector.residuals.items()}
+        after = {
+            name: self._trits[start : start + values.size].reshape(values.shape)
+            for (name, values), start in zip(before.items(), self._starts, strict=True)
+        }
+        self.erased = tuple(erased_modules(before, after, fidelity_of(vector, self._made)))
+
+    def at(self, alpha: float | str | None) -> Expert:
+        """The expert with this alpha: the bytes that `compress` would make.
+
+        Args:
+            alpha: As of `compress`; None for stc and sign, which find their scale themselves.
+
+        Raises:
+            TypeError: If it is neither a number nor a known rule.
+            MetroFastError: If it is out of range, or gives a scale that a dtype cannot hold.
+        """
+        rule = self._rule
+        if alpha is not None:
+            rule = read_rule("compeft", self._rule.density, alpha, upstream=False)
+        made = self._scaled(rule)
+        manifest = manifest_of(self._vector, made, self._scope, rule, self._starts)
+        file = _core.encode_expert(
+            manifest.to_json(),
+            np.array(made.scales, np.float32),
+            self._block,
+            [tensor.bytes for tensor in self._vector.dense.values()],
+        )
+        expert = Expert(file, self._vector.config)
+        expert.estimated_fidelity = fidelity_of(self._vector, made)
+        return expert
+
+    def _scaled(self, rule: Rule) -> Groups:
+        if rule == self._rule:
+            return self._made
+        if rule.alpha is None:
+            if self._least_squares is None:
+                self._least_squares = self._ternarize(rule)
+            return self._least_squares
+        with np.errstate(over="ignore"):
+            scales = [float(np.float32(rule.alpha * std)) for std in self._made.stds]
+        if not 0 < rule.alpha < float("inf") or not all(map(math.isfinite, scales)):
+            raise MetroFastError(
+                f"alpha is {rule.alpha}, expected a positive number whose scales float32 can hold"
+            )
+        residuals = list(self._vector.residuals.items())
+        for index, scale in enumerate(scales):
+            members = [(n, r) for n, r in residuals if self._made.group_of[n] == index]
+            refuse_infinity(scale, members)
+        groups = tuple(Group(g.name, g.density, rule.alpha) for g in self._made.groups)
+        return replace(self._made, groups=groups, scales=scales)
+
+    def _ternarize(self, rule: Rule) -> Groups:
+        """Fills the trits, which are the same at every alpha."""
+        return ternarize_groups(
+            self._vector, self._scope, rule, self._starts, self._trits, self._threads
+        )

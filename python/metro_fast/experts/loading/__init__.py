@@ -1,0 +1,1 @@
+"""Putting one expert, or several, into a model."""

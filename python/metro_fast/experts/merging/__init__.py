@@ -1,0 +1,1 @@
+"""Merging and comparing experts as they are packed."""

@@ -1,0 +1,1 @@
+"""Compressed experts as the plain PEFT folders that other programs read."""

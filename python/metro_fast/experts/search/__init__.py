@@ -1,0 +1,1 @@
+"""Searching by scores: how to mix experts for a task, and how far to compress one."""

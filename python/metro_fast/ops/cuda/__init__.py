@@ -1,0 +1,1 @@
+"""CUDA kernels: launching them, one Python function a kernel."""
