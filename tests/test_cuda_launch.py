@@ -54,7 +54,7 @@ class Machine:
         """What the code prints."""
         self.log.write_text("")
         prelude = "import ctypes\nfrom metro_fast.errors import CudaError\n"
-        prelude += "from metro_fast.ops import cuda\n"
+        prelude += "from metro_fast.ops.cuda import launch\n"
         # `make cubins` may have filled the tree's own.
         prelude += f"launch.SHIPPED = launch.Path({str(self.log.with_name('none'))!r})\n"
         done = subprocess.run(
@@ -85,7 +85,7 @@ def machine(tmp_path: Path, stub: Path) -> Machine:
 
 
 LAUNCH = f"""
-def launch(kernel="replaced_token_labels_fill", device=0, shared=0, arguments=None):
+def start(kernel="replaced_token_labels_fill", device=0, shared=0, arguments=None):
     launch.launch({SOURCE!r}, kernel, arguments or [], device=device, stream=0x77, grid=5, block=64,
                 shared_bytes=shared)
 """
@@ -98,7 +98,7 @@ def test_without_a_driver_it_is_said_what_was_looked_for(tmp_path: Path):
         + """
 print(launch.available())
 try:
-    launch()
+    start()
 except CudaError as error:
     print(error)
 """
@@ -137,7 +137,7 @@ def test_a_launch_gives_the_driver_what_it_was_given(machine: Machine):
 class Tensor:
     def data_ptr(self):
         return 0x1122334455667788
-launch(arguments=[Tensor(), ctypes.c_uint32(7), None, ctypes.c_float(1.0), ctypes.c_int64(-2)])
+start(arguments=[Tensor(), ctypes.c_uint32(7), None, ctypes.c_float(1.0), ctypes.c_int64(-2)])
 print(launch.module("replaced_token_labels.cu", 0).origin)
 """,
         STUB_SIZES="84848",
@@ -164,7 +164,7 @@ def test_a_thousand_launches_load_once_on_each_device(machine: Machine):
         LAUNCH
         + """
 for i in range(1000):
-    launch(device=i % 2, shared=(0, 48 << 10, 60000, 50000, 100000)[i % 5])
+    start(device=i % 2, shared=(0, 48 << 10, 60000, 50000, 100000)[i % 5])
 """
     )
     assert len(machine.calls("launch")) == 1000
@@ -188,11 +188,11 @@ def test_the_context_is_the_callers_again_after_an_error(machine: Machine):
         + """
 for kernel in ("missing", "replaced_token_labels_fill"):
     try:
-        launch(kernel)
+        start(kernel)
     except CudaError as error:
         print(error)
 try:
-    launch(arguments=["text"])
+    start(arguments=["text"])
 except ValueError as error:
     print(error)
 try:
@@ -224,15 +224,15 @@ def test_a_forked_child_is_told_so(machine: Machine):
         LAUNCH
         + """
 import os
-launch()
+start()
 if os.fork() == 0:
     try:
-        launch()
+        start()
     except CudaError as error:
         print(error, flush=True)
     os._exit(0)
 os.wait()
-launch()
+start()
 """
     )
     assert "CUDA was used before this process was forked and cannot be used here" in out
