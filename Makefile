@@ -68,7 +68,7 @@ wheel: setup  ## Build the wheel, install it in a fresh venv outside the tree, c
 
 .PHONY: docs
 docs: setup  ## Draw the import graph into docs/architecture.md
-	$(BIN)/python tests/import_graph.py --write docs/architecture.md
+	$(BIN)/python tests/support/import_graph.py --write docs/architecture.md
 
 .PHONY: lock
 lock: setup  ## Write the installed versions into requirements/ci.txt
@@ -84,7 +84,7 @@ clean:  ## Remove everything that was built
 .PHONY: cuda-check
 cuda-check: setup  ## Compile every CUDA kernel for every architecture, and run their text on the CPU
 	$(BIN)/python tests/cuda_check.py
-	$(BIN)/python -m pytest -q tests/test_cuda_*.py
+	$(BIN)/python -m pytest -q tests/ops/cuda
 
 .PHONY: cubins
 cubins: setup  ## Machine code of the kernels into the package, for a wheel that needs no compiler

@@ -17,7 +17,7 @@ from metro_fast import _core
 from metro_fast.errors import CudaError
 from metro_fast.ops.cuda import launch
 
-STUB = Path(__file__).parents[1] / "tests" / "stub_libcuda.c"
+STUB = Path(__file__).parents[1] / "tests" / "support" / "stub_libcuda.c"
 SOURCE, KERNEL = "replaced_token_labels.cu", "replaced_token_labels_fill"
 COMPILER = shutil.which("cc")
 
