@@ -133,7 +133,9 @@ class Report:
             path = folder / cell_entry(cell)["file"]
             if not (path.exists() and Cell.load(path) == cell):
                 cell.save(folder)
-        text = json.dumps(results_record(self), indent=2, ensure_ascii=False)
+        summaries = [self.summary(task) for task in self.tasks]
+        record = results_record(self.cells, summaries, self.versions, self.date)
+        text = json.dumps(record, indent=2, ensure_ascii=False)
         return write_atomically(folder / f"results_{slug(self.model_name)}.json", text + "\n")
 
     @classmethod

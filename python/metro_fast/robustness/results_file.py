@@ -1,30 +1,36 @@
 """The content of `results_*.json`: lm-eval's shape, and ours beside it."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from metro_fast.robustness.cells import Cell, cell_file_name
-
-if TYPE_CHECKING:
-    from metro_fast.robustness.report import Report
+from metro_fast.robustness.summary import TaskSummary
 
 __all__ = ["RESULTS_FORMAT", "cell_entry", "results_record"]
 
 RESULTS_FORMAT = "metro_fast.report/1"
 
 
-def results_record(report: "Report") -> dict[str, Any]:
+def results_record(
+    cells: Sequence[Cell],
+    summaries: Sequence[TaskSummary],
+    versions: Mapping[str, str],
+    date: float,
+) -> dict[str, Any]:
     """Plain JSON values of a report.
 
     lm-eval's keys first (every instruction a task `<task>/<instruction>`, every task a group whose
     accuracy is the plain mean over its instructions), then ours under `metro_fast`.
 
     Args:
-        report: The report.
+        cells: All cells of one model.
+        summaries: The numbers of its tasks.
+        versions: Software that scored them.
+        date: When they were scored, in seconds since 1970.
 
     Returns:
         The values; numbers in `metro_fast.tasks` stand beside model, items and preset they are of.
     """
-    summaries = [report.summary(task) for task in report.tasks]
     results, groups, subtasks, samples = {}, {}, {}, {}
     for summary in summaries:
         names = [f"{summary.task}/{i.instruction_id}" for i in summary.instructions]
@@ -41,7 +47,7 @@ def results_record(report: "Report") -> dict[str, Any]:
                 "acc_stderr,none": _standard_error(row.accuracy, row.total),
             }
             samples[name] = {"original": row.total, "effective": row.total}
-    record = report.cells[0].record
+    record = cells[0].record
     return {
         "results": results,
         "groups": groups,
@@ -53,16 +59,16 @@ def results_record(report: "Report") -> dict[str, Any]:
                 "doc_to_text": c.record.instruction.text,
                 "num_fewshot": 0,
             }
-            for c in report.cells
+            for c in cells
         },
         "versions": dict.fromkeys(results, 1),
         "n-shot": dict.fromkeys(results, 0),
         "higher_is_better": {name: {"acc": True} for name in results},
         "n-samples": samples,
-        "config": {"model": "metro_fast", "model_name": report.model_name},
-        "date": report.date,
+        "config": {"model": "metro_fast", "model_name": record.model_name},
+        "date": date,
         "task_hashes": {
-            f"{c.record.task}/{c.record.instruction.id}": c.record.items_hash for c in report.cells
+            f"{c.record.task}/{c.record.instruction.id}": c.record.items_hash for c in cells
         },
         "metro_fast": {
             "format": RESULTS_FORMAT,
@@ -73,9 +79,9 @@ def results_record(report: "Report") -> dict[str, Any]:
             "preset": record.preset,
             "max_input_length": record.max_input_length,
             "max_target_length": record.max_target_length,
-            "versions": report.versions,
+            "versions": dict(versions),
             "tasks": [summary.to_record() for summary in summaries],
-            "cells": [cell_entry(cell) for cell in report.cells],
+            "cells": [cell_entry(cell) for cell in cells],
         },
     }
 

@@ -1,1 +1,1 @@
-"""The adapters of other libraries: their folders, names, dtypes and scalings."""
+"""Adapters of others: their folders, names, dtypes and scalings."""

@@ -1,6 +1,5 @@
 """From an adapter or a state dict to a compressed expert."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,30 +8,17 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from metro_fast import _core
 from metro_fast.errors import MetroFastError
-from metro_fast.experts.adapters.peft_folder import parse_config
-from metro_fast.experts.adapters.updates import (
-    ERASED_COSINE,
-    ModuleFidelity,
-    erased_modules,
-    estimate_updates,
-)
-from metro_fast.experts.compression.groups import Groups, Rule, ternarize_groups
+from metro_fast.experts.compression.assemble import assemble, pack_block
+from metro_fast.experts.compression.groups import ternarize_groups
+from metro_fast.experts.compression.lost import erased_updates, warn_of_erased, warn_of_lost
+from metro_fast.experts.compression.rules import PROFILES, SCOPES, read_rule
 from metro_fast.experts.compression.source import read_initial, read_source
 from metro_fast.experts.compression.task_vector import TaskVector, task_vector
 from metro_fast.experts.expert import Expert
-from metro_fast.experts.file.manifest import Base, DenseTensor, Manifest, TernaryTensor, layout
+from metro_fast.experts.file.manifest import layout
 from metro_fast.ops.draws import resolve_threads
-from metro_fast.ops.ternarize import CHUNK, native_alpha
-
-SCOPES = ("role", "global", "tensor")
-QUANTIZERS = ("compeft", "stc", "sign", "prune")
-PROFILES = ("default", "size")
-
-_SIZE_STEPS = (2048, 4096, 8192, 16384)
-"""What the size profile tries: long streams spend less on states, short ones follow densities that
-differ from tensor to tensor."""
+from metro_fast.ops.ternarize import CHUNK
 
 
 @overload
@@ -151,57 +137,13 @@ def compress(
     warn_of_lost(made, rule, 3)
     if quantize == "prune":
         return _pruned(vector, starts, trits)
-    expert = _expert(vector, made, scope, rule, starts, trits, profile, threads)
+    block = pack_block(trits, profile, threads)
+    expert = assemble(vector, made, scope, rule, starts, block)
     # A group that is gone has been named already, and all its modules with it.
-    erased = [] if made.lost else _erased(vector, expert, starts, trits)
+    estimate = expert.estimated_fidelity
+    erased = [] if made.lost else erased_updates(vector, estimate, starts, trits)
     warn_of_erased(erased, 3)
     return expert
-
-
-def warn_of_lost(made: Groups, rule: Rule, stacklevel: int) -> None:
-    """Name the groups of which nothing is left."""
-    for name, entries in made.lost.items():
-        warnings.warn(
-            f"group {name} is erased: nothing of its {entries} entries is kept at density "
-            f"{rule.density}, or all are equal",
-            stacklevel=stacklevel,
-        )
-
-
-def warn_of_erased(erased: Sequence[str], stacklevel: int) -> None:
-    """Name the modules whose update is erased."""
-    if erased:
-        more = f" and {len(erased) - 3} more" if len(erased) > 3 else ""
-        warnings.warn(
-            f"the update of {', '.join(erased[:3])}{more} is erased (cosine below "
-            f"{ERASED_COSINE}): raise density, or try another scope",
-            stacklevel=stacklevel,
-        )
-
-
-def read_rule(
-    quantize: str, density: float | None, alpha: float | str | None, *, upstream: bool
-) -> Rule:
-    """What the arguments of `compress` say of each group.
-
-    Raises:
-        TypeError: If alpha is neither a number nor a known rule.
-        MetroFastError: If they do not go together.
-    """
-    if quantize not in QUANTIZERS:
-        raise MetroFastError(f"quantize is {quantize!r}, expected one of {', '.join(QUANTIZERS)}")
-    if quantize != "compeft" and alpha is not None:
-        raise MetroFastError(
-            f"alpha is {alpha!r}, but quantize={quantize!r} finds its scale itself: leave it out"
-        )
-    if quantize == "sign":
-        if upstream or density not in (None, 1):
-            what = "upstream is True" if upstream else f"density is {density}"
-            raise MetroFastError(f"{what}, but quantize='sign' keeps every entry: leave it out")
-        density = 1.0
-    least_squares = quantize in ("stc", "sign")
-    native = None if least_squares else native_alpha(1.0 if alpha is None else alpha)
-    return Rule(0.2 if density is None else density, native, upstream)
 
 
 def read_vector(
@@ -232,78 +174,3 @@ def _pruned(vector: TaskVector, starts: list[int], trits: NDArray[np.int8]) -> T
         values = np.where(kept, residual.values, np.float32(0))
         residuals[name] = replace(residual, values=values)
     return replace(vector, residuals=residuals)
-
-
-def _expert(
-    vector: TaskVector,
-    made: Groups,
-    scope: str,
-    rule: Rule,
-    starts: list[int],
-    trits: NDArray[np.int8],
-    profile: str,
-    threads: int,
-) -> Expert:
-    manifest = manifest_of(vector, made, scope, rule, starts)
-    blocks = (
-        _core.pack(trits, "t4", steps, threads)
-        for steps in (_SIZE_STEPS if profile == "size" else (None,))
-    )
-    file = _core.encode_expert(
-        manifest.to_json(),
-        np.array(made.scales, np.float32),
-        min(blocks, key=len),
-        [tensor.bytes for tensor in vector.dense.values()],
-    )
-    expert = Expert(file, vector.config)
-    expert.estimated_fidelity = fidelity_of(vector, made)
-    return expert
-
-
-def fidelity_of(vector: TaskVector, made: Groups) -> tuple[ModuleFidelity, ...]:
-    """The estimate that comes with compressing, module by module."""
-    products = {name: made.products[name] for name in vector.residuals}
-    scales = {name: made.scales[group] for name, group in made.group_of.items()}
-    return tuple(estimate_updates(products, scales))
-
-
-def manifest_of(
-    vector: TaskVector, made: Groups, scope: str, rule: Rule, starts: list[int]
-) -> Manifest:
-    """What the file says of itself; of the residuals only shapes are looked at."""
-    return Manifest(
-        kind=vector.kind,
-        scope=scope,
-        alpha_rule="fixed" if rule.alpha is not None else "least_squares",
-        base=_base(vector),
-        groups=made.groups,
-        tensors=tuple(
-            TernaryTensor(name, r.dtype, r.values.shape, made.group_of[name], r.initial, start)
-            for (name, r), start in zip(vector.residuals.items(), starts, strict=True)
-        ),
-        dense=tuple(
-            DenseTensor(name, tensor.dtype, tensor.shape, _core.crc32c(tensor.bytes))
-            for name, tensor in vector.dense.items()
-        ),
-    )
-
-
-def _erased(
-    vector: TaskVector, expert: Expert, starts: list[int], trits: NDArray[np.int8]
-) -> list[str]:
-    before = {name: residual.values for name, residual in vector.residuals.items()}
-    after = {
-        name: trits[start : start + values.size].reshape(values.shape)
-        for (name, values), start in zip(before.items(), starts, strict=True)
-    }
-    return erased_modules(before, after, expert.estimated_fidelity)
-
-
-def _base(vector: TaskVector) -> Base:
-    config = {} if vector.config is None else parse_config(vector.config)
-    model, revision = config.get("base_model_name_or_path"), config.get("revision")
-    return Base(
-        model=None if model is None else str(model),
-        revision=None if revision is None else str(revision),
-        initial_crc32c=vector.initial_crc32c,
-    )

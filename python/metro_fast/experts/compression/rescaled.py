@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from metro_fast import _core
 from metro_fast.errors import MetroFastError
-from metro_fast.experts.adapters.updates import erased_modules
-from metro_fast.experts.compression.compress import fidelity_of, manifest_of, read_rule
+from metro_fast.experts.compression.assemble import assemble, fidelity_of, pack_block
 from metro_fast.experts.compression.groups import Groups, Rule, refuse_infinity, ternarize_groups
+from metro_fast.experts.compression.lost import erased_updates
+from metro_fast.experts.compression.rules import read_rule
 from metro_fast.experts.compression.task_vector import TaskVector
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.file.manifest import Group, layout
@@ -58,15 +58,11 @@ class Rescaled:
         self._threads = resolve_threads(num_threads, count, CHUNK)
         self._trits = np.zeros(count, np.int8)
         self._made = self._ternarize(self._rule)
-        self._block = _core.pack(self._trits, "t4", None, self._threads)
+        self._block = pack_block(self._trits, "default", self._threads)
         self._least_squares: Groups | None = None
         self.lost = tuple(self._made.lost)
-        before = {name: residual.values for name, residual in vector.residuals.items()}
-        after = {
-            name: self._trits[start : start + values.size].reshape(values.shape)
-            for (name, values), start in zip(before.items(), self._starts, strict=True)
-        }
-        self.erased = tuple(erased_modules(before, after, fidelity_of(vector, self._made)))
+        estimate = fidelity_of(vector, self._made)
+        self.erased = tuple(erased_updates(vector, estimate, self._starts, self._trits))
 
     def at(self, alpha: float | str | None) -> Expert:
         """The expert with this alpha: the bytes that `compress` would make.
@@ -82,16 +78,7 @@ class Rescaled:
         if alpha is not None:
             rule = read_rule("compeft", self._rule.density, alpha, upstream=False)
         made = self._scaled(rule)
-        manifest = manifest_of(self._vector, made, self._scope, rule, self._starts)
-        file = _core.encode_expert(
-            manifest.to_json(),
-            np.array(made.scales, np.float32),
-            self._block,
-            [tensor.bytes for tensor in self._vector.dense.values()],
-        )
-        expert = Expert(file, self._vector.config)
-        expert.estimated_fidelity = fidelity_of(self._vector, made)
-        return expert
+        return assemble(self._vector, made, self._scope, rule, self._starts, self._block)
 
     def _scaled(self, rule: Rule) -> Groups:
         if rule == self._rule:

@@ -12,15 +12,10 @@ from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.checkpoint import Place, read_places
 from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.experts.adapters.tied import leave_out, may_be_tied
-from metro_fast.experts.compression.compress import (
-    SCOPES,
-    fidelity_of,
-    manifest_of,
-    read_rule,
-    warn_of_erased,
-    warn_of_lost,
-)
+from metro_fast.experts.compression.assemble import assemble
 from metro_fast.experts.compression.groups import Groups, Rule, members_of, refuse_infinity
+from metro_fast.experts.compression.lost import warn_of_erased, warn_of_lost
+from metro_fast.experts.compression.rules import SCOPES, read_rule
 from metro_fast.experts.compression.task_vector import Residual, TaskVector, check_name, chosen
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.file.manifest import ALIGNMENT, Group, layout
@@ -105,14 +100,7 @@ def compress_checkpoint(
     made, block, checksum = stream.run(count)
     vector = TaskVector("full", vector.residuals, vector.dense, checksum)
     warn_of_lost(made, rule, 3)
-    file = _core.encode_expert(
-        manifest_of(vector, made, scope, rule, starts).to_json(),
-        np.array(made.scales, np.float32),
-        block,
-        [tensor.bytes for tensor in vector.dense.values()],
-    )
-    expert = Expert(file)
-    expert.estimated_fidelity = fidelity_of(vector, made)
+    expert = assemble(vector, made, scope, rule, starts, block)
     if not made.lost:
         warn_of_erased([row.module for row in expert.estimated_fidelity if row.erased], 3)
     expert.save(target)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metro_fast import _core
 from metro_fast.errors import MetroFastError
+from metro_fast.experts.adapters.initial import initial_checksum
 from metro_fast.experts.adapters.roles import KIND_OF_ROLE, refuse_unsupported, role_of
 from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.experts.adapters.tied import leave_out
@@ -146,12 +146,6 @@ def check_name(name: str) -> None:
     if not name.isprintable():
         raise MetroFastError(f"the name {name!r} has characters that no file can spell")
     refuse_unsupported(name)
-
-
-def initial_checksum(given: Mapping[str, NDArray[np.float32]]) -> int:
-    """CRC32C of given initial values, in ascending order of names."""
-    flat = [given[name].reshape(-1) for name in sorted(given)]
-    return _core.crc32c(np.concatenate(flat).view(np.uint8))
 
 
 def _residual(tensor: RawTensor, role: str, given: NDArray[np.float32] | None) -> Residual:

@@ -1,1 +1,1 @@
-"""The expert file: what it says of itself, and its bytes as tensors."""
+"""The bytes of an expert file: manifest, segments, decoding."""

@@ -1,1 +1,1 @@
-"""Experts on the Hugging Face Hub: names, downloads, model cards, pushing."""
+"""Experts on the Hugging Face Hub."""

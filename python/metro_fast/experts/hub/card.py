@@ -4,16 +4,14 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import EXPERT_FILE, WEIGHTS, parse_config
 from metro_fast.experts.adapters.updates import ModuleFidelity
+from metro_fast.experts.file.expert_file import ExpertFile
 from metro_fast.experts.hub.card_tables import group_table, module_table, size_table
 from metro_fast.experts.hub.name import SCHEME, HubName, hub_name, is_repo
-
-if TYPE_CHECKING:
-    from metro_fast.experts.expert import Expert
 
 CARD = "README.md"
 PAPER = "2311.13171"
@@ -48,7 +46,7 @@ _CITATION = f"""\
 
 
 def model_card(
-    expert: "Expert",
+    expert: ExpertFile,
     repo_id: str | None = None,
     *,
     license: str | None = None,  # noqa: A002  (the Hub's own word)
@@ -123,7 +121,7 @@ def as_place(repo_id: str) -> HubName:
     return hub_name(repo_id) or HubName(repo_id)
 
 
-def known_base(expert: "Expert") -> str | None:
+def known_base(expert: ExpertFile) -> str | None:
     """The base model's name on the Hub, if the expert knows one: not a path of this machine."""
     base = expert.manifest.base.model
     return None if base is None or not _is_model(base) or Path(base).exists() else base
@@ -134,7 +132,7 @@ def _is_model(text: str) -> bool:
     return is_repo(text if "/" in text else f"owner/{text}")
 
 
-def _front_matter(expert: "Expert", base: str | None, terms: str | None) -> dict[str, Any]:
+def _front_matter(expert: ExpertFile, base: str | None, terms: str | None) -> dict[str, Any]:
     kind = expert.manifest.kind
     peft = expert.config is not None
     fields: dict[str, Any] = {"library_name": "peft" if peft else "metro_fast"}
@@ -153,7 +151,7 @@ def _yaml(fields: dict[str, Any]) -> str:
     return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
 
 
-def _use(expert: "Expert", place: str, base: str | None) -> str:
+def _use(expert: ExpertFile, place: str, base: str | None) -> str:
     """How to load it, and what not to do."""
     quoted = json.dumps(place, ensure_ascii=False)
     if expert.config is None and expert.manifest.kind != "full":

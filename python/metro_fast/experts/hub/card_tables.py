@@ -1,22 +1,19 @@
 """The tables of a model card, in Markdown."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from metro_fast import _core
 from metro_fast.experts.adapters.peft_folder import EXPERT_FILE
 from metro_fast.experts.adapters.updates import ModuleFidelity
+from metro_fast.experts.file.expert_file import ExpertFile
 from metro_fast.experts.file.manifest import ALIGNMENT
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
 
-if TYPE_CHECKING:
-    from metro_fast.experts.expert import Expert
 
-
-def size_table(expert: "Expert") -> str:
+def size_table(expert: ExpertFile) -> str:
     """Bytes, bits a parameter and the ratio to 16 bits, of the whole file."""
     manifest = expert.manifest
     ratio = 16 / expert.bits_per_parameter
@@ -36,7 +33,7 @@ def size_table(expert: "Expert") -> str:
     return table(["what", "value"], rows)
 
 
-def group_table(expert: "Expert", rows: int) -> str:
+def group_table(expert: ExpertFile, rows: int) -> str:
     """Density that was asked for, share of nonzeros, alpha and scale, the largest groups first.
 
     Raises:

@@ -3,24 +3,22 @@
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metro_fast import _core
 from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, PICKLED_WEIGHTS, WEIGHTS
+from metro_fast.experts.file.expert_file import ExpertFile
 from metro_fast.experts.hub.card import CARD, as_place, model_card
 from metro_fast.experts.hub.errors import Place, error_types, hub_errors
 from metro_fast.experts.hub.fetch import at_revision
 from metro_fast.experts.hub.name import HubName
 
-if TYPE_CHECKING:
-    from metro_fast.experts.expert import Expert
-
 
 def push_expert(
-    expert: "Expert",
+    expert: ExpertFile,
     repo_id: str,
     *,
     private: bool | None = None,

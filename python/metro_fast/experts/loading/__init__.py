@@ -1,1 +1,1 @@
-"""Putting one expert, or several, into a model."""
+"""Experts into models."""

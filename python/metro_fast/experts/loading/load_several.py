@@ -7,9 +7,8 @@ from typing import Any
 
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
-from metro_fast.experts.expert import Expert
+from metro_fast.experts.expert import Expert, read_expert
 from metro_fast.experts.loading.load import load_expert
-from metro_fast.experts.merging.members import read_member
 
 
 def load_experts(
@@ -49,7 +48,7 @@ def load_experts(
         ['a', 'b']
     """
     torch = require("torch", "peft")
-    found = {name: read_member(source) for name, source in experts.items()}
+    found = {name: read_expert(source) for name, source in experts.items()}
     _check(found, weights or {})
     with ExitStack() as undo, torch.no_grad():
         adapted = model

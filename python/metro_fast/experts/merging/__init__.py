@@ -1,1 +1,1 @@
-"""Merging and comparing experts as they are packed."""
+"""Several experts into one, and how alike they are."""

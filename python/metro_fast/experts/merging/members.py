@@ -1,7 +1,6 @@
 """Experts that are merged or compared: what each holds at every position, and that they fit."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
-from metro_fast.experts.expert import Expert
+from metro_fast.experts.expert import Expert, read_expert
 from metro_fast.experts.file.manifest import layout
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
@@ -27,24 +26,12 @@ def read_members(sources: Sequence[Any], least: int = 1) -> list[Expert]:
         TypeError: If a source is something else.
         MetroFastError: If there are too few, or they do not hold the same tensors.
     """
-    experts = [read_member(source) for source in sources]
+    experts = [read_expert(source) for source in sources]
     if len(experts) < least:
         raise MetroFastError(f"{len(experts)} experts, expected at least {least}")
     for i, expert in enumerate(experts[1:], 1):
         _refuse_unlike(experts[0], expert, i)
     return experts
-
-
-def read_member(source: Any) -> Expert:
-    """An expert, or the one at a path.
-
-    Raises:
-        TypeError: If it is something else.
-    """
-    if not isinstance(source, str | Path | Expert):
-        kind = type(source).__name__
-        raise TypeError(f"an expert is a {kind}, expected an Expert or the path of one")
-    return source if isinstance(source, Expert) else Expert.load(source)
 
 
 def _refuse_unlike(first: Expert, other: Expert, i: int) -> None:

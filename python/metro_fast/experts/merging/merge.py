@@ -10,10 +10,10 @@ from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.roles import role_of
 from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.experts.compression.task_vector import Residual, TaskVector
-from metro_fast.experts.expert import Expert
+from metro_fast.experts.expert import Expert, read_expert
 from metro_fast.experts.merging.lora_delta import merge_deltas, same_scaling
 from metro_fast.experts.merging.lora_trimmed import merge_trimmed
-from metro_fast.experts.merging.members import Members, read_member, read_members
+from metro_fast.experts.merging.members import Members, read_members
 from metro_fast.experts.merging.rules import METHODS, Ties, choice
 from metro_fast.experts.merging.ties import merge_ties
 from metro_fast.experts.merging.weighted_sum import weighted_sum
@@ -80,7 +80,7 @@ def merge(
     rule = Ties(merge_function, sign_ties, majority)
     rule.check()
     choice("space", space, ("factors", "delta"))
-    members = [read_member(expert) for expert in experts]
+    members = [read_expert(expert) for expert in experts]
     counted = _weights(weights, len(members))
     heads = _heads(members, heads_from)
     if space == "delta":

@@ -1,1 +1,1 @@
-"""Compressed experts as the plain PEFT folders that other programs read."""
+"""From an expert back to a plain adapter."""

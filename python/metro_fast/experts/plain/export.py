@@ -7,8 +7,7 @@ from typing import Any
 
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, kind_of, parse_config, write_folder
-from metro_fast.experts.expert import Expert
-from metro_fast.experts.merging.members import read_member
+from metro_fast.experts.expert import Expert, read_expert
 
 
 def export(
@@ -35,7 +34,7 @@ def export(
         [PosixPath('served/math')]
     """
     target = Path(target)
-    found = {name: read_member(source) for name, source in experts.items()}
+    found = {name: read_expert(source) for name, source in experts.items()}
     for name, expert in found.items():
         check_name(name)
         _check_served(name, expert)

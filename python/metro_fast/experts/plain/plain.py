@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from metro_fast.errors import MetroFastError
+from metro_fast.experts.adapters.initial import initial_checksum
 from metro_fast.experts.adapters.peft_folder import CONFIG, PICKLED_WEIGHTS, WEIGHTS, write_folder
 from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.experts.compression.source import read_initial
-from metro_fast.experts.compression.task_vector import TaskVector, initial_checksum
+from metro_fast.experts.compression.task_vector import TaskVector
 from metro_fast.experts.expert import EXPERT_FILE
 
 

@@ -11,6 +11,7 @@ from metro_fast.experts.adapters.roles import role_of
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.file.manifest import Manifest, layout
 from metro_fast.experts.loading.checks import check_parameters
+from metro_fast.experts.loading.parameters import parameters_by_key
 
 RANK_AXIS = {"lora_A": 0, "lora_B": 1}
 """Where the rank stands in the shape of a factor."""
@@ -99,22 +100,3 @@ class Arena:
     def bump(self) -> None:
         """Tell autograd that the parameters changed: what it saved of them is stale."""
         self._torch.autograd.graph.increment_version(self._changed)
-
-
-def parameters_by_key(adapted: Any, adapter_name: str) -> dict[str, Any]:
-    """Parameters by the names that PEFT saves them under, found by their memory."""
-    peft = require("peft", "peft")
-    saved = peft.get_peft_model_state_dict(
-        adapted, adapter_name=adapter_name, save_embedding_layers=False
-    )
-    places = {(p.data_ptr(), tuple(p.shape)): p for p in adapted.parameters()}
-    found = {}
-    for name, tensor in saved.items():
-        parameter = places.get((tensor.data_ptr(), tuple(tensor.shape)))
-        if parameter is None:
-            raise MetroFastError(
-                f"{name} is not a parameter of the model as it is saved (a variant of the adapter, "
-                "or offloaded): use load_expert"
-            )
-        found[name] = parameter
-    return found

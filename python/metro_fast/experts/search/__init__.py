@@ -1,1 +1,1 @@
-"""Searching by scores: how to mix experts for a task, and how far to compress one."""
+"""Searches: few-shot composition, and tuning of compression."""

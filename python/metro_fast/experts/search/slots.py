@@ -10,7 +10,7 @@ from metro_fast.experts.adapters.peft_folder import parse_config
 from metro_fast.experts.adapters.scaling import lora_scaling, module_of
 from metro_fast.experts.loading.checks import check_layers, check_offload
 from metro_fast.experts.loading.load import adapt, peft_config
-from metro_fast.experts.pool.arena import parameters_by_key
+from metro_fast.experts.loading.parameters import parameters_by_key
 
 
 class Slots:

@@ -9,8 +9,9 @@ from typing import Any
 
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.tensors import element
-from metro_fast.experts.compression.compress import QUANTIZERS, SCOPES, read_vector
+from metro_fast.experts.compression.compress import read_vector
 from metro_fast.experts.compression.rescaled import Rescaled
+from metro_fast.experts.compression.rules import QUANTIZERS, SCOPES
 from metro_fast.experts.compression.source import read_initial
 from metro_fast.experts.compression.task_vector import TaskVector
 from metro_fast.experts.expert import Expert

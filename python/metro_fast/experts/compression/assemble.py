@@ -1,0 +1,82 @@
+"""From trits and scales to an expert: the one place that makes a file."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metro_fast import _core
+from metro_fast.experts.adapters.peft_folder import parse_config
+from metro_fast.experts.adapters.updates import ModuleFidelity, estimate_updates
+from metro_fast.experts.compression.groups import Groups, Rule
+from metro_fast.experts.compression.task_vector import TaskVector
+from metro_fast.experts.expert import Expert
+from metro_fast.experts.file.manifest import Base, DenseTensor, Manifest, TernaryTensor
+
+_SIZE_STEPS = (2048, 4096, 8192, 16384)
+"""What the size profile tries: long streams spend less on states, short ones follow densities that
+differ from tensor to tensor."""
+
+
+def pack_block(trits: NDArray[np.int8], profile: str, threads: int) -> NDArray[np.uint8]:
+    """The packed trits; of the size profile the smallest of several stream lengths."""
+    steps = _SIZE_STEPS if profile == "size" else (None,)
+    return min((_core.pack(trits, "t4", n, threads) for n in steps), key=len)
+
+
+def assemble(
+    vector: TaskVector,
+    made: Groups,
+    scope: str,
+    rule: Rule,
+    starts: Sequence[int],
+    block: NDArray[np.uint8],
+) -> Expert:
+    """An expert of these groups and this block, with the estimate of what was kept."""
+    file = _core.encode_expert(
+        manifest_of(vector, made, scope, rule, starts).to_json(),
+        np.array(made.scales, np.float32),
+        block,
+        [tensor.bytes for tensor in vector.dense.values()],
+    )
+    expert = Expert(file, vector.config)
+    expert.estimated_fidelity = fidelity_of(vector, made)
+    return expert
+
+
+def fidelity_of(vector: TaskVector, made: Groups) -> tuple[ModuleFidelity, ...]:
+    """The estimate that comes with compressing, module by module."""
+    products = {name: made.products[name] for name in vector.residuals}
+    scales = {name: made.scales[group] for name, group in made.group_of.items()}
+    return tuple(estimate_updates(products, scales))
+
+
+def manifest_of(
+    vector: TaskVector, made: Groups, scope: str, rule: Rule, starts: Sequence[int]
+) -> Manifest:
+    """What the file says of itself; of the residuals only shapes are looked at."""
+    return Manifest(
+        kind=vector.kind,
+        scope=scope,
+        alpha_rule="fixed" if rule.alpha is not None else "least_squares",
+        base=_base(vector),
+        groups=made.groups,
+        tensors=tuple(
+            TernaryTensor(name, r.dtype, r.values.shape, made.group_of[name], r.initial, start)
+            for (name, r), start in zip(vector.residuals.items(), starts, strict=True)
+        ),
+        dense=tuple(
+            DenseTensor(name, tensor.dtype, tensor.shape, _core.crc32c(tensor.bytes))
+            for name, tensor in vector.dense.items()
+        ),
+    )
+
+
+def _base(vector: TaskVector) -> Base:
+    config = {} if vector.config is None else parse_config(vector.config)
+    model, revision = config.get("base_model_name_or_path"), config.get("revision")
+    return Base(
+        model=None if model is None else str(model),
+        revision=None if revision is None else str(revision),
+        initial_crc32c=vector.initial_crc32c,
+    )

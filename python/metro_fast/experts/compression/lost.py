@@ -1,0 +1,47 @@
+"""Warnings of what compression erased."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metro_fast.experts.adapters.updates import ERASED_COSINE, ModuleFidelity, erased_modules
+from metro_fast.experts.compression.groups import Groups, Rule
+from metro_fast.experts.compression.task_vector import TaskVector
+
+
+def warn_of_lost(made: Groups, rule: Rule, stacklevel: int) -> None:
+    """Name the groups of which nothing is left."""
+    for name, entries in made.lost.items():
+        warnings.warn(
+            f"group {name} is erased: nothing of its {entries} entries is kept at density "
+            f"{rule.density}, or all are equal",
+            stacklevel=stacklevel,
+        )
+
+
+def warn_of_erased(erased: Sequence[str], stacklevel: int) -> None:
+    """Name the modules whose update is erased."""
+    if erased:
+        more = f" and {len(erased) - 3} more" if len(erased) > 3 else ""
+        warnings.warn(
+            f"the update of {', '.join(erased[:3])}{more} is erased (cosine below "
+            f"{ERASED_COSINE}): raise density, or try another scope",
+            stacklevel=stacklevel,
+        )
+
+
+def erased_updates(
+    vector: TaskVector,
+    estimate: Sequence[ModuleFidelity],
+    starts: Sequence[int],
+    trits: NDArray[np.int8],
+) -> list[str]:
+    """Names of the modules whose update the trits no longer point along."""
+    before = {name: residual.values for name, residual in vector.residuals.items()}
+    after = {
+        name: trits[start : start + values.size].reshape(values.shape)
+        for (name, values), start in zip(before.items(), starts, strict=True)
+    }
+    return erased_modules(before, after, estimate)
