@@ -44,9 +44,10 @@ test: setup lint  ## Every check: lints, types, Rust tests, Python tests, doctes
 	$(BIN)/python -m pytest
 
 .PHONY: lint
-lint: setup  ## ruff, mypy --strict, cargo fmt, clippy
+lint: setup  ## ruff, plain English, mypy --strict, cargo fmt, clippy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tests/words.py
 	$(BIN)/mypy
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
