@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import import_graph
+import import_graph_page
 import metro_fast
 import metro_fast.ops
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_no_room_imports_to_its_right(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
-        print("\n" + import_graph.render())
+        print("\n" + import_graph_page.render())
     assert import_graph.violations() == []
 
 
@@ -31,6 +32,30 @@ def test_a_wrong_import_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_a_wrong_import_inside_experts_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {("hub", "expert"): ["hub/x.py"], ("merging", "plain"): ["merging/x.py"]}
+    real = import_graph.inner_edges("experts")
+    monkeypatch.setattr(import_graph, "inner_edges", lambda outer: {**real, **extra})
+    assert import_graph.violations() == [
+        "hub imports expert (hub/x.py)",
+        "merging imports plain (merging/x.py)",
+    ]
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    assert import_graph.all_circles() == []
+
+
+def test_a_circle_would_be_seen() -> None:
+    pairs = [("a", "b"), ("b", "c"), ("c", "b"), ("c", "d"), ("e", "e")]
+    assert import_graph.circles(pairs) == [["b", "c"], ["e"]]
+
+
+def test_every_part_of_experts_has_a_level() -> None:
+    parts = {path.stem for path in (import_graph.PACKAGE / "experts").iterdir()}
+    assert parts - {"__init__", "__pycache__"} == set(import_graph.EXPERTS)
+
+
 def test_every_room_has_a_level() -> None:
     folders = {path.name for path in import_graph.PACKAGE.iterdir() if path.is_dir()}
     assert {name for name in folders if not name.startswith("_")} <= set(import_graph.LEVELS)
@@ -38,7 +63,7 @@ def test_every_room_has_a_level() -> None:
 
 def test_architecture_page_holds_the_measured_graph() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    assert import_graph.embed(page) == page, "docs/architecture.md is stale: run `make docs`"
+    assert import_graph_page.embed(page) == page, "docs/architecture.md is stale: run `make docs`"
 
 
 @pytest.mark.parametrize("module", ["metro_fast", "metro_fast.ops"])
