@@ -1,23 +1,23 @@
-//! AVX2: wider loops, and BMI2's deposit.
+//! AVX2: wider loops, and the instruction `pdep` of BMI2.
 
 use std::arch::x86_64::{
     _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_setzero_si256, _pdep_u64,
 };
 
-use super::{Job, Lanes, compare_words, copy_blocks, copy_then_hide, scalar, words_of_blocks};
+use super::lanes::{Job, Lanes, compare_words, copy_blocks, copy_then_hide, words_of_blocks};
+use super::scalar;
+use super::sets::Avx2;
 use crate::rng::Key;
 use crate::tokens::{Id, Token};
 
-pub(super) struct Avx2;
-
-/// Runs a job; the caller is [`super::Level::run`], which asks for the features first.
+/// Runs a job. The only caller is [`super::Level::run`], which checks for the features first.
 #[inline]
 pub(super) fn run<J: Job>(job: J) -> J::Output {
     #[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
     fn inner<J: Job>(job: J) -> J::Output {
         job.run::<Avx2>()
     }
-    // SAFETY: `Level::run` comes here only where `Level::best` found the features.
+    // SAFETY: `Level::run` calls this only if `Level::best` found the features.
     unsafe { inner(job) }
 }
 
@@ -47,7 +47,7 @@ impl Lanes for Avx2 {
     fn pack(bytes: &[u8; 64]) -> u64 {
         let (halves, _) = bytes.as_chunks::<32>();
         let zeros = |half: &[u8; 32]| {
-            // SAFETY: AVX2 was found before a job runs with these lanes, and a half has 32 bytes.
+            // SAFETY: AVX2 was detected before any job runs with these lanes, and a half has 32 bytes.
             unsafe {
                 let half = _mm256_loadu_si256(half.as_ptr().cast());
                 _mm256_movemask_epi8(_mm256_cmpeq_epi8(half, _mm256_setzero_si256())) as u32
@@ -84,7 +84,7 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn deposit(bits: u64, mask: u64) -> u64 {
-        // SAFETY: BMI2 was found before a job runs with these lanes.
+        // SAFETY: BMI2 was detected before any job runs with these lanes.
         unsafe { _pdep_u64(bits, mask) }
     }
 }

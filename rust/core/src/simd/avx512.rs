@@ -1,4 +1,4 @@
-//! AVX-512 with VBMI2: the widest loops, and set bits read by compressing a ramp.
+//! AVX-512 with VBMI2: the widest loops; positions of set bits are found by compressing a ramp.
 
 use std::arch::x86_64::{
     _mm512_add_epi32, _mm512_castsi512_si128, _mm512_cmplt_epu32_mask, _mm512_cvtepu8_epi32,
@@ -6,13 +6,12 @@ use std::arch::x86_64::{
     _mm512_storeu_epi32, _mm512_test_epi8_mask, _pdep_u64,
 };
 
-use super::{Job, Lanes, copy_blocks, words_of_blocks};
+use super::lanes::{Job, Lanes, copy_blocks, words_of_blocks};
+use super::sets::Avx512;
 use crate::rng::Key;
 use crate::tokens::{Id, Token};
 
-pub(super) struct Avx512;
-
-/// Runs a job; the caller is [`super::Level::run`], which asks for the features first.
+/// Runs a job. The only caller is [`super::Level::run`], which checks for the features first.
 #[inline]
 pub(super) fn run<J: Job>(job: J) -> J::Output {
     #[target_feature(
@@ -21,7 +20,7 @@ pub(super) fn run<J: Job>(job: J) -> J::Output {
     fn inner<J: Job>(job: J) -> J::Output {
         job.run::<Avx512>()
     }
-    // SAFETY: `Level::run` comes here only where `Level::best` found the features.
+    // SAFETY: `Level::run` calls this only if `Level::best` found the features.
     unsafe { inner(job) }
 }
 
@@ -58,7 +57,7 @@ impl Lanes for Avx512 {
         let Ok(bound) = u32::try_from(bound) else { return u64::MAX };
         let mut bits = 0;
         for (place, sixteen) in words.as_chunks::<16>().0.iter().enumerate() {
-            // SAFETY: AVX-512 was found before a job runs with these lanes, and there are 16 words.
+            // SAFETY: AVX-512 was detected before any job runs with these lanes, and there are 16 words.
             let below = unsafe {
                 let words = _mm512_loadu_si512(sixteen.as_ptr().cast());
                 _mm512_cmplt_epu32_mask(words, _mm512_set1_epi32(bound as i32))
@@ -70,7 +69,7 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn pack(bytes: &[u8; 64]) -> u64 {
-        // SAFETY: AVX-512 was found before a job runs with these lanes, and there are 64 bytes.
+        // SAFETY: AVX-512 was detected before any job runs with these lanes, and there are 64 bytes.
         unsafe {
             let bytes = _mm512_loadu_si512(bytes.as_ptr().cast());
             _mm512_test_epi8_mask(bytes, bytes)
@@ -89,7 +88,7 @@ impl Lanes for Avx512 {
         let shown = label.as_chunks_mut::<8>().0.iter_mut().zip(input.as_chunks_mut::<8>().0);
         for (place, (ids, (label, input))) in whole.iter().zip(shown).enumerate() {
             let bits = hidden[place / 8] >> (8 * (place % 8));
-            // A select by the bits of a byte: the compiler makes a masked move of it.
+            // The compiler turns this selection by the bits of a byte into a masked move.
             for lane in 0..8 {
                 label[lane] = O::from_token(ids[lane]);
                 input[lane] = if bits >> lane & 1 != 0 { filler } else { label[lane] };
@@ -110,7 +109,7 @@ impl Lanes for Avx512 {
         for (index, word) in words.iter().enumerate() {
             let count = word.count_ones() as usize;
             assert!(end + 64 <= out.len());
-            // SAFETY: VBMI2 was found before a job runs with these lanes, the ramp has 64 bytes, and
+            // SAFETY: VBMI2 was detected before any job runs with these lanes, the ramp has 64 bytes, and
             // the assertion above leaves room for the four vectors of 16 that may be stored.
             unsafe {
                 let ramp = _mm512_loadu_si512(RAMP.as_ptr().cast());
@@ -147,7 +146,7 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn deposit(bits: u64, mask: u64) -> u64 {
-        // SAFETY: BMI2 was found before a job runs with these lanes.
+        // SAFETY: BMI2 was detected before any job runs with these lanes.
         unsafe { _pdep_u64(bits, mask) }
     }
 }

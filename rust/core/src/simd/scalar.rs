@@ -1,10 +1,9 @@
-//! The baseline: plain code, vectors of whatever the target has.
+//! The baseline: plain code, which the compiler vectorizes for whatever the target has.
 
-use super::{Lanes, compare_words, copy_blocks, copy_then_hide, words_of_blocks};
+use super::lanes::{Lanes, compare_words, copy_blocks, copy_then_hide, words_of_blocks};
+use super::sets::Scalar;
 use crate::rng::Key;
 use crate::tokens::{Id, Token};
-
-pub(crate) struct Scalar;
 
 impl Lanes for Scalar {
     #[inline(always)]
@@ -70,11 +69,11 @@ impl Lanes for Scalar {
     }
 }
 
-/// Bits that are read from a word without asking how many it has.
+/// Number of bits that are read from a word without checking how many are set.
 const AT_ONCE: usize = 8;
 
-/// Reads eight bits of a word whatever it holds, and only then asks for the rest: a loop that ends
-/// with the last bit mispredicts once a word (simdjson's `flatten_bits`).
+/// Reads eight bits of a word unconditionally and checks only then whether there are more: a loop that
+/// ends with the last set bit mispredicts once per word (simdjson's `flatten_bits`).
 #[inline(always)]
 pub(super) fn positions(words: &[u64], out: &mut [u32]) -> usize {
     let mut end = 0;
@@ -94,7 +93,7 @@ pub(super) fn positions(words: &[u64], out: &mut [u32]) -> usize {
     end
 }
 
-/// Eight bytes at a time by a multiplication.
+/// [`Lanes::pack`] by one multiplication for every eight bytes.
 #[inline(always)]
 fn pack(bytes: &[u8; 64]) -> u64 {
     let mut bits = 0;

@@ -1,4 +1,4 @@
-//! AVX2: eight states at a time; values by the table of keys, which is as fast as its stores.
+//! AVX2: eight states at a time. Values come from the table of keys, which is as fast as the stores.
 
 use std::arch::x86_64::{
     __m256i, _mm_cvtsi64_si128, _mm_loadu_si128, _mm256_add_epi32, _mm256_adds_epu8,
@@ -12,11 +12,11 @@ use std::arch::x86_64::{
     _pdep_u64, _pext_u32,
 };
 
-use super::super::avx2::Avx2;
+use super::super::sets::Avx2;
+use super::symbols::{Class, KEYS, KIND_FIRST, KINDS, SCALE_BITS, SYMBOLS};
 use super::{ByKey, Encoder, Quads, ROW, Value, WORD_SLACK, scalar, spread_by_key, values_by_key};
-use crate::ternary::codec::tables::{Class, KEYS, KIND_FIRST, KINDS, SCALE_BITS, SYMBOLS};
 
-/// By kind: frequency, first slot, reciprocal, first symbol; and the last slots of kinds 0 to 3.
+/// Frequency, first slot and reciprocal of each kind, and the last slots of kinds 0 to 3.
 pub(crate) struct Kinds {
     frequency: [u32; 8],
     first_slot: [u32; 8],
@@ -41,7 +41,7 @@ const KEY_TABLES: [[u8; 16]; 6] = {
     tables
 };
 
-/// By the mask of states that run low: which of the next words each takes.
+/// For each mask of the states that run low, which of the next words each state takes.
 const RANKS: [[u8; 8]; 256] = {
     let mut ranks = [[0; 8]; 256];
     let mut mask = 0;
@@ -80,8 +80,8 @@ impl Quads for Avx2 {
         let mut taken = 0;
         let halves = states.as_chunks_mut::<32>().0.iter_mut().zip(keys.as_chunks_mut::<32>().0);
         for (states, keys) in halves {
-            // SAFETY: AVX2 was found before a job runs with these lanes; 32 states are four vectors,
-            // 32 keys one. A vector takes at most 8 words, so that `taken` is at most 56 where
+            // SAFETY: AVX2 was detected before any job runs with these lanes; 32 states fill four
+            // vectors and 32 keys one. A vector takes at most 8 words, so `taken` is at most 56 when
             // eight of the 64 words are loaded.
             unsafe {
                 let mut symbols = [_mm256_setzero_si256(); 4];
@@ -129,7 +129,7 @@ impl Quads for Avx2 {
 
     #[inline(always)]
     fn keys_of_bits(mask: u32, signs: u32) -> u64 {
-        // SAFETY: BMI2 was found before a job runs with these lanes.
+        // SAFETY: BMI2 was detected before any job runs with these lanes.
         unsafe {
             let negative = _pdep_u64(signs.into(), mask.into());
             _pdep_u64(mask.into(), 0x0f0f_0f0f_0f0f_0f0f)
@@ -139,7 +139,7 @@ impl Quads for Avx2 {
 
     #[inline(always)]
     fn extract(negative: u32, mask: u32) -> u32 {
-        // SAFETY: BMI2 was found before a job runs with these lanes.
+        // SAFETY: BMI2 was detected before any job runs with these lanes.
         unsafe { _pext_u32(negative, mask) }
     }
 
@@ -149,7 +149,7 @@ impl Quads for Avx2 {
             let mut all = 0;
             for (shift, word) in words.iter().enumerate() {
                 let bits = u64::from((word >> (8 * i)) as u8);
-                // SAFETY: BMI2 was found before a job runs with these lanes.
+                // SAFETY: BMI2 was detected before any job runs with these lanes.
                 all |= unsafe { _pdep_u64(bits, 0x0101_0101_0101_0101) } << shift;
             }
             *eight = all.to_le_bytes();
@@ -168,7 +168,7 @@ impl Quads for Avx2 {
     }
 }
 
-/// One step of eight states, before they are filled up: the new states and the symbols.
+/// Advances eight states by one symbol, without refilling them: returns the new states and the symbols.
 ///
 /// # Safety
 /// Needs AVX2.
@@ -187,7 +187,7 @@ unsafe fn step(kinds: &Kinds, state: __m256i) -> (__m256i, __m256i) {
         let of_kind = |words| _mm256_permutevar8x32_epi32(load(words), kind);
         let (frequency, reciprocal) = (of_kind(&kinds.frequency), of_kind(&kinds.reciprocal));
         let offset = _mm256_sub_epi32(slot, of_kind(&kinds.first_slot));
-        // Products shifted right by 31: of the even lanes, and of the odd ones in their own place.
+        // The products shifted right by 31: first the even lanes, then the odd ones in their own places.
         let even = _mm256_srli_epi64::<31>(_mm256_mul_epu32(offset, reciprocal));
         let odd = _mm256_slli_epi64::<1>(_mm256_mul_epu32(
             _mm256_srli_epi64::<32>(offset),
@@ -201,7 +201,7 @@ unsafe fn step(kinds: &Kinds, state: __m256i) -> (__m256i, __m256i) {
     }
 }
 
-/// Keys of 32 symbols: six tables of 16, each asked for what is its own.
+/// The keys of 32 symbols. Each of six tables of 16 keys gives the keys of its own symbols, and 0 for others.
 ///
 /// # Safety
 /// Needs AVX2.
@@ -213,8 +213,8 @@ unsafe fn keys_of(symbols: __m256i) -> __m256i {
         for (i, table) in KEY_TABLES.iter().enumerate() {
             let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
             let place = _mm256_sub_epi8(symbols, _mm256_set1_epi8(16 * i as i8));
-            // 112 more, saturated: below 16 the low nibble stays, from 16 on the top bit is set, and
-            // for such a byte a shuffle gives 0.
+            // Adding 112 with saturation keeps the low nibble of a place below 16 and sets the top bit
+            // from 16 on, for which the shuffle gives 0.
             let place = _mm256_adds_epu8(place, _mm256_set1_epi8(112));
             keys = _mm256_or_si256(keys, _mm256_shuffle_epi8(table, place));
         }

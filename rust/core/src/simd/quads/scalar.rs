@@ -1,15 +1,16 @@
-//! The baseline: tables of slots, of nibbles and of keys.
+//! The baseline, which uses tables of slots, nibbles and keys.
 
-use super::super::scalar::Scalar;
+use super::super::sets::Scalar;
+use super::symbols::{Class, KEYS, KIND_OF, SCALE_BITS, SYMBOLS};
 use super::{ByKey, Encoder, Quads, ROW, Value, WORD_SLACK, spread_by_key, values_by_key};
-use crate::ternary::codec::tables::{Class, KEYS, KIND_OF, SCALE_BITS, SYMBOLS};
 
 const SLOTS: usize = 1 << SCALE_BITS;
 
-/// The symbol of each slot, which fits the first-level cache, and of each symbol what moves a state.
+/// The symbol of each slot, in a table that fits into the first-level cache, and the numbers with which
+/// each symbol advances a state.
 pub(crate) struct Slots {
     symbol: Box<[u8; SLOTS]>,
-    /// Frequency, first slot and key; as many as a byte can name, so that no bound is checked.
+    /// Frequency, first slot and key of each symbol, with 256 entries so that no bound is checked.
     step: [(u16, u16, u8); 256],
 }
 
@@ -44,7 +45,7 @@ impl Quads for Scalar {
             let moved =
                 u32::from(frequency) * (*state >> SCALE_BITS) + slot as u32 - u32::from(first);
             let low = moved >> 16 == 0;
-            // A choice of values, not a branch: which states run low nobody can predict.
+            // A selection of values and not a branch, because which states run low cannot be predicted.
             let filled = moved << 16 | u32::from(u16::from_le_bytes(words[taken % ROW]));
             *state = if low { filled } else { moved };
             taken += usize::from(low);
@@ -92,9 +93,9 @@ impl Quads for Scalar {
             for (shift, word) in words.iter().enumerate() {
                 let bits = u64::from((word >> (8 * i)) as u8);
                 let chosen = bits.wrapping_mul(0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
-                // Bit 7 of a byte is set where it was not 0, and no byte carries into the next.
-                let apart = (chosen + 0x7f7f_7f7f_7f7f_7f7f) >> 7 & 0x0101_0101_0101_0101;
-                all |= apart << shift;
+                // The sum sets bit 7 of each byte that was not 0, and no byte carries into the next.
+                let spread = (chosen + 0x7f7f_7f7f_7f7f_7f7f) >> 7 & 0x0101_0101_0101_0101;
+                all |= spread << shift;
             }
             *eight = all.to_le_bytes();
         }
@@ -112,7 +113,7 @@ impl Quads for Scalar {
     }
 }
 
-/// The row of any level without a compressing store.
+/// [`Quads::encode_row`] for every level that has no compressing store.
 #[inline(always)]
 pub(super) fn encode_row(
     encoder: &Encoder,
@@ -136,7 +137,7 @@ pub(super) fn encode_row(
     count
 }
 
-/// Nibble of the bits of `chosen` that `mask` selects, moved together.
+/// Gathers the bits of `chosen` that `mask` selects into the lowest bits of a nibble.
 const fn extract_nibble(mask: u8, chosen: u8) -> u8 {
     let (mut out, mut to, mut from) = (0, 0, 0);
     while from < 4 {
@@ -149,7 +150,7 @@ const fn extract_nibble(mask: u8, chosen: u8) -> u8 {
     out
 }
 
-/// By mask and bits: the bits at the places of the mask.
+/// For each mask and nibble, the nibble's bits at the places of the mask.
 const EXTRACTED: [u8; 256] = {
     let mut table = [0; 256];
     let mut i = 0;
@@ -160,7 +161,7 @@ const EXTRACTED: [u8; 256] = {
     table
 };
 
-/// By mask and the signs of its bits in order: the key.
+/// For each mask and the sign of each of its set bits in order, the key.
 const KEY_OF_NIBBLES: [u8; 256] = {
     let mut table = [0; 256];
     let mut i = 0;

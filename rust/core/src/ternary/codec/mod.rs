@@ -2,11 +2,11 @@
 
 mod bitmask;
 mod block;
+mod frequencies;
 mod keys;
 mod packer;
 mod sink;
 mod t4_rans;
-pub mod tables;
 
 pub use block::{Block, Coding, default_steps, pack};
 pub(crate) use keys::zero_between;

@@ -3,10 +3,10 @@
 //! After Duda, "Asymmetric numeral systems" (arXiv 1311.2540), with the interleaving of Giesen
 //! (arXiv 1402.3392). The decoder reads bytes of strangers: every word is bounds-checked.
 
+use super::frequencies::{best_class, class};
 use super::keys::{BLOCK, TakeKeys, symbols_of_keys};
-use super::tables::{KINDS, best_class, class};
 use crate::simd::Lanes;
-use crate::simd::quads::{Encoder, ROW, WORD_SLACK};
+use crate::simd::quads::{Encoder, KINDS, ROW, WORD_SLACK};
 use crate::{Error, Result};
 
 /// States of a stream: state i codes quads i, 64 + i, 128 + i, ...
@@ -116,8 +116,8 @@ fn damaged(what: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::super::keys::kinds_of_keys;
-    use super::super::tables::KEYS;
     use super::*;
+    use crate::simd::quads::KEYS;
     use crate::simd::{Job, Level};
 
     const LEVELS: [Level; 3] = [Level::Scalar, Level::Avx2, Level::Avx512];

@@ -1,27 +1,28 @@
-//! AVX-512 with VBMI and VBMI2: sixteen states at a time, 256 values by masked moves.
+//! AVX-512 with VBMI and VBMI2: sixteen states at a time.
+
+mod spread;
 
 use std::arch::x86_64::{
-    __m256i, __m512i, __mmask16, __mmask32, __mmask64, _mm_loadu_si128, _mm_setzero_si128,
-    _mm256_loadu_si256, _mm256_mask_compressstoreu_epi16, _mm256_storeu_si256, _mm512_add_epi32,
-    _mm512_and_si512, _mm512_castsi128_si512, _mm512_castsi256_si512, _mm512_castsi512_si256,
-    _mm512_cmpge_epu32_mask, _mm512_cmplt_epu32_mask, _mm512_cvtepi16_epi8, _mm512_cvtepi32_epi8,
-    _mm512_cvtepi32_epi16, _mm512_cvtepu8_epi32, _mm512_cvtepu16_epi32, _mm512_cvtepu32_epi64,
-    _mm512_cvtepu32_pd, _mm512_cvttpd_epu32, _mm512_extracti64x4_epi64, _mm512_inserti32x4,
-    _mm512_inserti64x4, _mm512_loadu_pd, _mm512_loadu_si512, _mm512_mask_add_epi32,
-    _mm512_mask_mov_epi8, _mm512_mask_mov_epi16, _mm512_mask_mov_epi32, _mm512_mask_or_epi32,
+    __m256i, __m512i, _mm_loadu_si128, _mm_setzero_si128, _mm256_loadu_si256,
+    _mm256_mask_compressstoreu_epi16, _mm512_add_epi32, _mm512_and_si512, _mm512_castsi128_si512,
+    _mm512_castsi256_si512, _mm512_castsi512_si256, _mm512_cmpge_epu32_mask,
+    _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_epi16, _mm512_cvtepu8_epi32,
+    _mm512_cvtepu16_epi32, _mm512_cvtepu32_epi64, _mm512_cvtepu32_pd, _mm512_cvttpd_epu32,
+    _mm512_extracti64x4_epi64, _mm512_inserti32x4, _mm512_inserti64x4, _mm512_loadu_pd,
+    _mm512_loadu_si512, _mm512_mask_add_epi32, _mm512_mask_mov_epi32, _mm512_mask_or_epi32,
     _mm512_mask_srli_epi32, _mm512_maskz_expand_epi32, _mm512_maskz_mov_epi8, _mm512_mul_epu32,
     _mm512_mul_pd, _mm512_mullo_epi32, _mm512_or_si512, _mm512_permutex2var_epi8,
-    _mm512_permutexvar_epi32, _mm512_permutexvar_pd, _mm512_set1_epi8, _mm512_set1_epi16,
-    _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_slli_epi64,
-    _mm512_srli_epi16, _mm512_srli_epi32, _mm512_srli_epi64, _mm512_storeu_si512,
-    _mm512_stream_si512, _mm512_sub_epi32, _pdep_u64, _pext_u32,
+    _mm512_permutexvar_epi32, _mm512_permutexvar_pd, _mm512_set1_epi8, _mm512_set1_epi32,
+    _mm512_setzero_si512, _mm512_slli_epi32, _mm512_slli_epi64, _mm512_srli_epi32,
+    _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi32, _pdep_u64, _pext_u32,
 };
 
-use super::super::avx512::Avx512;
+use self::spread::{Three, spread};
+use super::super::sets::Avx512;
+use super::symbols::{Class, KEYS, KIND_FIRST, KINDS, SCALE_BITS, SYMBOLS};
 use super::{Encoder, Quads, ROW, Value, WORD_SLACK};
-use crate::ternary::codec::tables::{Class, KEYS, KIND_FIRST, KINDS, SCALE_BITS, SYMBOLS};
 
-/// By kind: frequency, first slot, reciprocal.
+/// Frequency, first slot and reciprocal of each kind.
 pub(crate) struct Kinds {
     frequency: [u32; 16],
     first_slot: [u32; 16],
@@ -50,10 +51,6 @@ const KEY_TABLE: [u8; 128] = {
     table
 };
 
-/// Values of -1, 0 and +1.
-#[derive(Clone, Copy)]
-pub(crate) struct Three<T>([T; 3]);
-
 impl Quads for Avx512 {
     type Decoder = Kinds;
 
@@ -74,9 +71,9 @@ impl Quads for Avx512 {
         keys: &mut [u8; ROW],
     ) -> usize {
         let mut taken = 0;
-        // SAFETY: AVX-512 was found before a job runs with these lanes; 64 states are four vectors,
-        // 64 keys one, a table of 128 bytes two. A vector takes at most 16 words, so that `taken` is
-        // at most 48 where sixteen of the 64 words are loaded.
+        // SAFETY: AVX-512 was detected before any job runs with these lanes; 64 states fill four
+        // vectors, 64 keys one, and a table of 128 bytes two. A vector takes at most 16 words, so
+        // `taken` is at most 48 when sixteen of the 64 words are loaded.
         unsafe {
             let mut symbols = [_mm_setzero_si128(); 4];
             for (states, symbols) in states.as_chunks_mut::<16>().0.iter_mut().zip(&mut symbols) {
@@ -118,8 +115,9 @@ impl Quads for Avx512 {
         words: &mut [u16; ROW + WORD_SLACK],
     ) -> usize {
         let mut count = 0;
-        // SAFETY: AVX-512 was found before a job runs with these lanes; 64 states are four vectors,
-        // 64 symbols four quarters of one. A vector stores at most 16 words, at most 48 lie before.
+        // SAFETY: AVX-512 was detected before any job runs with these lanes; 64 states fill four
+        // vectors, and 64 symbols four quarters of one. A vector stores at most 16 words, after at
+        // most 48 earlier ones.
         unsafe {
             let load = |words: &[u32; 8]| {
                 _mm512_castsi256_si512(_mm256_loadu_si256(words.as_ptr().cast()))
@@ -172,7 +170,7 @@ impl Quads for Avx512 {
 
     #[inline(always)]
     fn keys_of_bits(mask: u32, signs: u32) -> u64 {
-        // SAFETY: BMI2 was found before a job runs with these lanes.
+        // SAFETY: BMI2 was detected before any job runs with these lanes.
         unsafe {
             let negative = _pdep_u64(signs.into(), mask.into());
             _pdep_u64(mask.into(), 0x0f0f_0f0f_0f0f_0f0f)
@@ -182,13 +180,13 @@ impl Quads for Avx512 {
 
     #[inline(always)]
     fn extract(negative: u32, mask: u32) -> u32 {
-        // SAFETY: BMI2 was found before a job runs with these lanes.
+        // SAFETY: BMI2 was detected before any job runs with these lanes.
         unsafe { _pext_u32(negative, mask) }
     }
 
     #[inline(always)]
     fn bytes_of_bits(words: &[u64], bytes: &mut [u8; 64]) {
-        // SAFETY: AVX-512 was found before a job runs with these lanes, and there are 64 bytes.
+        // SAFETY: AVX-512 was detected before any job runs with these lanes, and there are 64 bytes.
         unsafe {
             let mut all = _mm512_setzero_si512();
             for (shift, word) in words.iter().enumerate() {
@@ -208,22 +206,11 @@ impl Quads for Avx512 {
 
     #[inline(always)]
     fn spread<T: Value>(table: &Three<T>, keys: &[u8], out: &mut [T], past: bool) {
-        let (rows, rest) = keys.as_chunks::<64>();
-        let (out, last) = out.split_at_mut(256 * rows.len());
-        let past = past && out.as_ptr().addr().is_multiple_of(64);
-        for (keys, out) in rows.iter().zip(out.as_chunks_mut::<256>().0) {
-            spread_row(table, keys, out, past);
-        }
-        if !rest.is_empty() {
-            let (mut keys, mut values) = ([0; 64], [table.0[1]; 256]);
-            keys[..rest.len()].copy_from_slice(rest);
-            spread_row(table, &keys, &mut values, false);
-            last.copy_from_slice(&values[..last.len()]);
-        }
+        spread(table, keys, out, past);
     }
 }
 
-/// One step of sixteen states, before they are filled up: the new states and the symbols.
+/// Advances sixteen states by one symbol, without refilling them: returns the new states and the symbols.
 ///
 /// # Safety
 /// Needs AVX-512.
@@ -241,7 +228,7 @@ unsafe fn step(kinds: &Kinds, state: __m512i) -> (__m512i, __m512i) {
         let of_kind = |words| _mm512_permutexvar_epi32(kind, load(words));
         let (frequency, reciprocal) = (of_kind(&kinds.frequency), of_kind(&kinds.reciprocal));
         let offset = _mm512_sub_epi32(slot, of_kind(&kinds.first_slot));
-        // Products shifted right by 31: of the even lanes, and of the odd ones in their own place.
+        // The products shifted right by 31: first the even lanes, then the odd ones in their own places.
         let even = _mm512_srli_epi64::<31>(_mm512_mul_epu32(offset, reciprocal));
         let odd = _mm512_slli_epi64::<1>(_mm512_mul_epu32(
             _mm512_srli_epi64::<32>(offset),
@@ -252,68 +239,5 @@ unsafe fn step(kinds: &Kinds, state: __m512i) -> (__m512i, __m512i) {
         let scaled = _mm512_mullo_epi32(frequency, _mm512_srli_epi32::<14>(state));
         let symbol = _mm512_add_epi32(place, of_kind(&FIRST_SYMBOL));
         (_mm512_add_epi32(scaled, rest), symbol)
-    }
-}
-
-/// 256 values: the keys' masks and signs as bits, and two masked moves a vector.
-#[inline(always)]
-fn spread_row<T: Value>(table: &Three<T>, keys: &[u8; 64], out: &mut [T; 256], past: bool) {
-    // SAFETY: AVX-512 was found before a job runs with these lanes. A value has 1, 2 or 4 bytes, as
-    // the match says, so that the 256 of them are 4, 8 or 16 vectors; `past` is only true where they
-    // are aligned to 64 bytes.
-    unsafe {
-        let keys = _mm512_loadu_si512(keys.as_ptr().cast());
-        let (low, high) = (_mm512_set1_epi16(0x0f), _mm512_set1_epi16(0xf0));
-        // Of two keys in 16 bits: the lower nibbles together, and the upper ones.
-        let mask = _mm512_or_si512(
-            _mm512_and_si512(keys, low),
-            _mm512_and_si512(_mm512_srli_epi16::<4>(keys), high),
-        );
-        let negative = _mm512_or_si512(
-            _mm512_and_si512(_mm512_srli_epi16::<4>(keys), low),
-            _mm512_and_si512(_mm512_srli_epi16::<8>(keys), high),
-        );
-        let (mut masks, mut negatives) = ([0u64; 4], [0u64; 4]);
-        _mm256_storeu_si256(masks.as_mut_ptr().cast(), _mm512_cvtepi16_epi8(mask));
-        _mm256_storeu_si256(negatives.as_mut_ptr().cast(), _mm512_cvtepi16_epi8(negative));
-        let [minus, zero, plus] = table.0;
-        let to = out.as_mut_ptr().cast::<u8>();
-        let put = |vector: usize, values| {
-            let to = to.add(64 * vector).cast();
-            if past {
-                _mm512_stream_si512(to, values);
-            } else {
-                _mm512_storeu_si512(to.cast(), values);
-            }
-        };
-        match size_of::<T>() {
-            1 => {
-                let [minus, zero, plus] =
-                    [minus, zero, plus].map(|v| _mm512_set1_epi8(bytemuck::cast(v)));
-                for i in 0..4 {
-                    let values = _mm512_mask_mov_epi8(zero, masks[i] as __mmask64, plus);
-                    put(i, _mm512_mask_mov_epi8(values, negatives[i] as __mmask64, minus));
-                }
-            }
-            2 => {
-                let [minus, zero, plus] =
-                    [minus, zero, plus].map(|v| _mm512_set1_epi16(bytemuck::cast(v)));
-                for i in 0..8 {
-                    let bits = |words: &[u64; 4]| (words[i / 2] >> (32 * (i % 2))) as __mmask32;
-                    let values = _mm512_mask_mov_epi16(zero, bits(&masks), plus);
-                    put(i, _mm512_mask_mov_epi16(values, bits(&negatives), minus));
-                }
-            }
-            4 => {
-                let [minus, zero, plus] =
-                    [minus, zero, plus].map(|v| _mm512_set1_epi32(bytemuck::cast(v)));
-                for i in 0..16 {
-                    let bits = |words: &[u64; 4]| (words[i / 4] >> (16 * (i % 4))) as __mmask16;
-                    let values = _mm512_mask_mov_epi32(zero, bits(&masks), plus);
-                    put(i, _mm512_mask_mov_epi32(values, bits(&negatives), minus));
-                }
-            }
-            bytes => unreachable!("a value of {bytes} bytes"),
-        }
     }
 }
