@@ -5,7 +5,7 @@ import pytest
 from peers import metro_t0_masks, nanot5
 from run_copies import numba_batch
 
-from metro_fast.ops import corrupt_spans, ul2_denoisers
+from metro_fast.ops import Vocabulary, corrupt_spans, ul2_denoisers
 from metro_fast.ops.denoiser import metro_t0_baseline
 from metro_fast.testing.corrupt_spans import corrupt_row
 from metro_fast.testing.noise_laws import span_counts
@@ -16,7 +16,10 @@ IDS = np.random.default_rng(0).integers(2, 31_000, (2048, LENGTH)).astype(np.uin
 LEVELS = ["scalar", "avx2", "avx512"]
 LAWS = {
     "ul2": {"denoisers": ul2_denoisers()},
-    "metro_t0": {"denoisers": metro_t0_baseline(), "num_sentinels": 512, "sentinel_first": 32_900},
+    "metro_t0": {
+        "denoisers": metro_t0_baseline(),
+        "vocabulary": Vocabulary(num_sentinels=512, sentinel_first=32_900),
+    },
 }
 
 
@@ -121,7 +124,8 @@ def test_metro_t0_masks(benchmark):
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568, other laws and outputs")
 @pytest.mark.parametrize("dtype", ["int64", "int32"])
 def test_with_masks_and_decoder_inputs(benchmark, dtype):
-    options = {"attention_mask": True, "decoder_start_token_id": 0, "dtype": dtype}
+    vocabulary = Vocabulary(decoder_start_token_id=0)
+    options = {"attention_mask": True, "vocabulary": vocabulary, "dtype": dtype}
     batch = corrupt_spans(IDS[:ROWS], **options)
     out = (batch.input_ids, batch.labels, batch.attention_mask, batch.decoder_input_ids)
     benchmark(corrupt_spans, IDS[:ROWS], out=out, num_threads=1, **options)

@@ -1,4 +1,4 @@
-"""The native module: checked views of numpy arrays in, arrays out. Private: see `ops`."""
+"""The native module, which takes checked views of numpy arrays. It is private; use `ops`."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -7,6 +7,13 @@ from typing import Any, Final, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from metro_fast.ops.draws import Draw
+from metro_fast.ops.masking import Masking
+from metro_fast.ops.outputs import Outputs
+from metro_fast.ops.span_corruption import SpanCorruption
+from metro_fast.ops.token_rows import TextRanges, TokenRows
+from metro_fast.ops.vocabulary import Vocabulary
 
 __all__ = [
     "CudaError",
@@ -96,69 +103,17 @@ def simd_level() -> str: ...
 
 @final
 class SpanOptions:
-    def __new__(
-        cls,
-        denoisers: Sequence[Any],
-        weights: Sequence[Sequence[float]],
-        *,
-        sentinel_first: int,
-        sentinel_step: int,
-        num_sentinels: int,
-        clamp_sentinels: bool,
-        eos_token_id: int | None,
-        target_end_token_id: int | None,
-        pad_token_id: int,
-        decoder_start_token_id: int,
-        vocab_size: int | None,
-        word_starts: NDArray[np.bool_] | None,
-        special_token_ids: Sequence[int],
-        max_input_length: int | None,
-        max_target_length: int | None,
-    ) -> Self: ...
+    def __new__(cls, corruption: SpanCorruption, vocabulary: Vocabulary) -> Self: ...
 
 @final
 class MaskOptions:
-    def __new__(
-        cls,
-        *,
-        count: str,
-        mlm_probability: float,
-        max_masked: int | None,
-        span_lengths: Sequence[float] | None,
-        mean_span_length: float,
-        word_starts: NDArray[np.bool_] | None,
-        mask_replace_prob: float,
-        random_replace_prob: float,
-        mask_token_id: int,
-        vocab_size: int,
-        special_token_ids: Sequence[int],
-        random_token_range: tuple[int, int],
-        pad_token_id: int,
-    ) -> Self: ...
+    def __new__(cls, masking: Masking, vocabulary: Vocabulary) -> Self: ...
 
 def corrupt_spans(
-    ids: NDArray[Any],
-    offsets: NDArray[np.int64] | None,
-    sample_ids: NDArray[np.int64] | None,
-    noise_mask: NDArray[np.uint8] | None,
-    phases: NDArray[np.int64] | None,
-    options: SpanOptions,
-    wanted: Any,
-    *,
-    seed: int,
-    epoch: int,
-    num_threads: int,
+    rows: TokenRows, options: SpanOptions, outputs: Outputs, draw: Draw
 ) -> tuple[Any, ...]: ...
 def mask_tokens(
-    ids: NDArray[Any],
-    offsets: NDArray[np.int64] | None,
-    sample_ids: NDArray[np.int64] | None,
-    options: MaskOptions,
-    wanted: Any,
-    *,
-    seed: int,
-    epoch: int,
-    num_threads: int,
+    rows: TokenRows, options: MaskOptions, outputs: Outputs, draw: Draw
 ) -> tuple[Any, ...]: ...
 def span_lengths(
     tokens: int, noise_density: float, mean_noise_span_length: float, compat: str
@@ -203,30 +158,20 @@ class TokenFiles:
     def segments(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]: ...
     def corrupt_spans(
         self,
-        starts: NDArray[np.int64],
-        ends: NDArray[np.int64],
-        sample_ids: NDArray[np.int64],
+        ranges: TextRanges,
+        sample_ids: NDArray[np.int64] | None,
         phases: NDArray[np.int64] | None,
         options: SpanOptions,
-        wanted: Any,
-        *,
-        vocab_size: int | None,
-        seed: int,
-        epoch: int,
-        num_threads: int,
+        outputs: Outputs,
+        draw: Draw,
     ) -> tuple[Any, ...]: ...
     def mask_tokens(
         self,
-        starts: NDArray[np.int64],
-        ends: NDArray[np.int64],
-        sample_ids: NDArray[np.int64],
+        ranges: TextRanges,
+        sample_ids: NDArray[np.int64] | None,
         options: MaskOptions,
-        wanted: Any,
-        *,
-        vocab_size: int | None,
-        seed: int,
-        epoch: int,
-        num_threads: int,
+        outputs: Outputs,
+        draw: Draw,
     ) -> tuple[Any, ...]: ...
 
 @final

@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from metro_fast import MetroFastError
-from metro_fast.data import DataCollatorForSpanCorruption, DataCollatorForUL2, train_tokenizer
+from metro_fast.data import (
+    DataCollatorForSpanCorruption,
+    DataCollatorForUL2,
+    span_vocabulary,
+    train_tokenizer,
+)
 from metro_fast.ops import Denoiser, corrupt_spans, ul2_denoisers
 
 # Rows are drawn again and again on purpose.
@@ -89,7 +94,7 @@ def test_a_schedule_weighs_by_the_step_of_every_row():
         ({"schedule": [(0, [1])], "schedule_batch_size": 4}, "weights is .*, expected 2 numbers"),
         ({"schedule": [(0, [0, 0])], "schedule_batch_size": 4}, "not all 0"),
         ({"schedule": [(0, [1, 1])], "schedule_batch_size": 0}, "schedule_batch_size is 0"),
-        ({"noise_density": 0.3}, "belong to the default law"),
+        ({"noise_density": 0.3}, "settings of the default denoiser"),
         ({"input_length": 1}, "input_length is 1"),
         ({"input_length": 33, "pad_to_multiple_of": 8}, "a multiple of pad_to_multiple_of 8"),
     ],
@@ -100,8 +105,9 @@ def test_bad_options_are_named(options, message):
 
 
 def test_the_shape_can_be_fixed():
+    vocabulary = span_vocabulary(decoder_start_token_id=0, **SPAN)
     collator = DataCollatorForUL2(
-        mode_tokens=None, input_length=48, target_length=24, decoder_start_token_id=0, **SPAN
+        mode_tokens=None, input_length=48, target_length=24, vocabulary=vocabulary
     )
     for rows in (3, 7):
         batch = collator(columns(matrix(rows)))

@@ -148,12 +148,12 @@ def test_max_length_cuts_rows_before_they_are_corrupted():
 def test_a_tokenizer_supplies_the_ids(tokenizer):
     span, metro = DataCollatorForSpanCorruption(tokenizer), DataCollatorForMetro(tokenizer)
     size = len(tokenizer)
-    assert span.options["sentinel_first"] == size - 1
-    assert (span.options["sentinel_step"], span.options["num_sentinels"]) == (-1, 8)
-    assert (span.options["eos_token_id"], span.options["pad_token_id"]) == (1, 0)
-    assert metro.options["mask_token_id"] == 3
-    assert metro.options["vocab_size"] == size
-    assert metro.options["special_token_ids"] == [0, 1, 2, 3, *range(size - 8, size)]
+    assert span.vocabulary.sentinel_first == size - 1
+    assert (span.vocabulary.sentinel_step, span.vocabulary.num_sentinels) == (-1, 8)
+    assert (span.vocabulary.eos_token_id, span.vocabulary.pad_token_id) == (1, 0)
+    assert metro.vocabulary.mask_token_id == 3
+    assert metro.vocabulary.vocab_size == size
+    assert metro.vocabulary.special_token_ids == (0, 1, 2, 3, *range(size - 8, size))
 
 
 class Vocabulary:
@@ -174,10 +174,10 @@ class Vocabulary:
 
 def test_sentinels_may_count_up_and_stand_in_for_a_mask_token():
     span = DataCollatorForSpanCorruption(Vocabulary(4, 5, 6))
-    assert (span.options["sentinel_step"], span.options["num_sentinels"]) == (1, 3)
+    assert (span.vocabulary.sentinel_step, span.vocabulary.num_sentinels) == (1, 3)
     metro = DataCollatorForMetro(Vocabulary(4, 5, 6))
-    assert metro.options["mask_token_id"] == 4, "upstream masks with its first sentinel"
-    assert metro.options["special_token_ids"] == [0, 1, 4, 5, 6]
+    assert metro.vocabulary.mask_token_id == 4, "upstream masks with its first sentinel"
+    assert metro.vocabulary.special_token_ids == (0, 1, 4, 5, 6)
     for bad in ((4, 6), (4, 5, 9)):
         with pytest.raises(MetroFastError, match="expected consecutive ids"):
             DataCollatorForSpanCorruption(Vocabulary(*bad))

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grouped import grouped
 from metro_fast import MetroFastError
-from metro_fast.ops import compute_input_and_target_lengths, corrupt_spans
+from metro_fast.ops import Vocabulary, compute_input_and_target_lengths, corrupt_spans
 from metro_fast.testing.corrupt_spans import corrupt_row, noise_probabilities, restore_row
 from metro_fast.testing.noise_laws import span_counts
 from metro_fast.testing.strategies import counters, ragged_rows
@@ -163,10 +164,10 @@ def test_out_is_written_wider_than_needed_and_returned():
 
 
 def test_sentinels_that_count_up():
-    options = {"sentinel_first": 4, "sentinel_step": 1, "num_sentinels": 16}
+    vocabulary = Vocabulary(sentinel_first=4, sentinel_step=1, num_sentinels=16)
     ids = np.arange(100, 140)
-    batch = corrupt_spans(ids[None], **options, seed=2)
-    inputs, labels = corrupt_row(ids.tolist(), 0, sentinel_first=4, sentinel_step=1, seed=2)
+    batch = corrupt_spans(ids[None], vocabulary=vocabulary, seed=2)
+    inputs, labels = corrupt_row(ids.tolist(), 0, vocabulary=vocabulary, seed=2)
     assert (batch.input_ids[0].tolist(), batch.labels[0].tolist()) == (inputs, labels)
     assert restore_row(inputs, labels, range(4, 20)) == ids.tolist()
 
@@ -208,7 +209,7 @@ def row(*ids):
 )
 def test_bad_values_are_named(ids, options, message):
     with pytest.raises(MetroFastError, match=message):
-        corrupt_spans(ids, **options)
+        corrupt_spans(ids, **grouped(**options))
 
 
 def read_only():
@@ -251,7 +252,7 @@ def read_only():
 )
 def test_wrong_types_are_type_errors(ids, options, message):
     with pytest.raises(TypeError, match=message):
-        corrupt_spans(ids, **options)
+        corrupt_spans(ids, **grouped(**options))
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
@@ -270,8 +271,9 @@ def test_a_batch_that_does_not_fit_into_memory_is_a_memory_error():
     ids = np.zeros(1 << 27, np.uint16)
     offsets = np.arange((1 << 20) + 1)
     offsets[-1] = ids.size
+    vocabulary = Vocabulary(num_sentinels=1 << 28, sentinel_first=1 << 40)
     with pytest.raises(MemoryError, match="Unable to allocate"):
-        corrupt_spans(ids, offsets=offsets, num_sentinels=1 << 28, sentinel_first=1 << 40)
+        corrupt_spans(ids, offsets=offsets, vocabulary=vocabulary)
 
 
 @settings(max_examples=20)

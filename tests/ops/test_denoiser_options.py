@@ -5,16 +5,21 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from metro_fast import MetroFastError
+from grouped import grouped
+from metro_fast import MetroFastError, _core
 from metro_fast.ops import (
     Denoiser,
+    SpanCorruption,
     SpanLengths,
+    Vocabulary,
     corrupt_spans,
     metro_t0_baseline,
     ul2_denoisers,
 )
-from metro_fast.ops.corrupt_spans import corrupt_with
-from metro_fast.ops.span_options import span_options
+from metro_fast.ops.corrupt_spans import SpanBatch, corrupt_rows
+from metro_fast.ops.draws import Draw
+from metro_fast.ops.outputs import Outputs, finish
+from metro_fast.ops.token_rows import TokenRows
 from metro_fast.testing.corrupt_spans import choose_denoiser
 
 IDS = np.arange(100, 140)[None]
@@ -78,11 +83,18 @@ def test_tasks_come_in_any_sequence(how):
     assert corrupt_spans(IDS, denoisers=tasks).denoisers.tolist() == [1]
 
 
+def corrupt_in_phases(corruption, ids, phases, seed=0, threads=1):
+    options = _core.SpanOptions(corruption, Vocabulary())
+    rows = TokenRows.read(ids, None, None, phases=phases)
+    outputs, draw = Outputs.read(None, "int64", {}), Draw(seed, 0, threads)
+    return finish(SpanBatch, corrupt_rows(options, rows, outputs, draw), tensor=False)
+
+
 def test_rows_are_chosen_by_the_weights_of_their_phase(simd):
     weights = [[1.0, 0.0, 0.0], [1.0, 2.0, 5.0], [0.0, 0.0, 1.0]]
-    options = span_options(denoisers=[Denoiser()] * 3, weights=weights)
+    corruption = SpanCorruption(denoisers=[Denoiser()] * 3, weights=weights)
     phases = np.arange(600) % 3
-    batch = corrupt_with(options, np.full((600, 9), 7), phases=phases, seed=4, num_threads=3)
+    batch = corrupt_in_phases(corruption, np.full((600, 9), 7), phases, seed=4, threads=3)
     expected = [choose_denoiser(weights[phase], row, 4, 0) for row, phase in enumerate(phases)]
     assert batch.denoisers.tolist() == expected
     assert set(batch.denoisers[phases == 1].tolist()) == {0, 1, 2}
@@ -98,9 +110,9 @@ def test_rows_are_chosen_by_the_weights_of_their_phase(simd):
     ],
 )
 def test_bad_phases_are_named(phases, message):
-    options = span_options(denoisers=Denoiser(), weights=[[1.0], [2.0]])
+    corruption = SpanCorruption(denoisers=Denoiser(), weights=[[1.0], [2.0]])
     with pytest.raises(MetroFastError, match=message):
-        corrupt_with(options, np.full((2, 9), 7), phases=phases)
+        corrupt_in_phases(corruption, np.full((2, 9), 7), phases)
 
 
 BAD_TASKS = [
@@ -130,8 +142,14 @@ BAD_TASKS = [
     ({"weight": float("nan")}, r"weights is \[NaN\]"),
     ({"weight": float("inf")}, r"weights is \[inf\]"),
     ({"weight": 0.0}, "weights is .* not all 0"),
-    ({"noise": "sampled_spans"}, "span_lengths is None: 'sampled_spans' takes its lengths"),
-    ({"span_lengths": SpanLengths.fixed(3)}, "span_lengths .* nothing else does"),
+    (
+        {"noise": "sampled_spans"},
+        "span_lengths is None, expected .* 'sampled_spans'",
+    ),
+    (
+        {"span_lengths": SpanLengths.fixed(3)},
+        "span_lengths is Span.* with no other",
+    ),
 ]
 
 
@@ -178,13 +196,13 @@ def test_bad_values_of_a_task_are_named(values, message):
         ({"max_input_length": 1}, "max_input_length is 1, expected 2"),
         ({"max_target_length": 0}, "max_target_length is 0"),
         ({"denoisers": []}, "denoisers is 0, expected 1"),
-        ({"denoisers": Denoiser(), "noise_density": 0.2}, "noise_density and .* with denoisers"),
+        ({"denoisers": Denoiser(), "noise_density": 0.2}, "noise_density and .* give denoisers"),
         ({"eos_token_id": 2**31, "dtype": "int32"}, "eos_token_id is 2147483648"),
     ],
 )
 def test_bad_options_are_named(values, message):
     with pytest.raises(MetroFastError, match=message):
-        corrupt_spans(IDS, **values)
+        corrupt_spans(IDS, **grouped(**values))
 
 
 @pytest.mark.parametrize(
@@ -230,13 +248,15 @@ def test_wrong_types_of_a_task_are_type_errors_that_name_it(values):
 )
 def test_wrong_types_of_options_are_type_errors_that_name_them(values):
     with pytest.raises(TypeError, match=next(iter(values))):
-        corrupt_spans(IDS, **values)
+        corrupt_spans(IDS, **grouped(**values))
 
 
 @pytest.mark.parametrize("weights", [[], [[1.0]], [[1.0, -1.0]], [[1.0, 1.0], [0.0, 0.0]]])
 def test_weights_of_a_phase_fit_the_tasks(weights):
     with pytest.raises(MetroFastError, match="weights is"):
-        span_options(denoisers=[Denoiser(), Denoiser()], weights=weights)
+        corrupt_spans(
+            IDS, corruption=SpanCorruption(denoisers=[Denoiser(), Denoiser()], weights=weights)
+        )
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grouped import grouped
 from metro_fast import MetroFastError
-from metro_fast.ops import Denoiser, SpanLengths, corrupt_spans
+from metro_fast.ops import Denoiser, SpanLengths, Vocabulary, corrupt_spans
 from metro_fast.ops.denoiser import Inputs, Noise, Targets
 from metro_fast.testing.corrupt_spans import choose_denoiser, corrupt_row
 from metro_fast.testing.strategies import counters, denoisers, ragged_rows
@@ -98,18 +99,15 @@ def test_equals_the_reference(
         ids,
         offsets=offsets,
         sample_ids=names,
-        denoisers=tasks,
         seed=seed,
         epoch=epoch,
         num_threads=threads,
         dtype=dtype,
-        pad_token_id=pad,
-        decoder_start_token_id=start,
         attention_mask=mask,
-        **given_options,
+        **grouped(denoisers=tasks, pad_token_id=pad, decoder_start_token_id=start, **given_options),
     )
     sources = [ids[a:b].tolist() for a, b in pairwise(offsets)]
-    same = {"denoisers": tasks, "seed": seed, "epoch": epoch, **given_options}
+    same = grouped(denoisers=tasks, seed=seed, epoch=epoch, **given_options)
     expected = [corrupt_row(s, n, **same) for s, n in zip(sources, names.tolist(), strict=True)]
     assert_equal(batch, expected, pad=pad, start=start)
     chosen = [choose_denoiser([1] * len(tasks), n, seed, epoch) for n in names.tolist()]
@@ -127,8 +125,9 @@ def test_equals_the_reference(
 def test_every_law_in_every_layout(simd, law, inputs, targets):
     ids = np.random.default_rng(0).integers(2, 30_000, (3, 300))
     task = Denoiser(**{**vars(law), "inputs": inputs, "targets": targets})
-    batch = corrupt_spans(ids, denoisers=task, seed=5, **SENTINELS)
-    rows = [corrupt_row(r, n, denoisers=task, seed=5, **SENTINELS) for n, r in enumerate(ids)]
+    options = {"denoisers": task, "vocabulary": Vocabulary(**SENTINELS), "seed": 5}
+    batch = corrupt_spans(ids, **options)
+    rows = [corrupt_row(r, n, **options) for n, r in enumerate(ids)]
     assert_equal(batch, rows)
 
 
@@ -137,7 +136,8 @@ def test_rows_of_thousands_of_tokens(simd, law):
     lengths = (5000, 4096, 1, 2049)
     offsets = np.cumsum([0, *lengths])
     ids = np.random.default_rng(1).integers(2, 30_000, offsets[-1])
-    options = {"sentinel_first": 40_000, "num_sentinels": 5000, "denoisers": law, "seed": 6}
+    vocabulary = Vocabulary(sentinel_first=40_000, num_sentinels=5000)
+    options = {"vocabulary": vocabulary, "denoisers": law, "seed": 6}
     batch = corrupt_spans(ids, offsets=offsets, num_threads=3, **options)
     sources = [ids[a:b].tolist() for a, b in pairwise(offsets)]
     assert_equal(batch, [corrupt_row(row, n, **options) for n, row in enumerate(sources)])
@@ -148,10 +148,8 @@ def test_a_mask_of_the_callers_takes_the_place_of_the_draw(simd, rows, task, giv
     ids, offsets, _ = rows
     share = data.draw(st.floats(0, 1))
     mask = np.random.default_rng(data.draw(st.integers(0, 99))).random(ids.size) < share
-    batch = corrupt_spans(
-        ids, offsets=offsets, denoisers=task, noise_mask=mask, num_threads=3, **given_options
-    )
-    same = {"denoisers": task, **given_options}
+    same = grouped(denoisers=task, **given_options)
+    batch = corrupt_spans(ids, offsets=offsets, noise_mask=mask, num_threads=3, **same)
     pairs = [(ids[a:b].tolist(), mask[a:b]) for a, b in pairwise(offsets)]
     assert_equal(batch, [corrupt_row(ids, 0, noise_mask=mask, **same) for ids, mask in pairs])
 
@@ -176,7 +174,8 @@ def test_rows_are_chosen_by_their_weights_and_never_by_a_weight_of_0(simd):
 @pytest.mark.parametrize("extra", [0, 5])
 def test_arrays_of_the_caller_are_written_whole_and_returned(simd, kind, dtype, count, extra):
     ids = np.random.default_rng(3).integers(2, 30_000, 700)
-    options = {"offsets": [0, 100, 101, 400, 700], "pad_token_id": 4, "decoder_start_token_id": 6}
+    vocabulary = Vocabulary(pad_token_id=4, decoder_start_token_id=6)
+    options = {"offsets": [0, 100, 101, 400, 700], "vocabulary": vocabulary}
     plain = corrupt_spans(ids, attention_mask=True, dtype=dtype, **options)
     names = ("input_ids", "labels", "attention_mask", "decoder_input_ids")[:count]
     fills = {"input_ids": 4, "labels": -100, "attention_mask": 0, "decoder_input_ids": 4}
@@ -231,11 +230,12 @@ def test_a_row_without_tokens_is_refused(noise):
 def test_a_side_without_ids_has_no_columns(simd):
     ids, hidden = np.full((3, 9), 7), np.ones((3, 9), bool)
     drop = Denoiser(inputs="drop", targets="drop")
+    vocabulary = Vocabulary(decoder_start_token_id=0)
     options = {"denoisers": drop, "eos_token_id": None, "attention_mask": True}
-    batch = corrupt_spans(ids, noise_mask=hidden, decoder_start_token_id=0, **options)
+    batch = corrupt_spans(ids, noise_mask=hidden, vocabulary=vocabulary, **options)
     assert (batch.input_ids.shape, batch.attention_mask.shape) == ((3, 0), (3, 0))
     assert np.array_equal(batch.labels, ids)
-    batch = corrupt_spans(ids, noise_mask=~hidden, decoder_start_token_id=0, **options)
+    batch = corrupt_spans(ids, noise_mask=~hidden, vocabulary=vocabulary, **options)
     assert (batch.labels.shape, batch.decoder_input_ids.shape) == ((3, 0), (3, 0))
     assert np.array_equal(batch.input_ids, ids)
     assert batch.label_lengths.tolist() == [0, 0, 0]

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grouped import grouped
 from metro_fast import MetroFastError
-from metro_fast.ops import mask_tokens
+from metro_fast.ops import Masking, mask_tokens
 from metro_fast.testing.mask_tokens import mask_row
 from metro_fast.testing.strategies import counters, ragged_rows
 
@@ -64,18 +65,23 @@ def test_equals_the_reference(
         "epoch": epoch,
     }
     batch = mask_tokens(
-        ids, offsets=offsets, sample_ids=names, num_threads=threads, **OPTIONS, **options, **law
+        ids,
+        offsets=offsets,
+        sample_ids=names,
+        num_threads=threads,
+        **grouped(**OPTIONS, **options, **law),
     )
-    law = dict(law)
+    table = None
     if "mask_span_length" in law:
-        law["span_table"] = span_table(law["mask_span_length"], law.pop("mask_span_stdev", 0.0))
+        table = span_table(law["mask_span_length"], law.get("mask_span_stdev", 0.0))
+    same = grouped(**OPTIONS, **options, **law)
     lengths = np.diff(offsets)
     width = lengths.max()
     assert batch.lengths.tolist() == lengths.tolist()
     flat = []
     for row, name in enumerate(names.tolist()):
         source = ids[offsets[row] : offsets[row + 1]].tolist()
-        masked, positions = mask_row(source, name, **OPTIONS, **options, **law)
+        masked, positions = mask_row(source, name, span_table=table, **same)
         rest = width - len(source)
         assert batch.input_ids[row].tolist() == masked + [0] * rest
         assert batch.labels[row].tolist() == source + [-100] * rest
@@ -132,7 +138,10 @@ def test_special_tokens_are_neither_masked_nor_drawn():
     special = [0, 1, 2, 3, *range(70, 90)]
     ids = np.random.default_rng(0).integers(0, 90, (200, 100))
     batch = mask_tokens(
-        ids, **OPTIONS, special_token_ids=special, mask_replace_prob=0.0, random_replace_prob=1.0
+        ids,
+        **OPTIONS,
+        special_token_ids=special,
+        masking=Masking(mask_replace_prob=0.0, random_replace_prob=1.0),
     )
     flat, new = ids.reshape(-1), batch.input_ids.reshape(-1)
     assert not np.isin(flat[batch.masked_positions], special).any()
@@ -154,10 +163,12 @@ def test_upstream_statistics(shared_data, table):
         np.full((draws, length), original, np.uint16),
         mask_token_id=golden["mask_idx"],
         vocab_size=size,
-        mlm_probability=golden["mask_prob"],
-        mask_replace_prob=1 - golden["leave_unmasked_prob"] - golden["random_token_prob"],
-        random_replace_prob=golden["random_token_prob"],
-        random_token_range=(golden["nspecial"], size),
+        masking=Masking(
+            mlm_probability=golden["mask_prob"],
+            mask_replace_prob=1 - golden["leave_unmasked_prob"] - golden["random_token_prob"],
+            random_replace_prob=golden["random_token_prob"],
+            random_token_range=(golden["nspecial"], size),
+        ),
         seed=12,
     )
     rows, columns = np.divmod(batch.masked_positions, length)
@@ -275,7 +286,7 @@ def rows(*ids):
 )
 def test_bad_values_are_named(ids, options, message):
     with pytest.raises(MetroFastError, match=message):
-        mask_tokens(ids, **{**OPTIONS, **options})
+        mask_tokens(ids, **grouped(**{**OPTIONS, **options}))
 
 
 @pytest.mark.parametrize(
@@ -291,4 +302,4 @@ def test_bad_values_are_named(ids, options, message):
 )
 def test_wrong_types_are_type_errors(ids, options):
     with pytest.raises(TypeError):
-        mask_tokens(ids, **{**OPTIONS, **options})
+        mask_tokens(ids, **grouped(**{**OPTIONS, **options}))

@@ -5,7 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from metro_fast.ops import Denoiser, corrupt_spans, mask_tokens
+from metro_fast.ops import (
+    Denoiser,
+    Masking,
+    SpanCorruption,
+    Vocabulary,
+    corrupt_spans,
+    mask_tokens,
+)
 from metro_fast.testing.corrupt_spans import metro_t0_row, restore_row
 
 END = 1000
@@ -16,14 +23,15 @@ def read(shared_data, name):
     return json.loads((shared_data / f"golden/{name}.json").read_text())
 
 
-def upstreams_options(first_sentinel):
-    return {
-        "sentinel_first": first_sentinel + 1,
-        "sentinel_step": 1,
-        "num_sentinels": 512,
-        "eos_token_id": None,
-        "target_end_token_id": first_sentinel,
-    }
+def upstreams_vocabulary(first_sentinel, pad=0):
+    return Vocabulary(
+        sentinel_first=first_sentinel + 1,
+        sentinel_step=1,
+        num_sentinels=512,
+        eos_token_id=None,
+        target_end_token_id=first_sentinel,
+        pad_token_id=pad,
+    )
 
 
 def test_the_layout_is_upstreams(shared_data):
@@ -43,8 +51,12 @@ def test_the_layout_is_upstreams(shared_data):
             # The op takes a mask too, which cannot name empty spans.
             ids = np.array([case["item"]])
             task = Denoiser(noise="metro_t0")
-            options = upstreams_options(first)
-            batch = corrupt_spans(ids, denoisers=task, noise_mask=mask[None], **options)
+            batch = corrupt_spans(
+                ids,
+                denoisers=task,
+                noise_mask=mask[None],
+                vocabulary=upstreams_vocabulary(first),
+            )
             assert batch.input_ids.tolist() == [source]
             assert batch.labels.tolist() == [target]
     assert cut > 5, "upstream's targets of one id too many"
@@ -55,7 +67,10 @@ def test_a_long_target_ends_within_its_limit_where_upstreams_is_one_longer():
     _, upstream = metro_t0_row(ids[0].tolist(), mask[0], [], 500, 16)
     task = Denoiser(noise="metro_t0")
     batch = corrupt_spans(
-        ids, denoisers=task, noise_mask=mask, max_target_length=16, **upstreams_options(500)
+        ids,
+        noise_mask=mask,
+        corruption=SpanCorruption(denoisers=task, max_target_length=16),
+        vocabulary=upstreams_vocabulary(500),
     )
     assert (len(upstream), batch.labels.shape[1]) == (17, 16)
     assert batch.labels[0].tolist() == [*upstream[:15], 500]
@@ -81,8 +96,8 @@ def draw(golden, *, upstream, draws=None, seed=5):
         upstream=upstream,
     )
     ids = np.tile(np.arange(n, dtype=np.uint16), (draws, 1))
-    options = upstreams_options(END)
-    batch = corrupt_spans(ids, denoisers=task, seed=seed, pad_token_id=n, dtype="int32", **options)
+    vocabulary = upstreams_vocabulary(END, pad=n)
+    batch = corrupt_spans(ids, denoisers=task, vocabulary=vocabulary, seed=seed, dtype="int32")
     mask, empty = np.zeros((draws, n), bool), np.zeros((draws, n), bool)
     row, column = np.nonzero((batch.labels >= 0) & (batch.labels < n))
     mask[row, batch.labels[row, column]] = True
@@ -178,9 +193,7 @@ def test_span_masks_of_the_auxiliary_model(shared_data):
         mask_token_id=golden["mask_idx"],
         vocab_size=golden["vocab"],
         mlm_probability=golden["mask_prob"],
-        mask_span_length=3,
-        mask_replace_prob=1.0,
-        random_replace_prob=0.0,
+        masking=Masking(mask_span_length=3, mask_replace_prob=1.0, random_replace_prob=0.0),
         seed=4,
     )
     mask = batch.input_ids == golden["mask_idx"]
@@ -202,9 +215,11 @@ def test_padding_and_the_shift_of_the_decoder(shared_data):
             offsets=offsets,
             denoisers=Denoiser(targets="whole"),
             noise_mask=np.zeros(len(ids), bool),
-            eos_token_id=None,
-            pad_token_id=golden["pad_idx"],
-            decoder_start_token_id=golden["start_idx"],
+            vocabulary=Vocabulary(
+                eos_token_id=None,
+                pad_token_id=golden["pad_idx"],
+                decoder_start_token_id=golden["start_idx"],
+            ),
             out=out,
         )
         assert np.array_equal(batch.input_ids, padded)

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 
+from grouped import grouped
 from metro_fast import MetroFastError
 from metro_fast.ops import (
     Denoiser,
     SpanLengths,
+    Vocabulary,
     compute_input_and_target_lengths,
     corrupt_spans,
     mask_tokens,
@@ -31,7 +33,7 @@ EOS = 1
 
 def corrupt(*ids, **options):
     """Inputs and labels of one row, as lists."""
-    batch = corrupt_spans(np.array([ids]), **options)
+    batch = corrupt_spans(np.array([ids]), **grouped(**options))
     return batch.input_ids[0].tolist(), batch.labels[0].tolist()
 
 
@@ -247,9 +249,8 @@ def test_megatron_knows_whole_words_by_their_hashes_alone():
     hidden = np.array(noise_of(labels))
     assert set(np.bincount(hidden // 3)[100:].tolist()) == {0, 3}
     # HF's whole_word_mask knows no kept and no random tokens.
-    batch = mask_tokens(
-        ids[None], mask_token_id=3, vocab_size=2000, word_starts=word_starts, seed=2
-    )
+    vocabulary = Vocabulary(mask_token_id=3, vocab_size=2000, word_starts=word_starts)
+    batch = mask_tokens(ids[None], vocabulary=vocabulary, seed=2)
     masked = batch.masked_positions
     assert set(np.bincount(masked // 3).tolist()) == {0, 3}
     kinds = batch.input_ids[0, masked]

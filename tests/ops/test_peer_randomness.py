@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from metro_fast.ops import Denoiser, corrupt_spans, mask_tokens
+from grouped import grouped
+from metro_fast.ops import Denoiser, Masking, corrupt_spans, mask_tokens
 
 SPECIAL = [0, 1, 2, 3, *range(900, 1000)]
 OPTIONS = {"mask_token_id": 3, "vocab_size": 1000}
@@ -25,7 +26,7 @@ def masked(ids, **options):
 
 def hidden(ids, **options):
     """The rows of noise tokens, padded."""
-    return corrupt_spans(ids, denoisers=Denoiser(targets="drop"), **options).labels
+    return corrupt_spans(ids, denoisers=Denoiser(targets="drop"), **grouped(**options)).labels
 
 
 def test_metro_t0_draws_sentinels_as_random_tokens():
@@ -34,8 +35,7 @@ def test_metro_t0_draws_sentinels_as_random_tokens():
         np.full((200, 500), 50),
         **OPTIONS,
         special_token_ids=SPECIAL,
-        mask_replace_prob=0.0,
-        random_replace_prob=1.0,
+        masking=Masking(mask_replace_prob=0.0, random_replace_prob=1.0),
     )
     drawn = batch.input_ids.reshape(-1)[batch.masked_positions]
     assert len(drawn) == 200 * 75
@@ -89,7 +89,7 @@ def test_metro_t0s_spans_wrap_to_the_first_token():
     shares = {}
     for upstream in (True, False):
         task = Denoiser(noise="metro_t0", upstream=upstream, targets="drop")
-        labels = corrupt_spans(ids, denoisers=task, **options).labels
+        labels = corrupt_spans(ids, denoisers=task, **grouped(**options)).labels
         ends = (labels == 100).any(1) & (labels == 163).any(1)
         shares[upstream] = ends.mean()
     assert shares[True] == pytest.approx(0.088, abs=0.01)

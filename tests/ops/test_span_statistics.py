@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from metro_fast.ops import Denoiser, SpanLengths, corrupt_spans
+from metro_fast.ops import Denoiser, SpanLengths, Vocabulary, corrupt_spans
 from metro_fast.testing.corrupt_spans import noise_probabilities, restore_row
 from metro_fast.testing.noise_laws import to_mask
 from metro_fast.testing.numpy_collator import NumpySpanCollator
@@ -22,7 +22,8 @@ SENTINELS = {"sentinel_first": 40_000, "num_sentinels": 701}
 def draw_masks(task, rows, length, seed=0):
     """The noise of many rows of one length, bool [rows, length]."""
     ids = np.broadcast_to(np.arange(2, length + 2, dtype=np.uint16), (rows, length))
-    options = {"denoisers": task, "num_sentinels": 1000, "dtype": "int32"}
+    vocabulary = Vocabulary(num_sentinels=1000)
+    options = {"denoisers": task, "vocabulary": vocabulary, "dtype": "int32"}
     labels = corrupt_spans(ids, seed=seed, **options).labels
     mask = np.zeros((rows, length), bool)
     row, column = np.nonzero((labels >= 2) & (labels < length + 2))
@@ -171,7 +172,12 @@ def test_random_rows_restore_to_their_source():
         tasks = [any_task(rng) for _ in range(50)]
         names = np.arange(first, first + share)
         batch = corrupt_spans(
-            ids, offsets=offsets, sample_ids=names, denoisers=tasks, seed=3, **SENTINELS
+            ids,
+            offsets=offsets,
+            sample_ids=names,
+            denoisers=tasks,
+            seed=3,
+            vocabulary=Vocabulary(**SENTINELS),
         )
         restored, ends = restore_batch(*batch[:4], **SENTINELS)
         assert np.array_equal(restored, ids)

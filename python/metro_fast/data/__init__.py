@@ -1,7 +1,7 @@
 """From text to batches: corpora, collators, tokenizers.
 
-Importing this package needs numpy alone; torch, transformers and datatrove are imported where they
-are used.
+Importing this package needs only numpy. Torch, transformers and datatrove are imported by the
+functions that use them.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from metro_fast.data.pipeline import PreparePipeline, finish_prepare, prepare_pi
 from metro_fast.data.prepare import prepare
 from metro_fast.data.sources import read_texts
 from metro_fast.data.tokenizer import train_tokenizer
+from metro_fast.data.vocabulary import mask_vocabulary, span_vocabulary
 from metro_fast.data.write_corpus import write_corpus
 
 if TYPE_CHECKING:
@@ -31,16 +32,18 @@ __all__ = [
     "PreparePipeline",
     "TokenCorpus",
     "finish_prepare",
+    "mask_vocabulary",
     "prepare",
     "prepare_pipeline",
     "read_texts",
+    "span_vocabulary",
     "train_tokenizer",
     "write_corpus",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """`EpochCallback` is a class of transformers, which is imported when it is asked for."""
+    """Import `EpochCallback` on first use, because its base class is in transformers."""
     if name == "EpochCallback":
         from metro_fast.data.epoch_callback import EpochCallback
 

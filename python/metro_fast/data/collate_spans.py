@@ -1,55 +1,50 @@
 """Batches for span corruption, and for mixtures of denoisers."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Unpack
 
+from metro_fast import _core
 from metro_fast.data.collator import Collator
 from metro_fast.data.rows import Rows
-from metro_fast.data.vocabulary import find_sentinels, pick
+from metro_fast.data.vocabulary import span_vocabulary
 from metro_fast.errors import MetroFastError
-from metro_fast.ops import Denoiser
-from metro_fast.ops.corrupt_spans import corrupt_with
-from metro_fast.ops.draws import check_counter
-from metro_fast.ops.span_options import span_options
+from metro_fast.ops import SpanBatch, SpanCorruption, Vocabulary
+from metro_fast.ops.arrays import Ids
+from metro_fast.ops.corrupt_spans import GRAIN, corrupt_rows
+from metro_fast.ops.draws import Draw, check_counter
+from metro_fast.ops.outputs import Outputs, finish
+from metro_fast.ops.span_corruption import SpanKeywords, span_settings
+from metro_fast.ops.token_rows import TokenRows
 
 
 class DataCollatorForSpanCorruption(Collator):
-    """Corrupts raw token rows as T5 does: `metro_fast.ops.corrupt_spans`, as a collator.
+    """Corrupts rows of raw tokens as `metro_fast.ops.corrupt_spans` does; by default as T5.
 
     A batch may be a list of mappings with `input_ids` and `sample_id`, a list of rows, an array
-    [B, L], a mapping of columns, or an Arrow table. What comes out holds torch tensors: `input_ids`
-    and `attention_mask` (int64 [B, Li]), `labels` (int64 [B, Ll], padded with -100), with a decoder
-    start id `decoder_input_ids`; `sample_ids` and `denoisers` (int64 [B]); and int64 scalars
-    `num_labels`, `num_encoder_tokens` and `epoch`.
+    [B, L], a mapping of columns, or an Arrow table. The result holds torch tensors: `input_ids` and
+    `attention_mask` (int64 [B, Li]); `labels` (int64 [B, Ll], padded with -100);
+    `decoder_input_ids`, if the vocabulary has a decoder start id; `sample_ids` and `denoisers`
+    (int64 [B]); and int64 scalars `num_labels`, `num_encoder_tokens` and `epoch`.
 
     Args:
-        tokenizer: Supplies the ids that are not given.
-        noise_density: Share of noise tokens; 0.15 by default.
-        mean_noise_span_length: Mean tokens of a span; 3 by default.
-        denoisers: One task or a mixture, instead of the two before.
-        sentinel_first: Id of the first sentinel. If it is given, the next two hold as well, and the
-            tokenizer's sentinels are not looked at.
-        sentinel_step: 1 or -1: what leads from a sentinel to the next.
-        num_sentinels: Sentinels of the vocabulary.
-        on_sentinel_shortage: `"error"`, or `"clamp"`: no more spans than sentinels.
-        eos_token_id: Id that ends inputs and labels.
-        target_end_token_id: Id that ends the labels; `eos_token_id` by default.
-        pad_token_id: Id that fills the inputs.
-        decoder_start_token_id: Where given, `decoder_input_ids` are made.
-        vocab_size: Where given, ids at or above it are refused.
-        word_starts: bool [V]: whether an id starts a word; where given, whole words are hidden.
-        special_token_ids: Ids that are never noise.
-        max_length: Raw tokens to which longer rows are cut, or None.
-        input_length: Width of every batch's inputs, or None for its longest row: a shape that never
-            changes compiles once. Longer rows are cut before their end.
-        target_length: The same of the labels.
+        tokenizer: Supplies the ids that are not given, unless there is a `vocabulary`.
+        corruption: Denoisers, and what to do if sentinels run short.
+        vocabulary: Sentinels and the other special ids; `span_vocabulary` makes one from a
+            tokenizer.
+        max_length: Number of raw tokens to which longer rows are cut, or None.
+        input_length: Width of the inputs of every batch, or None for that of its longest row. A
+            shape that never changes is compiled once. Longer rows are cut, but keep their end.
+        target_length: The same for the labels.
         seed: 0 to 2^63 - 1.
-        pad_to_multiple_of: What both widths are rounded up to, or None.
-        num_threads: Threads of a native call; None for as many as pay.
+        pad_to_multiple_of: Both widths are rounded up to a multiple of this, or None.
+        num_threads: Number of threads of a native call; None for as many as are worth starting.
+        **keywords: Everyday settings: `noise_density`, `mean_noise_span_length`, `denoisers`,
+            `sentinel_first`, `eos_token_id` and `pad_token_id`; see `corrupt_spans`.
 
     Raises:
         MetroFastError: If an id is neither given nor found in the tokenizer, or a value is outside
             its domain.
+        TypeError: If a keyword is unknown.
 
     Example:
         >>> collator = DataCollatorForSpanCorruption(
@@ -64,26 +59,15 @@ class DataCollatorForSpanCorruption(Collator):
         self,
         tokenizer: Any = None,
         *,
-        noise_density: float | None = None,
-        mean_noise_span_length: float | None = None,
-        denoisers: Denoiser | Sequence[Denoiser] | None = None,
-        sentinel_first: int | None = None,
-        sentinel_step: int = -1,
-        num_sentinels: int = 100,
-        on_sentinel_shortage: Literal["error", "clamp"] = "error",
-        eos_token_id: int | None = None,
-        target_end_token_id: int | None = None,
-        pad_token_id: int | None = None,
-        decoder_start_token_id: int | None = None,
-        vocab_size: int | None = None,
-        word_starts: Any = None,
-        special_token_ids: Iterable[int] = (),
+        corruption: SpanCorruption | None = None,
+        vocabulary: Vocabulary | None = None,
         max_length: int | None = None,
         input_length: int | None = None,
         target_length: int | None = None,
         seed: int = 0,
         pad_to_multiple_of: int | None = None,
         num_threads: int | None = None,
+        **keywords: Unpack[SpanKeywords],
     ) -> None:
         super().__init__(
             seed=seed,
@@ -91,40 +75,28 @@ class DataCollatorForSpanCorruption(Collator):
             pad_to_multiple_of=pad_to_multiple_of,
             num_threads=num_threads,
         )
-        if denoisers is None:
-            denoisers = Denoiser(
-                noise_density=0.15 if noise_density is None else noise_density,
-                mean_noise_span_length=(
-                    3.0 if mean_noise_span_length is None else mean_noise_span_length
-                ),
+        if vocabulary is None:
+            vocabulary = span_vocabulary(
+                tokenizer,
+                sentinel_first=keywords.get("sentinel_first"),
+                eos_token_id=keywords.get("eos_token_id"),
+                pad_token_id=keywords.get("pad_token_id"),
             )
-        elif noise_density is not None or mean_noise_span_length is not None:
-            raise MetroFastError(
-                "noise_density and mean_noise_span_length belong to the default law: with "
-                "denoisers, give them there"
-            )
-        if sentinel_first is None and tokenizer is not None:
-            sentinel_first, sentinel_step, num_sentinels = find_sentinels(tokenizer)
+        given: Any = {name: value for name, value in keywords.items() if value is not None}
+        self.corruption, self.vocabulary = span_settings(corruption, vocabulary, given)
         self.input_length = self._fixed("input_length", input_length)
         self.target_length = self._fixed("target_length", target_length)
-        self.decoder_input_ids = decoder_start_token_id is not None
-        self.options: dict[str, Any] = {
-            "denoisers": denoisers,
-            "sentinel_first": pick("sentinel_first", sentinel_first, None, ""),
-            "sentinel_step": sentinel_step,
-            "num_sentinels": num_sentinels,
-            "on_sentinel_shortage": on_sentinel_shortage,
-            "eos_token_id": pick("eos_token_id", eos_token_id, tokenizer, "eos_token_id"),
-            "target_end_token_id": target_end_token_id,
-            "pad_token_id": pick("pad_token_id", pad_token_id, tokenizer, "pad_token_id"),
-            "decoder_start_token_id": decoder_start_token_id,
-            "vocab_size": vocab_size,
-            "word_starts": word_starts,
-            "special_token_ids": tuple(special_token_ids),
-            "max_input_length": input_length,
-            "max_target_length": target_length,
-        }
-        self._native = span_options(**self.options)
+        if input_length is not None:
+            self.corruption = replace(self.corruption, max_input_length=input_length)
+        if target_length is not None:
+            self.corruption = replace(self.corruption, max_target_length=target_length)
+        self._native = self._make_options()
+
+    def _make_options(self) -> _core.SpanOptions:
+        return _core.SpanOptions(self.corruption, self.vocabulary)
+
+    def _settings(self) -> dict[str, object]:
+        return {"corruption": self.corruption, "vocabulary": self.vocabulary}
 
     def _fixed(self, name: str, length: int | None) -> int | None:
         if length is not None and check_counter(name, length) < 2:
@@ -137,25 +109,20 @@ class DataCollatorForSpanCorruption(Collator):
         return length
 
     def _phases(self, rows: Rows) -> Any:
-        """The phase of training of every row, by which denoisers are weighted; None for one."""
+        """The phase of training of every row, which weights the denoisers; None if there is one."""
         return None
 
     def _corrupt(self, rows: Rows, epoch: int) -> dict[str, Any]:
-        batch = corrupt_with(
-            self._native,
-            rows.ids,
-            offsets=rows.offsets,
-            sample_ids=rows.sample_ids,
-            phases=self._phases(rows),
-            attention_mask=True,
-            decoder_input_ids=self.decoder_input_ids,
-            seed=self.seed,
-            epoch=epoch,
-            num_threads=self.num_threads,
-            widths=(self.input_length, self.target_length),
-            multiple=self.pad_to_multiple_of or 1,
+        decoder = self.vocabulary.decoder_start_token_id is not None
+        widths = (self.input_length, self.target_length)
+        tokens = TokenRows.read(rows.ids, rows.offsets, rows.sample_ids, phases=self._phases(rows))
+        outputs = Outputs.read(
+            None, "int64", {}, True, decoder, widths, self.pad_to_multiple_of or 1
         )
-        made = {
+        draw = Draw.read(self.seed, epoch, self.num_threads, rows.ids.size, GRAIN)
+        arrays = corrupt_rows(self._native, tokens, outputs, draw)
+        batch: SpanBatch[Ids] = finish(SpanBatch, arrays, tensor=False)
+        columns = {
             "input_ids": batch.input_ids,
             "attention_mask": batch.attention_mask,
             "labels": batch.labels,
@@ -163,14 +130,6 @@ class DataCollatorForSpanCorruption(Collator):
             "num_labels": int(batch.label_lengths.sum()),
             "num_encoder_tokens": int(batch.input_lengths.sum()),
         }
-        if self.decoder_input_ids:
-            made["decoder_input_ids"] = batch.decoder_input_ids
-        return made
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Native options are made anew in the other process.
-        return {name: value for name, value in vars(self).items() if name != "_native"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._native = span_options(**self.options)
+        if decoder:
+            columns["decoder_input_ids"] = batch.decoder_input_ids
+        return columns

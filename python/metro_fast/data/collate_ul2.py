@@ -1,6 +1,7 @@
 """Batches for UL2's mixture of denoisers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,28 +11,29 @@ from metro_fast.data.rows import Rows
 from metro_fast.errors import MetroFastError
 from metro_fast.ops import Denoiser, ul2_denoisers
 from metro_fast.ops.draws import check_counter
-from metro_fast.ops.span_options import span_options
 
 
 class DataCollatorForUL2(DataCollatorForSpanCorruption):
     """Gives every row one denoiser of a mixture: UL2's seven (arXiv 2205.05131) by default.
 
-    Which one is a function of (seed, epoch, sample id), so that a row keeps its denoiser wherever
-    it is drawn. Batches are those of `DataCollatorForSpanCorruption`; `denoisers` says which one
-    each row got.
+    The denoiser of a row is a function of (seed, epoch, sample id), so that it does not depend on
+    the batch. Batches are those of `DataCollatorForSpanCorruption`; their `denoisers` hold the
+    index of each row's denoiser.
 
     Args:
         tokenizer: Supplies the ids that are not given, and those of the mode tokens.
-        denoisers: Tasks with weights, 0 included; UL2's by default.
-        mode_tokens: Tokens that start the inputs of R, X and S, looked up in the tokenizer, where
-            `denoisers` is not given; None for none.
-        schedule: Weights by step: (first step, weights) pairs, the first of step 0, each with a
-            weight for every denoiser; instead of the denoisers' own.
-        schedule_batch_size: Rows of one step over all ranks, which the schedule counts in.
-        **options: Those of `DataCollatorForSpanCorruption`.
+        denoisers: Tasks with their weights, which may be 0; UL2's by default.
+        mode_tokens: Tokens at the start of the inputs of R, X and S, which the tokenizer must have
+            unless `denoisers` is given; None for inputs without mode tokens.
+        schedule: Weights by step, as pairs (first step, weights). The first pair is that of step 0,
+            and each has one weight per denoiser. They replace the denoisers' own weights.
+        schedule_batch_size: Number of rows in one step over all ranks, by which the schedule counts
+            its steps.
+        **options: Arguments of `DataCollatorForSpanCorruption`.
 
     Raises:
-        MetroFastError: As there; or if a mode token is no token, or a schedule is not one.
+        MetroFastError: If an argument of `DataCollatorForSpanCorruption` is refused, the tokenizer
+            lacks a mode token, or the schedule does not start at step 0 or does not ascend.
 
     Example:
         >>> collator = DataCollatorForUL2(
@@ -72,16 +74,18 @@ class DataCollatorForUL2(DataCollatorForSpanCorruption):
                     f"schedule has steps {steps}, expected ascending steps from 0 on"
                 )
             self.starts = np.array(steps, np.int64) * schedule_batch_size
-            self.options["weights"] = [list(weights) for _, weights in schedule]
-            self._native = span_options(**self.options)
+            weights = [weights for _, weights in schedule]
+            self.corruption = replace(self.corruption, weights=weights)
+            self._native = self._make_options()
 
     def _phases(self, rows: Rows) -> Any:
         if self.starts is None:
             return None
         if rows.positions is None:
             raise MetroFastError(
-                "the schedule needs to know where in training a row is: take the rows from a "
-                "TokenCorpus, or add an int column position, counted over all epochs"
+                "the rows have no position, but the schedule depends on where in training a row "
+                "is: take the rows from a TokenCorpus, or add an int column position, counted over "
+                "all epochs"
             )
         return np.searchsorted(self.starts, rows.positions, side="right") - 1
 
@@ -89,15 +93,15 @@ class DataCollatorForUL2(DataCollatorForSpanCorruption):
 def _ids(tokenizer: Any, tokens: tuple[str, str, str]) -> list[int]:
     if tokenizer is None:
         raise MetroFastError(
-            f"mode_tokens is {tokens}, and there is no tokenizer: give one, mode_tokens=None, or "
-            "denoisers with their prefix_token_id"
+            f"mode_tokens is {tokens}, but there is no tokenizer to look them up in: give a "
+            "tokenizer, mode_tokens=None, or denoisers with a prefix_token_id"
         )
     vocabulary = tokenizer.get_vocab()
     missing = [token for token in tokens if token not in vocabulary]
     if missing:
         raise MetroFastError(
             f"the tokenizer has no token {missing[0]}: add it with "
-            "tokenizer.add_special_tokens({'additional_special_tokens': [...]}), name others by "
-            "mode_tokens, or give mode_tokens=None"
+            "tokenizer.add_special_tokens({'additional_special_tokens': [...]}), name other tokens "
+            "in mode_tokens, or give mode_tokens=None"
         )
     return [vocabulary[token] for token in tokens]

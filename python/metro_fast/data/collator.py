@@ -1,4 +1,4 @@
-"""What the collators share: the epoch, the names of samples, and batches that are finished."""
+"""The base of the collators: the epoch, the names of samples, and finished batches."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -16,18 +16,19 @@ from metro_fast.ops.draws import check_counter, resolve_threads
 class FinishedBatch(UserDict[str, Any]):
     """A batch that a dataset has collated itself, on its way through the DataLoader's collator.
 
-    It is no dict, so a Trainer that removes columns from dicts leaves it whole.
+    It is not a dict, so a Trainer that removes columns from dicts does not change it.
     """
 
 
 class Collator(ABC):
-    """Base of the collators: features in, a dict of torch tensors out.
+    """Base of the collators, which turn features into a dict of torch tensors.
 
     Args:
         seed: 0 to 2^63 - 1.
-        max_length: Tokens to which longer rows are cut, or None.
-        pad_to_multiple_of: What the widths of the batch are rounded up to, or None.
-        num_threads: Threads of a native call; None for as many as pay (one in a worker).
+        max_length: Number of tokens to which longer rows are cut, or None.
+        pad_to_multiple_of: Widths of the batch are rounded up to a multiple of this, or None.
+        num_threads: Number of threads of a native call; None for as many as are worth starting (1
+            in a worker).
     """
 
     def __init__(
@@ -50,11 +51,11 @@ class Collator(ABC):
         self._warned: set[str] = set()
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, for the workers that hold a copy of this collator too."""
+        """Set the epoch, also for workers that hold a copy of this collator."""
         self.epoch.set(epoch)
 
     def __call__(self, features: Any) -> dict[str, Any]:
-        """Collate a batch, or hand on the one that the dataset has finished.
+        """Collate a batch, or return the one that the dataset has finished.
 
         Args:
             features: Mappings with `input_ids` and, in all or none, `sample_id`; rows without
@@ -71,9 +72,10 @@ class Collator(ABC):
         sample_ids = rows.sample_ids
         if sample_ids is None:
             self._warn_once(
-                "the batch has no sample_id, so rows are named by a hash of their tokens: equal "
-                "rows of different batches get equal noise. Add an int column sample_id (and "
-                "remove_unused_columns=False to a Trainer) for noise that no batching can change."
+                "the batch has no sample_id, so rows are named by a hash of their tokens, and "
+                "equal rows in different batches get equal noise. For noise that does not depend "
+                "on the batches, add an int column sample_id (and give a Trainer "
+                "remove_unused_columns=False)."
             )
             sample_ids = content_ids(rows.split())
         return self.collate(Rows(rows.ids, rows.offsets, sample_ids, rows.positions))
@@ -82,8 +84,8 @@ class Collator(ABC):
         """Corrupt named rows; see the class for the keys of the batch."""
         if self.epoch.came_round(rows.sample_ids):
             self._warn_once(
-                "samples come round again, but nobody has set the epoch: every epoch will draw the "
-                "same noise. Call set_epoch at the start of each, or give a Trainer "
+                "samples come round again, but nobody has set the epoch, so every epoch will draw "
+                "the same noise. Call set_epoch at the start of each epoch, or give a Trainer "
                 "callbacks=[metro_fast.data.EpochCallback(collator)]."
             )
         torch = require("torch", "train")
@@ -97,8 +99,28 @@ class Collator(ABC):
     def _corrupt(self, rows: Rows, epoch: int) -> dict[str, Any]:
         """The batch as int64 arrays and Python integers."""
 
+    @abstractmethod
+    def _make_options(self) -> Any:
+        """The settings as the native module holds them, which cannot be pickled."""
+
+    @abstractmethod
+    def _settings(self) -> dict[str, object]:
+        """The settings that the repr shows first."""
+
+    def __repr__(self) -> str:
+        parts = self._settings() | {"seed": self.seed}
+        values = ", ".join(f"{name}={value!r}" for name, value in parts.items())
+        return f"{type(self).__name__}({values})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_native"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._native = self._make_options()
+
     def _width(self, longest: int) -> int:
-        """The width of an array that holds rows of up to `longest` ids."""
+        """Width of an array that holds rows of up to `longest` ids."""
         multiple = self.pad_to_multiple_of or 1
         return -(-longest // multiple) * multiple
 

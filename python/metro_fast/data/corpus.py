@@ -14,7 +14,7 @@ from metro_fast.data.rows import Rows
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.arrays import integers
 from metro_fast.ops.draws import check_counter
-from metro_fast.ops.text_ranges import TextRanges
+from metro_fast.ops.token_rows import TextRanges
 
 _Numbers = npt.NDArray[np.int64]
 

@@ -1,4 +1,4 @@
-"""Rows of token ids with the names of their samples: what collators take, from any source."""
+"""Rows of token ids with the names of their samples, read from anything that a collator takes."""
 
 from array import array
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,9 @@ import numpy.typing as npt
 
 from metro_fast.data.arrow import is_arrow, read_arrow
 from metro_fast.errors import MetroFastError
-from metro_fast.ops.arrays import is_tensor, view
+from metro_fast.ops.arrays import Ids, is_tensor, view
 from metro_fast.ops.draws import check_counter
-from metro_fast.ops.text_ranges import TextRanges
-
-Ids = npt.NDArray[Any]
+from metro_fast.ops.token_rows import TextRanges
 
 
 class Rows(NamedTuple):
@@ -21,10 +19,10 @@ class Rows(NamedTuple):
 
     Attributes:
         ids: Token ids: [B, L], or flat together with `offsets`, or ranges of a text.
-        offsets: int64 [B + 1] starts and last end of ragged rows of an array; else None.
-        sample_ids: int64 [B] what names the rows.
-        positions: int64 [B] place of each row in the order of training, counted over all epochs;
-            None where it is not known.
+        offsets: int64 [B + 1], the starts and the last end of ragged rows of an array; else None.
+        sample_ids: int64 [B], the names of the rows.
+        positions: int64 [B], the place of each row in the order of training, counted over all
+            epochs; None if it is not known.
     """
 
     ids: Ids | TextRanges
@@ -34,7 +32,7 @@ class Rows(NamedTuple):
 
 
 class UnnamedRows(NamedTuple):
-    """A batch as it came: `Rows` whose sample ids may be missing."""
+    """A batch before its rows have names: `Rows` whose sample ids may be missing."""
 
     ids: Ids
     offsets: npt.NDArray[np.int64] | None
@@ -49,18 +47,18 @@ class UnnamedRows(NamedTuple):
 
 
 def read_batch(batch: Any, max_length: int | None) -> UnnamedRows:
-    """The rows of whatever a DataLoader or a user hands to a collator.
+    """The rows of a batch, in any form that a DataLoader or a user gives to a collator.
 
     Args:
-        batch: A sequence of mappings with `input_ids` (list, array or tensor of one dimension) and,
-            in all or none of them, integers `sample_id` and `position`; or a sequence of such rows
-            without a mapping; an integer array or tensor [B, L]; a mapping of columns with the same
-            names; an Arrow table or record batch with them, or a list array.
-        max_length: Tokens to which longer rows are cut.
+        batch: A sequence of mappings with `input_ids` (a list, array or tensor of one dimension)
+            and, in all or none of them, integers `sample_id` and `position`; a sequence of such
+            rows without mappings; an integer array or tensor [B, L]; a mapping of columns with the
+            same names; an Arrow table or record batch with such columns; or an Arrow list array.
+        max_length: Number of tokens to which longer rows are cut.
 
     Raises:
-        MetroFastError: If there is no row, a column is missing, or a row is empty.
-        TypeError: If ids are not integers in one dimension a row.
+        MetroFastError: If the batch has no rows, a column is missing, or a row is empty.
+        TypeError: If the ids of a row are not integers in one dimension.
     """
     columns: Mapping[str, Any] = {}
     if is_arrow(batch):
@@ -139,7 +137,7 @@ def _features(
 
 
 def _stack(rows: Sequence[Any]) -> tuple[Ids, npt.NDArray[np.int64] | None]:
-    """Equal rows as a matrix, others as one flat array and their offsets."""
+    """Rows of equal length as a matrix, other rows as one flat array and their offsets."""
     arrays = [_one_row(row, index) for index, row in enumerate(rows)]
     if len({len(row) for row in arrays}) == 1:
         return np.stack(arrays), None
@@ -152,7 +150,7 @@ def _one_row(ids: Any, index: int) -> Ids:
     row: Ids
     if isinstance(ids, list):
         try:
-            # A third faster than numpy's own reading of a list.
+            # A third faster than numpy's own conversion of a list.
             row = np.frombuffer(array("q", ids), np.int64) if ids else np.empty(0, np.int64)
         except (TypeError, OverflowError):
             row = np.asarray(ids)
@@ -182,10 +180,12 @@ def _cut(
 
 
 def _integers(name: str, values: Any, count: int) -> npt.NDArray[np.int64]:
-    """One number a row, each 0 or more."""
+    """One number per row, each 0 or more."""
     if is_tensor(values):
         values = values.tolist()
     numbers = [check_counter(f"{name} of row {row}", value) for row, value in enumerate(values)]
     if len(numbers) != count:
-        raise MetroFastError(f"{name} holds {len(numbers)} numbers for {count} rows")
+        raise MetroFastError(
+            f"{name} holds {len(numbers)} numbers for {count} rows, expected 1 per row"
+        )
     return np.array(numbers, np.int64)

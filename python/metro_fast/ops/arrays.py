@@ -1,8 +1,8 @@
-"""numpy views of what callers hold, and results of the kind that came in."""
+"""numpy views of the caller's arrays and tensors, and results of the kind that came in."""
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 else:
     Array: TypeAlias = Any
 
+Ids: TypeAlias = npt.NDArray[Any]
+"""Token ids in any integer type."""
+
+ArrayT = TypeVar("ArrayT", npt.NDArray[Any], "torch.Tensor")
+"""The kind of array that came in, and therefore goes out: numpy's or torch's."""
+
 
 def is_tensor(value: object) -> bool:
-    """Whether `value` is a torch tensor; False, without an import, where torch is not loaded."""
+    """Whether `value` is a torch tensor; this never imports torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
@@ -35,11 +41,12 @@ def view(name: str, value: object, *, bits: bool = False) -> npt.NDArray[Any]:
     Args:
         name: Name of the argument, for the message.
         value: A numpy array or a torch tensor.
-        bits: Give a bfloat16 tensor, which numpy has no type for, as the uint16 array of its bits.
-            Only where floats are meant: those bits would pass for token ids.
+        bits: Whether to return a bfloat16 tensor, for which numpy lacks a type, as the uint16 array
+            of its bits. Only for arguments that are floats, since the bits could pass for token
+            ids.
 
     Raises:
-        TypeError: If it is neither, or a tensor that is not in dense CPU memory.
+        TypeError: If it is neither of the two, or a tensor that is not in dense CPU memory.
     """
     if isinstance(value, np.ndarray):
         return value
@@ -65,7 +72,7 @@ def view(name: str, value: object, *, bits: bool = False) -> npt.NDArray[Any]:
 
 
 def contiguous(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The array row-major, itself if it is so; `ascontiguousarray` makes a scalar 1-dimensional."""
+    """The array itself if it is row-major, else a copy; a scalar keeps its 0 dimensions."""
     return np.ascontiguousarray(array).reshape(array.shape)
 
 
@@ -92,10 +99,10 @@ def give(array: npt.NDArray[Any], *, tensor: bool) -> Any:
 
 
 def integers(name: str, value: object) -> npt.NDArray[np.int64]:
-    """One-dimensional integers (array, tensor or sequence) as contiguous int64.
+    """One-dimensional integers (an array, tensor or sequence) as contiguous int64.
 
     Raises:
-        TypeError: If they are not integers, or have another number of dimensions.
+        TypeError: If they are not integers, or not one-dimensional.
     """
     array = view(name, value) if is_tensor(value) else np.asarray(value)
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size > 0):
@@ -111,12 +118,12 @@ def integers(name: str, value: object) -> npt.NDArray[np.int64]:
 def refuse_shared(outs: Mapping[str, object], inputs: Mapping[str, object]) -> None:
     """Refuse an output that shares memory with an input or with another output.
 
-    The native module knows arrays by the object that owns their memory, and two views of one tensor
-    have two owners: only their addresses tell.
+    The native module tells arrays apart by the object that owns their memory. Two views of one
+    tensor have two owners, so that only their addresses show that they overlap.
 
     Args:
-        outs: Arrays or tensors by the name of their argument; None is passed over.
-        inputs: The same of what is read; what is no array is passed over.
+        outs: Arrays or tensors by the names of their arguments; None is ignored.
+        inputs: The arrays that the call reads, in the same form; other values are ignored.
 
     Raises:
         MetroFastError: If two overlap.
@@ -130,7 +137,8 @@ def refuse_shared(outs: Mapping[str, object], inputs: Mapping[str, object]) -> N
         for other, array in others.items():
             if name != other and np.may_share_memory(out, array):
                 raise MetroFastError(
-                    f"{name} shares memory with {other}: give an array of its own, or none"
+                    f"{name} shares memory with {other}, expected separate arrays: give an array "
+                    "that does not overlap the others, or leave it out"
                 )
 
 
@@ -165,17 +173,17 @@ def writable_pair(
     ndim: int,
     inputs: Mapping[str, object],
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | tuple[None, None]:
-    """The views of the two arrays of an `out`, or None twice where there is none.
+    """The views of the two arrays of an `out`, or (None, None) if `out` is None.
 
     Args:
-        out: What the caller gave.
-        dtypes: Of the two arrays.
-        ndim: Of both.
-        inputs: What is read, by the name of its argument.
+        out: The caller's argument.
+        dtypes: Types of the two arrays.
+        ndim: Number of dimensions of both.
+        inputs: The arrays that the call reads, by the names of their arguments.
 
     Raises:
         TypeError: If it is not a tuple or list of two arrays, or `writable` refuses one.
-        MetroFastError: If they share memory with each other or with what is read.
+        MetroFastError: If they share memory with each other or with an input.
     """
     if out is None:
         return None, None

@@ -1,10 +1,15 @@
-"""A denoising task in words: what is noise, and what inputs and targets become."""
+"""The description of a denoising task: which tokens are noise, and what the model sees of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
+from types import NoneType
 from typing import Literal, TypeAlias
 
+import numpy as np
+
 from metro_fast.errors import MetroFastError
+from metro_fast.ops.settings import Settings
 from metro_fast.ops.span_lengths import SpanLengths
 
 Noise: TypeAlias = Literal[
@@ -13,34 +18,37 @@ Noise: TypeAlias = Literal[
 Inputs: TypeAlias = Literal["unique_sentinels", "one_sentinel", "sentinel_per_token", "drop"]
 Targets: TypeAlias = Literal["unique_sentinels", "drop", "whole"]
 
+_NUMBERS = ("noise_density", "mean_noise_span_length", "empty_probability", "weight")
 
-@dataclass(frozen=True)
-class Denoiser:
+
+@dataclass(frozen=True, repr=False)
+class Denoiser(Settings):
     """One task of `corrupt_spans`; docs/denoising.md is the specification.
 
     Attributes:
         noise: Which tokens are noise: T5's `"random_spans"` (exact counts, two uniform
-            compositions), `"iid"` (each by itself, neighbors merge), `"regular_spans"`,
-            `"prefix"` (all but a random prefix); `"sampled_spans"` (lengths from `span_lengths`,
-            exact count, different gaps); `"metro_t0"` (METRO-T0's baseline with empty spans).
+            compositions), `"iid"` (each token by itself; neighbors merge), `"regular_spans"`, and
+            `"prefix"` (all but a random prefix); `"sampled_spans"` (exact count, lengths from
+            `span_lengths`, no two spans in the same gap); `"metro_t0"` (METRO-T0's baseline, with
+            empty spans).
         noise_density: Share of noise tokens, in [0, 1); at most 0.5 for `"prefix"`.
-        mean_noise_span_length: Mean tokens of a span, at least 1, of `"random_spans"`.
-        compat: Whose number of spans: `"t5"` noise / mean, `"hf"` min(noise, kept) / mean.
-        span_lengths: Law of the lengths of `"sampled_spans"`.
+        mean_noise_span_length: Mean number of tokens in a span of `"random_spans"`, at least 1.
+        compat: Rule for the number of spans: `"t5"` is noise / mean, `"hf"` is
+            min(noise, kept) / mean.
+        span_lengths: Distribution of the lengths of `"sampled_spans"`.
         span_length_range: Shortest and longest span of `"regular_spans"`.
         max_span_length: Longest span of `"metro_t0"` before neighbors merge.
         empty_probability: Share of the noise of `"metro_t0"` that is empty spans.
-        upstream: Let spans of `"metro_t0"` wrap to the first token, as upstream's do.
-        inputs: What stands for a span in the inputs: a sentinel of its own, the first sentinel, the
-            first sentinel for every token, or nothing.
-        targets: Spans behind their sentinels, the noise tokens alone, or the whole row.
-        prefix_token_id: Id that starts the inputs: a mode token of UL2.
+        upstream: Whether spans of `"metro_t0"` wrap around to the first token, as upstream's do.
+        inputs: How the inputs show a span: as a sentinel of its own, as the first sentinel, as the
+            first sentinel for every token, or not at all.
+        targets: Spans after their sentinels, the noise tokens alone, or the whole row.
+        prefix_token_id: Id at the start of the inputs, such as a mode token of UL2.
         weight: Relative share of the rows of a mixture; 0 switches the task off.
 
     Example:
-        >>> prefix_lm = Denoiser(noise="prefix", noise_density=0.25, inputs="drop", targets="drop")
-        >>> prefix_lm.weight
-        1.0
+        >>> Denoiser(noise="prefix", noise_density=0.25, inputs="drop", targets="drop")
+        Denoiser(noise='prefix', noise_density=0.25, inputs='drop', targets='drop')
     """
 
     noise: Noise = "random_spans"
@@ -58,10 +66,19 @@ class Denoiser:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        self._check_types(str, "a string", "noise", "compat", "inputs", "targets")
+        self._check_types(Real, "a number", *_NUMBERS)
+        self._check_types(Integral, "an integer", "max_span_length")
+        self._check_types((Integral, NoneType), "an integer or None", "prefix_token_id")
+        self._check_types((tuple, list, NoneType), "SpanLengths or None", "span_lengths")
+        self._check_types((bool, np.bool_), "True or False", "upstream")
+        bounds = self.span_length_range
+        if not isinstance(bounds, tuple | list) or list(map(_is_integer, bounds)) != [True, True]:
+            raise TypeError(f"span_length_range is {bounds!r}, expected two integers")
         if (self.noise == "sampled_spans") != (self.span_lengths is not None):
             raise MetroFastError(
-                f"noise is {self.noise!r} and span_lengths is {self.span_lengths}: 'sampled_spans' "
-                "takes its lengths from span_lengths, and nothing else does"
+                f"noise is {self.noise!r} and span_lengths is {self.span_lengths}, expected "
+                "span_lengths with noise 'sampled_spans' and with no other"
             )
 
 
@@ -74,14 +91,14 @@ def ul2_denoisers(
 ) -> tuple[Denoiser, ...]:
     """The seven denoisers of UL2 (arXiv 2205.05131, table 1), equally likely.
 
-    R: mean spans of 3 and 8 tokens at 15 %. X: 3 and 8 at 50 %, 64 at 15 % and at 50 %. S: prefix
-    language modeling, a quarter of the tokens on average in the target.
+    R has spans of 3 and of 8 tokens on average, at 15 %. X has 3 and 8 at 50 %, and 64 at 15 % and
+    at 50 %. S is prefix language modeling with a quarter of the tokens, on average, in the target.
 
     Args:
         r_token_id: Mode token of R (`[NLU]`), or None.
         x_token_id: Mode token of X (`[NLG]`), or None.
         s_token_id: Mode token of S (`[S2S]`), or None.
-        prefix_sentinel: Let S mark its target with the first sentinel, on both sides.
+        prefix_sentinel: Whether S marks its target with the first sentinel, on both sides.
 
     Example:
         >>> [(d.mean_noise_span_length, d.noise_density) for d in ul2_denoisers()[:2]]
@@ -107,9 +124,19 @@ def metro_t0_baseline(
 ) -> Denoiser:
     """The span task of METRO-T0's baseline (arXiv 2305.12567): spans of 1 to 5, a tenth empty.
 
-    Upstream counts its sentinels up from the second, appends nothing to the inputs, and ends its
-    targets with the first sentinel S: give `corrupt_spans` `sentinel_first=S + 1`,
-    `sentinel_step=1`, `eos_token_id=None`, `target_end_token_id=S`.
+    Upstream counts its sentinels up from the second one, appends nothing to the inputs, and ends
+    its targets with the first sentinel S. To do the same, give `corrupt_spans`
+    `vocabulary=Vocabulary(sentinel_first=S + 1, sentinel_step=1, eos_token_id=None,
+    target_end_token_id=S)`.
+
+    Args:
+        noise_density: Share of noise tokens.
+        max_span_length: Longest span before neighbors merge.
+        upstream: Whether spans wrap around to the first token, as upstream's do.
+
+    Example:
+        >>> metro_t0_baseline()
+        Denoiser(noise='metro_t0')
     """
     return Denoiser(
         noise="metro_t0",
@@ -119,11 +146,15 @@ def metro_t0_baseline(
     )
 
 
+def _is_integer(value: object) -> bool:
+    return isinstance(value, Integral)
+
+
 def as_denoisers(value: Denoiser | Sequence[Denoiser]) -> tuple[Denoiser, ...]:
     """One denoiser, or a sequence of them, as a tuple.
 
     Raises:
-        TypeError: If it holds something else.
+        TypeError: If an element is not a `Denoiser`.
     """
     denoisers = (value,) if isinstance(value, Denoiser) else tuple(value)
     for denoiser in denoisers:

@@ -1,31 +1,31 @@
 """The arrays that a native call writes: the caller's, or new ones."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from metro_fast.ops.arrays import Array, refuse_shared, view, writable
+from metro_fast.ops.arrays import Array, give, refuse_shared, view, writable
 
 _TYPES: dict[str, type[np.generic]] = {"int64": np.int64, "int32": np.int32}
 _NAMES = ("input_ids", "labels", "attention_mask", "decoder_input_ids")
 
 
 class Outputs(NamedTuple):
-    """What is to be written, as the native module reads it.
+    """The arrays to write, as the native module reads them.
 
     Attributes:
-        dtype: "int64" or "int32", of all of them.
-        input_ids: The caller's array [B, Li], or None for a new one; so the next three.
-        labels: [B, Ll].
-        attention_mask: [B, Li].
-        decoder_input_ids: [B, Ll].
-        with_attention_mask: Make one where none is given.
-        with_decoder_input_ids: Make them where none are given.
-        input_width: Width of new inputs; 0 for the longest row's.
-        label_width: The same of the labels.
-        multiple: What the widths of new arrays are rounded up to.
+        dtype: "int64" or "int32", for all of them.
+        input_ids: The caller's array [B, Li], or None for a new one.
+        labels: The same for the labels, [B, Ll].
+        attention_mask: The same for the attention mask, [B, Li].
+        decoder_input_ids: The same for the inputs of the decoder, [B, Ll].
+        with_attention_mask: Whether to make an attention mask if the caller gave none.
+        with_decoder_input_ids: Whether to make decoder inputs if the caller gave none.
+        input_width: Width of new inputs; 0 for that of the longest row.
+        label_width: The same for labels.
+        multiple: Widths of new arrays are rounded up to a multiple of this.
     """
 
     dtype: str
@@ -51,21 +51,21 @@ class Outputs(NamedTuple):
         multiple: int = 1,
         most: int = 4,
     ) -> "Outputs":
-        """Check what the caller gave.
+        """Check the caller's arrays.
 
         Args:
-            out: 2 to `most` arrays; the first two must be there.
-            dtype: Of new arrays; given ones have one of their own.
-            inputs: What is read, by the name of its argument.
-            attention_mask: Make one where none is given.
-            decoder_input_ids: The same.
-            widths: Of new inputs and labels; None for the longest row's.
-            multiple: What the widths of new arrays are rounded up to.
-            most: Arrays that `out` may hold.
+            out: 2 to `most` arrays, of which the first two must not be None.
+            dtype: Type of new arrays; arrays of the caller keep their own.
+            inputs: The arrays that the call reads, by the names of their arguments.
+            attention_mask: Whether to make an attention mask if the caller gave none.
+            decoder_input_ids: The same for the inputs of the decoder.
+            widths: Widths of new inputs and labels; None for that of the longest row.
+            multiple: Widths of new arrays are rounded up to a multiple of this.
+            most: Largest number of arrays in `out`.
 
         Raises:
-            TypeError: If it is not such a sequence, or an array cannot be written.
-            MetroFastError: If arrays share memory with each other or with what is read.
+            TypeError: If `out` is not such a sequence, or an array cannot be written.
+            MetroFastError: If arrays share memory with each other or with an input.
         """
         if out is None:
             wide = (widths[0] or 0, widths[1] or 0, multiple)
@@ -90,3 +90,25 @@ def _name(dtype: npt.DTypeLike) -> str:
     if name not in _TYPES:
         raise TypeError(f"the output has dtype {name}, expected int64 or int32")
     return name
+
+
+_Batch = TypeVar("_Batch", bound=NamedTuple)
+
+
+def finish(
+    kind: Callable[..., _Batch],
+    arrays: Sequence[Any],
+    tensor: bool,
+    out: Sequence[Array | None] | None = None,
+) -> _Batch:
+    """The batch of a native call, in the caller's kind of array, with the caller's own arrays.
+
+    Args:
+        kind: Class of the batch.
+        arrays: Its arrays in the order of its fields; None for those that were not asked for.
+        tensor: Whether the caller uses tensors.
+        out: Arrays of the caller that hold the result.
+    """
+    batch = kind(*(None if array is None else give(array, tensor=tensor) for array in arrays))
+    named = zip(_NAMES, out or (), strict=False)
+    return batch._replace(**{name: array for name, array in named if array is not None})

@@ -1,12 +1,15 @@
-"""Reference of `metro_fast.ops.corrupt_spans`, and the exact law of T5's masks."""
+"""Reference of `metro_fast.ops.corrupt_spans`, and the exact probabilities of T5's masks."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from math import comb
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from metro_fast.ops import Denoiser
+from metro_fast.ops import Denoiser, SpanCorruption, Vocabulary
+from metro_fast.ops.denoiser import as_denoisers
+from metro_fast.ops.span_corruption import SpanKeywords, span_settings
 from metro_fast.testing.noise_laws import Runs, draw_runs, from_mask, metro_t0_layout
 from metro_fast.testing.philox import Stream, make_key, words
 
@@ -15,22 +18,12 @@ def corrupt_row(
     ids: Sequence[int],
     sample_id: int,
     *,
-    denoisers: Denoiser | Sequence[Denoiser] | None = None,
-    noise_density: float = 0.15,
-    mean_noise_span_length: float = 3.0,
     noise_mask: Sequence[bool] | None = None,
-    sentinel_first: int = 32099,
-    sentinel_step: int = -1,
-    num_sentinels: int = 100,
-    on_sentinel_shortage: str = "error",
-    eos_token_id: int | None = 1,
-    target_end_token_id: int | None = None,
-    word_starts: Sequence[bool] | None = None,
-    special_token_ids: Collection[int] = (),
-    max_input_length: int | None = None,
-    max_target_length: int | None = None,
+    corruption: SpanCorruption | None = None,
+    vocabulary: Vocabulary | None = None,
     seed: int = 0,
     epoch: int = 0,
+    **keywords: Unpack[SpanKeywords],
 ) -> tuple[list[int], list[int]]:
     """Inputs and labels of one row, unpadded.
 
@@ -39,30 +32,32 @@ def corrupt_row(
         [32099, 19, 20, 21, 1]
     """
     ids = list(ids)
-    if denoisers is None:
-        denoisers = Denoiser(
-            noise_density=noise_density, mean_noise_span_length=mean_noise_span_length
-        )
-    tasks = [denoisers] if isinstance(denoisers, Denoiser) else list(denoisers)
+    corruption, vocabulary = span_settings(corruption, vocabulary, keywords)
+    sentinels = vocabulary.num_sentinels
+    tasks = as_denoisers(corruption.denoisers)
     task = tasks[choose_denoiser([t.weight for t in tasks], sample_id, seed, epoch)]
     numbered = "unique_sentinels" in (task.inputs, task.targets)
-    most = num_sentinels if numbered and on_sentinel_shortage == "clamp" else 2**31
+    most = sentinels if numbered and corruption.on_sentinel_shortage == "clamp" else 2**31
     if noise_mask is not None:
         runs = from_mask(noise_mask)
         if len(runs[1]) > most:
             rest = sum(runs[0][most:]) + sum(runs[1][most:])
             runs = [*runs[0][:most], rest], runs[1][:most]
     else:
-        runs = _token_runs(task, ids, sample_id, word_starts, special_token_ids, most, seed, epoch)
-    assert not numbered or len(runs[1]) <= num_sentinels, "more spans than sentinels"
-    end = eos_token_id if target_end_token_id is None else target_end_token_id
-    inputs = write_inputs(task, ids, runs, sentinel_first, sentinel_step)
-    labels = write_targets(task, ids, runs, sentinel_first, sentinel_step)
-    return _cut(inputs, eos_token_id, max_input_length), _cut(labels, end, max_target_length)
+        source = words(make_key(seed, epoch, Stream.SPANS), sample_id, 0)
+        runs = _token_runs(task, source, ids, vocabulary, most)
+    assert not numbered or len(runs[1]) <= sentinels, "more spans than sentinels"
+    inputs = write_inputs(task, ids, runs, vocabulary.sentinel_first, vocabulary.sentinel_step)
+    labels = write_targets(task, ids, runs, vocabulary.sentinel_first, vocabulary.sentinel_step)
+    end, target_end = vocabulary.eos_token_id, vocabulary.target_end_token_id
+    return (
+        _cut(inputs, end, corruption.max_input_length),
+        _cut(labels, end if target_end is None else target_end, corruption.max_target_length),
+    )
 
 
 def choose_denoiser(weights: Sequence[float], sample_id: int, seed: int, epoch: int) -> int:
-    """The number of the denoiser of a row."""
+    """The index of the denoiser of a row."""
     if len(weights) == 1:
         return 0
     word = next(words(make_key(seed, epoch, Stream.MIXTURE), sample_id, 0))
@@ -76,28 +71,13 @@ def choose_denoiser(weights: Sequence[float], sample_id: int, seed: int, epoch: 
 
 
 def _token_runs(
-    task: Denoiser,
-    ids: Sequence[int],
-    sample_id: int,
-    word_starts: Sequence[bool] | None,
-    special_token_ids: Collection[int],
-    most: int,
-    seed: int,
-    epoch: int,
+    task: Denoiser, source: Iterator[int], ids: Sequence[int], vocabulary: Vocabulary, most: int
 ) -> Runs:
-    source = words(make_key(seed, epoch, Stream.SPANS), sample_id, 0)
-    starts = [
-        place
-        for place, token in enumerate(ids)
-        if place == 0 or word_starts is None or token >= len(word_starts) or word_starts[token]
-    ]
+    starts = word_starts(ids, vocabulary)
     ends = [*starts[1:], len(ids)]
     pieces = list(zip(starts, ends, strict=True))
-    special = [
-        word
-        for word, (start, end) in enumerate(pieces)
-        if any(token in special_token_ids for token in ids[start:end])
-    ]
+    special_ids = set(vocabulary.special_token_ids)
+    special = [word for word, (a, b) in enumerate(pieces) if special_ids & set(ids[a:b])]
     keep, noise = draw_runs(task, source, len(pieces), special, most)
     sizes = [end - start for start, end in pieces]
 
@@ -110,6 +90,16 @@ def _token_runs(
         in_tokens[0].append(tokens(kept))
         in_tokens[1].append(tokens(hidden))
     return in_tokens[0], in_tokens[1][:-1]
+
+
+def word_starts(ids: Sequence[int], vocabulary: Vocabulary) -> list[int]:
+    """Where the words of a row start. Without a table, every token is a word."""
+    table: Any = vocabulary.word_starts
+    return [
+        place
+        for place, token in enumerate(ids)
+        if place == 0 or table is None or token >= len(table) or table[token]
+    ]
 
 
 def write_inputs(
@@ -158,10 +148,10 @@ def metro_t0_row(
     first_sentinel: int,
     max_positions: int,
 ) -> tuple[list[int], list[int]]:
-    """Source and target of gonglinyuan/metro_t0, `fairseq/data/t5_dataset.py`, of a given mask.
+    """Source and target that gonglinyuan/metro_t0 (`fairseq/data/t5_dataset.py`) makes of a mask.
 
-    Its first sentinel ends the target; spans are numbered from the second. A target is cut before
-    its end is appended, so that a long one has `max_positions + 1` ids.
+    Its first sentinel ends the target, and spans are numbered from the second. A target is cut
+    before its end is appended, so that a long one has `max_positions + 1` ids.
 
     Example:
         >>> metro_t0_row([5, 6, 7, 8], [False, True, False, False], [3], 90, 512)
@@ -184,12 +174,12 @@ def _cut(made: list[int], end: int | None, longest: int | None) -> list[int]:
 def restore_row(
     inputs: Sequence[int], labels: Sequence[int], sentinels: Sequence[int], eos_token_id: int = 1
 ) -> list[int]:
-    """The row that inputs and labels came from.
+    """The row from which inputs and labels were made.
 
     Args:
         inputs: One unpadded row of `input_ids`.
         labels: Its unpadded row of `labels`.
-        sentinels: All sentinels, in their order.
+        sentinels: All sentinels in order.
         eos_token_id: The id that ends both.
 
     Example:
@@ -214,9 +204,9 @@ def restore_row(
 def noise_probabilities(length: int, noise: int, spans: int) -> npt.NDArray[np.float64]:
     """The exact probability that each position is noise, float64 [length].
 
-    P(i is noise) = sum over k of P(start_k <= i) - P(end_k <= i), where the start of span k is a
-    sum of k keep parts and k - 1 noise parts, its end of k and k; and the first k of s parts of n
-    sum to a with probability C(a-1, k-1) C(n-a-1, s-k-1) / C(n-1, s-1).
+    P(i is noise) = sum over k of P(start_k <= i) - P(end_k <= i), where the start of span k is the
+    sum of k kept parts and k - 1 noise parts, and its end is the sum of k and k. The first k of s
+    parts of n sum to a with probability C(a-1, k-1) C(n-a-1, s-k-1) / C(n-1, s-1).
     """
 
     def first_parts(k: int, n: int) -> npt.NDArray[np.float64]:

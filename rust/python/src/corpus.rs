@@ -15,12 +15,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::arrays::{per_row, slice, zeros};
+use crate::batches::{Counters, Outputs, TextRanges};
 use crate::enter::enter;
 use crate::error::to_python;
-use crate::mask::{MaskDraw, MaskOptions, WantedMasks, mask_rows};
+use crate::mask::{MaskOptions, mask_rows};
 use crate::simd::level;
 use crate::span_options::SpanOptions;
-use crate::spans::{Wanted, corrupt_rows};
+use crate::spans::corrupt_rows;
 
 type Numbers<'py> = Bound<'py, PyArray1<i64>>;
 
@@ -123,51 +124,39 @@ impl TokenFiles {
         self.rows(py, starts.as_slice()?, ends.as_slice()?, write)
     }
 
-    /// `corrupt_spans` of `[starts[r], ends[r])`, read where they lie.
-    #[pyo3(signature = (starts, ends, sample_ids, phases, options, wanted, *, vocab_size, seed, epoch, num_threads))]
+    /// `corrupt_spans` of ranges of the text, without a copy where a row is in one file.
     fn corrupt_spans<'py>(
         &self,
         py: Python<'py>,
-        starts: PyReadonlyArray1<'py, i64>,
-        ends: PyReadonlyArray1<'py, i64>,
+        ranges: TextRanges<'py>,
         sample_ids: PyReadonlyArray1<'py, i64>,
         phases: Option<PyReadonlyArray1<'py, i64>>,
         options: &SpanOptions,
-        wanted: Wanted<'py>,
-        vocab_size: Option<i64>,
-        seed: u64,
-        epoch: u64,
-        num_threads: usize,
+        outputs: Outputs<'py>,
+        counters: Counters,
     ) -> PyResult<Bound<'py, PyTuple>> {
         let (level, phases) = (level()?, slice(phases.as_ref())?);
+        let Counters { seed, epoch, num_threads } = counters;
         let draw = Draw { seed, epoch, noise_mask: None, phases, level, num_threads };
         let names = Some(sample_ids.as_slice()?);
-        let ranges = (starts.as_slice()?, ends.as_slice()?);
-        with_views!(self, py, ranges, vocab_size, rows => {
-            corrupt_rows(py, &rows, names, options, wanted, draw)
+        with_views!(self, py, ranges.bounds()?, ranges.vocab_size, rows => {
+            corrupt_rows(py, &rows, names, options, outputs, draw)
         })
     }
 
-    /// `mask_tokens` of the same.
-    #[pyo3(signature = (starts, ends, sample_ids, options, wanted, *, vocab_size, seed, epoch, num_threads))]
+    /// `mask_tokens` of ranges of the text, without a copy where a row is in one file.
     fn mask_tokens<'py>(
         &self,
         py: Python<'py>,
-        starts: PyReadonlyArray1<'py, i64>,
-        ends: PyReadonlyArray1<'py, i64>,
+        ranges: TextRanges<'py>,
         sample_ids: PyReadonlyArray1<'py, i64>,
         options: &MaskOptions,
-        wanted: WantedMasks<'py>,
-        vocab_size: Option<i64>,
-        seed: u64,
-        epoch: u64,
-        num_threads: usize,
+        outputs: Outputs<'py>,
+        counters: Counters,
     ) -> PyResult<Bound<'py, PyTuple>> {
-        let draw = MaskDraw { seed, epoch, num_threads };
         let names = Some(sample_ids.as_slice()?);
-        let ranges = (starts.as_slice()?, ends.as_slice()?);
-        with_views!(self, py, ranges, vocab_size, rows => {
-            mask_rows(py, &rows, names, options, wanted, draw)
+        with_views!(self, py, ranges.bounds()?, ranges.vocab_size, rows => {
+            mask_rows(py, &rows, names, options, outputs, counters)
         })
     }
 }

@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod arrays;
+mod batches;
 mod corpus;
 mod cuda;
 mod enter;

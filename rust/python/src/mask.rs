@@ -1,20 +1,34 @@
-//! `mask_tokens`.
+//! `mask_tokens`: its options, and the arrays that it writes.
 
+use metro_fast_core::Error;
 use metro_fast_core::denoise::{self, Count, MaskOutput, Masking, SpanLengths};
 use metro_fast_core::tokens::{Id, Rows, SampleIds, Token};
 use numpy::{
-    Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadwriteArray2,
-    PyUntypedArrayMethods,
+    Element, PyArray1, PyArray2, PyArrayMethods, PyReadwriteArray2, PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::arrays::{Ids, given_or, per_row, rows, slice, with_ids};
+use crate::batches::{Counters, Outputs, TokenRows, Vocabulary};
 use crate::enter::enter;
 use crate::error::to_python;
 use crate::simd::level;
 
-/// Options of `mask_tokens`, read from Python once and used for many batches.
+/// The attributes of a Python `Masking`.
+#[derive(FromPyObject)]
+pub(crate) struct Described {
+    count: String,
+    mlm_probability: f64,
+    max_masked: Option<usize>,
+    mask_span_length: f64,
+    span_table: Option<Vec<f64>>,
+    mask_replace_prob: f64,
+    random_replace_prob: f64,
+    random_token_range: Option<(i64, i64)>,
+}
+
+/// Checked options of `mask_tokens`, read from Python once and used for many batches.
 #[pyclass(frozen, module = "metro_fast._core")]
 pub(crate) struct MaskOptions {
     options: Masking,
@@ -23,113 +37,69 @@ pub(crate) struct MaskOptions {
 #[pymethods]
 impl MaskOptions {
     #[new]
-    #[pyo3(signature = (*, count, mlm_probability, max_masked, span_lengths, mean_span_length,
-        word_starts, mask_replace_prob, random_replace_prob, mask_token_id, vocab_size,
-        special_token_ids, random_token_range, pad_token_id))]
-    fn new(
-        count: &str,
-        mlm_probability: f64,
-        max_masked: Option<usize>,
-        span_lengths: Option<Vec<f64>>,
-        mean_span_length: f64,
-        word_starts: Option<PyReadonlyArray1<'_, bool>>,
-        mask_replace_prob: f64,
-        random_replace_prob: f64,
-        mask_token_id: i64,
-        vocab_size: i64,
-        special_token_ids: Vec<i64>,
-        random_token_range: (i64, i64),
-        pad_token_id: i64,
-    ) -> PyResult<Self> {
-        let how_many = match count {
+    fn new(masking: Described, vocabulary: Vocabulary<'_>) -> PyResult<Self> {
+        let how_many = match masking.count.as_str() {
             "metro" => Count::Metro,
             "electra" => Count::Electra,
-            _ => {
-                let error = metro_fast_core::Error::argument(
-                    "count",
-                    format!("{count:?}"),
-                    "metro or electra",
-                );
+            other => {
+                let error = Error::argument("count", format!("{other:?}"), "metro or electra");
                 return Err(to_python(error));
             }
         };
-        let lengths = span_lengths.map(|table| SpanLengths::new(&table, 0)).transpose();
+        let missing = |name| to_python(Error::argument(name, "None", "an integer"));
+        let vocab_size = vocabulary.vocab_size.ok_or_else(|| missing("vocab_size"))?;
+        let lengths = masking.span_table.map(|table| SpanLengths::new(&table, 0)).transpose();
         let options = Masking {
             how_many,
-            most: max_masked,
-            span_lengths: lengths.map_err(to_python)?.map(|table| (table, mean_span_length)),
-            word_starts: word_starts
-                .map(|table| Ok::<_, PyErr>(table.as_slice()?.to_vec()))
-                .transpose()?,
-            probability: mlm_probability,
-            replace: mask_replace_prob,
-            random: random_replace_prob,
-            mask_token: mask_token_id,
+            most: masking.max_masked,
+            span_lengths: lengths
+                .map_err(to_python)?
+                .map(|table| (table, masking.mask_span_length)),
+            word_starts: vocabulary.word_starts()?,
+            probability: masking.mlm_probability,
+            replace: masking.mask_replace_prob,
+            random: masking.random_replace_prob,
+            mask_token: vocabulary.mask_token_id.ok_or_else(|| missing("mask_token_id"))?,
             vocab_size,
-            special: special_token_ids,
-            random_range: random_token_range,
-            pad: pad_token_id,
+            special: vocabulary.special_token_ids,
+            random_range: masking.random_token_range.unwrap_or((0, vocab_size)),
+            pad: vocabulary.pad_token_id,
         };
         options.check().map_err(to_python)?;
         Ok(Self { options })
     }
 }
 
-/// What a call wants to be written: its own arrays, or new ones, of int64 or int32.
-#[derive(FromPyObject)]
-pub(crate) struct WantedMasks<'py> {
-    dtype: String,
-    input_ids: Option<Bound<'py, PyAny>>,
-    labels: Option<Bound<'py, PyAny>>,
-    attention_mask: Option<Bound<'py, PyAny>>,
-    with_attention_mask: bool,
-    input_width: usize,
-    multiple: usize,
-}
-
-/// Seed, epoch and what they are drawn with.
-pub(crate) struct MaskDraw {
-    pub(crate) seed: u64,
-    pub(crate) epoch: u64,
-    pub(crate) num_threads: usize,
-}
-
-/// Returns input ids, labels, flat indices of the masked tokens, the lengths of the rows, and the
-/// attention mask where it is wanted.
+/// Returns input ids, labels, flat indices of the masked tokens, the lengths of the rows, and, if
+/// it is wanted, the attention mask.
 #[pyfunction]
-#[pyo3(signature = (ids, offsets, sample_ids, options, wanted, *, seed, epoch, num_threads))]
 pub(crate) fn mask_tokens<'py>(
     py: Python<'py>,
-    ids: &Bound<'py, PyAny>,
-    offsets: Option<PyReadonlyArray1<'py, i64>>,
-    sample_ids: Option<PyReadonlyArray1<'py, i64>>,
+    batch: TokenRows<'py>,
     options: &MaskOptions,
-    wanted: WantedMasks<'py>,
-    seed: u64,
-    epoch: u64,
-    num_threads: usize,
+    outputs: Outputs<'py>,
+    counters: Counters,
 ) -> PyResult<Bound<'py, PyTuple>> {
-    let (offsets, sample_ids) = (slice(offsets.as_ref())?, slice(sample_ids.as_ref())?);
-    let draw = MaskDraw { seed, epoch, num_threads };
-    with_ids!(Ids::borrow(ids)?, view => {
+    let (offsets, sample_ids) = (slice(batch.offsets.as_ref())?, slice(batch.sample_ids.as_ref())?);
+    with_ids!(Ids::borrow(&batch.ids)?, view => {
         let rows = rows(view.as_slice()?, view.shape(), offsets).map_err(to_python)?;
-        mask_rows(py, &rows, sample_ids, options, wanted, draw)
+        mask_rows(py, &rows, sample_ids, options, outputs, counters)
     })
 }
 
-/// The same of rows from anywhere.
+/// Masks rows from an array or from a mapped text.
 pub(crate) fn mask_rows<'py, T: Token>(
     py: Python<'py>,
     rows: &Rows<'_, T>,
     sample_ids: Option<&[i64]>,
     options: &MaskOptions,
-    wanted: WantedMasks<'py>,
-    draw: MaskDraw,
+    outputs: Outputs<'py>,
+    counters: Counters,
 ) -> PyResult<Bound<'py, PyTuple>> {
-    if wanted.dtype == "int32" {
-        write::<T, i32>(py, rows, sample_ids, options, wanted, draw)
+    if outputs.narrow() {
+        write::<T, i32>(py, rows, sample_ids, options, outputs, counters)
     } else {
-        write::<T, i64>(py, rows, sample_ids, options, wanted, draw)
+        write::<T, i64>(py, rows, sample_ids, options, outputs, counters)
     }
 }
 
@@ -138,21 +108,15 @@ fn write<'py, T: Token, O: Id + Element>(
     rows: &Rows<'_, T>,
     sample_ids: Option<&[i64]>,
     options: &MaskOptions,
-    wanted: WantedMasks<'py>,
-    draw: MaskDraw,
+    mut outputs: Outputs<'py>,
+    counters: Counters,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let count = rows.count();
     let sample_ids = SampleIds::new(sample_ids, count).map_err(to_python)?;
-    let width = match wanted.input_width {
-        0 => rows.longest().next_multiple_of(wanted.multiple.max(1)),
-        fixed => fixed,
-    };
-    let inputs: Bound<'py, PyArray2<O>> = given_or(py, wanted.input_ids, count, width)?;
-    let labels: Bound<'py, PyArray2<O>> = given_or(py, wanted.labels, count, width)?;
-    let given = wanted.attention_mask;
-    let mask: Option<Bound<'py, PyArray2<O>>> = (wanted.with_attention_mask || given.is_some())
-        .then(|| given_or(py, given, count, inputs.dims()[1]))
-        .transpose()?;
+    let (width, _) = outputs.widths((rows.longest(), 0));
+    let inputs: Bound<'py, PyArray2<O>> = given_or(py, outputs.input_ids.take(), count, width)?;
+    let labels: Bound<'py, PyArray2<O>> = given_or(py, outputs.labels.take(), count, width)?;
+    let mask = outputs.attention_mask::<O>(py, count, inputs.dims()[1])?;
     let lengths = per_row(py, count)?;
     let level = level()?;
     let positions = {
@@ -165,8 +129,8 @@ fn write<'py, T: Token, O: Id + Element>(
             attention_mask: m.as_mut().map(PyReadwriteArray2::as_slice_mut).transpose()?,
             lengths: lengths.as_slice_mut()?,
         };
-        let seeds = (draw.seed, draw.epoch);
-        let (options, threads) = (&options.options, draw.num_threads);
+        let seeds = (counters.seed, counters.epoch);
+        let (options, threads) = (&options.options, counters.num_threads);
         enter(py, || {
             denoise::mask_tokens(rows, &sample_ids, options, seeds, level, threads, output)
         })?

@@ -1,13 +1,13 @@
-//! The options of `corrupt_spans`, read from Python once and used for many batches.
+//! The options of `corrupt_spans`, read from the attributes of Python values.
 
 use metro_fast_core::denoise::{
     Billionths, Compat, Denoiser, Inputs, Noise, Sentinels, SpanCorruption, SpanCounts,
     SpanLengths, Targets,
 };
 use metro_fast_core::{Error, Result};
-use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 
+use crate::batches::Vocabulary;
 use crate::error::to_python;
 
 /// The attributes of a Python `Denoiser`.
@@ -25,6 +25,7 @@ pub(crate) struct Described {
     inputs: String,
     targets: String,
     prefix_token_id: Option<i64>,
+    weight: f64,
 }
 
 impl Described {
@@ -94,7 +95,17 @@ fn compat(name: &str) -> Result<Compat> {
     }
 }
 
-/// Checked options of `corrupt_spans`.
+/// The attributes of a Python `SpanCorruption`.
+#[derive(FromPyObject)]
+pub(crate) struct Corruption {
+    denoisers: Vec<Described>,
+    weights: Option<Vec<Vec<f64>>>,
+    on_sentinel_shortage: String,
+    max_input_length: Option<usize>,
+    max_target_length: Option<usize>,
+}
+
+/// Checked options of `corrupt_spans`, read from Python once and used for many batches.
 #[pyclass(frozen, module = "metro_fast._core")]
 pub(crate) struct SpanOptions {
     pub(crate) options: SpanCorruption,
@@ -103,56 +114,38 @@ pub(crate) struct SpanOptions {
 #[pymethods]
 impl SpanOptions {
     #[new]
-    #[pyo3(signature = (denoisers, weights, *, sentinel_first, sentinel_step, num_sentinels,
-        clamp_sentinels, eos_token_id, target_end_token_id, pad_token_id, decoder_start_token_id,
-        vocab_size, word_starts, special_token_ids, max_input_length, max_target_length))]
-    fn new(
-        denoisers: Vec<Described>,
-        weights: Vec<Vec<f64>>,
-        sentinel_first: i64,
-        sentinel_step: i64,
-        num_sentinels: usize,
-        clamp_sentinels: bool,
-        eos_token_id: Option<i64>,
-        target_end_token_id: Option<i64>,
-        pad_token_id: i64,
-        decoder_start_token_id: i64,
-        vocab_size: Option<i64>,
-        word_starts: Option<PyReadonlyArray1<'_, bool>>,
-        special_token_ids: Vec<i64>,
-        max_input_length: Option<usize>,
-        max_target_length: Option<usize>,
-    ) -> PyResult<Self> {
-        let denoisers: Result<Vec<Denoiser>> = denoisers.iter().map(Described::read).collect();
-        let mut special = special_token_ids;
+    fn new(corruption: Corruption, vocabulary: Vocabulary<'_>) -> PyResult<Self> {
+        let tasks = &corruption.denoisers;
+        let denoisers: Result<Vec<Denoiser>> = tasks.iter().map(Described::read).collect();
+        let own_weights = || vec![tasks.iter().map(|task| task.weight).collect()];
+        let word_starts = vocabulary.word_starts()?;
+        let mut special = vocabulary.special_token_ids;
         special.sort_unstable();
         let options = SpanCorruption {
             denoisers: denoisers.map_err(to_python)?,
-            weights,
+            weights: corruption.weights.unwrap_or_else(own_weights),
             sentinels: Sentinels {
-                first: sentinel_first,
-                step: sentinel_step,
-                count: num_sentinels,
-                clamp: clamp_sentinels,
+                first: vocabulary.sentinel_first,
+                step: vocabulary.sentinel_step,
+                count: vocabulary.num_sentinels,
+                clamp: corruption.on_sentinel_shortage == "clamp",
             },
-            input_end: eos_token_id,
-            target_end: target_end_token_id,
-            vocab_size,
-            pad: pad_token_id,
-            decoder_start: decoder_start_token_id,
-            word_starts: word_starts
-                .map(|table| Ok::<_, PyErr>(table.as_slice()?.to_vec()))
-                .transpose()?,
+            input_end: vocabulary.eos_token_id,
+            target_end: vocabulary.target_end_token_id.or(vocabulary.eos_token_id),
+            vocab_size: vocabulary.vocab_size,
+            pad: vocabulary.pad_token_id,
+            decoder_start: vocabulary.decoder_start_token_id.unwrap_or(vocabulary.pad_token_id),
+            word_starts,
             special,
-            longest_input: max_input_length,
-            longest_target: max_target_length,
+            longest_input: corruption.max_input_length,
+            longest_target: corruption.max_target_length,
         };
         options.check().map_err(to_python)?;
         Ok(Self { options })
     }
 }
 
-/// Ids of the corrupted row and of its target, for a row of `tokens`.
+/// Numbers of ids in the corrupted row and in its target, for a row of `tokens`.
 #[pyfunction]
 pub(crate) fn span_lengths(
     tokens: usize,
