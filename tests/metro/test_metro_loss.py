@@ -88,10 +88,9 @@ def _golden(folder: Path, case: str, target: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("case", ["a", "b", "all_original"])
 @pytest.mark.parametrize(("positions", "target"), [("none", "all"), ("lm", "all_masked_loss")])
 def test_upstream_criterion(
-    case: str, positions: str, target: str, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+    case: str, positions: str, target: str, golden_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    golden = shared_data / "golden"
-    runs = json.loads((golden / "criterion_expected.json").read_text())["runs"]
+    runs = json.loads((golden_folder / "criterion_expected.json").read_text())["runs"]
     plain = {
         "masked_positions_only": positions,
         "weighted_lm_loss": False,
@@ -102,7 +101,7 @@ def test_upstream_criterion(
         "rtd_only": False,
     }
     (run,) = (r for r in runs if r["case"] == case and r["options"] == plain)
-    model, output, logits, tokens = _golden(golden, case, target, monkeypatch)
+    model, output, logits, tokens = _golden(golden_folder, case, target, monkeypatch)
     log, size = run["logging"], run["sample_size"]
 
     sums = torch.stack([output.mlm_loss_sum, output.lm_loss_sum, output.rtd_loss_sum])
@@ -136,7 +135,7 @@ def test_upstream_criterion(
         from safetensors.torch import load_file
 
         loss.backward()
-        expected = load_file(golden / "criterion_grads.safetensors")
+        expected = load_file(golden_folder / "criterion_grads.safetensors")
         for name in NAMES:
             torch.testing.assert_close(
                 logits[name].grad,

@@ -14,6 +14,7 @@ from metro_fast.ops import compute_input_and_target_lengths, corrupt_spans
 from metro_fast.testing.corrupt_spans import corrupt_row, noise_probabilities, restore_row
 from metro_fast.testing.noise_laws import span_counts
 from metro_fast.testing.strategies import counters, ragged_rows
+from shared_files import shared_files
 
 SENTINELS = range(32099, 31999, -1)
 
@@ -101,8 +102,9 @@ def test_the_published_marginals_of_568_tokens():
     assert probability[1] == pytest.approx(27 / 482)
 
 
-def test_t5_golden_cases(shared_data):
-    golden = json.loads((shared_data / "golden/t5_noise.json").read_text())
+@pytest.mark.parametrize("path", shared_files("golden/t5_noise.json"))
+def test_t5_golden_cases(path):
+    golden = json.loads(path.read_text())
     for case in golden["random_spans_helper"]:
         lengths = compute_input_and_target_lengths(
             case["inputs_length"], case["noise_density"], case["mean_noise_span_length"]

@@ -145,9 +145,9 @@ def test_special_tokens_are_neither_masked_nor_drawn():
 
 
 @pytest.mark.parametrize("table", [0, 1])
-def test_upstream_statistics(shared_data, table):
+def test_upstream_statistics(golden_folder, table):
     # With no special ids and upstream's range of random ids the law is upstream's own.
-    golden = json.loads((shared_data / "golden/iid_stats.json").read_text())["tables"][table]
+    golden = json.loads((golden_folder / "iid_stats.json").read_text())["tables"][table]
     length, draws, size = golden["n"], golden["draws"], golden["vocab"]
     original = 700
     batch = mask_tokens(
@@ -184,8 +184,8 @@ def test_upstream_statistics(shared_data, table):
     assert (random.min(), random.max()) == (golden["nspecial"], size - 1)
 
 
-def test_the_same_two_identities_as_upstreams_cases(shared_data):
-    cases = json.loads((shared_data / "golden/iid_masks.json").read_text())["cases"]
+def test_the_same_two_identities_as_upstreams_cases(golden_folder):
+    cases = json.loads((golden_folder / "iid_masks.json").read_text())["cases"]
     cases = [case for case in cases if case["mask_multiple_length"] == 1]
     assert len(cases) > 10
     for case in cases:

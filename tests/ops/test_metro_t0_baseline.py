@@ -12,8 +12,8 @@ END = 1000
 """Upstream's first sentinel in the tests of statistics, where a token is its own position."""
 
 
-def read(shared_data, name):
-    return json.loads((shared_data / f"golden/{name}.json").read_text())
+def read(golden_folder, name):
+    return json.loads((golden_folder / f"{name}.json").read_text())
 
 
 def upstreams_options(first_sentinel):
@@ -26,8 +26,8 @@ def upstreams_options(first_sentinel):
     }
 
 
-def test_the_layout_is_upstreams(shared_data):
-    cases = read(shared_data, "span_masks")["cases"]
+def test_the_layout_is_upstreams(golden_folder):
+    cases = read(golden_folder, "span_masks")["cases"]
     assert len(cases) == 63
     cut = 0
     for case in cases:
@@ -61,8 +61,8 @@ def test_a_long_target_ends_within_its_limit_where_upstreams_is_one_longer():
     assert batch.labels[0].tolist() == [*upstream[:15], 500]
 
 
-def test_upstreams_own_batches_restore(shared_data):
-    cases = read(shared_data, "span_masks")["dataset_cases"]
+def test_upstreams_own_batches_restore(golden_folder):
+    cases = read(golden_folder, "span_masks")["dataset_cases"]
     assert len(cases) == 6
     for case in cases:
         end = case["target"][-1]
@@ -130,8 +130,8 @@ def compare_neighbors(mask, runs, lags):
 
 
 @pytest.mark.parametrize("table", range(5))
-def test_upstreams_statistics(shared_data, table):
-    golden = read(shared_data, "span_stats")["tables"][table]
+def test_upstreams_statistics(golden_folder, table):
+    golden = read(golden_folder, "span_stats")["tables"][table]
     mask, empty, batch = draw(golden, upstream=True)
     begins = mask & ~np.pad(mask, ((0, 0), (1, 0)))[:, :-1]
     compare(mask.sum(1), golden["masked_count_hist"])
@@ -151,8 +151,8 @@ def test_upstreams_statistics(shared_data, table):
 
 
 @pytest.mark.parametrize("table", [0, 1])
-def test_our_own_law_differs_where_a_span_would_wrap_and_nowhere_else(shared_data, table):
-    golden = read(shared_data, "span_stats")["tables"][table]
+def test_our_own_law_differs_where_a_span_would_wrap_and_nowhere_else(golden_folder, table):
+    golden = read(golden_folder, "span_stats")["tables"][table]
     draws = 40_000
     wrapping, wrapping_empty, _ = draw(golden, upstream=True, draws=draws)
     mask, empty, _ = draw(golden, upstream=False, draws=draws)
@@ -169,8 +169,8 @@ def test_our_own_law_differs_where_a_span_would_wrap_and_nowhere_else(shared_dat
     assert together < 1.5 * mask[:, 0].mean() * mask[:, -1].mean()
 
 
-def test_span_masks_of_the_auxiliary_model(shared_data):
-    golden = read(shared_data, "iid_stats")["tables"][2]
+def test_span_masks_of_the_auxiliary_model(golden_folder):
+    golden = read(golden_folder, "iid_stats")["tables"][2]
     n, draws = golden["n"], golden["draws"]
     assert (golden["mask_multiple_length"], golden["mask_stdev"]) == (3, 0.0)
     batch = mask_tokens(
@@ -190,8 +190,8 @@ def test_span_masks_of_the_auxiliary_model(shared_data):
     compare_neighbors(mask, golden["run_length_hist"], golden["both_targets_at_lag_1_to_5"])
 
 
-def test_padding_and_the_shift_of_the_decoder(shared_data):
-    batches = read(shared_data, "collate")["batches"]
+def test_padding_and_the_shift_of_the_decoder(golden_folder):
+    batches = read(golden_folder, "collate")["batches"]
     assert len(batches) == 5
     for golden in batches:
         items, padded = golden["items"], np.array(golden["right_padded"])

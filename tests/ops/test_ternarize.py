@@ -61,8 +61,8 @@ def test_least_squares_is_the_best_scale():
     assert min(error) == error[1]
 
 
-def test_golden_codes_of_the_published_algorithm_with_exact_k(shared_data: Path):
-    golden = json.loads((shared_data / "golden/compeft_compress.json").read_text())
+def test_golden_codes_of_the_published_algorithm_with_exact_k(golden_folder: Path):
+    golden = json.loads((golden_folder / "compeft_compress.json").read_text())
     checked = 0
     for vector in golden["vectors"]:
         x = golden_input(vector)

@@ -305,11 +305,11 @@ class TestBadInput:
 
 
 class TestTargetLogProbs:
-    def test_upstream_golden_scores(self, shared_data: Path) -> None:
+    def test_upstream_golden_scores(self, golden_folder: Path) -> None:
         from safetensors.torch import load_file
 
-        golden = json.loads((shared_data / "golden/t0_eval.json").read_text())
-        tensors = load_file(shared_data / "golden/t0_eval.safetensors")
+        golden = json.loads((golden_folder / "t0_eval.json").read_text())
+        tensors = load_file(golden_folder / "t0_eval.safetensors")
         for group in golden["groups"]:
             scores = []
             for question in range(len(group["targets"])):

@@ -133,10 +133,10 @@ def test_options_that_do_not_fit_are_named(arguments, message):
 
 
 @pytest.mark.filterwarnings("ignore:the update of:UserWarning")
-def test_codes_of_the_published_code(shared_data: Path):
+def test_codes_of_the_published_code(golden_folder: Path):
     """Golden values of get_compressed_lora_weights, whole dicts as one vector."""
-    golden = json.loads((shared_data / "golden/compeft_dicts.json").read_text())
-    tensors = read_safetensors(shared_data / "golden/compeft_dicts.safetensors")
+    golden = json.loads((golden_folder / "compeft_dicts.json").read_text())
+    tensors = read_safetensors(golden_folder / "compeft_dicts.safetensors")
     runs = 0
     for case in golden["dicts"]:
         entries = {entry["key"]: entry for entry in case["concatenation"]}
@@ -160,26 +160,22 @@ def test_codes_of_the_published_code(shared_data: Path):
     assert runs >= 6
 
 
-def golden_vectors(shared_data: Path):
-    golden = json.loads((shared_data / "golden/compeft_compress.json").read_text())
-    tensors = read_safetensors(shared_data / "golden/compeft_vectors.safetensors")
+def golden_vectors(golden_folder: Path):
+    golden = json.loads((golden_folder / "compeft_compress.json").read_text())
     for case in golden["vectors"]:
-        tensor = tensors.get(f"{case['kind']}.{case['n']}")
-        if tensor is None:  # of 1 and of 200,000 entries: made by the recipe
-            tensor = RawTensor.rounded(
-                golden_input(case), "BF16" if case["kind"] == "bf16" else "F32"
-            )
+        dtype = "BF16" if case["kind"] == "bf16" else "F32"
+        tensor = RawTensor.rounded(golden_input(case), dtype)
         data = np.ascontiguousarray(tensor.data)
         assert hashlib.sha256(data.tobytes()).hexdigest() == case["sha256_input_bytes"]
         yield case, tensor
 
 
 @pytest.mark.filterwarnings("ignore:the update of:UserWarning")
-def test_vectors_of_the_published_code(shared_data: Path):
+def test_vectors_of_the_published_code(golden_folder: Path):
     """All kinds of input: ties, zeros, bfloat16; also its pruning, and its mean with signs."""
     seen = dict.fromkeys(("compeft", "prune", "stc"), 0)
     sizes = set()
-    for case, tensor in golden_vectors(shared_data):
+    for case, tensor in golden_vectors(golden_folder):
         rtol = 1e-2 if case["dtype"] == "bfloat16" else 2e-6
         for run in case["results"]:
             options = {"kind": "other", "scope": "global", "upstream": True}

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import metro_fast.testing.expert_file
+from malformed import PICKLE_THAT_RUNS, SAFETENSORS_CASES, TRUNCATED_ADAPTER, plain_adapter
 from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import EXPERT_FILE, Expert, compress
 from metro_fast.experts.adapters.state_file import read_safetensors
@@ -25,6 +26,7 @@ from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.testing.expert_file import crc32c, read_expert
 from metro_fast.testing.pack import pack
 from metro_fast.testing.t4_rans import load_frequencies
+from shared_files import real_adapters
 
 FREQUENCIES = load_frequencies(Path(__file__).parents[3] / "docs/t4-frequencies.csv")
 
@@ -93,9 +95,9 @@ def test_a_decoder_written_from_the_page_reads_everything():
     assert_a_stranger_reads(compress(after, kind="full", initial=before), before)
 
 
-@pytest.mark.parametrize("name", ["gpt2_tigrinya_lora", "gradience_tiny_lora"])
-def test_a_decoder_written_from_the_page_reads_real_experts(shared_data: Path, name: str):
-    state = read_safetensors(shared_data / "adapters" / name / "adapter_model.safetensors")
+@pytest.mark.parametrize("folder", real_adapters("gpt2_tigrinya_lora", "gradience_tiny_lora"))
+def test_a_decoder_written_from_the_page_reads_real_experts(folder: Path):
+    state = read_safetensors(folder / "adapter_model.safetensors")
     some = dict(list(state.items())[:6])
     assert_a_stranger_reads(compress(some, density=0.2))
 
@@ -283,7 +285,7 @@ def test_impossible_scales_are_refused(scale):
         Expert(rebuilt(example(), scales=scales))
 
 
-def test_foreign_files_are_named(tmp_path: Path, shared_data: Path):
+def test_foreign_files_are_named(tmp_path: Path):
     path = tmp_path / EXPERT_FILE
 
     def refusal(data: bytes) -> str:
@@ -296,12 +298,9 @@ def test_foreign_files_are_named(tmp_path: Path, shared_data: Path):
     assert "git lfs pull" in refusal(pointer)
     assert "pickle" in refusal(pickle.dumps({"a": 1}))
     assert "empty" in refusal(b"")
-    for case in json.loads((shared_data / "malformed/safetensors_cases.json").read_text()):
-        refusal(bytes.fromhex(case["hex"]))
-    for name in ("pickle_calls_system.bin", "truncated_adapter.safetensors"):
-        refusal((shared_data / "malformed" / name).read_bytes())
-    plain = shared_data / "adapters/gpt2_tigrinya_lora/adapter_model.safetensors"
-    assert "no expert of metro_fast" in refusal(plain.read_bytes())
+    for data in (*SAFETENSORS_CASES.values(), PICKLE_THAT_RUNS, TRUNCATED_ADAPTER):
+        refusal(data)
+    assert "no expert of metro_fast" in refusal(plain_adapter())
 
 
 def test_missing_files_and_plain_folders(tmp_path: Path):

@@ -28,9 +28,10 @@ RULES = {
     "peft_tie_rule_mean_frequency": {"method": "ties", "majority": "frequency"},
     "task_arithmetic_sum": {"method": "task_arithmetic"},
     "mean": {"method": "mean"},
-    "peft_task_arithmetic_weighted": {"method": "task_arithmetic", "weights": True},
-    "peft_ties_weighted_density1": {"method": "ties", "weights": True},
+    "peft_task_arithmetic_weighted": {"method": "task_arithmetic"},
+    "peft_ties_weighted_density1": {"method": "ties"},
 }
+WEIGHTED = ("peft_task_arithmetic_weighted", "peft_ties_weighted_density1")
 
 
 def ternary(values: np.ndarray, *, kind: str = "other") -> Expert:
@@ -40,21 +41,18 @@ def ternary(values: np.ndarray, *, kind: str = "other") -> Expert:
 
 
 @pytest.mark.parametrize("prefix", PREFIXES + HAND)
-def test_upstreams_merges_under_every_rule(simd, shared_data: Path, prefix: str):
+def test_upstreams_merges_under_every_rule(simd, golden_folder: Path, prefix: str):
     from safetensors.numpy import load_file
 
-    golden = load_file(shared_data / "golden/merge_ternary.safetensors")
+    golden = load_file(golden_folder / "merge_ternary.safetensors")
     values = golden[f"{prefix}.codes"].astype(np.float32) * golden[f"{prefix}.scales"][:, None]
     experts = [ternary(row) for row in values]
-    weights = golden.get(f"{prefix}.weights")
     seen = 0
     for name, options in RULES.items():
         if f"{prefix}.{name}" not in golden:
             continue
-        if options.pop("weights", None):
-            options = options | {"weights": weights.tolist()}
-            RULES[name]["weights"] = True
-        found = merge(experts, **options).residuals["w"].values
+        weights = golden[f"{prefix}.weights"].tolist() if name in WEIGHTED else None
+        found = merge(experts, **options, weights=weights).residuals["w"].values
         expected = golden[f"{prefix}.{name}"]
         np.testing.assert_allclose(found, expected, atol=1e-8, rtol=0, err_msg=name)
         np.testing.assert_array_equal(found == 0, expected == 0, err_msg=name)
@@ -88,11 +86,11 @@ PREFIXES_DENSE = [f"dense_n{n}" for n in (2, 3, 5)]
 
 
 @pytest.mark.parametrize("prefix", PREFIXES_DENSE)
-def test_upstreams_merges_of_dense_vectors(shared_data: Path, prefix: str):
+def test_upstreams_merges_of_dense_vectors(golden_folder: Path, prefix: str):
     """Trim, elect, merge: PEFT's `ties` and `magnitude_prune`, ComPEFT's `ties_merging`."""
     from safetensors.numpy import load_file
 
-    golden = load_file(shared_data / "golden/merge_dense.safetensors")
+    golden = load_file(golden_folder / "merge_dense.safetensors")
     values = golden[f"{prefix}.inputs"]
     weights = golden[f"{prefix}.weights"].astype(np.float64)
     ones = np.ones(len(values))
@@ -125,12 +123,12 @@ def test_upstreams_merges_of_dense_vectors(shared_data: Path, prefix: str):
     assert seen == 16
 
 
-def golden_adapters(shared_data: Path):
+def golden_adapters(golden_folder: Path):
     """Each group of PEFT's adapters: factors [A, scaling B], its record, and its tensors."""
     from safetensors.numpy import load_file
 
-    golden = load_file(shared_data / "golden/peft_weighted_adapter.safetensors")
-    about = json.loads((shared_data / "golden/peft_weighted_adapter.json").read_text())
+    golden = load_file(golden_folder / "peft_weighted_adapter.safetensors")
+    about = json.loads((golden_folder / "peft_weighted_adapter.json").read_text())
     for group in about["groups"]:
         name = group["group"]
         parts = []
@@ -151,10 +149,10 @@ def golden_adapters(shared_data: Path):
         )
 
 
-def test_updates_are_merged_as_peft_does(shared_data: Path):
+def test_updates_are_merged_as_peft_does(golden_folder: Path):
     """`cat`, `svd`, `ties_svd`, `magnitude_prune_svd`; PEFT's rslora is sqrt(rank) too large."""
     tested = dict.fromkeys(("cat", "svd", "ties_svd", "magnitude_prune_svd"), 0)
-    for group, parts, golden in golden_adapters(shared_data):
+    for group, parts, golden in golden_adapters(golden_folder):
         weights = np.array(group["weights"])
         for made in group["merges"]:
             kind, rank = made["combination_type"], made["new_rank"]
@@ -177,10 +175,10 @@ def test_updates_are_merged_as_peft_does(shared_data: Path):
     assert min(tested.values()) >= 9, tested
 
 
-def test_factors_are_merged_as_peft_does(shared_data: Path):
+def test_factors_are_merged_as_peft_does(golden_folder: Path):
     """`linear`, `ties`, `magnitude_prune`: each factor gets the root of weight and scaling."""
     tested = dict.fromkeys(("linear", "ties", "magnitude_prune"), 0)
-    for group, parts, golden in golden_adapters(shared_data):
+    for group, parts, golden in golden_adapters(golden_folder):
         scaling = np.array(group["scaling"])
         root = np.sqrt(np.abs(weights := scaling * group["weights"]))
         for made in group["merges"]:
