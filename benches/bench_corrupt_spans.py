@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from peers import metro_t0_masks, nanot5
+from others_collators import metro_t0_masks, nanot5
 from run_copies import numba_batch
 
 from metro_fast.ops import corrupt_spans, ul2_denoisers

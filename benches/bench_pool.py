@@ -18,6 +18,8 @@ from metro_fast.experts.adapters.tensors import RawTensor
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODULES, WIDTH, RANK = 72, 768, 8
 LINKS = {"10 Mb/s": 10e6, "100 Mb/s": 100e6, "1 Gb/s": 1e9}
 
@@ -62,14 +64,6 @@ def experts(count: int) -> list:
 @pytest.fixture(scope="module")
 def some():
     return experts(4)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def pool_of(made: list) -> ExpertPool:

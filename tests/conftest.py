@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,10 @@ import metro_fast
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
+
+# Read when torch is imported, here and in the processes that tests start: the threads of models
+# this small only wait for each other, and tests already run in as many processes as there are cores.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # A pause of a busy machine is no failure.
 settings.register_profile("metro_fast", deadline=None)

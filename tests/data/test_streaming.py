@@ -31,7 +31,6 @@ from metro_fast.metro import MetroTrainer
 from prepare_cases import environment
 from streaming_cases import PlainStream, stream, train
 
-torch.set_num_threads(1)
 BLOCK = 50
 
 

@@ -16,7 +16,6 @@ from metro_fast.metro import MetroForPretraining, figures, modeling
 from metro_fast.metro.losses import replaced_token_loss_sum, token_loss_sum
 from metro_fast.ops import torch as registered
 
-torch.set_num_threads(1)
 NAMES = ("mlm", "lm", "rtd")
 
 

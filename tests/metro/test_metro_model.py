@@ -13,7 +13,6 @@ from metro_cases import MAIN, MASK, MetroCollator, Rows, metro_batch, metro_conf
 from metro_fast.errors import MetroFastError
 from metro_fast.metro import MetroConfig, MetroForPretraining
 
-torch.set_num_threads(1)
 SHARING = ("none", "token", "token_rel_norm")
 
 

@@ -34,7 +34,6 @@ from metro_cases import (
     resume_run,
 )
 
-torch.set_num_threads(1)
 Gradients = dict[str, torch.Tensor]
 
 

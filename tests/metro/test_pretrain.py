@@ -19,8 +19,6 @@ from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.metro import MetroForPretraining, PretrainConfig, pretrain
 from metro_fast.metro.held_out import RowSelection
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture
 def settings(tiny_tokenizer: Any, tmp_path: Path) -> dict[str, Any]:

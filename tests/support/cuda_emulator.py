@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,15 +122,19 @@ def compiler() -> str | None:
 
 
 def build(sanitizer: str) -> Path:
-    """The program of the present text, built unless it was."""
+    """The program of the present text, which is built once however many processes ask for it."""
     texts = sorted([*SOURCES.glob("*.cu"), *SOURCES.glob("*.cuh"), *SOURCES.glob("host/*")])
     flags = [*FLAGS, *SANITIZERS[sanitizer]]
     key = hashlib.sha256(" ".join(flags).encode())
     for text in texts:
         key.update(text.name.encode() + text.read_bytes())
     program = BUILT / f"run-{sanitizer}-{key.hexdigest()[:16]}"
-    if not program.exists():
-        BUILT.mkdir(parents=True, exist_ok=True)
+    if program.exists():
+        return program
+    BUILT.mkdir(parents=True, exist_ok=True)
+    with FileLock(program.with_suffix(".lock")):
+        if program.exists():  # another process of the tests has built it
+            return program
         command = [compiler(), *flags, "-include", "simt.hpp", "-I", str(SOURCES / "host")]
         temporary = program.with_suffix(".tmp")
         files = [str(SOURCES / "host" / name) for name in ("run.cpp", "simt.cpp")]

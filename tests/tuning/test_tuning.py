@@ -19,7 +19,6 @@ from metro_fast.tuning.pairs import PairCollator, PairRows
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
 
-torch.set_num_threads(1)
 LIMITS = {"max_input_length": 16, "max_target_length": 8, "vocab_size": 500}
 
 

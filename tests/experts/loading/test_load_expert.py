@@ -15,15 +15,6 @@ peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads of models this small only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def base(dtype=torch.float32, d_model: int = 32):
     torch.manual_seed(0)
     config = transformers.T5Config(

@@ -18,15 +18,6 @@ transformers = pytest.importorskip("transformers")
 IDS = torch.arange(2, 14).reshape(2, 6)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads of models this small only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def t5(dtype=torch.float32):
     torch.manual_seed(0)
     config = transformers.T5Config(
