@@ -1,4 +1,4 @@
-"""The file of a benchmark run: machine, instruction set, versions and medians, which a claim needs."""
+"""A benchmark run's file holds what a claim needs: machine, instruction set, versions, medians."""
 
 from collections.abc import Callable, Iterator
 from importlib import metadata

@@ -13,8 +13,8 @@ import metro_fast
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
 
-# Read when torch is imported, here and in the processes that tests start: the threads of models
-# this small only wait for each other, and tests already run in as many processes as there are cores.
+# torch reads it when it is imported, here and in the processes that tests start. The threads of
+# models this small only wait for each other, and the tests themselves run in several processes.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 # A pause of a busy machine is no failure.
