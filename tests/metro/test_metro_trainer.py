@@ -1,10 +1,8 @@
 """The trainer's promises: one update however the batch is cut, and a resume that is bit-equal."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +10,6 @@ import numpy as np
 import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration, TrainerCallback
-
-from metro_fast import ops
-from metro_fast._training.checkpoints import MARK, latest_checkpoint
-from metro_fast._training.samplers import EpochSampler, LengthBucketSampler
-from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.metro import MetroForPretraining, MetroTrainer
-
-SUPPORT = Path(__file__).parents[1] / "support"
 
 from metro_cases import (
     LENGTHS,
@@ -29,10 +19,16 @@ from metro_cases import (
     SpanCollator,
     arguments,
     evaluation,
+    gradient_rank,
     metro_model,
     one_step,
     resume_run,
 )
+from metro_fast._training.checkpoints import MARK, latest_checkpoint
+from metro_fast._training.samplers import EpochSampler, LengthBucketSampler
+from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.metro import MetroForPretraining, MetroTrainer
+from warm_processes import run_ranks, start
 
 Gradients = dict[str, torch.Tensor]
 
@@ -45,24 +41,12 @@ def worst(expected: Gradients, found: Gradients) -> float:
     )
 
 
-def environment() -> dict[str, str]:
-    package = str(Path(ops.__file__).parents[2])
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]),
-        "OMP_NUM_THREADS": "1",
-    }
-
-
 Step = tuple[Gradients, dict[tuple[int, int], int], dict[str, float]]
 
 
 def two_ranks(folder: Path, *cases: dict[str, Any]) -> list[tuple[Step, Step]]:
-    """What `one_step` gives on each of two gloo ranks (batch 2, accumulation 2), case by case."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(SUPPORT / "metro_cases.py"), "gradient", str(folder), json.dumps(cases)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr[-3000:]
+    """The results of `one_step` on each of two gloo ranks (batch 2, accumulation 2), per case."""
+    run_ranks(2, gradient_rank, folder, list(cases), folder=folder)
     ranks = [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
     return list(zip(*ranks, strict=True))
 
@@ -71,10 +55,7 @@ def two_ranks(folder: Path, *cases: dict[str, Any]) -> list[tuple[Step, Step]]:
 def test_one_update_however_the_batch_is_cut(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """fp32, no dropout, the same 8 ragged rows: (8, 1), (2, 4), and 2 ranks of (2, 2).
-
-    Slow: starts two ranks, which import torch.
-    """
+    """fp32, no dropout, the same 8 ragged rows: (8, 1), (2, 4), and 2 ranks of (2, 2)."""
     whole, drawn, line = one_step(tmp_path / "whole", 8, 1)
     cut, cut_drawn, cut_line = one_step(tmp_path / "cut", 2, 4)
     unmasked = (2, 3, 6, 7)  # the rows of rank 1
@@ -121,27 +102,22 @@ def test_one_update_however_the_batch_is_cut(
         assert plain[0][2][name] == pytest.approx(line[name], rel=1e-5), name
 
 
-def _run(folder: Path, mode: str, kill_after: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SUPPORT / "metro_cases.py"), "resume", str(folder), mode]
-    command.append(str(kill_after))
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=100)
-
-
 @pytest.mark.slow
 def test_killed_and_resumed_is_bit_equal_to_unbroken(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Dropout .1, 12 steps over 3 epochs, saved each 5, logged each 3, SIGKILL after step 8.
-
-    Slow: two processes that import torch.
-    """
+    """Dropout .1, 12 steps over 3 epochs, saved each 5, logged each 3, SIGKILL after step 8."""
     resume_run(tmp_path / "unbroken", resume=False, kill_after=0)
-    killed = _run(tmp_path / "broken", "fresh", 8)
-    assert killed.returncode == -signal.SIGKILL
+    errors = tmp_path / "errors.txt"
+    broken = partial(resume_run, tmp_path / "broken")
+    killed = start(partial(broken, resume=False, kill_after=8), errors=errors)
+    killed.join(100)
+    assert killed.exitcode == -signal.SIGKILL, errors.read_text()
     assert not (tmp_path / "broken" / "final.pt").exists()
     assert latest_checkpoint(tmp_path / "broken") == tmp_path / "broken" / "checkpoint-5"
-    resumed = _run(tmp_path / "broken", "resume", 0)
-    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    resumed = start(partial(broken, resume=True, kill_after=0), errors=errors)
+    resumed.join(100)
+    assert resumed.exitcode == 0, errors.read_text()
 
     runs = [tmp_path / name for name in ("unbroken", "broken")]
     weights = [torch.load(run / "final.pt") for run in runs]

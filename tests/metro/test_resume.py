@@ -7,17 +7,15 @@ suite does it twice.
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+import resume_case
 from metro_fast.data import write_corpus
+from warm_processes import start
 
-CASE = Path(__file__).parents[1] / "support" / "resume_case.py"
 KILLS = int(os.environ.get("METRO_FAST_KILLS", "2"))
 SEED = int(os.environ.get("METRO_FAST_KILL_SEED", str(time.time_ns() % 2**32)))
 STEPS = 20 + 10 * KILLS
@@ -32,12 +30,6 @@ def corpus(tmp_path_factory):
     return folder
 
 
-def start(corpus, folder, rank, world_size, workers):
-    arguments = [str(corpus), str(folder), *map(str, (rank, world_size, workers, STEPS))]
-    # A session of its own, so that a kill takes the workers too, as a machine's failure would.
-    return subprocess.Popen([sys.executable, str(CASE), *arguments], start_new_session=True)
-
-
 def read_log(folder):
     """Pairs of step and digest; a line that a kill cut short is left out."""
     path = folder / "log.txt"
@@ -50,19 +42,19 @@ def kill_at(processes, folders, step, delay, timeout=120):
     """Kills all ranks a while after one of them has logged a step; whether it came to that."""
     limit = time.monotonic() + timeout
     while time.monotonic() < limit:
-        if all(process.poll() is not None for process in processes):
+        if all(process.exitcode is not None for process in processes):
             return False
         if any(log and log[-1][0] >= step for log in map(read_log, folders)):
             time.sleep(delay)  # into the next batch, the next save or the gap between them
             for process in processes:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                process.join()
             return True
         time.sleep(0.002)
     raise TimeoutError(f"no rank came to step {step} in {timeout} s")
 
 
-@pytest.mark.slow  # Every start is a fresh interpreter that imports torch.
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("world_size", [1, 2])
@@ -75,16 +67,23 @@ def test_killed_trainings_go_on_bit_for_bit(corpus, tmp_path, world_size, worker
     for folder in folders + unbroken:
         folder.mkdir()
     for rank, folder in enumerate(unbroken):
-        assert start(corpus, folder, rank, world_size, 0).wait(120) == 0
+        resume_case.main(corpus, folder, rank, world_size, 0, STEPS)
     kills = []
     while not all((folder / "done").exists() for folder in folders):
         processes = [
-            start(corpus, folder, rank, world_size, workers) for rank, folder in enumerate(folders)
+            start(
+                resume_case.main,
+                *(corpus, folder, rank, world_size, workers, STEPS),
+                errors=folder / "errors.txt",
+            )
+            for rank, folder in enumerate(folders)
         ]
         # Spread over the steps.
         step = (len(kills) + chance.random()) * STEPS / (KILLS + 1)
         if len(kills) == KILLS:
-            assert [process.wait(120) for process in processes] == [0] * world_size
+            for process, folder in zip(processes, folders, strict=True):
+                process.join(120)
+                assert process.exitcode == 0, (folder / "errors.txt").read_text()
         elif kill_at(processes, folders, int(step), chance.random() * 0.02):
             kills.append(int(step))
             for folder in folders:  # the log's last line may be cut short, as a file may be

@@ -1,13 +1,8 @@
-"""Small models, ragged rows and a plain collator for the tests of METRO training.
-
-Also a program: `python tests/support/metro_cases.py gradient|resume ...` runs one rank or
-one run of the tests that need processes of their own.
-"""
+"""Small models, ragged rows, a plain collator and whole runs for the tests of METRO training."""
 
 import json
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -233,7 +228,7 @@ def evaluation(output: Path) -> dict[str, float]:
     return dict(trainer.evaluate())
 
 
-def _gradient_rank(output: Path, cases: list[dict[str, Any]]) -> None:
+def gradient_rank(output: Path, cases: list[dict[str, Any]]) -> None:
     steps = [one_step(output / f"case{i}", 2, 2, **case) for i, case in enumerate(cases)]
     torch.save(steps, output / f"rank{os.environ['RANK']}.pt")
     line = evaluation(output / "evaluation")
@@ -272,14 +267,3 @@ def resume_run(output: Path, *, resume: bool, kill_after: int) -> None:
     trainer.train(resume_from_checkpoint=resume)
     torch.save(trainer.model.state_dict(), output / "final.pt")
     (output / "history.json").write_text(json.dumps(trainer.state.log_history))
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    command, folder = sys.argv[1], Path(sys.argv[2])
-    if command == "gradient":
-        _gradient_rank(folder, json.loads(sys.argv[3]))
-    elif command == "resume":
-        resume_run(folder, resume=sys.argv[3] == "resume", kill_after=int(sys.argv[4]))
-    else:
-        raise SystemExit(f"unknown command {command}")
