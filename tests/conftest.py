@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 # torch reads it when it is imported, here and in the processes that tests start. The threads of
 # models this small only wait for each other, and the tests themselves run in several processes.
 os.environ["OMP_NUM_THREADS"] = "1"
+# The server from which warm_processes.py and some data loaders fork, started when first needed.
+multiprocessing.set_forkserver_preload(
+    ["metro_fast.metro.trainer", "metro_fast.metro.modeling", "peft"]
+)
 
 # A pause of a busy machine is no failure.
 settings.register_profile("metro_fast", deadline=None)

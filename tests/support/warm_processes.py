@@ -1,10 +1,12 @@
 """Processes for the tests that kill them or need several, forked from one that has imported torch.
 
 A fresh interpreter takes seconds to import what a training needs; such a fork takes milliseconds.
+tests/conftest.py lists what the server of multiprocessing imports.
 """
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -14,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["metro_fast.metro.trainer", "metro_fast.metro.modeling", "peft"])
 
 
 def start(function: Callable[..., None], *arguments: Any, errors: Path) -> ForkServerProcess:
@@ -70,9 +71,11 @@ def _run(function: Callable[..., None], arguments: tuple[Any, ...], errors: Path
     multiprocessing.set_start_method(None, force=True)
     file = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         function(*arguments)
-    except BaseException:
+    except KeyboardInterrupt:  # ends as an interpreter ends after Ctrl-C
         traceback.print_exc()
         sys.stderr.flush()
-        raise
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)

@@ -1,9 +1,7 @@
 """experts.compose_fewshot: sums of packed experts, searches that go on, models left alone."""
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -13,7 +11,7 @@ import numpy as np
 import pytest
 
 from metro_fast import FormatError, MetroFastError, MissingExtraError
-from metro_fast.experts import Expert, compose_fewshot, compress, decompress, task_vector
+from metro_fast.experts import compose_fewshot, compress, decompress, task_vector
 from metro_fast.experts.search.summands import Summands, read_summand
 from metro_fast.testing.weighted_sum import weighted_sum
 
@@ -21,32 +19,8 @@ torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 pytest.importorskip("nevergrad")
 
-CONFIGS = {
-    "lora": lambda **more: peft.LoraConfig(
-        **{"r": 4, "lora_alpha": 8, "target_modules": ["0", "2"], **more}
-    ),
-    "ia3": lambda **more: peft.IA3Config(target_modules=["0", "2"], feedforward_modules=[], **more),
-}
-
-
-def base():
-    torch.manual_seed(0)
-    linear = torch.nn.Linear
-    return torch.nn.Sequential(linear(16, 24), torch.nn.Dropout(0.5), linear(24, 8))
-
-
-def adapted(seed: int, kind: str = "lora", **more):
-    model = peft.get_peft_model(base(), CONFIGS[kind](**more))
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            start = 1.0 if kind == "ia3" else 0.0
-            torch.nn.init.normal_(parameter, start, 0.3, generator=generator)
-    return model.eval()
-
-
-def experts(count: int = 3, kind: str = "lora") -> dict[str, Expert]:
-    return {f"e{seed}": compress(adapted(seed, kind), density=0.5) for seed in range(count)}
+from compose_cases import CONFIGS, Distance, adapted, base, experts, search_that_dies
+from warm_processes import start
 
 
 def weights_of(model) -> dict:
@@ -55,22 +29,6 @@ def weights_of(model) -> dict:
 
 def same(one: dict, two: dict) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
-
-
-class Distance:
-    """Of the model's output to one with known weights; counts its calls."""
-
-    def __init__(self, wanted, stop_at: int = -1):
-        self.inputs = torch.randn(32, 16, generator=torch.Generator().manual_seed(1))
-        self.wanted = wanted(self.inputs).detach()
-        self.calls, self.stop_at = 0, stop_at
-
-    def __call__(self, model) -> float:
-        assert not model.training
-        if self.calls == self.stop_at:
-            raise KeyboardInterrupt
-        self.calls += 1
-        return float((model(self.inputs) - self.wanted).detach().square().mean())
 
 
 # ---- sums ----------------------------------------------------------------------------------
@@ -226,28 +184,13 @@ def test_an_interrupted_search_goes_on_to_the_same_result(
     assert len(log.read_bytes().splitlines()) == 17
 
 
-KILLED = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from test_compose import *
-class Slow(Distance):
-    def __call__(self, model):
-        if self.calls == 5:
-            os.kill(os.getpid(), signal.{signal})
-        return super().__call__(model)
-compose_fewshot(adapted(7), experts(3), Slow(adapted(0)), max_steps=16, resume=sys.argv[1])
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_loses_nothing(number: signal.Signals, tmp_path: Path) -> None:
-    """Slow: a fresh interpreter that imports torch."""
-    script, log = tmp_path / "search.py", tmp_path / "log.jsonl"
-    script.write_text(KILLED.format(signal=number.name))
-    command = [sys.executable, str(script), str(log), str(Path(__file__).parent)]
-    ended = subprocess.run(command, capture_output=True, timeout=120, env={**os.environ})
-    assert ended.returncode == -number, ended.stderr.decode()
+    log, errors = tmp_path / "log.jsonl", tmp_path / "errors.txt"
+    process = start(search_that_dies, log, number, errors=errors)
+    process.join(120)
+    assert process.exitcode == -number, errors.read_text()
     assert len(log.read_bytes().splitlines()) == 6
     rest = Distance(adapted(0))
     done = compose_fewshot(adapted(7), experts(3), rest, max_steps=16, resume=log)
