@@ -68,7 +68,7 @@ def test_nanot5_collator(benchmark):
 
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568")
 def test_numba_run_copies(benchmark):
-    """What numba makes of the same algorithm, compiled before the clock starts."""
+    """The same algorithm compiled by numba, before the clock starts."""
     batch = numba_batch(*span_counts(LENGTH, 0.15, 3.0))
     inputs, labels = outputs(ROWS)
     batch(IDS[:ROWS], inputs, labels, 0)
@@ -77,7 +77,7 @@ def test_numba_run_copies(benchmark):
 
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568")
 def test_numpy_whole_batch(benchmark):
-    """What numpy can do at best: the whole batch by argpartition and boolean indexing."""
+    """The best that numpy can do: the whole batch by argpartition and boolean indexing."""
     random = np.random.default_rng(0)
     noise, spans = span_counts(LENGTH, 0.15, 3.0)
     ids = IDS[:ROWS]

@@ -1,4 +1,4 @@
-"""What the host pays for one launch, through a libcuda that does nothing: no GPU is needed.
+"""The cost of one launch on the host, through a libcuda that does nothing: no GPU is needed.
 
 The peer is `ctypes` calling the same function of the same library with the same arguments, which
 neither packs anything nor looks after the caller's context. Run it in a process of its own: the

@@ -106,7 +106,7 @@ def test_hotswap_of_peft(benchmark, some):
 
 @pytest.mark.benchmark(group="swap of 72 LoRA modules")
 def test_load_state_dict_of_peft(benchmark, some):
-    """What LoraHub does at each trial."""
+    """The work of LoraHub at each trial."""
     pool = pool_of(some)
     states = [
         {name: torch.from_numpy(a) for name, a in expert.arrays(np.float32).items()}

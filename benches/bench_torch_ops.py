@@ -1,4 +1,4 @@
-"""What a call through torch's dispatcher costs: each registered op against the function it calls.
+"""The cost of a call through torch's dispatcher: each op against the function that it calls.
 
 The inputs are so small that the call is all there is. torch.compile pays the same at each run.
 """

@@ -17,8 +17,8 @@ import transformers
 def _take(name: str, variable: str, path: str, given: dict[str, Any]) -> Any:
     """One class or function of a file in the checkout that a variable names.
 
-    The rest of such a file needs what is not here, or does not even run. Skips where the variable
-    names nothing.
+    The rest of such a file needs packages that are absent, or does not run at all. Skips where the
+    variable is not set.
     """
     checkout = os.environ.get(variable)
     if not checkout:
@@ -35,7 +35,7 @@ def _take(name: str, variable: str, path: str, given: dict[str, Any]) -> Any:
 
 
 class _Vocabulary:
-    """What nanoT5's collator asks of a tokenizer."""
+    """The part of a tokenizer that nanoT5's collator needs."""
 
     eos_token_id = 1
 

@@ -3,9 +3,8 @@
 `python benches/real_adapters.py [FOLDER]` reads the adapters that people have published from FOLDER
 (../shared/data/adapters by default; nothing is downloaded), compresses each at 5, 10, 20, 30 and
 50 % by role, and writes benches/results/real_adapters.json (all modules' cosines and norm ratios),
-real_adapters.md (the tables) and the tables of docs/experts.md. gradience_tiny_lora is no adapter
-but Gaussian noise in the shape of one: what remains of noise is what a cosine must be compared
-with.
+real_adapters.md (the tables) and the tables of docs/experts.md. gradience_tiny_lora is Gaussian
+noise in the shape of an adapter: a cosine must be compared with the one that remains of noise.
 """
 
 import argparse
@@ -125,7 +124,7 @@ def main() -> None:
         result["checks"].append((title, about, rows))
         print(f"{title}: measured", flush=True)
     text = json.dumps(result, indent=1)
-    # A module a line.
+    # One line per module.
     text = re.sub(r"\[\s+([-\d.e]+),\s+([-\d.e]+),\s+([-\d.e]+)\s+\]", r"[\1, \2, \3]", text)
     (RESULTS / "real_adapters.json").write_text(text + "\n")
     text = markdown(result)

@@ -20,7 +20,7 @@ GAUSS = "gradience_tiny_lora"
 
 
 def cosine(before: list[np.ndarray], after: list[np.ndarray]) -> float:
-    """Of all tensors as one vector."""
+    """Statistics of all tensors as one vector."""
     x, y = (np.concatenate([t.reshape(-1) for t in side]).astype(np.float64)
             for side in (before, after))  # fmt: skip
     return float(x @ y / np.sqrt((x @ x) * (y @ y)))
@@ -259,7 +259,7 @@ def larger(folder: Path) -> Check:
 
 
 def structure(folder: Path) -> Check:
-    """Tails, ties, and where the norm lies."""
+    """Tails, ties, and the entries that make up the norm."""
     vectors = {
         "T0-3B IA3 - 1": [t.float32() - 1 for t in read_state(folder / IA3).values()],
         **{

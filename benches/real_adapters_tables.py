@@ -49,7 +49,7 @@ def markdown(result: dict) -> str:
         "also holds names, shapes, scales and checksums.\n",
         *size_table(result["adapters"]),
         "\n## Updates by module\n",
-        "Cosine of each module's update before and after (of a LoRA: of the product B A), which no "
+        "Cosine of each module's update before and after (the product B A for a LoRA), which no "
         "alpha changes, and the median over modules of |dW'| / |dW|.\n",
         *cosine_table(result["adapters"]),
     ]
@@ -105,8 +105,7 @@ def cosines(adapters: dict[str, list[dict]]) -> list[str]:
 
 
 def embed(page: str, result: dict) -> str:
-    """The page with its tables made anew: what stands between `<!-- table: NAME -->` and
-    `<!-- end -->`."""
+    """The page with new tables between each `<!-- table: NAME -->` and `<!-- end -->`."""
     checks = {title: rows for title, _, rows in result["checks"]}
     made = {
         "sizes": sizes(result["adapters"]),

@@ -45,7 +45,7 @@ SEED = 0
 SPLIT = 1  # settings were chosen on the development countries of split 0
 THREADS = 2
 
-# Chosen on the development countries of another split (docs/demo.md tells what was tried); the
+# Chosen on the development countries of another split (docs/demo.md lists what was tried); the
 # numbers at the end are of this split's test countries.
 VOCABULARY = 2800
 DOCUMENTATION_CHARACTERS = 600_000

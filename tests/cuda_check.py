@@ -27,11 +27,11 @@ TOOLS = Path(str(TRITON.origin)).parent / "backends" / "nvidia" / "bin"
 
 @dataclass(frozen=True)
 class Kernel:
-    """What the compiler says of a kernel.
+    """The compiler's figures for a kernel.
 
     Attributes:
         name: Its name.
-        registers: Of a thread.
+        registers: Registers per thread.
         spills: Bytes that do not fit into them.
         shared: Bytes of static shared memory.
     """
@@ -43,8 +43,8 @@ class Kernel:
 
 
 def kernels_of(cubin: Path) -> list[Kernel]:
-    """The kernels of a cubin, as the linker's report tells them."""
-    report = told(TOOLS / "cuobjdump", "-res-usage", cubin)
+    """The kernels of a cubin, from the linker's report."""
+    report = output_of(TOOLS / "cuobjdump", "-res-usage", cubin)
     found = []
     for name, usage in re.findall(r"Function (\w+):\s+(.*)", report):
         size = {key: int(value) for key, value in re.findall(r"([A-Z]+):(\d+)", usage)}
@@ -54,8 +54,8 @@ def kernels_of(cubin: Path) -> list[Kernel]:
     return found
 
 
-def told(*command: str | Path) -> str:
-    """What a tool prints."""
+def output_of(*command: str | Path) -> str:
+    """The text that a tool prints."""
     done = subprocess.run(command, capture_output=True, check=True)
     return done.stdout.decode(errors="replace")
 
@@ -64,7 +64,7 @@ def disassembled(cubin: Path) -> dict[str, list[str]]:
     """Instructions and labels of each kernel."""
     kernels: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in told(TOOLS / "nvdisasm", "-c", cubin).splitlines():
+    for line in output_of(TOOLS / "nvdisasm", "-c", cubin).splitlines():
         if section := re.match(r"\s*\.section\s+\.text\.(\w+)", line):
             lines = kernels.setdefault(section[1], [])
         elif label := re.match(r"(\.L_x_\d+):", line):

@@ -1,4 +1,4 @@
-"""Inputs of the checks and timings, made anew in each run."""
+"""Inputs of the checks and timings, made again in each run."""
 
 import numpy as np
 import torch

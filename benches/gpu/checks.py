@@ -130,7 +130,7 @@ CHECKS: dict[str, Callable[[torch.device, int], int]] = {
 
 
 def graphs(device: torch.device, seed: int) -> int:
-    """A captured graph draws anew when its seed's tensor is changed. On a GPU only."""
+    """A captured graph draws other numbers after its seed's tensor has changed. On a GPU only."""
     if device.type != "cuda":
         return 0
     logits = torch.randn(64, 5_000, device=device)

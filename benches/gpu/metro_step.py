@@ -18,10 +18,10 @@ class Step:
 
     Attributes:
         vocabulary: Tokens.
-        width: Of the model.
+        width: The model's width.
         layers: Of encoder and decoder.
-        rows: Of the batch.
-        length: Of a row.
+        rows: The number of rows of the batch.
+        length: The length of a row.
     """
 
     vocabulary: int

@@ -1,4 +1,4 @@
-"""What a run on a GPU found, as JSON and as a table."""
+"""The results of a run on a GPU, as JSON and as a table."""
 
 import json
 from collections.abc import Sequence

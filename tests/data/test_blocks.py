@@ -71,7 +71,7 @@ def test_equals_the_references(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("layout", ["datatrove", "megatron", "fairseq"])
 def test_many_blocks_equal_the_reference(tmp_path, layout, mode):
-    """Blocks are cut anew from every 16th: from any of them, inside long items too."""
+    """Cutting restarts at every 16th block and gives the same blocks, inside long items too."""
     rng = np.random.default_rng(1)
     sizes = (rng.integers(0, 12, 500) * rng.choice([1, 30], 500, p=[0.97, 0.03])).tolist()
     items = write(tmp_path, layout, sizes, (rng.random(500) < 0.3).tolist())

@@ -132,10 +132,10 @@ def test_an_epoch_that_nobody_set_is_noticed_when_samples_come_round():
     with pytest.warns(UserWarning, match="nobody has set the epoch"):
         collator(rows[1::-1])
     collator(rows[:2])
-    told = make("span")
-    told.set_epoch(0)
-    told(rows)
-    told(rows)
+    collator = make("span")
+    collator.set_epoch(0)
+    collator(rows)
+    collator(rows)
 
 
 def test_max_length_cuts_rows_before_they_are_corrupted():

@@ -233,7 +233,13 @@ def test_a_step_compiles_into_one_graph_that_reads_the_epoch_when_it_runs() -> N
         total(output).backward()
         counts.append(counter.frame_count)
         drawn.append(output.sampled_ids)
-    assert counts == [1, 1, 1, 2, 2]  # anew only where the number of masked tokens first changes
+    assert counts == [
+        1,
+        1,
+        1,
+        2,
+        2,
+    ]  # one more only where the number of masked tokens first changes
     assert not torch.equal(drawn[0], drawn[1])
 
 

@@ -15,7 +15,7 @@ from metro_fast.ops.denoiser import Inputs, Noise, Targets
 from metro_fast.testing.corrupt_spans import choose_denoiser, corrupt_row
 from metro_fast.testing.strategies import counters, denoisers, ragged_rows
 
-# Room for one sentinel a token of the longest row.
+# Room for one sentinel per token of the longest row.
 SENTINELS = {"sentinel_first": 32_499, "num_sentinels": 500}
 LAWS = [
     Denoiser(),
@@ -40,7 +40,7 @@ WHOLE_IF_SINGLE = ("random_spans", "prefix", "sampled_spans")
 
 @st.composite
 def options(draw):
-    """What a caller may say besides the tasks; the same names in op and reference."""
+    """Options besides the tasks; op and reference have the same names for them."""
     made = dict(SENTINELS)
     if draw(st.booleans()):
         made |= {"on_sentinel_shortage": "clamp", "num_sentinels": draw(st.integers(1, 9))}

@@ -86,7 +86,7 @@ def draw(golden, *, upstream, draws=None, seed=5):
     mask, empty = np.zeros((draws, n), bool), np.zeros((draws, n), bool)
     row, column = np.nonzero((batch.labels >= 0) & (batch.labels < n))
     mask[row, batch.labels[row, column]] = True
-    # A span is empty where the next id of the target is no token; it lies before the next input.
+    # A span is empty where the next id of the target is not a token; it precedes the next input.
     row, column = np.nonzero(batch.labels > END)
     hides_nothing = batch.labels[row, column + 1] >= END
     of_row, place = np.nonzero(batch.input_ids > END)

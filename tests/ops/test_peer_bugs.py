@@ -1,4 +1,4 @@
-"""What public span collators get wrong, each on the very input, and what this package makes of it.
+"""Errors of public span collators, each on the input that shows it, and our result for it.
 
 Peers, as read and run: t5 (`t5/data/preprocessors.py`), HF (transformers' `run_t5_mlm_flax.py`),
 nanoT5 (`nanoT5/utils/copied_utils.py`), UL2_5 (`src/UL2_5`), MosaicML (llm-foundry's

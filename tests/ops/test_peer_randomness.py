@@ -1,4 +1,4 @@
-"""What public collators get wrong in masks and in random numbers, and what this package does.
+"""Errors of public collators in masks and in random numbers, and our results.
 
 Peers: METRO-T0 (gonglinyuan/metro_t0, `fairseq/data/mask_tokens_dataset.py`, `t5_dataset.py`,
 `data_utils.py`), HF (`DataCollatorForLanguageModeling`), fairseq (`denoising_dataset.py`), Megatron

@@ -1,4 +1,4 @@
-"""What the laws draw, counted: exact marginals, equally likely masks, a million rows restored."""
+"""Statistics of the draws: exact marginals, equally likely masks, a million rows restored."""
 
 import os
 import time
@@ -114,7 +114,7 @@ def test_sampled_lengths_follow_their_table():
     changes = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     runs = np.nonzero(changes == -1)[1] - np.nonzero(changes == 1)[1]
     shares = np.bincount(runs, minlength=11)[1:] / len(runs)
-    # The budget cuts one span a row, of about 24; all others follow the table.
+    # The budget cuts one span per row, out of about 24; all others follow the table.
     assert abs(shares - np.array(lengths) / sum(lengths)).max() < 1 / 24
 
 

@@ -62,7 +62,7 @@ def test_they_are_the_functions_of_their_names(dtype):
     expected = ops.sample_replacements(logits, seed=5, epoch=2, **options)
     found = registered.sample_replacements(logits, torch.tensor([5, 2]), **options)
     assert torch.equal(found, expected)
-    # Rows that lie apart are taken too.
+    # Rows that are not contiguous are accepted too.
     wide = torch.randn(6, 400).to(dtype)
     found = registered.sample_replacements(wide[:, :300], torch.tensor([5, 2]), **options)
     part = wide[:, :300].contiguous()
@@ -77,7 +77,7 @@ def test_they_are_the_functions_of_their_names(dtype):
 
 
 class Step(torch.nn.Module):
-    """What a METRO step does between its two models."""
+    """The part of a METRO step between its two models."""
 
     def forward(self, logits, seed_epoch, ids, original, places, packed):
         drawn = registered.sample_replacements(logits * 2, seed_epoch, ids)
@@ -161,7 +161,7 @@ def test_decoding_through_the_host_code(emulated, dtype):
             kernels.unpack_into(ops.pack(values, coding=coding, steps=512), -0.3, out)
             expected = (values.float() * -0.3).to(dtype) + 0.0
             assert torch.equal(out, expected)
-    # Bytes that do not lie at a multiple of 16 are copied to one.
+    # Bytes that do not start at a multiple of 16 are copied to one.
     block = ops.pack(values)
     shifted = torch.cat([block[:1], block])[1:]
     assert shifted.data_ptr() % 16 != 0
@@ -364,7 +364,7 @@ def test_without_a_gpu_a_launch_says_what_is_missing(monkeypatch):
 
 
 def test_functions_send_cuda_tensors_to_the_kernels(emulated, monkeypatch):
-    """What `metro_fast.ops` does with a CUDA tensor, with CPU tensors that are taken for one."""
+    """`metro_fast.ops` on CUDA tensors; the tests pass CPU tensors in their place."""
     from metro_fast.ops import replaced_token_labels, sample_replacements, unpack
 
     modules = [

@@ -31,7 +31,7 @@ def tasks() -> list[Task]:
     relations = [
         Item(
             str(i),
-            {"text": f"{places[i % 6]} lies in {places[i % 5]} .", "a": places[i % 6],
+            {"text": f"{places[i % 6]} flows in {places[i % 5]} .", "a": places[i % 6],
              "b": places[i % 5]},
             LABELS,
             i % 3,

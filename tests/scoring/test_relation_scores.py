@@ -44,7 +44,7 @@ def test_semeval_official_scorer(folder: Path, vector: int, official: float) -> 
 
 
 def test_wrong_direction_costs_twice() -> None:
-    # A guess of the relation that is no hit: precision 1/2, recall 1/2.
+    # A guess of the relation with the wrong direction: precision 1/2, recall 1/2.
     assert semeval_macro_f1(["A(e1,e2)", "A(e2,e1)"], ["A(e1,e2)"] * 2) == 0.5
     assert semeval_macro_f1(["A(e1,e2)", "Other"], ["A(e1,e2)", "Other"]) == 1.0
     assert semeval_macro_f1(["Other"], ["Other"]) == 0.0

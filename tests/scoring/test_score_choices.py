@@ -20,7 +20,7 @@ from metro_fast.scoring import (
     tie_count,
 )
 
-CHOICES = ["yes", "no", "the capital of france", "red cat", "oslo lies in norway . yes"]
+CHOICES = ["yes", "no", "the capital of france", "red cat", "oslo flows in norway . yes"]
 INPUT_WORDS = "the cat sees a dog in paris which city is north of rome ? red fish river"
 PER_INPUT = [CHOICES[:2], CHOICES[1:], CHOICES, ["dog", "bird"], CHOICES[2:3]]
 

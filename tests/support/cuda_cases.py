@@ -17,7 +17,7 @@ UNPACKED = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16), "bf16": np
 
 @dataclass(frozen=True)
 class Piece:
-    """A segment: of a block, to a place of an output.
+    """A segment of a block, and the place of an output that it goes to.
 
     Attributes:
         block: Number of the block.
@@ -25,7 +25,7 @@ class Piece:
         count: Trits.
         output: Number of the output.
         place: Its first element there.
-        scale: What a trit is worth.
+        scale: Value of a trit of +1.
         mode: 0 write, 1 add, 2 values.
         others: With mode 2: the values of -1 and 0; `scale` is that of +1.
     """
@@ -106,5 +106,5 @@ def bits_of(values: NDArray[np.floating], name: str) -> NDArray[Any]:
 
 
 def floats_of(values: NDArray[Any], name: str) -> NDArray[np.float32]:
-    """What a kernel wrote, as float32."""
+    """The values that a kernel wrote, as float32."""
     return RawTensor(name.upper(), values).float32()

@@ -29,7 +29,7 @@ SANITIZERS = {
 
 @dataclass(frozen=True)
 class At:
-    """An address: of a buffer of the launch, and bytes into it."""
+    """An address: a buffer of the launch, and an offset into it in bytes."""
 
     buffer: int
     offset: int = 0
@@ -41,8 +41,8 @@ class Launch:
 
     Attributes:
         kernel: Its name.
-        blocks: CTAs.
-        threads: Of a CTA, a multiple of 32.
+        blocks: Number of CTAs.
+        threads: Threads per CTA, a multiple of 32.
         shared_bytes: Dynamic shared memory.
         buffers: Device memory, as it is before.
         pointers: Addresses inside buffers: (buffer, offset, what it points to).
@@ -90,10 +90,10 @@ class Emulator:
         self.program = build(sanitizer)
 
     def run(self, launches: Sequence[Launch]) -> list[list[NDArray[Any]]]:
-        """What the buffers of each launch hold afterwards.
+        """The contents of the buffers of each launch afterwards.
 
         Raises:
-            AssertionError: If the program fails; with what a sanitizer says.
+            AssertionError: If the program fails, with the sanitizer's report.
         """
         with tempfile.TemporaryDirectory() as folder:
             task, result = Path(folder) / "in", Path(folder) / "out"

@@ -104,7 +104,7 @@ def environment() -> dict[str, str]:
 
 
 def _run_ray(folder: Path) -> None:
-    """Two tasks; in a process of its own, since an error in datatrove's threads is never told."""
+    """Two tasks, in a process of its own: errors in datatrove's threads are never reported."""
     import ray
     from datatrove.executor import RayPipelineExecutor
 

@@ -347,7 +347,7 @@ def test_npy_files(tmp_path: Path):
         (tmp_path / "cut.npy").write_bytes(whole[:cut])
         with pytest.raises(FormatError, match="not an array as numpy saves it"):
             compress(tmp_path / "cut.npy")
-    # A header that claims 4 TB takes no memory; one that is no header is an error too.
+    # A header that claims 4 TB takes no memory; a header that is not valid is an error too.
     with (tmp_path / "huge.npy").open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (1 << 40,)}
         np.lib.format.write_array_header_1_0(file, header)

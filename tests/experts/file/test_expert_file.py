@@ -174,7 +174,7 @@ def test_splices_are_noticed_or_harmless(data):
 
 
 def rebuilt(expert: Expert, **changes: bytes) -> np.ndarray:
-    """The file with parts replaced and the head's checksum mended: a forger's work."""
+    """The file with parts replaced and the head's checksum corrected, as a forger would."""
     file = expert.file.tobytes()
     (length,) = struct.unpack_from("<Q", file)
     header = json.loads(file[8 : 8 + length])

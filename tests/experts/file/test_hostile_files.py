@@ -27,7 +27,7 @@ KINDS = ("flipped bit", "cut", "splice", "duplicated block", "zeroed block")
 
 
 def experts() -> list[Expert]:
-    """Of every coding, dtype and initial value; two of three hold dense tensors."""
+    """Experts of every coding, dtype and initial value; two of three hold dense tensors."""
     rng = np.random.default_rng(0)
 
     def normal(*shape: int, dtype: type = np.float32) -> np.ndarray:

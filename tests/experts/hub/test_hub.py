@@ -70,7 +70,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def cached(cache: Path, repo: str, content: dict[str, bytes], *, ref: str = "main") -> str:
-    """Lay a repository out as huggingface_hub's page on its cache describes."""
+    """Write a repository into the cache as huggingface_hub's page on its cache describes."""
     commit = hashlib.sha1(repo.encode()).hexdigest()
     root = cache / f"models--{repo.replace('/', '--')}"
     (root / "refs" / ref).parent.mkdir(parents=True, exist_ok=True)
@@ -272,7 +272,7 @@ def test_no_connection(hub: FakeHub):
 
 
 def test_other_failures_of_a_transfer(hub: FakeHub, monkeypatch: pytest.MonkeyPatch):
-    """What cannot be brought about with the Hub in memory; the call fits the real signature."""
+    """Errors that the Hub in memory cannot cause; the call fits the real signature."""
     real = inspect.signature(huggingface_hub.hf_hub_download)
 
     def failing(error: Exception):
@@ -333,7 +333,7 @@ def test_without_a_cache_offline_is_said(offline: Path):
         Expert.load("hf://owner/name@v1")
     with pytest.raises(FileNotFoundError, match="local_files_only=True forbids"):
         Expert.from_pretrained("owner/name", local_files_only=True)
-    # Half an expert is none: its configuration was never fetched.
+    # Half an expert is not loaded: its configuration was never fetched.
     cached(offline, "owner/half", {EXPERT_FILE: expert().file.tobytes()})
     with pytest.raises(FileNotFoundError, match=r"adapter_config.json of owner/half at .* HF_HUB"):
         Expert.load("hf://owner/half")

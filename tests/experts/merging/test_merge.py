@@ -236,7 +236,7 @@ def adapters():
 
 
 def deltas(base, folder: Path) -> list[np.ndarray]:
-    """What PEFT adds to each layer."""
+    """The update that PEFT adds to each layer."""
     peft = pytest.importorskip("peft")
     adapted = peft.PeftModel.from_pretrained(base(), folder)
     layers = [m for m in adapted.modules() if hasattr(m, "get_delta_weight")]

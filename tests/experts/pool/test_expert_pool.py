@@ -63,7 +63,7 @@ def ia3(model: str):
 
 
 def expert(model: str, config, seed: int, dtype=torch.float32, **options) -> Expert:
-    """Of an adapter whose every weight has moved."""
+    """The expert of an adapter in which every weight has moved."""
     adapted = peft.get_peft_model(MODELS[model](dtype), config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -23,7 +23,7 @@ from metro_fast.ops.cuda.pieces import SEGMENT, Piece, tables_of
 
 
 class Beside:
-    """Of a side stream, what is left without a GPU; everything is done at once."""
+    """A side stream without a GPU: all work is done at once."""
 
     def __init__(self, device) -> None:
         self.used: list[torch.Tensor] = []

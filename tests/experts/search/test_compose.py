@@ -162,7 +162,7 @@ def test_an_interrupted_search_goes_on_to_the_same_result(
             model, experts(3), Distance(adapted(0), stop_at=stop), resume=log, **options
         )
     assert same(weights_of(model), before)
-    # A solver's thread is told to end, and ends when its turn comes.
+    # A solver's thread is asked to end, and ends when its turn comes.
     for _ in range(300):
         if threading.active_count() <= threads:
             break

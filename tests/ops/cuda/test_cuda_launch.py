@@ -51,7 +51,7 @@ class Machine:
         }
 
     def run(self, code: str, **environment: str) -> str:
-        """What the code prints."""
+        """The text that the code prints."""
         self.log.write_text("")
         prelude = "import ctypes\nfrom metro_fast.errors import CudaError\n"
         prelude += "from metro_fast.ops.cuda import launch\n"
@@ -122,10 +122,10 @@ def test_a_library_without_a_function_is_too_old(tmp_path: Path):
 @needs_compiler
 def test_a_driver_that_fails_is_told_with_its_own_words(machine: Machine):
     code = "try: launch.module('unpack.cu', 0)\nexcept CudaError as error: print(error)"
-    assert machine.run(code, STUB_INIT="100") == "cuInit failed: told by the stub (100)\n"
+    assert machine.run(code, STUB_INIT="100") == "cuInit failed: reported by the stub (100)\n"
     assert machine.run(code, STUB_INIT="999") == "cuInit failed: unknown error (999)\n"
     out = machine.run("try: launch.module('unpack.cu', 7)\nexcept CudaError as error: print(error)")
-    assert out == "cuDeviceGet failed: told by the stub (101)\n"
+    assert out == "cuDeviceGet failed: reported by the stub (101)\n"
 
 
 @needs_compiler
@@ -170,7 +170,7 @@ for i in range(1000):
     assert len(machine.calls("launch")) == 1000
     assert machine.calls("retain") == ["retain 0", "retain 1"]
     assert len(machine.calls("load")) == len(machine.calls("function")) == 2
-    # Told of more than before only; below 48 KiB too, of which static memory takes a part.
+    # Set only when a launch needs more than before; below 48 KiB too, since static memory counts.
     sizes = [line.split()[-1] for line in machine.calls("attribute")]
     assert sorted(sizes) == ["100000", "100000", "49152", "50000", "60000", "60000"]
     pushes = machine.calls("push")
@@ -207,8 +207,8 @@ except CudaError as error:
         STUB_LAUNCH="700",
     )
     assert out.splitlines() == [
-        "cuModuleGetFunction of missing failed: told by the stub (500)",
-        "cuLaunchKernel of replaced_token_labels_fill failed: told by the stub (700)",
+        "cuModuleGetFunction of missing failed: reported by the stub (500)",
+        "cuLaunchKernel of replaced_token_labels_fill failed: reported by the stub (700)",
         "an argument of a kernel is a str, expected ctypes or a tensor",
         "8 bytes of arguments of [8, 4]",
         'there is no CUDA source "nothing.cu", expected one of apply_lora.cu, '
@@ -337,9 +337,9 @@ def test_places_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert launch.cache_folder() == tmp_path / ".cache" / "metro_fast"
     monkeypatch.setenv("METRO_FAST_NVRTC", "/there/libnvrtc.so")
     assert launch.nvrtc_names() == ["/there/libnvrtc.so"]
-    told = dict(launch.status())
-    assert "was not found" in told["NVRTC"]
-    assert told["CUDA kernels"].endswith(f"to be kept at {tmp_path / '.cache' / 'metro_fast'}")
+    status = dict(launch.status())
+    assert "was not found" in status["NVRTC"]
+    assert status["CUDA kernels"].endswith(f"to be kept at {tmp_path / '.cache' / 'metro_fast'}")
     assert list(tmp_path.iterdir()) == []  # looking whether it can be made leaves nothing
 
 
@@ -351,9 +351,9 @@ def test_env_tells_of_a_folder_that_cannot_be_written_to(
     (tmp_path / "file").write_text("")
     for folder in (Path("/proc/self"),) if there else (Path("/proc/no"), tmp_path / "file" / "no"):
         monkeypatch.setenv("METRO_FAST_CACHE", str(folder))
-        told = dict(launch.status())["CUDA kernels"]
-        assert str(folder) in told
-        assert "cannot be written to: " in told
+        status = dict(launch.status())["CUDA kernels"]
+        assert str(folder) in status
+        assert "cannot be written to: " in status
 
 
 def test_env_tells_of_what_was_shipped_and_where_the_rest_is_kept(
@@ -364,8 +364,8 @@ def test_env_tells_of_what_was_shipped_and_where_the_rest_is_kept(
     (shipped / "a.cubin").write_bytes(b"")
     monkeypatch.setattr(launch, "SHIPPED", shipped)
     monkeypatch.setenv("METRO_FAST_CACHE", str(tmp_path / "own"))
-    told = [told for name, told in launch.status() if name == "CUDA kernels"]
-    assert told == [
+    texts = [text for name, text in launch.status() if name == "CUDA kernels"]
+    assert texts == [
         f"1 shipped at {shipped}",
         f"compiled at first use, to be kept at {tmp_path / 'own'}",
     ]

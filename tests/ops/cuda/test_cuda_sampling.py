@@ -22,7 +22,7 @@ def emulator() -> Emulator:
 
 
 def scale_of(temperature: float) -> np.float32:
-    """What rust/core/src/replace/exp2.rs multiplies distances with."""
+    """The factor by which rust/core/src/replace/exp2.rs multiplies distances."""
     return np.float32(np.float32(np.log2(np.e) / temperature) * np.float32(1 << 25))
 
 
@@ -205,7 +205,7 @@ def test_masked_positions_that_do_not_fit_are_flagged_and_not_written():
     for places, sampled, code, index in cases:
         launch = labels(original, np.array(sampled), np.array(places), pad=0)[1]
         found = emulator.run([launch])[0]
-        # Of [2, 1] the second is out of order and at padding: out of order is told first.
+        # Of [2, 1] the second is out of order and at padding: the order is reported first.
         assert found[5].tolist() == [32 if places == [2, 1] else code, index]
 
 

@@ -30,7 +30,7 @@ def trits(count: int, density: float, seed: int = 0) -> np.ndarray:
 
 
 def expected(values: np.ndarray, scale: float, name: str) -> np.ndarray:
-    """What the Rust decoder writes, as bits."""
+    """The values that the Rust decoder writes, as bits."""
     if name != "bf16":
         return unpack(pack(values), values.size, scale=scale, dtype=UNPACKED[name])
     torch = pytest.importorskip("torch")
@@ -61,7 +61,7 @@ def test_ten_million_parameters_are_those_of_the_cpu(emulator, density: float, c
 @pytest.mark.parametrize("steps", [512, 1024, 4096, 16384])
 def test_sizes_scales_and_codings(emulator, steps: int):
     """Around the ends of rows, words and streams; all-zero streams; signs and sizes of scales."""
-    # Two lie half way between values of bfloat16 and of float16.
+    # Two are half way between values of bfloat16 and of float16.
     scales = (1.0, -0.37, 0.0, -0.0, 3e-6, 65504.0, 1e-42, 1 + 2.0**-8, -1 - 2.0**-11)
     cases = []
     for i, count in enumerate((1, 3, 31, 32, 33, 255, 256, 257, 1024, 9_999, 64 * steps + 5)):
@@ -203,7 +203,7 @@ def damaged(random: np.random.Generator, block: np.ndarray) -> np.ndarray:
 @needs_compiler
 @pytest.mark.slow  # builds a program with the address sanitizer, and decodes 1,200 blocks
 def test_damaged_blocks_are_flagged_and_never_read_or_written_out_of_bounds():
-    """What the checksums let pass; the outputs are of their exact sizes, and so are the blocks."""
+    """Damage that the checksums let pass; outputs and blocks have their exact sizes."""
     emulator = Emulator("address")
     random = np.random.default_rng(5)
     count = 40_000
