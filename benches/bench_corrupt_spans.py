@@ -41,7 +41,7 @@ def test_threads(benchmark, rows, threads):
 
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568")
 def test_copy_of_the_output(benchmark):
-    """The limit: nobody can be faster than writing the result."""
+    """The limit: no method is faster than writing the result."""
     out = outputs(ROWS)
     into = [np.empty_like(array) for array in out]
 
@@ -54,7 +54,7 @@ def test_copy_of_the_output(benchmark):
 
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568")
 def test_numpy_collator(benchmark):
-    """A row at a time, as the public collators do it (metro_fast.testing)."""
+    """One row at a time, as the public collators do it (metro_fast.testing)."""
     inputs, labels = benchmark(NumpySpanCollator(), IDS[:ROWS])
     assert (inputs.shape, labels.shape) == ((ROWS, 512), (ROWS, 114))
 
@@ -113,7 +113,7 @@ def test_laws(benchmark, law):
 
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568, other laws and outputs")
 def test_metro_t0_masks(benchmark):
-    """Upstream's masks alone: its layout takes as long again, twice."""
+    """Upstream's masks alone; its layout takes twice as long in addition."""
     generate = metro_t0_masks()
     benchmark(lambda: [generate(row, 0.15, 0.1, 5) for row in IDS[:ROWS]])
 
@@ -129,7 +129,7 @@ def test_with_masks_and_decoder_inputs(benchmark, dtype):
 
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568, other laws and outputs")
 def test_reference(benchmark):
-    """The obvious Python of metro_fast.testing, 8 rows."""
+    """The plain Python of metro_fast.testing, 8 rows."""
     rows = IDS[:8].tolist()
     benchmark(lambda: [corrupt_row(row, name) for name, row in enumerate(rows)])
     benchmark.extra_info["rows"] = 8

@@ -23,7 +23,7 @@ COMPILER = shutil.which("cc")
 
 
 class Tensor:
-    """As much of a tensor as a launch asks for."""
+    """The part of a tensor that a launch needs."""
 
     def data_ptr(self) -> int:
         return 0x7000_0000_0000

@@ -1,4 +1,4 @@
-"""sample_replacements, 64 rows of 32,128 logits, against what torch users write."""
+"""sample_replacements, 64 rows of 32,128 logits, against common code in torch."""
 
 import pytest
 import torch

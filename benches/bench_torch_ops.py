@@ -50,5 +50,5 @@ def test_unpack_registered(benchmark):
 
 @pytest.mark.benchmark(group="call of an op of torch, 2 x 8")
 def test_amax(benchmark):
-    """The limit: an op that is torch's own."""
+    """The limit: one of torch's own ops."""
     benchmark(lambda: LOGITS.amax(-1))

@@ -1,4 +1,4 @@
-"""Other people's collators, loaded from a checkout where a variable names one."""
+"""Other people's collators, loaded from the checkout that an environment variable names."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def _take(name: str, variable: str, path: str, given: dict[str, Any]) -> Any:
     found = re.search(pattern, file.read_text(), re.M | re.S)
     assert found is not None, f"{file} has no {name}"
     module = ModuleType(name)
-    sys.modules[name] = module  # A dataclass looks its module up.
+    sys.modules[name] = module  # A dataclass looks up its module.
     module.__dict__.update(given, np=np)
     exec(compile(found[0], str(file), "exec"), module.__dict__)
     return module.__dict__[name]

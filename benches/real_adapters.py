@@ -1,4 +1,4 @@
-"""Real adapters compressed: bytes of whole files, and what is left of each module's update.
+"""Real adapters compressed: bytes of whole files, and the fidelity of each module's update.
 
 `python benches/real_adapters.py [FOLDER]` reads the adapters that people have published from FOLDER
 (../shared/data/adapters by default; nothing is downloaded), compresses each at 5, 10, 20, 30 and
@@ -42,7 +42,7 @@ FILES = {
 
 
 def layout(expert: Expert) -> dict[str, int]:
-    """Where the bytes of a file go."""
+    """The bytes of a file by their use."""
     sizes = {name: end - start for name, _, _, start, end in _core.decode_safetensors(expert.file)}
     streams = -(-expert.manifest.trits // (64 * expert.steps))
     return {
@@ -64,7 +64,7 @@ def measure(path: Path, kind: str | None, density: float) -> dict:
     parameters = fixed.manifest.parameters
     bound = entropy(density) * parameters / 8
     rows, other = fidelity(path, fixed), fidelity(path, fitted)
-    # Scales of A and B do not turn an update: the cosine is that of any alpha.
+    # Scales of A and B do not turn an update: the cosine does not depend on alpha.
     assert np.allclose([r.cosine for r in rows], [r.cosine for r in other], atol=1e-6)
     cosines = [row.cosine for row in rows]
     return {
@@ -104,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=ADAPTERS)
     folder = parser.parse_args().folder
-    # Erased modules are what is measured here.
+    # Erased modules are measured here, and need no warning.
     warnings.filterwarnings("ignore", "(the update of|group)", UserWarning)
     versions = {name: metadata.version(name) for name in ("metro_fast", "numpy", "torch", "peft")}
     result = {

@@ -80,7 +80,7 @@ def alphas(adapters: dict[str, list[dict]]) -> list[str]:
 
 
 def sizes(adapters: dict[str, list[dict]]) -> list[str]:
-    """Times smaller than 16 bit, whole files."""
+    """Factors by which whole files are smaller than 16 bits per weight."""
     rows = [
         {"adapter": name, "parameters": f"{runs[0]['parameters']:,}"}
         | {f"{run['density']:.0%}": f"{run['ratio_to_16_bit']:.1f}x" for run in runs}

@@ -96,7 +96,7 @@ def write_page(reports: dict[str, Report], baselines: dict[str, dict[str, float]
 def print_results(
     reports: dict[str, Report], baselines: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
-    """Accuracy by instruction, the rules that do not read, and what compression cost.
+    """Accuracy by instruction, the rules that do not read, and the loss from compression.
 
     Returns:
         The same as plain values, by task.

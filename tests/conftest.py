@@ -22,7 +22,7 @@ multiprocessing.set_forkserver_preload(
     ["metro_fast.metro.trainer", "metro_fast.metro.modeling", "peft"]
 )
 
-# A pause of a busy machine is no failure.
+# A pause of a busy machine is not a failure.
 settings.register_profile("metro_fast", deadline=None)
 settings.load_profile("metro_fast")
 
@@ -48,7 +48,7 @@ def simd(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def golden_folder() -> Path:
-    """Folder of the values that upstream's code gave us; its README says how."""
+    """Folder of values computed by upstream's code; its README says how."""
     return Path(__file__).parent / "golden"
 
 
@@ -100,7 +100,7 @@ def tiny_t5(tiny_tokenizer: "PreTrainedTokenizerFast") -> "T5ForConditionalGener
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = T5ForConditionalGeneration(config)
-        # T5's own initialization gives nearly equal logits; spread them, so that mistakes show.
+        # T5's own initialization gives nearly equal logits; larger weights make mistakes visible.
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.ndim > 1:

@@ -1,4 +1,4 @@
-"""How a METRO step splits: the auxiliary model, the sampling, the main model."""
+"""The parts of a METRO step: the auxiliary model, the sampling, the main model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

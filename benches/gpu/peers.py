@@ -7,7 +7,7 @@ import torch
 
 
 def softmax_multinomial(logits: torch.Tensor) -> torch.Tensor:
-    """METRO-T0's own: softmax in float32, then torch.multinomial."""
+    """METRO-T0's own way: softmax in float32, then torch.multinomial."""
     return torch.multinomial(torch.softmax(logits.float(), -1), 1)
 
 

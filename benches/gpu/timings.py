@@ -20,7 +20,7 @@ DENSITIES = (0.01, 0.05, 0.2, 0.5)
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large; the tests take small ones.
+    """Sizes of the inputs; the tests take small ones.
 
     Attributes:
         decode: Parameters of a block, by the name of that size.

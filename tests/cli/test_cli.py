@@ -133,7 +133,7 @@ def test_config_with_an_unknown_name_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "1: 2", "just words"])
-def test_config_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+def test_config_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
     config = tmp_path / "run.yaml"
     config.write_text(text)
     with pytest.raises(MetroFastError, match=r"run\.yaml"):
@@ -209,7 +209,7 @@ def test_prepare_has_its_options_and_a_config(tmp_path: Path) -> None:
     assert (saved["piece_bytes"], saved["tasks"], saved["num_workers"]) == (100, 2, 1)
 
 
-def test_ctrl_c_is_told_and_has_its_status(
+def test_ctrl_c_is_reported_and_has_its_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from metro_fast.cli import app, prepare

@@ -1,4 +1,4 @@
-"""METRO's sums and figures: by hand, and against upstream's criterion."""
+"""METRO's sums and figures, checked by hand and against upstream's criterion."""
 
 import json
 import math
@@ -119,7 +119,7 @@ def test_upstream_criterion(
     assert int(output.rtd_true_positive) == log["rtd_replaced_n_correct"]
     kept = output.num_encoder_tokens - output.num_replaced - output.rtd_false_positive
     assert int(kept) == log["rtd_unreplaced_n_correct"]
-    if target == "all":  # upstream counts every token; we, those that have logits
+    if target == "all":  # upstream counts every token; we count those that have logits
         assert int(output.lm_correct_replaced) == log["replaced_n_correct"]
         assert int(output.lm_correct_unreplaced) == log["unreplaced_n_correct"]
 

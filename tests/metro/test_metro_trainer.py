@@ -87,13 +87,13 @@ def test_one_update_however_the_batch_is_cut(
         for name, figure in {**figures, **controls}.items():
             print(f"  {name:28} {figure:.2e}")
     assert max(figures.values()) <= 1e-5
-    assert controls["stock (8, 1)"] <= 1e-5  # one batch: a mean is a mean
+    assert controls["stock (8, 1)"] <= 1e-5  # with one batch, both means agree
     assert controls["stock (2, 4)"] > 1e-5
-    # transformers' own average of tokens over devices plays no part in our counts.
+    # transformers' own average of tokens over devices does not change our counts.
     assert worst(plain[0][0], no_average[0][0]) == 0.0
     names = ("loss", "mlm_loss", "lm_loss", "rtd_loss", "replace_ratio", "rtd_auc")
     alone = evaluation(tmp_path / "evaluation")
-    for rank in range(2):  # rows are on one rank each, none twice
+    for rank in range(2):  # each row is on one rank
         line_of_rank = torch.load(tmp_path / f"evaluation{rank}.pt")
         for name in names:
             assert line_of_rank[f"eval_{name}"] == pytest.approx(alone[f"eval_{name}"], rel=1e-6)
@@ -145,7 +145,7 @@ def train(folder: Path, *, resume: bool = False, model: Any = None, **options: A
     return trainer
 
 
-def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
+def test_a_half_written_checkpoint_is_skipped(tmp_path: Path) -> None:
     options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
     first = train(tmp_path, **options)
     (tmp_path / "checkpoint-4" / MARK).unlink()
@@ -184,7 +184,7 @@ def test_a_checkpoint_written_again_is_whole_again(tmp_path: Path) -> None:
     )
     trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert latest_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
-    train(tmp_path, resume=True, **options)  # reads its mark
+    train(tmp_path, resume=True, **options)  # reads the mark
 
 
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_load_best_model_at_end(tmp_path: Path, sharing: str) -> None:
         tmp_path,
         model=metro_model(embedding_sharing=sharing),
         max_steps=3,
-        learning_rate=0.3,  # gets worse after the first step
+        learning_rate=0.3,  # the loss gets worse after the first step
         save_strategy="steps",
         save_steps=1,
         eval_strategy="steps",
@@ -308,7 +308,7 @@ def test_span_objective_counts_label_tokens(tmp_path: Path) -> None:
 
 def test_each_epoch_has_its_masks_and_order_also_after_resume(tmp_path: Path) -> None:
     options = {
-        "max_steps": 6,  # 2 a epoch
+        "max_steps": 6,  # 2 per epoch
         "save_strategy": "steps",
         "save_steps": 3,
         "train_sampling_strategy": "random",
@@ -323,7 +323,7 @@ def test_each_epoch_has_its_masks_and_order_also_after_resume(tmp_path: Path) ->
     assert resumed == unbroken[3:]
 
 
-def test_lower_learning_rates_for_what_is_not_multiplied(tmp_path: Path) -> None:
+def test_learning_rates_are_lower_for_weights_that_are_not_matrices(tmp_path: Path) -> None:
     trainer = train(
         tmp_path,
         embedding_multiplier=5.0,
@@ -374,7 +374,7 @@ def test_arguments_refuse(options: dict[str, Any], match: str, tmp_path: Path) -
         arguments(tmp_path, **options)
 
 
-def test_ranks_that_do_not_know_of_each_other_are_refused(
+def test_ranks_without_a_process_group_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = arguments(tmp_path)
@@ -423,7 +423,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, value: float) -
         train(tmp_path, model=model)
 
 
-def test_no_checkpoint_is_written_of_a_loss_that_is_not_finite(tmp_path: Path) -> None:
+def test_no_checkpoint_is_written_after_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     class Break(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kw: Any) -> None:
             if state.global_step == 3:

@@ -1,4 +1,4 @@
-"""SIGKILL at random points of a training: what is done again is the same, and nothing is left out.
+"""SIGKILL at random points of a training: repeated steps are equal, and no step is left out.
 
 `METRO_FAST_KILLS=20 pytest tests/metro/test_resume.py -s` kills each configuration 20 times; the
 suite does it twice.
@@ -23,7 +23,7 @@ STEPS = 20 + 10 * KILLS
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """About 25 steps an epoch, so that kills fall into several epochs."""
+    """About 25 steps per epoch, so that kills fall into several epochs."""
     folder = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(0)
     write_corpus(folder, [rng.integers(4, 500, rng.integers(2, 80)) for _ in range(150)])
@@ -31,7 +31,7 @@ def corpus(tmp_path_factory):
 
 
 def read_log(folder):
-    """Pairs of step and digest; a line that a kill cut short is left out."""
+    """Pairs of step and digest, without a last line that a kill has cut short."""
     path = folder / "log.txt"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     whole = [line.split() for line in lines if line.endswith("\n")]
@@ -39,7 +39,7 @@ def read_log(folder):
 
 
 def kill_at(processes, folders, step, delay, timeout=120):
-    """Kills all ranks a while after one of them has logged a step; whether it came to that."""
+    """Kill all ranks shortly after one of them has logged a step; False if all ended before."""
     limit = time.monotonic() + timeout
     while time.monotonic() < limit:
         if all(process.exitcode is not None for process in processes):
@@ -58,7 +58,7 @@ def kill_at(processes, folders, step, delay, timeout=120):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("world_size", [1, 2])
-def test_killed_trainings_go_on_bit_for_bit(corpus, tmp_path, world_size, workers):
+def test_killed_trainings_continue_bit_for_bit(corpus, tmp_path, world_size, workers):
     seed = SEED + 10 * world_size + workers
     chance = random.Random(seed)
     print(f"\n{world_size} ranks, {workers} workers, {STEPS} steps, seed {SEED}")
@@ -78,7 +78,7 @@ def test_killed_trainings_go_on_bit_for_bit(corpus, tmp_path, world_size, worker
             )
             for rank, folder in enumerate(folders)
         ]
-        # Spread over the steps.
+        # The kills are spread over the steps.
         step = (len(kills) + chance.random()) * STEPS / (KILLS + 1)
         if len(kills) == KILLS:
             for process, folder in zip(processes, folders, strict=True):
@@ -86,7 +86,7 @@ def test_killed_trainings_go_on_bit_for_bit(corpus, tmp_path, world_size, worker
                 assert process.exitcode == 0, (folder / "errors.txt").read_text()
         elif kill_at(processes, folders, int(step), chance.random() * 0.02):
             kills.append(int(step))
-            for folder in folders:  # the log's last line may be cut short, as a file may be
+            for folder in folders:  # the log's last line may be cut short, as in any file
                 cut = "".join(f"{step} {digest}\n" for step, digest in read_log(folder))
                 (folder / "log.txt").write_text(cut)
     redone = 0

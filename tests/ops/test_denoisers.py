@@ -63,7 +63,7 @@ def padded(rows, fill):
 
 
 def assert_equal(batch, expected, *, pad=0, start=None):
-    """A batch with the rows (inputs, labels), and all that follows from them."""
+    """A batch with the rows (inputs, labels), and everything that follows from them."""
     inputs, labels = zip(*expected, strict=True)
     assert batch.input_ids.tolist() == padded(inputs, pad)
     assert batch.labels.tolist() == padded(labels, -100)
@@ -144,7 +144,7 @@ def test_rows_of_thousands_of_tokens(simd, law):
 
 
 @given(rows=ragged_rows(longest=150), task=denoisers(), given_options=options(), data=st.data())
-def test_a_mask_of_the_callers_takes_the_place_of_the_draw(simd, rows, task, given_options, data):
+def test_a_mask_of_the_caller_replaces_the_draw(simd, rows, task, given_options, data):
     ids, offsets, _ = rows
     share = data.draw(st.floats(0, 1))
     mask = np.random.default_rng(data.draw(st.integers(0, 99))).random(ids.size) < share
@@ -189,7 +189,7 @@ def test_arrays_of_the_caller_are_written_whole_and_returned(simd, kind, dtype, 
         width = getattr(plain, name).shape[1]
         expected = getattr(plain, name)
         if name == "decoder_input_ids" and extra:
-            # With a column more, the longest row's last id is shown to the decoder too.
+            # With one column more, the decoder also sees the last id of the longest row.
             longest = plain.label_lengths == width
             assert np.array_equal(np.asarray(array)[longest, width], plain.labels[longest, -1])
             assert (np.asarray(array)[~longest, width] == 4).all()
@@ -214,7 +214,7 @@ def test_rows_of_a_few_tokens(simd, noise, density, length):
     assert_equal(batch, [corrupt_row(ids.tolist(), n, denoisers=task) for n in names.tolist()])
     kept = batch.input_ids[(batch.input_ids >= 10) & (batch.input_ids < 13)]
     assert kept.size + ((batch.labels >= 10) & (batch.labels < 13)).sum() == 40 * length
-    # A prefix leaves at least one token out, where there are two.
+    # A prefix leaves out at least one token, if there are two.
     if (density == 0 and noise != "prefix") or (length == 1 and noise in WHOLE_IF_SINGLE):
         assert kept.size == 40 * length
 

@@ -86,7 +86,7 @@ def test_equals_the_reference(
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "uint32", "int32", "int64"])
-def test_layout_dtype_threads_order_and_kind_change_nothing(dtype):
+def test_neither_layout_nor_dtype_nor_threads_nor_order_change_a_draw(dtype):
     ids = np.random.default_rng(0).integers(4, 90, (33, 70))
     expected = mask_tokens(ids, seed=4, num_threads=1, **OPTIONS)
     same = mask_tokens(ids.astype(dtype), seed=4, num_threads=3, **OPTIONS)
@@ -108,7 +108,7 @@ def test_seed_epoch_and_sample_id_each_change_the_draw():
 
 
 def test_a_longer_row_keeps_the_kinds_of_its_positions():
-    # What a position becomes is drawn from (sample, position), not from its rank in the row.
+    # The draw of a position depends on (sample, position), not on its rank in the row.
     options = {**OPTIONS, "mlm_probability": 1.0}
     ids = np.arange(4, 84)
     long = mask_tokens(ids[None], **options).input_ids[0]

@@ -1,4 +1,4 @@
-"""METRO-T0's T5 baseline and span masks against what upstream's code made and drew."""
+"""METRO-T0's T5 baseline and span masks against the results and draws of upstream's code."""
 
 import json
 
@@ -26,7 +26,7 @@ def upstreams_options(first_sentinel):
     }
 
 
-def test_the_layout_is_upstreams(golden_folder):
+def test_the_layout_equals_upstreams(golden_folder):
     cases = read(golden_folder, "span_masks")["cases"]
     assert len(cases) == 63
     cut = 0
@@ -40,7 +40,7 @@ def test_the_layout_is_upstreams(golden_folder):
         if len(target) > most:
             cut += 1
         elif not empty:
-            # The op takes a mask too, which cannot name empty spans.
+            # The op also takes a mask, which cannot express empty spans.
             ids = np.array([case["item"]])
             task = Denoiser(noise="metro_t0")
             options = upstreams_options(first)
@@ -97,7 +97,7 @@ def draw(golden, *, upstream, draws=None, seed=5):
 
 
 def compare(values, histogram):
-    """One value a draw against upstream's histogram of as many."""
+    """One value per draw, against upstream's histogram of as many draws."""
     theirs = {int(value): count for value, count in histogram.items()}
     ours = dict(zip(*np.unique(values, return_counts=True), strict=True))
     assert len(values) == sum(theirs.values())
@@ -108,7 +108,7 @@ def compare(values, histogram):
 
 
 def compare_sums(per_draw, sums):
-    """Counts [draws, k] against upstream's sums over as many draws.
+    """Counts [draws, k], against upstream's sums over as many draws.
 
     Their variance is our own, or Poisson's of both together, where we have seen few.
     """
@@ -213,6 +213,6 @@ def test_padding_and_the_shift_of_the_decoder(golden_folder):
         )
         counts = batch.labels != -100
         assert np.array_equal(batch.labels[counts], ids)
-        # T5's shift goes on with a short row's last id, which no label is predicted from.
+        # T5's shift continues after a short row's last id, from which no label is predicted.
         previous = np.array(golden["prev_output_tokens"])
         assert np.array_equal(batch.decoder_input_ids[counts], previous[counts])

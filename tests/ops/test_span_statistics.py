@@ -31,7 +31,7 @@ def draw_masks(task, rows, length, seed=0):
 
 
 def assert_distributed(masks, expected):
-    """Masks against the probability of every mask there is."""
+    """Masks against the probability of every possible mask."""
     from scipy.stats import chisquare
 
     counts = Counter(mask.tobytes() for mask in masks)
@@ -93,7 +93,7 @@ def test_iid_marginals_and_neighbors_of_a_long_row():
 
 
 def test_sampled_spans_fall_into_any_different_gaps():
-    # 3 of 8 tokens, lengths 1 and 2: 1+1+1 with probability 1/4; else 1+2, in either order alike.
+    # 3 of 8 tokens, lengths 1 and 2: 1+1+1 with probability 1/4, else 1+2 or 2+1 equally often.
     masks = {}
     for lengths, p in (((1, 1, 1), 1 / 4), ((1, 2), 3 / 8), ((2, 1), 3 / 8)):
         choices = [*combinations(range(6), len(lengths))]

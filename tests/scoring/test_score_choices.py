@@ -1,4 +1,4 @@
-"""score_choices against one forward a pair, upstream's golden scores, and its invariances."""
+"""score_choices against one forward per pair, upstream's golden scores, and its invariances."""
 
 import json
 import logging
@@ -50,7 +50,7 @@ def make_inputs(count: int, seed: int = 0) -> list[str]:
 
 
 def score_naively(model, tokenizer, inputs, choices, *, special_tokens=True):
-    """One whole forward for every (input, choice), nothing padded, nothing shared."""
+    """One whole forward per (input, choice), without padding and without sharing."""
     scores = []
     with torch.no_grad():
         for text, row in zip(inputs, choices, strict=True):
@@ -342,7 +342,7 @@ class TestTargetLogProbs:
 
 
 class TestPredictions:
-    def test_the_first_of_equals_wins(self):
+    def test_the_first_of_equal_scores_wins(self):
         assert predictions([[0.0, 1.0, 1.0], [2.0, 2.0]]) == [1, 0]
         assert tie_count([[0.0, 1.0, 1.0], [2.0, 2.0], [1.0, 0.0]]) == 2
         assert margins([[0.0, 1.0, 0.5], [float("-inf")] * 2]) == [0.5, 0.0]

@@ -41,11 +41,11 @@ class Piece:
 
 
 def unpack_flat(packed: NDArray[np.uint8], count: int, scale: float, name: str) -> Launch:
-    """One block to one array; the host does not look into the block."""
+    """One block to one array; the host does not read the block."""
     out = np.full(count, 7, UNPACKED[name])
     segment = np.zeros(1, SEGMENT)
     segment["count"], segment["plus"] = count, scale
-    # As many streams as there are if S is 512, its least.
+    # The number of streams at the smallest S, 512.
     works = -(-count // (64 * 512))
     return Launch(
         f"unpack_{name}",
@@ -96,12 +96,12 @@ def unpack_many(
 
 
 def flags() -> NDArray[np.uint32]:
-    """No flag, and no row that has one."""
+    """Cleared flags: no error, and no row with one."""
     return np.array([0, NO_ROW], np.uint32)
 
 
 def bits_of(values: NDArray[np.floating], name: str) -> NDArray[Any]:
-    """Values in a format that a kernel reads, rounded to nearest even; bfloat16 as its bits."""
+    """Values in a format that a kernel reads, rounded to nearest even; bfloat16 as bits."""
     return RawTensor.rounded(np.ascontiguousarray(values, np.float32), name.upper()).data
 
 

@@ -58,7 +58,7 @@ class Launch:
     arguments: list[Any] = field(default_factory=list)
 
     def packed(self) -> bytes:
-        """The launch as cuda/host/run.cpp reads it."""
+        """The launch in the format that cuda/host/run.cpp reads."""
         name = self.kernel.encode()
         parts = [struct.pack("<Q", len(name)), name]
         parts.append(struct.pack("<3Q", self.blocks, self.threads, self.shared_bytes))

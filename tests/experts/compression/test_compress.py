@@ -104,7 +104,7 @@ def test_fidelity_to_something_else_is_refused():
         fidelity(lora(modules=2), compress(lora(modules=3)))
 
 
-def test_a_group_of_no_entries_is_named():
+def test_a_group_without_kept_entries_is_named():
     with pytest.warns(UserWarning, match="group a is erased: nothing of its 3 entries"):
         expert = compress({"a": np.float32([1, 2, 3])}, kind="other", scope="tensor", density=0.3)
     assert not expert.arrays()["a"].any()
@@ -112,13 +112,13 @@ def test_a_group_of_no_entries_is_named():
         compress({"a": np.ones(8, np.float32)}, kind="other")
 
 
-def test_an_untrained_b_is_no_loss():
+def test_an_untrained_b_loses_nothing():
     state = {name: a * ("lora_A" in name) for name, a in lora().items()}
     expert = compress(state)
     assert not any(row.erased for row in fidelity(state, expert))
 
 
-def test_heads_stay_dense_and_dtypes_stay_theirs():
+def test_heads_stay_dense_and_dtypes_are_kept():
     state = lora() | {
         "base_model.model.classifier.weight": RNG.standard_normal((2, 5)).astype(np.float16),
         "base_model.model.steps": np.array(7),
@@ -222,7 +222,7 @@ def test_bfloat16_round_trip():
         assert torch.equal(tensor, (base[name].float() + residual).bfloat16())
 
 
-# Size over Shannon's bound, in bytes, and no more than 1.12 times that plus 2 kB (design, 6).
+# At most 1.12 times Shannon's bound plus 2 kB, in bytes (design, 6).
 @pytest.mark.parametrize(
     ("folder", "density"),
     real_adapters("gpt2_tigrinya_lora", "gradience_tiny_lora", each_with=(0.05, 0.2, 0.5)),
@@ -376,7 +376,7 @@ def test_damaged_weights_and_pickles(tmp_path: Path):
     assert compress(folder).manifest.base.model == "t5-small"
 
 
-def test_decompress_leaves_no_two_forms_side_by_side(tmp_path: Path):
+def test_decompress_never_leaves_both_forms_in_one_folder(tmp_path: Path):
     expert = Expert(compress(lora()).file, json.dumps(CONFIG).encode())
     expert.save(tmp_path)
     with pytest.raises(MetroFastError, match=EXPERT_FILE):

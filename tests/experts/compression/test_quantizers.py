@@ -1,4 +1,4 @@
-"""experts.compress: what the kept entries become, ComPEFT's own rules, and the size profile."""
+"""experts.compress: the values of kept entries, ComPEFT's own rules, and the size profile."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ def top(values: np.ndarray, k: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("density", [0.05, 0.3, 1.0])
-def test_stc_scales_by_the_mean_magnitude_of_what_is_kept(density):
+def test_stc_scales_by_the_mean_magnitude_of_the_kept_entries(density):
     w = vector(40, 30)
     expert = compress({"w": w}, kind="other", quantize="stc", density=density)
     kept = top(w, int(w.size * density + 1e-6))
@@ -65,11 +65,11 @@ def test_prune_keeps_the_values(upstream):
     np.testing.assert_array_equal(
         pruned.dense["classifier.weight"].data, state["classifier.weight"]
     )
-    # The source is as it was.
+    # The source has not changed.
     assert all(np.all(state[name] != 0) for name in state)
 
 
-def test_prune_of_ia3_goes_back_to_one():
+def test_pruned_entries_of_ia3_become_one():
     pruned = compress({"v.ia3_l": np.float32([1.5, 1.1, 0.2])}, quantize="prune", density=0.4)
     np.testing.assert_allclose(pruned.residuals["v.ia3_l"].values, [0, 0, -0.8], rtol=1e-6)
     assert pruned.residuals["v.ia3_l"].initial == "one"
@@ -79,7 +79,7 @@ def test_a_task_vector_is_a_source():
     state = {f"q.lora_{x}.weight": vector(8, 30) for x in "AB"}
     made = compress(task_vector(state), density=0.3)
     assert made.file.tobytes() == compress(state, density=0.3).file.tobytes()
-    # What is pruned already keeps just what was kept.
+    # A vector that is pruned already keeps exactly its entries.
     again = compress(compress(state, quantize="prune", density=0.3), quantize="stc", density=1.0)
     np.testing.assert_array_equal(again.trits()["q.lora_A.weight"], made.trits()["q.lora_A.weight"])
     with pytest.raises(MetroFastError, match="has its kind"):
@@ -181,7 +181,7 @@ def test_vectors_of_the_published_code(golden_folder: Path):
             options = {"kind": "other", "scope": "global", "upstream": True}
             options["density"] = run["k"] / 100
             if "compress_error" in run:
-                continue  # crashes of theirs
+                continue  # upstream's code crashes here
             state = {"w": tensor}
             expert = compress(state, **options)
             codes = expert.trits()["w"].reshape(-1)
@@ -204,7 +204,7 @@ def test_vectors_of_the_published_code(golden_folder: Path):
                 expert = compress(state, quantize="stc", **options)
                 found = expert.scales[0] * expert.trits()["w"].reshape(-1).astype(np.float64)
                 signed = run["stc(-2)"]["signed_scale"]
-                # Of a mean near 0 little is left after its terms have canceled in float32.
+                # A mean near 0 has few correct digits after its terms have canceled in float32.
                 error = max(rtol * abs(signed), 1e-7 * np.abs(tensor.float32()).max())
                 np.testing.assert_allclose(found, codes * signed, rtol=0, atol=10 * error)
                 seen["stc"] += 1

@@ -84,7 +84,7 @@ def test_an_erased_module_of_other_names_is_named():
 
 
 def test_modules_are_erased_where_no_estimate_shows_it():
-    """Rank by rank, A keeps what B loses: each factor is well kept, their product is not."""
+    """A keeps the ranks that B loses: each factor is kept well, their product is not."""
     a, b = floats(2, 400), floats(400, 2)
     a[1] *= 0.02
     b[:, 0] *= 0.02
@@ -184,7 +184,7 @@ def test_dense_names_by_pattern():
         compress(state, kind="other", dense="norm.weight")
 
 
-def test_a_head_that_the_base_has_not(tmp_path: Path):
+def test_a_head_that_the_base_lacks(tmp_path: Path):
     base = {"layer.weight": floats(20, 10)}
     tuned = {"layer.weight": base["layer.weight"] + 0.1, "classifier.weight": floats(2, 20)}
     with pytest.raises(MetroFastError, match=r"no classifier\.weight.*dense="):
@@ -238,7 +238,7 @@ def test_tied_tensors_are_kept_once_and_restored(cloned):
         "encoder.embed_tokens.weight",
         "layer.weight",
     ]
-    # A base whose file holds the matrix once, under another name.
+    # A base whose file has the matrix once, under another name.
     once = {name: base[name] for name in ("shared.weight", "layer.weight")}
     expert = compress(tuned, kind="full", initial=once, density=0.5)
     assert list(expert.arrays(initial=once)) == ["layer.weight", "shared.weight"]
@@ -311,13 +311,13 @@ def test_a_tied_model_of_transformers(tmp_path: Path):
         ("q.lora_variant.x", "variants"),
     ],
 )
-def test_what_is_not_plain_is_refused_by_name(name, message):
+def test_unsupported_configurations_are_refused_by_name(name, message):
     state = {"q.lora_A.weight": floats(2, 4), "q.lora_B.weight": floats(4, 2), name: floats(4)}
     with pytest.raises(MetroFastError, match=message):
         compress(state)
 
 
-def test_a_compressed_expert_is_no_source(tmp_path: Path):
+def test_a_compressed_expert_is_not_a_source(tmp_path: Path):
     file = compress({"w": floats(4, 4)}, kind="other").save(tmp_path)
     with pytest.raises(MetroFastError, match=r"compressed expert already: use Expert\.load"):
         compress(file)
@@ -371,7 +371,7 @@ def test_malformed_files_are_clear_errors(tmp_path: Path):
     for data in SAFETENSORS_CASES.values():
         path = tmp_path / "case.safetensors"
         path.write_bytes(data)
-        # Those that are whole hold integers only.
+        # The whole files hold integers only, or nothing that makes an expert.
         with pytest.raises((FormatError, MetroFastError)) as caught:
             compress(path, kind="other")
         refused += isinstance(caught.value, FormatError)
@@ -397,7 +397,7 @@ def test_damaged_pickles_are_format_errors(tmp_path: Path):
                 if bad:
                     bad[flips.integers(len(bad))] = flips.integers(256)
             path.write_bytes(bad)
-            with contextlib.suppress(FormatError, TypeError):  # nothing else, no warning
+            with contextlib.suppress(FormatError, TypeError):  # no other exception, and no warning
                 read_state(path)
                 survived += 1
     assert 0 < survived < 300

@@ -1,4 +1,4 @@
-"""Expert files: read back by a stranger's decoder, refused when damaged, written whole or not."""
+"""Expert files: an independent decoder reads them, damage is refused, writes are atomic."""
 
 import json
 import os
@@ -52,10 +52,10 @@ def same(left: Expert, right: Expert) -> bool:
     )
 
 
-def assert_a_stranger_reads(
+def assert_an_independent_decoder_reads(
     expert: Expert, initial: dict[str, np.ndarray] | None = None
 ) -> set[int]:
-    """Returns the codings of its streams."""
+    """Compare with the decoder of metro_fast.testing; returns the codings of the streams."""
     found = read_expert(expert.file.tobytes(), FREQUENCIES, initial)
     raw = expert.raw(initial=initial)
     assert set(found) == set(raw)
@@ -73,9 +73,9 @@ def test_a_decoder_written_from_the_page_reads_everything():
     decoder = Path(metro_fast.testing.expert_file.__file__)
     assert len([line for line in decoder.read_text().splitlines() if line.strip()]) < 150
     rng = np.random.default_rng(3)
-    codings = assert_a_stranger_reads(example(300))
+    codings = assert_an_independent_decoder_reads(example(300))
     ia3 = {"m.ia3_l": np.float32([[1.5], [0.2], [1.0], [0.9]]), "empty": np.zeros((0, 3), np.int64)}
-    codings |= assert_a_stranger_reads(compress(ia3, density=0.5))
+    codings |= assert_an_independent_decoder_reads(compress(ia3, density=0.5))
     half = RawTensor(
         "BF16", (rng.standard_normal((70, 90)).astype("<f4").view("<u4") >> 16).astype("<u2")
     )
@@ -86,20 +86,20 @@ def test_a_decoder_written_from_the_page_reads_everything():
             "x": half.float32(),
         }
         expert = compress(states, kind="other", density=density, scope="tensor")
-        codings |= assert_a_stranger_reads(expert)
+        codings |= assert_an_independent_decoder_reads(expert)
     zero = compress({"w": np.float32([1, 2]), "z": np.zeros(200_000, np.float32)}, kind="other")
-    codings |= assert_a_stranger_reads(zero)
+    codings |= assert_an_independent_decoder_reads(zero)
     assert codings == {0, 1, 2}
     before = {"w": rng.standard_normal((50, 9)).astype(np.float32)}
     after = {"w": before["w"] + rng.standard_normal((50, 9)).astype(np.float32)}
-    assert_a_stranger_reads(compress(after, kind="full", initial=before), before)
+    assert_an_independent_decoder_reads(compress(after, kind="full", initial=before), before)
 
 
 @pytest.mark.parametrize("folder", real_adapters("gpt2_tigrinya_lora", "gradience_tiny_lora"))
 def test_a_decoder_written_from_the_page_reads_real_experts(folder: Path):
     state = read_safetensors(folder / "adapter_model.safetensors")
     some = dict(list(state.items())[:6])
-    assert_a_stranger_reads(compress(some, density=0.2))
+    assert_an_independent_decoder_reads(compress(some, density=0.2))
 
 
 def test_safetensors_itself_reads_the_container():
@@ -323,7 +323,7 @@ def test_a_stale_plain_adapter_is_not_left_beside_it(tmp_path: Path):
         assert list(folder.iterdir()) == [folder / name]
 
 
-def test_a_save_never_pairs_weights_with_anothers_configuration(tmp_path: Path):
+def test_a_save_never_pairs_weights_with_the_configuration_of_another_expert(tmp_path: Path):
     weights = example().file
     Expert(weights, b'{"lora_alpha": 16}').save(tmp_path)
     Expert(weights, b'{"lora_alpha": 16}').save(tmp_path)
@@ -337,7 +337,7 @@ def test_an_unwritable_folder_is_an_os_error(tmp_path: Path):
     with pytest.raises(OSError, match="file"):
         example().save(tmp_path / "file")
     if os.geteuid() == 0:
-        # Root may write anywhere but here.
+        # Even root cannot write here.
         with pytest.raises(OSError, match="cannot write /proc/self/"):
             example().save("/proc/self")
         return
@@ -381,7 +381,7 @@ def test_a_killed_save_leaves_the_old_file_or_the_new_one(tmp_path: Path):
         child.wait()
         child.stdout.close()
         if (folder / EXPERT_FILE).exists():
-            # What a killed save leaves beside the file is in nobody's way.
+            # A temporary file that a killed save leaves does not disturb the next save.
             found[whole.index(Expert.load(folder).file.tobytes())] += 1
     assert found
     left = len(list(folder.glob(".*.tmp")))

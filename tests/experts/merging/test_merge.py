@@ -1,4 +1,4 @@
-"""experts.merge and similarity: upstream's goldens, PEFT's own functions, and what is refused."""
+"""experts.merge and similarity: upstream's goldens, PEFT's own functions, and refusals."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ WEIGHTED = ("peft_task_arithmetic_weighted", "peft_ties_weighted_density1")
 
 
 def ternary(values: np.ndarray, *, kind: str = "other") -> Expert:
-    """An expert that is these values: their nonzeros have one magnitude."""
+    """An expert with exactly these values, whose nonzeros have one magnitude."""
     density = max(np.count_nonzero(values), 0.5) / values.size
     return compress({"w": values}, kind=kind, density=density, alpha="least_squares")
 
@@ -74,7 +74,7 @@ def test_the_rules_on_dense_values_are_pefts():
     for majority in ("total", "frequency"):
         sign = elect(values, "peft", majority)
         mask = calculate_majority_sign_mask(torch.from_numpy(values), majority)
-        # PEFT counts zeros of the elected sign's side as agreeing: none has sign 0.
+        # PEFT counts zeros as agreeing with an elected sign of 0, which does not occur here.
         expected = disjoint_merge(torch.from_numpy(values), mask).numpy()
         np.testing.assert_allclose(ties(values, np.ones(4), sign, "mean", "peft"), expected)
         expected = peft_ties(tensors, torch.from_numpy(weights), 1.0, majority).numpy()
@@ -110,7 +110,7 @@ def test_upstreams_merges_of_dense_vectors(golden_folder: Path, prefix: str):
             found = ties(trimmed, weights, sign, "mean", "peft")
         else:
             percent, function = name.removeprefix("compeft_ties_reset").split("_")
-            # Upstream keeps one entry more than it says.
+            # Upstream keeps one entry more than the percentage.
             one_more = values.shape[1] * int(percent) // 100 + 1
             trimmed = prune(values, one_more / values.shape[1])
             sign = elect(trimmed, "compeft")
@@ -244,7 +244,7 @@ def deltas(base, folder: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("rank", [None, 3])
-def test_a_merged_folder_is_what_peft_adds_up(adapters, tmp_path: Path, rank):
+def test_a_merged_folder_equals_the_sum_by_peft(adapters, tmp_path: Path, rank):
     from metro_fast.experts import decompress
 
     base, experts = adapters
@@ -287,7 +287,7 @@ def test_ties_of_updates(adapters, tmp_path: Path, sign_ties: str):
         np.testing.assert_allclose(found[layer], expected, atol=2e-4)
 
 
-def test_factors_merged_apart_have_cross_terms(adapters, tmp_path: Path):
+def test_separately_merged_factors_have_cross_terms(adapters, tmp_path: Path):
     base, experts = adapters
     apart = merge(experts[:2])
     exact = merge(experts[:2], space="delta")
@@ -295,7 +295,7 @@ def test_factors_merged_apart_have_cross_terms(adapters, tmp_path: Path):
     save_plain(exact, tmp_path / "exact")
     one, two = deltas(base, tmp_path / "apart"), deltas(base, tmp_path / "exact")
     cosine = np.vdot(one[0], two[0]) / np.linalg.norm(one[0]) / np.linalg.norm(two[0])
-    # Of two unrelated experts half of the product is of one's A with the other's B.
+    # With two unrelated experts, half of the product is one's A with the other's B.
     assert 0.5 < cosine < 0.9
 
 
@@ -310,8 +310,8 @@ def test_many_experts_are_summed_in_parts():
 
 @pytest.mark.parametrize("sign_ties", ["peft", "compeft"])
 @pytest.mark.parametrize("majority", ["total", "frequency"])
-def test_ties_of_many_experts_is_that_of_their_values(sign_ties: str, majority: str):
-    """More than a table of combinations holds; of the first eight both ways give one answer."""
+def test_ties_of_many_experts_equals_that_of_their_values(sign_ties: str, majority: str):
+    """More experts than a table of combinations holds; for the first eight both ways agree."""
     rng = np.random.default_rng(0)
     experts = [
         compress(
@@ -336,7 +336,7 @@ def test_ties_of_many_experts_is_that_of_their_values(sign_ties: str, majority: 
 
 
 SHAPES = {"a": (37, 11), "b": (400, 700), "c": (5,)}
-"""One tensor is longer than a slab, one no multiple of 8."""
+"""One tensor is longer than a slab; the length of another is not a multiple of 8."""
 
 
 def test_ia3_and_heads():
@@ -362,7 +362,7 @@ def test_ia3_and_heads():
         merge(experts, heads_from=2)
 
 
-def test_what_does_not_fit_is_refused(adapters):
+def test_experts_that_do_not_fit_together_are_refused(adapters):
     _, experts = adapters
     ones = ternary(np.float32([1, 0, -1]))
     cases = [

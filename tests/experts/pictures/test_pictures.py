@@ -1,4 +1,4 @@
-"""Pages of experts: well formed, offline, and telling the numbers they were made of."""
+"""Pages of experts: well formed, offline, and with the numbers that they were made from."""
 
 import re
 from html.parser import HTMLParser
@@ -20,7 +20,7 @@ VOID = {"meta", "br", "link"}
 
 
 class Page(HTMLParser):
-    """Checks that elements are closed in order, and keeps titles of shapes."""
+    """Checks that elements are closed in order, and keeps the titles of shapes."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def lora(layers: int = 3, names: tuple[str, ...] = ("q", "v")) -> dict[str, np.n
     return state
 
 
-def test_the_page_of_an_expert_tells_every_tensor() -> None:
+def test_the_page_of_an_expert_shows_every_tensor() -> None:
     state = lora()
     state["base_model.model.score.weight"] = RNG.standard_normal((2, 40)).astype(np.float32)
     expert = compress(state, density=0.2)
@@ -126,12 +126,14 @@ def test_the_map_of_alike_experts_puts_them_together() -> None:
         (["a", "b"], np.array([[1.0, np.nan], [np.nan, 1.0]]), "from -1 to 1"),
     ],
 )
-def test_a_matrix_of_no_cosines(names: list[str], matrix: np.ndarray, message: str) -> None:
+def test_a_matrix_that_does_not_hold_cosines(
+    names: list[str], matrix: np.ndarray, message: str
+) -> None:
     with pytest.raises(MetroFastError, match=message):
         similarity_page(names, matrix)
 
 
-def test_the_page_of_a_grid_tells_every_candidate_once_a_picture() -> None:
+def test_the_page_of_a_grid_shows_every_candidate_once_per_picture() -> None:
     weights = {"w": RNG.standard_normal(4096).astype(np.float32)}
     scores = iter(range(100))
     found = tune_compression(

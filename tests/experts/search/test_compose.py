@@ -1,4 +1,4 @@
-"""experts.compose_fewshot: sums of packed experts, searches that go on, models left alone."""
+"""experts.compose_fewshot: sums of packed experts, resumed searches, unchanged models."""
 
 import json
 import signal
@@ -36,7 +36,9 @@ def same(one: dict, two: dict) -> bool:
 
 @pytest.mark.parametrize("kind", ["lora", "ia3"])
 @pytest.mark.parametrize("count", [1, 3, 9])
-def test_packed_plain_and_mixed_sums_are_those_of_whole_state_dicts(kind: str, count: int) -> None:
+def test_packed_plain_and_mixed_sums_equal_those_of_whole_state_dicts(
+    kind: str, count: int
+) -> None:
     found = list(experts(count, kind).values())
     weights = np.random.default_rng(0).uniform(-1.5, 1.5, count)
     expected = weighted_sum([expert.arrays() for expert in found], weights.tolist())
@@ -63,7 +65,7 @@ def test_packed_plain_and_mixed_sums_are_those_of_whole_state_dicts(kind: str, c
     assert again.config == found[0].config
 
 
-def test_what_is_told_of_memory() -> None:
+def test_the_reported_memory() -> None:
     found = list(experts(4).values())
     summands = Summands(list("abcd"), found)
     trits = found[0].manifest.trits
@@ -90,7 +92,7 @@ def test_the_weights_of_a_known_sum_are_found(kind: str) -> None:
     assert done.score == min(trial.score for trial in done.history)
     assert done.model is model
     assert not model.training
-    # What the model holds is what was scored.
+    # The model's weights are those that were scored.
     assert Distance(wanted)(model) == done.score
     state = peft.get_peft_model_state_dict(model)
     for name, residual in done.vector.residuals.items():
@@ -133,7 +135,7 @@ def test_the_penalty_and_the_direction() -> None:
 
 
 @pytest.mark.parametrize("name", ["NGOpt", "OnePlusOne", "CMA"])
-def test_one_seed_makes_one_search(name: str) -> None:
+def test_equal_seeds_make_equal_searches(name: str) -> None:
     runs = [
         compose_fewshot(
             adapted(7), experts(3), Distance(adapted(0)), max_steps=12, seed=seed, optimizer=name
@@ -149,7 +151,7 @@ def test_one_seed_makes_one_search(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["NGOpt", "CMA"])
 @pytest.mark.parametrize("stop", [0, 1, 7])
-def test_an_interrupted_search_goes_on_to_the_same_result(
+def test_an_interrupted_search_continues_to_the_same_result(
     name: str, stop: int, tmp_path: Path
 ) -> None:
     options = {"max_steps": 16, "seed": 2, "optimizer": name}
@@ -200,7 +202,7 @@ def test_a_killed_process_loses_nothing(number: signal.Signals, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("fail", [ZeroDivisionError, KeyboardInterrupt])
-def test_a_failure_leaves_the_model_as_it_was(fail: type[BaseException]) -> None:
+def test_a_failure_leaves_the_model_unchanged(fail: type[BaseException]) -> None:
     def broken(model) -> float:
         raise fail
 
@@ -251,7 +253,7 @@ def test_settings_are_checked(options: dict, message: str) -> None:
         search(**options)
 
 
-def test_a_score_that_is_no_number() -> None:
+def test_a_score_that_is_not_a_number() -> None:
     with pytest.raises(TypeError, match="the score is None"):
         search(score=lambda model: None)
     with pytest.raises(TypeError, match="expected a path, a PeftModel or a state dict"):
@@ -341,7 +343,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         search()
 
 
-def test_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
     search(progress=True)
     shown = capsys.readouterr().err
     assert "compose" in shown
