@@ -41,7 +41,7 @@ demo: setup  ## The whole life of a model on real text: pretrain, finetune, comp
 test: setup lint  ## Every check: lints, types, Rust tests, Python tests, doctests
 	cargo test --locked --package metro-fast-core --quiet
 	$(BIN)/python -m mypy.stubtest metro_fast._core
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: lint
 lint: setup  ## ruff, plain English, mypy --strict, cargo fmt, clippy

@@ -1,4 +1,4 @@
-"""experts.compress against ComPEFT's algorithm in plain torch, and the sizes it reaches.
+"""experts.compress against ComPEFT's algorithm in plain torch, and the sizes of its files.
 
 Run: `pytest benches/bench_compress.py --benchmark-enable`. The peer is written from the
 description of the algorithm (flatten by sorted names, kthvalue threshold, std of the whole vector,
@@ -91,7 +91,7 @@ def large() -> dict[str, np.ndarray]:
 @pytest.mark.benchmark(group="compress 50 M, 1 thread")
 @pytest.mark.parametrize("level", ["scalar", "avx2", "avx512"])
 def test_large_to_file(benchmark, simd, level, tmp_path):
-    """To a written file, without waiting for the disk; stages apart in extra_info."""
+    """To a written file, without waiting for the disk; extra_info has the time of each stage."""
     simd(level)
     state = large()
 

@@ -29,7 +29,7 @@ def make(folder):
 
 @pytest.mark.benchmark(group="corpus to batch, 512 x 568")
 def test_corpus_to_batch(benchmark, folder):
-    """Everything a step needs: order, text, corruption, masks, tensors."""
+    """Everything that a step needs: order, text, corruption, masks and tensors."""
     corpus = make(folder)
     indices = np.arange(ROWS)
     benchmark(corpus.__getitems__, indices)
@@ -37,7 +37,7 @@ def test_corpus_to_batch(benchmark, folder):
 
 @pytest.mark.benchmark(group="corpus to batch, 512 x 568")
 def test_kernel_alone(benchmark):
-    """The same outputs from an array in memory, into arrays that are there."""
+    """The same outputs from an array in memory, into existing arrays."""
     ids = np.random.default_rng(0).integers(2, 31_000, (ROWS, LENGTH)).astype(np.uint16)
     first = corrupt_spans(ids, attention_mask=True)
     out = (first.input_ids, first.labels, first.attention_mask)
@@ -47,7 +47,7 @@ def test_kernel_alone(benchmark):
 @pytest.mark.benchmark(group="an epoch of 20 batches through a loader")
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_loader(benchmark, folder, workers):
-    """Workers pay for moving 5 MB a batch between processes."""
+    """Workers pay for moving 5 MB per batch between processes."""
 
     def epoch():
         options = {"num_workers": workers, "epochs": 1}
@@ -59,7 +59,7 @@ def test_loader(benchmark, folder, workers):
 
 @pytest.mark.benchmark(group="the loader's share of a step")
 def test_share_of_a_training_step(benchmark, folder):
-    """A T5 of width 128 on this CPU, 16 rows a step, batches made between steps."""
+    """A T5 of width 128 on this CPU, 16 rows per step, batches made between steps."""
     from transformers import T5Config, T5ForConditionalGeneration
 
     shape = {"d_model": 128, "d_ff": 256, "d_kv": 32, "num_layers": 2, "num_heads": 4}

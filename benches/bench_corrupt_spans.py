@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from peers import metro_t0_masks, nanot5
+from others_collators import metro_t0_masks, nanot5
 from run_copies import numba_batch
 
 from metro_fast.ops import Vocabulary, corrupt_spans, ul2_denoisers
@@ -44,7 +44,7 @@ def test_threads(benchmark, rows, threads):
 
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568")
 def test_copy_of_the_output(benchmark):
-    """The limit: nobody can be faster than writing the result."""
+    """The limit: no method is faster than writing the result."""
     out = outputs(ROWS)
     into = [np.empty_like(array) for array in out]
 
@@ -57,7 +57,7 @@ def test_copy_of_the_output(benchmark):
 
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568")
 def test_numpy_collator(benchmark):
-    """A row at a time, as the public collators do it (metro_fast.testing)."""
+    """One row at a time, as the public collators do it (metro_fast.testing)."""
     inputs, labels = benchmark(NumpySpanCollator(), IDS[:ROWS])
     assert (inputs.shape, labels.shape) == ((ROWS, 512), (ROWS, 114))
 
@@ -71,7 +71,7 @@ def test_nanot5_collator(benchmark):
 
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568")
 def test_numba_run_copies(benchmark):
-    """What numba makes of the same algorithm, compiled before the clock starts."""
+    """The same algorithm compiled by numba, before the clock starts."""
     batch = numba_batch(*span_counts(LENGTH, 0.15, 3.0))
     inputs, labels = outputs(ROWS)
     batch(IDS[:ROWS], inputs, labels, 0)
@@ -80,7 +80,7 @@ def test_numba_run_copies(benchmark):
 
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568")
 def test_numpy_whole_batch(benchmark):
-    """What numpy can do at best: the whole batch by argpartition and boolean indexing."""
+    """The best that numpy can do: the whole batch by argpartition and boolean indexing."""
     random = np.random.default_rng(0)
     noise, spans = span_counts(LENGTH, 0.15, 3.0)
     ids = IDS[:ROWS]
@@ -116,7 +116,7 @@ def test_laws(benchmark, law):
 
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568, other laws and outputs")
 def test_metro_t0_masks(benchmark):
-    """Upstream's masks alone: its layout takes as long again, twice."""
+    """Upstream's masks alone; its layout takes twice as long in addition."""
     generate = metro_t0_masks()
     benchmark(lambda: [generate(row, 0.15, 0.1, 5) for row in IDS[:ROWS]])
 
@@ -133,7 +133,7 @@ def test_with_masks_and_decoder_inputs(benchmark, dtype):
 
 @pytest.mark.benchmark(group="corrupt_spans 512 x 568, other laws and outputs")
 def test_reference(benchmark):
-    """The obvious Python of metro_fast.testing, 8 rows."""
+    """The plain Python of metro_fast.testing, 8 rows."""
     rows = IDS[:8].tolist()
     benchmark(lambda: [corrupt_row(row, name) for name, row in enumerate(rows)])
     benchmark.extra_info["rows"] = 8

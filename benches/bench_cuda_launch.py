@@ -1,4 +1,4 @@
-"""What the host pays for one launch, through a libcuda that does nothing: no GPU is needed.
+"""The cost of one launch on the host, through a libcuda that does nothing: no GPU is needed.
 
 The peer is `ctypes` calling the same function of the same library with the same arguments, which
 neither packs anything nor looks after the caller's context. Run it in a process of its own: the
@@ -23,7 +23,7 @@ COMPILER = shutil.which("cc")
 
 
 class Tensor:
-    """As much of a tensor as a launch asks for."""
+    """The part of a tensor that a launch needs."""
 
     def data_ptr(self) -> int:
         return 0x7000_0000_0000

@@ -1,4 +1,4 @@
-"""What an import costs beyond numpy, and the help of the command line beyond that.
+"""The cost of an import beyond numpy's, and of the help of the command line beyond that.
 
 The peer is `import numpy` in the same kind of fresh interpreter, in the same run; the difference of
 the medians is what is ours (targets: 30 ms for the import, 150 ms for the help beyond it).

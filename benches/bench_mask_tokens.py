@@ -38,13 +38,13 @@ def test_ours_on_two_threads(benchmark, out):
 
 @pytest.mark.benchmark(group=GROUP)
 def test_copy_of_the_output(benchmark, out):
-    """The limit: nobody can be faster than writing the result."""
+    """The limit: no method is faster than writing the result."""
     benchmark(lambda: [np.copyto(target, IDS) for target in out])
 
 
 @pytest.mark.benchmark(group=GROUP)
 def test_numpy_whole_batch(benchmark):
-    """The mask step of the common collators, at its leanest: independent draws."""
+    """The mask step of the common collators in its simplest form: independent draws."""
     random = np.random.default_rng(0)
     special = np.isin(np.arange(SIZE), OPTIONS["special_token_ids"])
 
@@ -69,7 +69,7 @@ def tokenizer():
 
 @pytest.mark.benchmark(group=GROUP)
 def test_transformers_numpy_mask_tokens(benchmark, tokenizer):
-    """The step alone, of transformers as installed: no padding, special tokens known."""
+    """Only this step of the installed transformers: no padding, special tokens given."""
     from transformers import DataCollatorForLanguageModeling
 
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15, return_tensors="np")

@@ -13,6 +13,8 @@ from metro_fast.experts.merging.members import Members
 
 torch = pytest.importorskip("torch")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 COUNT, EXPERTS = 16 << 20, 4
 GROUP = "TIES of 4 x 16.8 M to dense, 1 thread"
 
@@ -27,14 +29,6 @@ def experts():
 @pytest.fixture(scope="module")
 def dense(experts):
     return [torch.from_numpy(expert.arrays()["w"].reshape(-1)) for expert in experts]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.benchmark(group=GROUP)

@@ -18,12 +18,14 @@ from metro_fast.experts.adapters.tensors import RawTensor
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODULES, WIDTH, RANK = 72, 768, 8
 LINKS = {"10 Mb/s": 10e6, "100 Mb/s": 100e6, "1 Gb/s": 1e9}
 
 
 class Stack(torch.nn.Module):
-    """72 linear layers, as the q, k, v of 24 blocks."""
+    """72 linear layers, like the q, k and v of 24 blocks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,14 +64,6 @@ def experts(count: int) -> list:
 @pytest.fixture(scope="module")
 def some():
     return experts(4)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def pool_of(made: list) -> ExpertPool:
@@ -112,7 +106,7 @@ def test_hotswap_of_peft(benchmark, some):
 
 @pytest.mark.benchmark(group="swap of 72 LoRA modules")
 def test_load_state_dict_of_peft(benchmark, some):
-    """What LoraHub does at each trial."""
+    """The work of LoraHub at each trial."""
     pool = pool_of(some)
     states = [
         {name: torch.from_numpy(a) for name, a in expert.arrays(np.float32).items()}
@@ -137,14 +131,14 @@ def test_copy_of_the_parameters(benchmark):
 @pytest.mark.benchmark(group="swap by the number of experts")
 @pytest.mark.parametrize("count", [2, 50, 500])
 def test_flat_in_the_number_of_experts(benchmark, count):
-    # Twenty experts, each as often as needed with bytes of its own.
+    # Copies of twenty experts, each with its own bytes.
     kinds = experts(min(count, 20))
     made = [Expert(kinds[i % len(kinds)].file.copy(), kinds[0].config) for i in range(count)]
     before = psutil.Process().memory_info().rss
     files = [expert.file for expert in made]
     pool = pool_of(made)
     grown = psutil.Process().memory_info().rss - before
-    # Never the same one twice, and far apart in memory.
+    # Never the same expert twice, and far apart in memory.
     order = iter(range(0, 10**9, 1 + count // 3))
     benchmark(lambda: pool.swap(f"e{next(order) % count}"))
     benchmark.extra_info |= {
@@ -188,7 +182,7 @@ def test_cold_start(benchmark, some, tmp_path, kind):
 
 @pytest.mark.benchmark(group="retrieve and swap")
 def test_over_a_link(benchmark, some):
-    """Bytes over bandwidth, plus the swap that is measured here: links are arithmetic."""
+    """Bytes over bandwidth, plus the swap that is measured here: links are only calculated."""
     pool = pool_of(some)
     names = iter(range(10**9))
     benchmark(lambda: pool.swap(f"e{next(names) % len(some)}"))

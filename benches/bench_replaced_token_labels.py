@@ -42,7 +42,7 @@ def test_torch_scatter(benchmark):
 
 @pytest.mark.benchmark(group="replaced_token_labels 512 x 512")
 def test_copy_of_the_output(benchmark):
-    """The limit: the ids and a byte a label."""
+    """The limit: the ids and one byte per label."""
     out = np.empty_like(IDS), np.empty(IDS.shape, np.int8)
     source = np.zeros(IDS.shape, np.int8)
 

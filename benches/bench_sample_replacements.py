@@ -1,20 +1,14 @@
-"""sample_replacements, 64 rows of 32,128 logits, against what torch users write."""
+"""sample_replacements, 64 rows of 32,128 logits, against common code in torch."""
 
 import pytest
 import torch
 
 from metro_fast.ops import sample_replacements
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROWS, VOCABULARY = 64, 32_128
 LOGITS = torch.randn(ROWS, VOCABULARY, generator=torch.Generator().manual_seed(0)) * 3
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.benchmark(group="sample_replacements 64 x 32128")

@@ -1,4 +1,4 @@
-"""ops.ternarize of 16 M floats, against what torch users write: kthvalue, std, sign.
+"""ops.ternarize of 16 M floats, against common code in torch: kthvalue, std, sign.
 
 Run: `pytest benches/bench_ternarize.py --benchmark-enable`.
 """

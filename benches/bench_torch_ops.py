@@ -1,4 +1,4 @@
-"""What a call through torch's dispatcher costs: each registered op against the function it calls.
+"""The cost of a call through torch's dispatcher: each op against the function that it calls.
 
 The inputs are so small that the call is all there is. torch.compile pays the same at each run.
 """
@@ -50,5 +50,5 @@ def test_unpack_registered(benchmark):
 
 @pytest.mark.benchmark(group="call of an op of torch, 2 x 8")
 def test_amax(benchmark):
-    """The limit: an op that is torch's own."""
+    """The limit: one of torch's own ops."""
     benchmark(lambda: LOGITS.amax(-1))

@@ -51,7 +51,7 @@ def test_two_threads(benchmark, trits, out):
 @pytest.mark.benchmark(group=GROUP)
 @pytest.mark.parametrize("name", ["TQ1_0", "TQ2_0"])
 def test_gguf(benchmark, trits, name):
-    """The numpy decoder of the gguf package (to float32): 1.69 and 2.06 bits, a scale for 256."""
+    """The numpy decoder of the gguf package (to float32): 1.69 and 2.06 bits, one scale per 256."""
     gguf = pytest.importorskip("gguf")
     kind = gguf.GGMLQuantizationType[name]
     packed = gguf.quants.quantize(0.01 * trits[0.2].astype(np.float32).reshape(-1, 256), kind)
@@ -79,7 +79,7 @@ def test_bitnet_of_transformers(benchmark, trits):
 @pytest.mark.benchmark(group=GROUP)
 @pytest.mark.parametrize("density", [0.05, 0.2])
 def test_zstd_of_two_masks(benchmark, trits, out, density):
-    """zstd -3 on two bit masks, and numpy to make values of them."""
+    """zstd -3 on two bit masks, which numpy turns into values."""
     zstandard = pytest.importorskip("zstandard")
     masks = np.packbits(np.stack([trits[density] > 0, trits[density] < 0]))
     packed = zstandard.compress(masks, 3)

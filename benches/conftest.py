@@ -1,9 +1,7 @@
-"""Keeps of a benchmark run what a claim needs: machine, path, versions, medians."""
+"""A benchmark run's file holds what a claim needs: machine, instruction set, versions, medians."""
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +9,11 @@ import pytest
 from metro_fast import MetroFastError, _core
 
 PACKAGES = ("metro_fast", "numpy", "torch", "transformers", "peft", "numba")
-# The benches share two files that are no benches.
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture
 def simd(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Forces an instruction set; skips where the machine has none of that name."""
+    """A function that forces an instruction set, and skips where the machine lacks it."""
 
     def force(level: str) -> None:
         monkeypatch.setenv("METRO_FAST_SIMD", level)
@@ -27,6 +23,17 @@ def simd(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
             pytest.skip(str(error))
 
     return force
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Peers on torch get as many threads as we do: one."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def pytest_benchmark_update_json(config: Any, benchmarks: Any, output_json: dict[str, Any]) -> None:

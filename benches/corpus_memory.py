@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small-mib", type=int, default=64)
     parser.add_argument("--large-mib", type=int, default=4096)
-    parser.add_argument("--folder", type=Path, help="where the corpora lie for the time")
+    parser.add_argument("--folder", type=Path, help="folder for the corpora while this runs")
     parser.add_argument("--blocks", nargs="*", default=["none", "pack"])
     parser.add_argument("--train", nargs=2, metavar=("FOLDER", "BLOCKS"), help=argparse.SUPPRESS)
     options = parser.parse_args()

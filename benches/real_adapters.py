@@ -1,11 +1,10 @@
-"""Real adapters compressed: bytes of whole files, and what is left of each module's update.
+"""Real adapters compressed: bytes of whole files, and the fidelity of each module's update.
 
 `python benches/real_adapters.py [FOLDER]` reads the adapters that people have published from FOLDER
 (../shared/data/adapters by default; nothing is downloaded), compresses each at 5, 10, 20, 30 and
 50 % by role, and writes benches/results/real_adapters.json (all modules' cosines and norm ratios),
-real_adapters.md (the tables) and the tables of docs/experts.md. gradience_tiny_lora is no adapter
-but Gaussian noise in the shape of one: what remains of noise is what a cosine must be compared
-with.
+real_adapters.md (the tables) and the tables of docs/experts.md. gradience_tiny_lora is Gaussian
+noise in the shape of an adapter: a cosine must be compared with the one that remains of noise.
 """
 
 import argparse
@@ -43,7 +42,7 @@ FILES = {
 
 
 def layout(expert: Expert) -> dict[str, int]:
-    """Where the bytes of a file go."""
+    """The bytes of a file by their use."""
     sizes = {name: end - start for name, _, _, start, end in _core.decode_safetensors(expert.file)}
     streams = -(-expert.manifest.trits // (64 * expert.steps))
     return {
@@ -65,7 +64,7 @@ def measure(path: Path, kind: str | None, density: float) -> dict:
     parameters = fixed.manifest.parameters
     bound = entropy(density) * parameters / 8
     rows, other = fidelity(path, fixed), fidelity(path, fitted)
-    # Scales of A and B do not turn an update: the cosine is that of any alpha.
+    # Scales of A and B do not turn an update: the cosine does not depend on alpha.
     assert np.allclose([r.cosine for r in rows], [r.cosine for r in other], atol=1e-6)
     cosines = [row.cosine for row in rows]
     return {
@@ -105,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=ADAPTERS)
     folder = parser.parse_args().folder
-    # Erased modules are what is measured here.
+    # Erased modules are measured here, and need no warning.
     warnings.filterwarnings("ignore", "(the update of|group)", UserWarning)
     versions = {name: metadata.version(name) for name in ("metro_fast", "numpy", "torch", "peft")}
     result = {
@@ -125,7 +124,7 @@ def main() -> None:
         result["checks"].append((title, about, rows))
         print(f"{title}: measured", flush=True)
     text = json.dumps(result, indent=1)
-    # A module a line.
+    # One line per module.
     text = re.sub(r"\[\s+([-\d.e]+),\s+([-\d.e]+),\s+([-\d.e]+)\s+\]", r"[\1, \2, \3]", text)
     (RESULTS / "real_adapters.json").write_text(text + "\n")
     text = markdown(result)

@@ -1,4 +1,4 @@
-"""Why the defaults are what they are: scopes, initial values and heads, measured.
+"""Measurements behind the defaults: scopes, initial values and heads.
 
 Part of `python benches/real_adapters.py`. A check gives its title, what it is, and rows.
 """
@@ -20,7 +20,7 @@ GAUSS = "gradience_tiny_lora"
 
 
 def cosine(before: list[np.ndarray], after: list[np.ndarray]) -> float:
-    """Of all tensors as one vector."""
+    """Statistics of all tensors as one vector."""
     x, y = (np.concatenate([t.reshape(-1) for t in side]).astype(np.float64)
             for side in (before, after))  # fmt: skip
     return float(x @ y / np.sqrt((x @ x) * (y @ y)))
@@ -77,7 +77,7 @@ def scopes(folder: Path) -> Check:
 
 
 def erasure(folder: Path) -> Check:
-    """B beside an A at its initial range: one threshold for both is the larger one's."""
+    """B next to an A in its initial range: a common threshold is that of the larger one."""
     del folder
     rng = np.random.default_rng(0)
     a = rng.uniform(-1, 1, (64, 4096)).astype(np.float32) / np.float32(np.sqrt(4096))
@@ -109,7 +109,7 @@ def erasure(folder: Path) -> Check:
 
 
 def initial_values(folder: Path) -> Check:
-    """IA3 vectors start at 1: what is compressed is the difference."""
+    """IA3 vectors start at 1: the difference is compressed."""
     path = folder / IA3
     state = {key: tensor.float32() for key, tensor in read_state(path).items()}
     rows = []
@@ -128,7 +128,7 @@ def initial_values(folder: Path) -> Check:
 
 
 def classifier(folder: Path) -> Check:
-    """The head of a sequence classifier, if the published code takes it into the vector."""
+    """The head of a sequence classifier when the published code takes it into the vector."""
     del folder
     import peft
     import torch
@@ -181,7 +181,7 @@ def classifier(folder: Path) -> Check:
 
 
 def estimates(folder: Path) -> Check:
-    """How far the estimate without products is from the exact cosine."""
+    """The distance of the estimate without products from the exact cosine."""
     rows = []
     for name, file, kind in (
         ("GPT-2 LoRA", GPT2, None),
@@ -259,7 +259,7 @@ def larger(folder: Path) -> Check:
 
 
 def structure(folder: Path) -> Check:
-    """Tails, ties, and where the norm lies."""
+    """Tails, ties, and the entries that make up the norm."""
     vectors = {
         "T0-3B IA3 - 1": [t.float32() - 1 for t in read_state(folder / IA3).values()],
         **{

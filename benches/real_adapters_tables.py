@@ -49,7 +49,7 @@ def markdown(result: dict) -> str:
         "also holds names, shapes, scales and checksums.\n",
         *size_table(result["adapters"]),
         "\n## Updates by module\n",
-        "Cosine of each module's update before and after (of a LoRA: of the product B A), which no "
+        "Cosine of each module's update before and after (the product B A for a LoRA), which no "
         "alpha changes, and the median over modules of |dW'| / |dW|.\n",
         *cosine_table(result["adapters"]),
     ]
@@ -80,7 +80,7 @@ def alphas(adapters: dict[str, list[dict]]) -> list[str]:
 
 
 def sizes(adapters: dict[str, list[dict]]) -> list[str]:
-    """Times smaller than 16 bit, whole files."""
+    """Factors by which whole files are smaller than 16 bits per weight."""
     rows = [
         {"adapter": name, "parameters": f"{runs[0]['parameters']:,}"}
         | {f"{run['density']:.0%}": f"{run['ratio_to_16_bit']:.1f}x" for run in runs}
@@ -105,8 +105,7 @@ def cosines(adapters: dict[str, list[dict]]) -> list[str]:
 
 
 def embed(page: str, result: dict) -> str:
-    """The page with its tables made anew: what stands between `<!-- table: NAME -->` and
-    `<!-- end -->`."""
+    """The page with new tables between each `<!-- table: NAME -->` and `<!-- end -->`."""
     checks = {title: rows for title, _, rows in result["checks"]}
     made = {
         "sizes": sizes(result["adapters"]),

@@ -1,4 +1,4 @@
-"""The table of ratios: what benches/results/cpu.json means against peers and the physical limit.
+"""The table of ratios of benches/results/cpu.json to peers and to the physical limit.
 
 `python benches/table.py` prints it and writes benches/results/cpu.md. A ratio is a peer's median
 over ours, of one run; "-" where a peer was not there.

@@ -47,7 +47,7 @@ FORMS = ("original", "compressed")
 
 
 def train(wording: Instruction) -> None:
-    """An expert of one wording, and its compressed form."""
+    """An expert trained on one wording, and its compressed form."""
     if (ROOM / "original" / wording.id).exists():
         return
     words = InstructionSet([wording]).save(ROOM / "wordings" / f"{wording.id}.yaml")
@@ -81,7 +81,7 @@ def compress(name: str) -> int:
 
 
 def targets(wordings: InstructionSet) -> dict[str, list[Instruction]]:
-    """Each unseen wording by itself, and one of each task together."""
+    """Each unseen wording alone, and one wording of each task together."""
     unseen = [wording for wording in wordings if not wording.seen_by]
     alone = {wording.id: [wording] for wording in unseen}
     last = [[w for w in unseen if w.task_type == task][-1] for task in ("re", "qa")]
@@ -178,7 +178,7 @@ def state_dict(form: str, name: str) -> dict[str, torch.Tensor]:
 
 
 def lorahub_milliseconds(model: Any, names: list[str], trials: int = 20) -> float:
-    """A trial's sum as LoraHub makes it: over whole state dicts, then PEFT's own way in."""
+    """A trial's sum as LoraHub makes it: over whole state dicts, loaded by PEFT."""
     states = [state_dict("original", name) for name in names]
     rng, times = random.Random(0), []
     for _ in range(trials):

@@ -24,7 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-# Threads that wait must not spin: beside one other busy process on two cores, spinning made a step
+# Threads that wait must not spin: with one other busy process on two cores, spinning made a step
 # of pretraining more than ten times slower. OpenMP reads this once, when torch loads it.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -40,12 +40,12 @@ from metro_fast import data, experts, metro, robustness, tuning
 from metro_fast.prompts import Instruction, InstructionSet, Item, Task
 from metro_fast.robustness import Report
 
-FAMILY = "demo"  # whose `seen_by` marks the wordings of the finetuning stage
+FAMILY = "demo"  # its `seen_by` marks the wordings of the finetuning stage
 SEED = 0
 SPLIT = 1  # settings were chosen on the development countries of split 0
 THREADS = 2
 
-# Chosen on the development countries of another split (docs/demo.md tells what was tried); the
+# Chosen on the development countries of another split (docs/demo.md lists what was tried); the
 # numbers at the end are of this split's test countries.
 VOCABULARY = 2800
 DOCUMENTATION_CHARACTERS = 600_000
@@ -76,7 +76,7 @@ EXPERT = {
 
 @dataclass
 class Stages:
-    """Prints what is being done and keeps how long it took."""
+    """Prints the current stage and keeps the time that each took."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -137,7 +137,7 @@ def write_tasks(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def write_text(folder: Path) -> list[Path]:
-    """Write the documents to pretrain on, one JSON object a line."""
+    """Write the documents to pretrain on, one JSON object per line."""
     folder.mkdir(parents=True, exist_ok=True)
     passages = demo_data.fact_passages(demo_data.facts(), random.Random(SEED), PASSAGES, 0.8)
     sources = {
@@ -211,7 +211,7 @@ def development_table(task: str) -> dict[tuple[float, Alpha], float]:
     table: dict[tuple[float, Alpha], float] = {}
     for density, alpha in itertools.product(DENSITIES, ALPHAS):
         with tempfile.TemporaryDirectory(dir=OUTPUT) as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # 5 % erases modules: the table says so
+            warnings.simplefilter("ignore", UserWarning)  # 5 % erases modules, as the table says
             experts.compress(OUTPUT / "experts" / task, density=density, alpha=alpha).save(folder)
             network = experts.load_expert(model, folder)
             candidate = robustness.evaluate(

@@ -68,7 +68,7 @@ KIND_OF: dict[str, str] = {
     "currency": "currency",
     "continent": "continent",
 }
-"""Kind of value by relation. Relations of one kind can only be told apart by reading."""
+"""Kind of value by relation. Only reading distinguishes relations of the same kind."""
 
 SENTENCES: dict[str, tuple[str, ...]] = {
     "capital": (
@@ -592,7 +592,7 @@ def render(item: Item, wording: Wording) -> str:
 
 
 def majority_share(items: Sequence[Item]) -> float:
-    """Share of the most frequent answer text: what a constant prediction scores."""
+    """Share of the most frequent answer text, which is the score of a constant prediction."""
     counts: dict[str, int] = defaultdict(int)
     for item in items:
         counts[item["choices"][item["answer"]]] += 1

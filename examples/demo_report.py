@@ -1,4 +1,4 @@
-"""What the demo prints, draws and keeps of its results."""
+"""The tables, the page and the files that the demo makes of its results."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ console = Console()
 
 
 def rules(task: str, records: list[dict[str, Any]]) -> dict[str, float]:
-    """What answers score that do not read: computed on the very items of the test."""
+    """Scores of answers that ignore the question, computed on the same items as the test."""
     blind = {"never reads the passage": demo_data.never_reads_the_passage(records)}
     if task == "qa":
         blind["never reads the question"] = max(
@@ -32,9 +32,9 @@ def folder_bytes(folder: Path, name: str) -> int:
 
 
 def held_out_log() -> list[dict[str, float]]:
-    """What the pretraining stage measured on its held-out rows."""
+    """The figures of the pretraining stage on its held-out rows."""
     lines = (OUTPUT / "pretrained" / "metrics.jsonl").read_text().splitlines()
-    # The last step is evaluated twice if it falls on the interval: one row a step.
+    # The last step is evaluated twice if it falls on the interval: keep one row per step.
     by_step = {r["step"]: r for r in map(json.loads, lines) if "eval_mlm_loss" in r}
     return list(by_step.values())
 
@@ -42,7 +42,7 @@ def held_out_log() -> list[dict[str, float]]:
 def print_pretraining() -> None:
     """METRO's figures on held-out text, by step.
 
-    RTD's accuracy stands beside the share of tokens that were not replaced: a detector that finds
+    RTD's accuracy is next to the share of tokens that were not replaced: a detector that finds
     nothing has that accuracy, so its AUC and recall are what to read.
     """
     names = ("mlm_loss", "lm_loss", "aux_accuracy", "rtd_auc", "rtd_recall", "rtd_accuracy")
@@ -96,7 +96,7 @@ def write_page(reports: dict[str, Report], baselines: dict[str, dict[str, float]
 def print_results(
     reports: dict[str, Report], baselines: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
-    """Accuracy by instruction, the rules that do not read, and what compression cost.
+    """Accuracy by instruction, the rules that do not read, and the loss from compression.
 
     Returns:
         The same as plain values, by task.

@@ -1,7 +1,7 @@
 """Install a wheel in a fresh venv outside the tree, import it there and call each op once.
 
 Run by `make wheel` with the path of a wheel. It uses the standard library alone, so that nothing of
-the development environment can stand in for something the wheel lacks.
+the development environment can hide something that the wheel lacks.
 """
 
 import subprocess

@@ -1,5 +1,7 @@
 """Fixtures that every test may use."""
 
+import multiprocessing
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +14,15 @@ import metro_fast
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
 
-# A pause of a busy machine is no failure.
+# torch reads it when it is imported, here and in the processes that tests start. The threads of
+# models this small only wait for each other, and the tests themselves run in several processes.
+os.environ["OMP_NUM_THREADS"] = "1"
+# The server from which warm_processes.py and some data loaders fork, started when first needed.
+multiprocessing.set_forkserver_preload(
+    ["metro_fast.metro.trainer", "metro_fast.metro.modeling", "peft"]
+)
+
+# A pause of a busy machine is not a failure.
 settings.register_profile("metro_fast", deadline=None)
 settings.load_profile("metro_fast")
 
@@ -37,12 +47,9 @@ def simd(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Folder of real adapters, texts and golden values; not part of the project."""
-    folder = Path(__file__).resolve().parents[1] / "../shared/data"
-    if not folder.is_dir():
-        pytest.skip("needs ../shared/data (real adapters, texts, golden values), which is not here")
-    return folder.resolve()
+def golden_folder() -> Path:
+    """Folder of values computed by upstream's code; its README says how."""
+    return Path(__file__).parent / "golden"
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +100,7 @@ def tiny_t5(tiny_tokenizer: "PreTrainedTokenizerFast") -> "T5ForConditionalGener
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = T5ForConditionalGeneration(config)
-        # T5's own initialization gives nearly equal logits; spread them, so that mistakes show.
+        # T5's own initialization gives nearly equal logits; larger weights make mistakes visible.
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.ndim > 1:

@@ -1,4 +1,4 @@
-"""`make cuda-check`: compile every kernel for every architecture, and hold it to its budget.
+"""`make cuda-check`: compile every kernel for every architecture, and check its budget.
 
 Needs no GPU: NVRTC comes with torch, the disassembler with triton. The images are those that the
 launcher makes, with its flags. Fails on an error of the compiler, on a spilled register, and on a
@@ -27,11 +27,11 @@ TOOLS = Path(str(TRITON.origin)).parent / "backends" / "nvidia" / "bin"
 
 @dataclass(frozen=True)
 class Kernel:
-    """What the compiler says of a kernel.
+    """The compiler's figures for a kernel.
 
     Attributes:
         name: Its name.
-        registers: Of a thread.
+        registers: Registers per thread.
         spills: Bytes that do not fit into them.
         shared: Bytes of static shared memory.
     """
@@ -43,19 +43,19 @@ class Kernel:
 
 
 def kernels_of(cubin: Path) -> list[Kernel]:
-    """The kernels of a cubin, as the linker's report tells them."""
-    report = told(TOOLS / "cuobjdump", "-res-usage", cubin)
+    """The kernels of a cubin, from the linker's report."""
+    report = output_of(TOOLS / "cuobjdump", "-res-usage", cubin)
     found = []
     for name, usage in re.findall(r"Function (\w+):\s+(.*)", report):
         size = {key: int(value) for key, value in re.findall(r"([A-Z]+):(\d+)", usage)}
-        # What does not fit into registers is kept on the stack, in local memory.
+        # Values that do not fit into registers are kept on the stack, in local memory.
         spilled = size["STACK"] + size["LOCAL"]
         found.append(Kernel(name, size["REG"], spilled, size["SHARED"]))
     return found
 
 
-def told(*command: str | Path) -> str:
-    """What a tool prints."""
+def output_of(*command: str | Path) -> str:
+    """The text that a tool prints."""
     done = subprocess.run(command, capture_output=True, check=True)
     return done.stdout.decode(errors="replace")
 
@@ -64,7 +64,7 @@ def disassembled(cubin: Path) -> dict[str, list[str]]:
     """Instructions and labels of each kernel."""
     kernels: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in told(TOOLS / "nvdisasm", "-c", cubin).splitlines():
+    for line in output_of(TOOLS / "nvdisasm", "-c", cubin).splitlines():
         if section := re.match(r"\s*\.section\s+\.text\.(\w+)", line):
             lines = kernels.setdefault(section[1], [])
         elif label := re.match(r"(\.L_x_\d+):", line):
@@ -75,7 +75,7 @@ def disassembled(cubin: Path) -> dict[str, list[str]]:
 
 
 def t4_row(lines: list[str]) -> int:
-    """Instructions of the shortest loop with two stores and two votes: a row that is written."""
+    """Instructions of the shortest loop with two stores and two votes, which writes a row."""
     places, instructions, loops = {}, [], []
     for line in lines:
         if line.endswith(":"):
@@ -95,7 +95,7 @@ def t4_row(lines: list[str]) -> int:
 
 
 def main() -> int:
-    """Print a table; the number of kernels over their budgets."""
+    """Print a table; returns the number of kernels over their budgets."""
     budgets = tomllib.loads((CUDA / "budgets.toml").read_text())
     over = []
     print(f"{'kernel':32}{'arch':8}{'registers':>10}{'spills':>8}{'shared':>8}  per 256 parameters")

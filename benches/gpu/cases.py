@@ -1,4 +1,4 @@
-"""Inputs of the checks and timings, made anew in each run."""
+"""Inputs of the checks and timings, made again in each run."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from metro_fast.ops import pack
 
 
 def trits(count: int, density: float, seed: int) -> np.ndarray:
-    """int8, each nonzero with this probability: a part of random ones, repeated above 2^24."""
+    """int8, each nonzero with this probability; beyond 2^24 the random values repeat."""
     random = np.random.default_rng([seed, count])
     part = min(count, 1 << 24)
     kept = random.random(part, np.float32) < density
@@ -22,5 +22,5 @@ def block(values: np.ndarray, coding: str, steps: int | None = None) -> torch.Te
 
 
 def steps_for(count: int) -> int:
-    """S for a GPU: a stream is a warp's work from begin to end, so that they must be many."""
+    """S for a GPU: one warp decodes one stream, so that many streams are needed."""
     return 512 if count < 8_000_000 else 2048

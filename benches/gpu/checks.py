@@ -1,4 +1,4 @@
-"""Every kernel against float64 or the CPU, on new inputs: whatever else is wrong, stop here."""
+"""Every kernel against float64 or the CPU, on new inputs; nothing is timed if one fails."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def decoding(device: torch.device, seed: int) -> int:
-    """Blocks of odd sizes and all codings, into poisoned memory; how many parameters."""
+    """Blocks of odd sizes and all codings, into poisoned memory; returns the parameters checked."""
     seen = 0
     for i, count in enumerate((1, 31, 33, 257, 4_099, 70_001, 1_000_003, 5_000_011)):
         for coding in ("t4", "bitmask"):
@@ -38,7 +38,7 @@ def decoding(device: torch.device, seed: int) -> int:
 
 
 def damage(device: torch.device, seed: int, trials: int = 200) -> int:
-    """Damaged blocks: an error, or what the CPU decodes; how many were refused."""
+    """Damaged blocks give an error or the values of the CPU; returns the number refused."""
     random = np.random.default_rng(seed)
     count, refused = 200_000, 0
     whole = block(trits(count, 0.03, seed), "t4", 512)
@@ -51,14 +51,14 @@ def damage(device: torch.device, seed: int, trials: int = 200) -> int:
         except (FormatError, MetroFastError):
             refused += 1
     assert 2 * refused > trials, refused
-    # And the device still works.
+    # The device still works.
     expected = ops.unpack(whole, count, dtype=torch.float32)
     assert same_bits(registered.unpack(whole.to(device), count, 1.0, torch.float32), expected)
     return refused
 
 
 def sampling(device: torch.device, seed: int) -> int:
-    """The CPU's tokens for equal logits; how many rows."""
+    """The tokens equal the CPU's for equal logits; returns the number of rows."""
     torch.manual_seed(seed)
     rows = 0
     for vocabulary in (1, 33, 1_000, 32_128, 60_001, 128_256):
@@ -75,7 +75,7 @@ def sampling(device: torch.device, seed: int) -> int:
 
 
 def labels(device: torch.device, seed: int) -> int:
-    """Input and labels of replaced-token detection; how many tokens."""
+    """Input and labels of replaced-token detection; returns the number of tokens."""
     torch.manual_seed(seed)
     original = torch.randint(0, 32_000, (64, 513))
     original[:, 400:] = -100
@@ -89,7 +89,7 @@ def labels(device: torch.device, seed: int) -> int:
 
 
 def packed_lora(device: torch.device, seed: int) -> int:
-    """Experts in a batch against float64; how many rows. On a GPU only."""
+    """Experts in a batch against float64; returns the number of rows. On a GPU only."""
     if device.type != "cuda":
         return 0
     random = np.random.default_rng(seed)
@@ -130,7 +130,7 @@ CHECKS: dict[str, Callable[[torch.device, int], int]] = {
 
 
 def graphs(device: torch.device, seed: int) -> int:
-    """A captured graph draws anew when its seed's tensor is changed. On a GPU only."""
+    """A captured graph draws other numbers after its seed's tensor has changed. On a GPU only."""
     if device.type != "cuda":
         return 0
     logits = torch.randn(64, 5_000, device=device)

@@ -38,7 +38,7 @@ def median_of(
 def interleaved(
     works: dict[str, Callable[[], Any]], device: torch.device, *, rounds: int = 20
 ) -> dict[str, float]:
-    """Seconds of each, measured in turns, so that a drift of the clock meets all alike."""
+    """Seconds of each, measured in turns, so that a drift of the clock affects all equally."""
     turns = {name: [] for name in works}
     for _ in range(3):
         for name, work in works.items():

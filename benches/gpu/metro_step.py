@@ -1,4 +1,4 @@
-"""How a METRO step splits: the auxiliary model, the sampling, the main model."""
+"""The parts of a METRO step: the auxiliary model, the sampling, the main model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ class Step:
 
     Attributes:
         vocabulary: Tokens.
-        width: Of the model.
+        width: The model's width.
         layers: Of encoder and decoder.
-        rows: Of the batch.
-        length: Of a row.
+        rows: The number of rows of the batch.
+        length: The length of a row.
     """
 
     vocabulary: int

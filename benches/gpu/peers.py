@@ -1,4 +1,4 @@
-"""What else draws tokens from logits."""
+"""Other ways to draw tokens from logits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 
 
 def softmax_multinomial(logits: torch.Tensor) -> torch.Tensor:
-    """METRO-T0's own: softmax in float32, then torch.multinomial."""
+    """METRO-T0's own way: softmax in float32, then torch.multinomial."""
     return torch.multinomial(torch.softmax(logits.float(), -1), 1)
 
 
@@ -18,7 +18,7 @@ def gumbel(logits: torch.Tensor) -> torch.Tensor:
 
 
 def triton_gumbel() -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """The same fused into one kernel by Triton, a program a row; None without Triton."""
+    """The same fused into one Triton kernel, with one program per row; None without Triton."""
     try:
         import triton
         import triton.language as tl

@@ -1,4 +1,4 @@
-"""What a run on a GPU found, as JSON and as a table."""
+"""The results of a run on a GPU, as JSON and as a table."""
 
 import json
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def result(
     theirs: float | None = None,
     floor: float | None = None,
 ) -> Result:
-    """A measurement from times in seconds, rounded as it is kept."""
+    """A measurement from times in seconds, rounded for the file."""
     return Result(
         name,
         round(1e6 * ours, 2),
@@ -45,7 +45,7 @@ def result(
 
 
 def table(results: Sequence[Result]) -> str:
-    """All of them, a line each."""
+    """All measurements, one per line."""
     rows = [
         ("what", "time", "peer", "peer / ours", "of the floor"),
         *(

@@ -20,11 +20,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 ENOUGH = 330
-"""Seconds after which no part is begun: what is running then is to end within eight minutes."""
+"""Seconds after which no part is started, so that a run ends within eight minutes."""
 
 
 def installed_from(wheel: Path, arguments: list[str]) -> int:
-    """Run this script again with the wheel's package before what this Python has."""
+    """Run this script again with the wheel's package before those of this Python."""
     with tempfile.TemporaryDirectory() as folder:
         install = ["-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", folder]
         subprocess.run([sys.executable, *install, str(wheel)], check=True)
@@ -35,7 +35,7 @@ def installed_from(wheel: Path, arguments: list[str]) -> int:
 
 
 def sanitized() -> str:
-    """A short run under compute-sanitizer, where there is one."""
+    """A short run under compute-sanitizer, if it is installed."""
     tool = shutil.which("compute-sanitizer")
     if tool is None:
         return "compute-sanitizer: not here"

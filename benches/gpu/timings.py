@@ -1,4 +1,4 @@
-"""What is timed, against what."""
+"""The timings: each op, and the peers that it is timed against."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ DENSITIES = (0.01, 0.05, 0.2, 0.5)
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large; the tests take small ones.
+    """Sizes of the inputs; the tests take small ones.
 
     Attributes:
         decode: Parameters of a block, by the name of that size.
@@ -114,7 +114,7 @@ def decoding(device: torch.device, sizes: Sizes, bandwidth: float) -> Iterator[R
 
 
 def sampling(device: torch.device, sizes: Sizes, bandwidth: float) -> Iterator[Result]:
-    """One token a row of bfloat16 logits, against what else draws one."""
+    """One token per row of bfloat16 logits, against other ways to draw one."""
     fused = peers.triton_gumbel() if device.type == "cuda" else None
     for label, vocabulary in sizes.vocabularies.items():
         for number, rows in enumerate(sizes.rows):
@@ -246,4 +246,4 @@ TIMINGS = {
     "packed LoRA": packed_lora,
     "decoding": decoding,
 }
-"""In the order in which they are run: what the last one has no time for is told."""
+"""All timings in the order in which they run; those for which no time is left are named."""

@@ -22,7 +22,7 @@ def test_each_parameter_once_with_its_rate() -> None:
     names = {id(p): n for n, p in model.named_parameters()}
     found = {g["name"]: sorted(names[id(p)] for p in g["params"]) for g in groups}
     assert sorted(n for group in found.values() for n in group) == sorted(names.values())
-    assert found["embeddings"] == ["auxiliary.shared.weight"]  # the name under which it comes first
+    assert found["embeddings"] == ["auxiliary.shared.weight"]  # the name that is found first
     assert len(found["relative_bias"]) == 3  # auxiliary, encoder, decoder
     assert all("norm" in n or n.endswith("bias") for n in found["vectors"])
     rates = {g["name"]: (g["lr"], g["weight_decay"]) for g in groups}
@@ -30,7 +30,7 @@ def test_each_parameter_once_with_its_rate() -> None:
     assert rates["vectors"] == (1e-3, 0.0)
     assert rates["embeddings"] == (pytest.approx(5e-3), 0.0)
     assert rates["relative_bias"] == (pytest.approx(2e-2), 0.0)
-    assert groups[0]["name"] == "matrices"  # its rate is the one that is logged
+    assert groups[0]["name"] == "matrices"  # the rate of this group is the one that is logged
 
 
 def test_frozen_parameters_are_left_out() -> None:

@@ -1,4 +1,4 @@
-"""Loading models and tokenizers: what a folder is not is said before transformers guesses."""
+"""Loading models and tokenizers: an unsuitable folder is named before transformers guesses."""
 
 import json
 from pathlib import Path

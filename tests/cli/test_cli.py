@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
+from metro_fast.cli import main
 from metro_fast.cli.config import ConfigOption, read_config, save_resolved
 from metro_fast.cli.from_dataclass import command_from_dataclass, option_help
 from metro_fast.errors import MetroFastError
@@ -17,9 +19,34 @@ from metro_fast.errors import MetroFastError
 COMMANDS = ["prepare", "pretrain", "finetune", "evaluate", "expert", "env"]
 
 
-def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "metro_fast.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+@dataclasses.dataclass
+class Ended:
+    """How a call of the command line ended."""
+
+    status: object
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """Calls the program's entry point in this process, in which torch is imported once."""
+
+    def call(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["metro-fast", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        output = capsys.readouterr()
+        return Ended(stop.value.code, output.out, output.err)
+
+    return call
+
+
+def run_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "metro_fast.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @dataclasses.dataclass
@@ -63,21 +90,21 @@ def test_help_lists_every_command_and_imports_no_torch() -> None:
 @pytest.mark.parametrize(
     "command", [*COMMANDS, "expert compress", "expert decompress", "expert compose", "expert tune"]
 )
-def test_every_command_has_help(command: str) -> None:
-    done = run(*command.split(), "--help")
-    assert done.returncode == 0, done.stderr
-    assert "Usage: metro-fast" in done.stdout
+def test_every_command_has_help(command: str, run: Callable[..., Ended]) -> None:
+    ended = run(*command.split(), "--help")
+    assert ended.status == 0, ended.stderr
+    assert "Usage: metro-fast" in ended.stdout
 
 
 def test_env_names_the_versions() -> None:
-    done = run("env")
+    done = run_process("env")
     assert done.returncode == 0
     assert "metro_fast" in done.stdout
     assert "numpy" in done.stdout
 
 
 def test_unknown_command_is_one_clear_error() -> None:
-    done = run("expandd")
+    done = run_process("expandd")
     assert done.returncode == 2
     assert "No such command" in done.stderr
 
@@ -106,7 +133,7 @@ def test_config_with_an_unknown_name_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "1: 2", "just words"])
-def test_config_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+def test_config_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
     config = tmp_path / "run.yaml"
     config.write_text(text)
     with pytest.raises(MetroFastError, match=r"run\.yaml"):
@@ -145,13 +172,26 @@ def test_resolved_config_is_saved_and_reads_back(tmp_path: Path) -> None:
     ],
 )
 def test_errors_are_one_line_and_nothing_is_left(
-    arguments: list[str], words: str, tmp_path: Path
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    run: Callable[..., Ended],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    done = run(*arguments, cwd=tmp_path)
-    assert done.returncode != 0
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    ended = run(*arguments)
+    assert ended.status != 0
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_fails_has_the_status_of_its_error() -> None:
+    done = run_process("expert", "inspect", "nowhere")
+    assert done.returncode == 1
+    assert done.stderr.startswith("metro-fast: ")
+    assert "nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_prepare_has_its_options_and_a_config(tmp_path: Path) -> None:
@@ -169,7 +209,7 @@ def test_prepare_has_its_options_and_a_config(tmp_path: Path) -> None:
     assert (saved["piece_bytes"], saved["tasks"], saved["num_workers"]) == (100, 2, 1)
 
 
-def test_ctrl_c_is_told_and_has_its_status(
+def test_ctrl_c_is_reported_and_has_its_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from metro_fast.cli import app, prepare

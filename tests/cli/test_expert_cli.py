@@ -1,4 +1,4 @@
-"""metro-fast expert compress: its options, its table, and what it leaves behind."""
+"""metro-fast expert compress: its options, its table and its files."""
 
 import json
 from pathlib import Path
@@ -36,11 +36,11 @@ def adapter(tmp_path: Path) -> Path:
     return tmp_path / "adapter"
 
 
-def test_defaults_are_those_of_the_function(adapter: Path, tmp_path: Path):
+def test_defaults_equal_those_of_the_function(adapter: Path, tmp_path: Path):
     output = run(adapter, tmp_path / "out")
     expert = Expert.load(tmp_path / "out")
     assert expert.file.tobytes() == compress(adapter).file.tobytes()
-    # 25 modules: the 20 that lost most, and a line about all.
+    # 25 modules: the 20 that lost most, and one line about all.
     assert "the 20 that lost most" in output
     assert "25 modules: cosine" in output
     assert "0 erased" in output
@@ -87,7 +87,7 @@ def test_prune_writes_a_plain_folder(adapter: Path, tmp_path: Path):
 
 
 @pytest.mark.filterwarnings("default:the update of:UserWarning")
-def test_a_warning_is_a_line(tmp_path: Path):
+def test_a_warning_is_one_line(tmp_path: Path):
     state = {"unet:0:down": RNG.standard_normal((4, 90)), "unet:0:up": RNG.standard_normal((9, 4))}
     state |= {"unet:1:down": state["unet:0:down"], "unet:1:up": 1e-4 * state["unet:0:up"]}
     raw = {n: RawTensor.of(array.astype(np.float32), n) for n, array in state.items()}

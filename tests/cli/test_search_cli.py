@@ -1,4 +1,4 @@
-"""metro-fast expert compose and tune: what they are rated by, what they write, how they go on."""
+"""metro-fast expert compose and tune: their ratings, their files, and resuming."""
 
 import copy
 import json
@@ -56,7 +56,7 @@ def run(app: Any, *arguments: object) -> str:
     return result.output
 
 
-def test_compose_writes_a_plain_adapter_and_goes_on(room: Path) -> None:
+def test_compose_writes_a_plain_adapter_and_continues(room: Path) -> None:
     out = room / "out"
     arguments = [room / "one", room / "two-packed", "--model", room / "model", "--out", out]
     arguments += ["--examples", room / "pairs.jsonl", "--steps", 6]
@@ -65,7 +65,7 @@ def test_compose_writes_a_plain_adapter_and_goes_on(room: Path) -> None:
     log = (out / "search.jsonl").read_text().splitlines()
     assert len(log) == 7
     rows = [json.loads(line) for line in log[1:]]
-    # What was written scores what the log says of the best trial, by the same loss.
+    # The written adapter has the score that the log gives the best trial, by the same loss.
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
     base = AutoModelForSeq2SeqLM.from_pretrained(room / "model")
@@ -78,8 +78,8 @@ def test_compose_writes_a_plain_adapter_and_goes_on(room: Path) -> None:
     # A folder with an adapter is refused before the search.
     refused = CliRunner().invoke(compose_app, [*map(str, arguments), "--no-resume"])
     assert "holds adapter_model.safetensors" in str(refused.exception)
-    # Again, as if it had died before the adapter was written: nothing is scored. Of another seed
-    # the log is of another search.
+    # Again, as if it had died before the adapter was written: nothing is scored. With another seed
+    # the log belongs to another search.
     before = (out / "search.jsonl").read_bytes()
     weights = (out / "adapter_model.safetensors").read_bytes()
     for name in ("adapter_model.safetensors", "adapter_config.json"):
@@ -120,7 +120,7 @@ def test_tune_writes_the_expert_the_table_and_the_page(room: Path) -> None:
     assert f"chosen of 4: density {float(best[0]):g}" in " ".join(output.split())
     assert "Chosen: density" in (out / "tuning.html").read_text()
     assert len((out / "search.jsonl").read_text().splitlines()) == 6
-    # A larger grid takes the scores over.
+    # A larger grid reuses the scores.
     before = (out / "search.jsonl").read_bytes()
     run(tune_app, *arguments[:-3], "0.1,0.3,0.5", *arguments[-2:])
     after = (out / "search.jsonl").read_bytes()
@@ -128,7 +128,9 @@ def test_tune_writes_the_expert_the_table_and_the_page(room: Path) -> None:
     assert len(after.splitlines()) == 8
 
 
-def test_ratings_are_those_of_the_functions(room: Path, tiny_t5: Any, tiny_tokenizer: Any) -> None:
+def test_ratings_equal_those_of_the_functions(
+    room: Path, tiny_t5: Any, tiny_tokenizer: Any
+) -> None:
     examples, tasks = room / "pairs.jsonl", [room / "colors.jsonl"]
     rating = make_rating(
         tiny_tokenizer, examples=examples, tasks=None, instructions=None, max_input_length=64

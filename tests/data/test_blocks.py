@@ -18,7 +18,7 @@ MODES = ["none", "complete", "complete_doc", "eos", "pack"]
 
 
 def write(folder, layout, sizes, ends):
-    """Writes 0, 1, 2, ... as items of the given sizes; their description."""
+    """Write 0, 1, 2, ... as items of the given sizes; returns their description."""
     starts = np.cumsum([0, *sizes])
     items = [list(range(start, start + size)) for start, size in zip(starts, sizes, strict=False)]
     if layout == "datatrove":
@@ -58,7 +58,7 @@ def test_equals_the_references(
     assert len(corpus) == len(expected)
     assert corpus.num_documents == sum(item.closes for item in items)
     corpus.set_epoch(epoch)
-    epoch = corpus.epoch  # 0 where neither order nor windows need one
+    epoch = corpus.epoch  # 0 if neither the order nor the windows depend on it
     for index in range(len(corpus)):
         block = shuffled(index, len(corpus), seed=seed, epoch=epoch) if shuffle else index
         start, end = crop(expected[block], block_size, seed=seed, epoch=epoch, sample_id=block)
@@ -71,7 +71,7 @@ def test_equals_the_references(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("layout", ["datatrove", "megatron", "fairseq"])
 def test_many_blocks_equal_the_reference(tmp_path, layout, mode):
-    """Blocks are cut anew from every 16th: from any of them, inside long items too."""
+    """Cutting restarts at every 16th block and gives the same blocks, inside long items too."""
     rng = np.random.default_rng(1)
     sizes = (rng.integers(0, 12, 500) * rng.choice([1, 30], 500, p=[0.97, 0.03])).tolist()
     items = write(tmp_path, layout, sizes, (rng.random(500) < 0.3).tolist())
@@ -88,7 +88,7 @@ def test_many_blocks_equal_the_reference(tmp_path, layout, mode):
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [
-        # Sentences of 3, 2, separator, 2, 2, separator, 1 is a separator too, 9 long.
+        # Sentences of 3, 2, separator, 2, 2, separator, 1 (also a separator) and 9 tokens.
         ("complete", [(0, 5), (5, 10), (10, 12), (12, 21)]),
         ("complete_doc", [(0, 5), (6, 10), (12, 21)]),
         ("eos", [(0, 3), (3, 5), (5, 6), (6, 8), (8, 10), (10, 11), (11, 12), (12, 21)]),
@@ -108,7 +108,7 @@ def test_fairseq_drops_documents_of_one_token(tmp_path):
     assert len(corpus) == 1
 
 
-def test_documents_cross_no_file_in_complete_doc(tmp_path):
+def test_documents_do_not_cross_files_in_complete_doc(tmp_path):
     write_fairseq(tmp_path / "a", [[1, 2]])
     write_fairseq(tmp_path / "b", [[3, 4]])
     corpus = TokenCorpus(tmp_path, block_size=9, blocks="complete_doc")
@@ -118,7 +118,7 @@ def test_documents_cross_no_file_in_complete_doc(tmp_path):
     ]
 
 
-def test_windows_reach_both_ends_and_every_offset_alike(tmp_path):
+def test_windows_reach_both_ends_and_every_offset_equally_often(tmp_path):
     write_corpus(tmp_path, [list(range(14))])
     corpus = TokenCorpus(tmp_path, block_size=5, blocks="eos", seed=3)
     counts = np.zeros(10, int)
@@ -160,11 +160,11 @@ def test_places_of_a_block_are_uniform_over_epochs(tmp_path):
     for epoch in range(1300):
         corpus.set_epoch(epoch)
         counts[np.arange(13), corpus._locate(range(13))[0]] += 1
-    # Rows and columns add up: 144 degrees of freedom, of which the quantile .999 is 200.5.
+    # Row and column sums are fixed: 144 degrees of freedom, whose quantile .999 is 200.5.
     assert ((counts - 100) ** 2 / 100).sum() < 200.5 * 13 / 12
 
 
-def test_a_seed_or_an_epoch_beyond_counting_is_named(tmp_path):
+def test_a_seed_or_an_epoch_that_is_too_large_is_named(tmp_path):
     write_corpus(tmp_path, [[1, 2, 3]])
     with pytest.raises(MetroFastError, match="seed is -1"):
         TokenCorpus(tmp_path, block_size=1, seed=-1)

@@ -1,4 +1,4 @@
-"""DataCollatorForUL2: which denoiser a row gets, mode tokens, schedules."""
+"""DataCollatorForUL2: the denoiser of each row, mode tokens, schedules."""
 
 import pickle
 
@@ -30,7 +30,7 @@ def columns(ids, **more):
     return {"input_ids": ids, "sample_id": np.arange(len(ids)), **more}
 
 
-def test_a_batch_is_the_ops():
+def test_a_batch_equals_that_of_the_op():
     collator = DataCollatorForUL2(denoisers=TWO, seed=3, **SPAN)
     batch = collator(columns(matrix()))
     expected = corrupt_spans(matrix(), denoisers=TWO, seed=3, **SPAN)
@@ -71,7 +71,7 @@ def test_prefix_language_modeling_splits_the_row():
     assert inputs[:-1] + labels[:-1] == ids[0].tolist()
 
 
-def test_a_schedule_weighs_by_the_step_of_every_row():
+def test_a_schedule_weights_each_row_by_its_step():
     schedule = [(0, [1, 0]), (10, [0, 1]), (20, [1, 1])]
     collator = DataCollatorForUL2(denoisers=TWO, schedule=schedule, schedule_batch_size=4, **SPAN)
     collator = pickle.loads(pickle.dumps(collator))

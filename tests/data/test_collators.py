@@ -1,4 +1,4 @@
-"""The two collators: what they take from features and tokenizers, and what they emit."""
+"""The two collators: their inputs from features and tokenizers, and their batches."""
 
 import pickle
 
@@ -40,7 +40,7 @@ def make(name, **options):
     return DataCollatorForMetro(**{**METRO, **options})
 
 
-def test_span_batch_is_the_ops():
+def test_a_span_batch_equals_that_of_the_op():
     rows = features()
     batch = make("span", seed=4)(rows)
     flat = np.concatenate([row["input_ids"] for row in rows])
@@ -56,7 +56,7 @@ def test_span_batch_is_the_ops():
     }  # fmt: skip
 
 
-def test_metro_batch_is_the_ops():
+def test_a_metro_batch_equals_that_of_the_op():
     rows = features()
     batch = make("metro", seed=4)(rows)
     flat = np.concatenate([row["input_ids"] for row in rows])
@@ -112,7 +112,7 @@ def test_the_draw_follows_the_sample_and_the_epoch_not_the_batch(name):
 
 
 @pytest.mark.parametrize("name", ["span", "metro"])
-def test_without_sample_ids_rows_are_named_by_content_and_it_is_said_once(name):
+def test_without_sample_ids_rows_are_identified_by_content_with_one_warning(name):
     collator = make(name)
     collator.set_epoch(0)
     [row] = features((40,))
@@ -125,17 +125,17 @@ def test_without_sample_ids_rows_are_named_by_content_and_it_is_said_once(name):
     assert (batch["sample_ids"] >= 0).all()
 
 
-def test_an_epoch_that_nobody_set_is_noticed_when_samples_come_round():
+def test_an_epoch_that_was_never_set_is_noticed_when_samples_return():
     collator, rows = make("span"), features((20,) * 4)
     collator(rows[:2])
     collator(rows[2:])
     with pytest.warns(UserWarning, match="nobody has set the epoch"):
         collator(rows[1::-1])
     collator(rows[:2])
-    told = make("span")
-    told.set_epoch(0)
-    told(rows)
-    told(rows)
+    collator = make("span")
+    collator.set_epoch(0)
+    collator(rows)
+    collator(rows)
 
 
 def test_max_length_cuts_rows_before_they_are_corrupted():
@@ -157,7 +157,7 @@ def test_a_tokenizer_supplies_the_ids(tokenizer):
 
 
 class Vocabulary:
-    """As much of a tokenizer as a collator reads."""
+    """The part of a tokenizer that a collator reads."""
 
     pad_token_id, eos_token_id, mask_token_id, all_special_ids = 0, 1, None, (0, 1)
     added_tokens_decoder: dict[int, object] = {}  # noqa: RUF012
@@ -172,7 +172,7 @@ class Vocabulary:
         return 100
 
 
-def test_sentinels_may_count_up_and_stand_in_for_a_mask_token():
+def test_sentinels_may_count_up_and_replace_a_mask_token():
     span = DataCollatorForSpanCorruption(Vocabulary(4, 5, 6))
     assert (span.vocabulary.sentinel_step, span.vocabulary.num_sentinels) == (1, 3)
     metro = DataCollatorForMetro(Vocabulary(4, 5, 6))
@@ -194,7 +194,7 @@ def test_a_copy_draws_what_the_original_draws(name):
     assert all(a[key].equal(b[key]) for key in a)
 
 
-def test_the_callback_tells_a_stock_trainers_epoch():
+def test_the_callback_passes_on_a_stock_trainers_epoch():
     class State:
         epoch = 2.0
 

@@ -1,4 +1,4 @@
-"""CorpusLoader: workers, ranks and resumption change no bit of any batch."""
+"""CorpusLoader: neither workers nor ranks nor resuming change a bit of any batch."""
 
 import json
 
@@ -55,7 +55,7 @@ def expected(folder):
     return list(make(folder))
 
 
-def test_an_epoch_reads_every_block_of_its_order(expected):
+def test_an_epoch_reads_every_block_in_its_order(expected):
     assert len(expected) == 18
     for epoch in range(3):
         batches = expected[epoch * 6 : epoch * 6 + 6]
@@ -96,7 +96,7 @@ def test_workers_change_nothing(folder, expected, options, collator):
 
 @pytest.mark.parametrize("drop_last", [True, False])
 @pytest.mark.parametrize("world_size", [1, 2, 4])
-def test_ranks_share_out_the_rows_of_one_rank(folder, world_size, drop_last):
+def test_ranks_share_the_rows_of_one_rank(folder, world_size, drop_last):
     options = {"batch_size": 12, "drop_last": drop_last, "collator": "none"}
     if not drop_last and world_size > 1:
         with pytest.raises(MetroFastError, match=r"last step of an epoch has 1 rows for world_"):
@@ -114,7 +114,7 @@ def test_ranks_share_out_the_rows_of_one_rank(folder, world_size, drop_last):
     assert len(whole) == (6 if drop_last else 9)
 
 
-def test_a_short_last_step_is_shared_out(folder):
+def test_a_short_last_step_is_shared(folder):
     options = {"batch_size": 11 * 2, "drop_last": False, "collator": "none", "epochs": 1}
     ranks = [list(make(folder, rank=rank, world_size=2, **options)) for rank in range(2)]
     assert [[len(batch["sample_id"]) for batch in rank] for rank in ranks] == [[11, 1], [11, 2]]
@@ -123,7 +123,7 @@ def test_a_short_last_step_is_shared_out(folder):
 
 @pytest.mark.parametrize("options", [{}, {"num_workers": 2, "prefetch_factor": 4}])
 @pytest.mark.parametrize("stop", [0, 1, 5, 6, 7, 11, 12, 17, 18])
-def test_goes_on_at_the_next_batch(folder, expected, stop, options):
+def test_a_loaded_state_continues_at_the_next_batch(folder, expected, stop, options):
     first = make(folder, **options)
     batches = iter(first)
     for _ in range(stop):
@@ -135,7 +135,7 @@ def test_goes_on_at_the_next_batch(folder, expected, stop, options):
     assert equal(list(again), expected[stop:])
 
 
-def test_every_position_goes_on_in_the_same_loader(folder, expected):
+def test_the_same_loader_continues_from_every_position(folder, expected):
     loader = make(folder)
     states = [loader.state_dict(), *(loader.state_dict() for _ in loader)]
     for start, state in enumerate(states):
@@ -144,7 +144,7 @@ def test_every_position_goes_on_in_the_same_loader(folder, expected):
 
 
 @pytest.mark.parametrize("persistent", [False, True])
-def test_a_loop_that_was_left_goes_on_where_it_was(folder, expected, persistent):
+def test_a_loop_that_was_left_continues_where_it_was(folder, expected, persistent):
     loader = make(folder, num_workers=2, persistent_workers=persistent)
     seen = []
     for _ in range(9):
@@ -155,7 +155,7 @@ def test_a_loop_that_was_left_goes_on_where_it_was(folder, expected, persistent)
     assert equal(seen, expected)
 
 
-def test_another_number_of_ranks_goes_on(folder):
+def test_another_number_of_ranks_continues(folder):
     one = make(folder, batch_size=12, collator="none")
     whole = iter(one)
     next(whole)
@@ -222,13 +222,13 @@ def test_bad_options_are_named(folder, options, message):
         make(folder, **{**options, "shuffle": True})
 
 
-def test_shuffle_is_the_corpus_own(folder):
+def test_the_loader_uses_the_order_of_the_corpus(folder):
     corpus = TokenCorpus(folder, block_size=5)
     with pytest.raises(MetroFastError, match="give shuffle=True to the TokenCorpus"):
         CorpusLoader(corpus, batch_size=2, shuffle=True)
 
 
-def test_draws_of_the_model_are_left_alone(folder):
+def test_the_random_state_of_the_model_is_left_alone(folder):
     torch.manual_seed(0)
     before = torch.get_rng_state()
     next(iter(make(folder)))

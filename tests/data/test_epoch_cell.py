@@ -43,7 +43,7 @@ def test_a_plain_pickle_is_a_cell_of_its_own():
         assert cell.get() == 4
 
 
-def test_samples_that_come_round_are_noticed_until_the_epoch_is_set():
+def test_samples_that_return_are_noticed_until_the_epoch_is_set():
     cell = EpochCell()
     a, b = np.array([3, 1]), np.array([2, 0])
     assert [cell.came_round(ids) for ids in (a, b, a, b)] == [False, False, True, False]
@@ -52,7 +52,7 @@ def test_samples_that_come_round_are_noticed_until_the_epoch_is_set():
 
 
 @pytest.mark.parametrize("value", [-1, 2**63])
-def test_numbers_that_are_no_epoch_are_refused(value):
+def test_numbers_that_are_not_an_epoch_are_refused(value):
     with pytest.raises(MetroFastError, match="epoch is"):
         EpochCell().set(value)
 

@@ -1,4 +1,4 @@
-"""TokenCorpus on the pairs of Megatron-LM and fairseq: what is read, and what is refused."""
+"""TokenCorpus on the file pairs of Megatron-LM and fairseq, and the files that it refuses."""
 
 import struct
 
@@ -26,7 +26,7 @@ def test_every_type_is_read(tmp_path, dtype):
     write_fairseq(tmp_path / "a", items, dtype)
     expected = [token for item in items for token in item]
     assert text(tmp_path / "a") == expected
-    if dtype != "u4":  # a code of fairseq alone
+    if dtype != "u4":  # only fairseq has a code for it
         write_megatron(tmp_path / "b", items, [0, 2, 5], dtype)
         assert text(tmp_path / "b") == expected
 
@@ -55,7 +55,7 @@ def test_a_separator_and_the_end_of_a_file_end_fairseq_documents(tmp_path):
     assert TokenCorpus(tmp_path, block_size=9).num_documents == 3
 
 
-def test_ids_that_are_none_are_named_where_they_stand(tmp_path):
+def test_invalid_ids_are_named_with_their_place(tmp_path):
     write_fairseq(tmp_path / "a", [[5, 6], [7, -1, 3]], "i4")
     corpus = TokenCorpus(tmp_path / "a", block_size=2)
     assert corpus[0]["input_ids"].tolist() == [5, 6]
@@ -151,7 +151,7 @@ def test_flipped_bits_are_read_or_refused_never_a_panic(
         for block in range(len(corpus)):
             assert len(corpus[block]["segment_ids"]) == len(corpus[block]["input_ids"])
     except MetroFastError:
-        pass  # FormatError, and a table that leaves no block
+        pass  # a FormatError, or a table that leaves no block
 
 
 def test_datatrove_ends_are_checked_whole(tmp_path):
@@ -163,11 +163,11 @@ def test_datatrove_ends_are_checked_whole(tmp_path):
     index.write_bytes(struct.pack("<3Q", 2, 9, 5))
     with pytest.raises(FormatError, match="document 2 at token 5, before its start at token 9"):
         TokenCorpus(tmp_path, block_size=5)
-    index.write_bytes(struct.pack("<3Q", 2, 2, 5))  # an empty document is one
+    index.write_bytes(struct.pack("<3Q", 2, 2, 5))  # an empty document counts
     assert TokenCorpus(tmp_path, block_size=5).num_documents == 3
 
 
-def test_wide_and_narrow_files_are_one_text(tmp_path):
+def test_files_of_different_widths_form_one_text(tmp_path):
     write_fairseq(tmp_path / "a", [[1, 2, 3]], "u1")
     write_fairseq(tmp_path / "b", [[70_000, 5]], "i4")
     assert text(tmp_path) == [1, 2, 3, 70_000, 5]

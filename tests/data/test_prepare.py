@@ -70,7 +70,7 @@ def test_the_seed_shuffles_and_nothing_else_changes_a_byte(inputs, tokenizer, tm
     assert [first[x] for x in a] != [plain[x] for x in c]
 
 
-def test_an_interrupted_call_goes_on_where_it_stopped(inputs, tokenizer, tmp_path, monkeypatch):
+def test_an_interrupted_call_continues_where_it_stopped(inputs, tokenizer, tmp_path, monkeypatch):
     seen, interrupted = [], ["c.txt"]
 
     def spy(path, *options):
@@ -135,7 +135,7 @@ def test_a_damaged_corpus_is_not_called_finished(inputs, tokenizer, tmp_path, da
         run(inputs, tmp_path / "corpus", tokenizer)
 
 
-def test_special_tokens_in_a_text_are_letters(tokenizer, tmp_path):
+def test_special_tokens_in_a_text_are_ordinary_text(tokenizer, tmp_path):
     words = "one </s> two <pad> three <mask> four <extra_id_3> five"
     (tmp_path / "x.txt").write_text(words + "\n")
     output = run(tmp_path / "x.txt", tmp_path / "corpus", tokenizer)
@@ -150,7 +150,7 @@ def test_special_tokens_in_a_text_are_letters(tokenizer, tmp_path):
     assert ids[-1] == tokenizer.eos_token_id
 
 
-def test_what_another_call_left_is_not_mixed_in(inputs, tokenizer, tmp_path):
+def test_leftovers_of_another_call_are_not_mixed_in(inputs, tokenizer, tmp_path):
     work = tmp_path / ".corpus.preparing"
     work.mkdir()
     (work / "00007_unshuffled.ds").write_bytes(b"rubbish")
@@ -158,7 +158,7 @@ def test_what_another_call_left_is_not_mixed_in(inputs, tokenizer, tmp_path):
     assert not (output / "00007_unshuffled.ds").exists()
 
 
-def test_a_tokenizer_that_cuts_and_pads_does_neither_here(inputs, tokenizer, tmp_path):
+def test_truncation_and_padding_of_a_tokenizer_are_ignored(inputs, tokenizer, tmp_path):
     used = type(tokenizer).from_pretrained(run(inputs, tmp_path / "a", tokenizer) / "tokenizer")
     used(["one", "two two"], padding=True, truncation=True, max_length=3)
     b = TokenCorpus(run(inputs, tmp_path / "b", used), block_size=10)
@@ -192,7 +192,7 @@ def test_damaged_lines_are_named(tmp_path, tokenizer, content, message):
     assert not (tmp_path / "corpus").exists()
 
 
-def test_a_gzip_that_is_none_or_cut_is_damaged(tmp_path):
+def test_a_false_or_truncated_gzip_file_is_damaged(tmp_path):
     path = tmp_path / "a.txt.gz"
     whole = gzip.compress(b"some text\n" * 100)
     for content in (b"plain", whole[:-9], whole[:12] + b"\xff" * 9 + whole[21:]):

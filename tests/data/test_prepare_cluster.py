@@ -59,7 +59,7 @@ def test_tasks_of_an_executor_give_the_bytes_of_prepare(inputs, expected, tokeni
     assert pipeline.pieces == sum(name.endswith(".ds") for name in expected)
     run_here(pipeline, tmp_path / "logs", tasks=3)
     assert contents(finish_prepare(tmp_path / "out")) == expected
-    assert finish_prepare(tmp_path / "out") == tmp_path / "out"  # once more does no harm
+    assert finish_prepare(tmp_path / "out") == tmp_path / "out"  # a second call does no harm
     assert prepare(inputs, tmp_path / "out", tokenizer, **OPTIONS) == tmp_path / "out"
     with pytest.raises(MetroFastError, match="is finished already: nothing is left to run"):
         prepare_pipeline(inputs, tmp_path / "out", tokenizer, **OPTIONS)
@@ -76,7 +76,9 @@ def test_missing_and_damaged_pieces_are_named(inputs, expected, tokenizer, tmp_p
     with pytest.raises(MetroFastError, match=r"pieces in .* are not done \(0, 2, 3, 4, 5, 7, 8,"):
         finish_prepare(tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    again = prepare_pipeline(inputs, tmp_path / "out", tokenizer, **OPTIONS)  # keeps what is done
+    again = prepare_pipeline(
+        inputs, tmp_path / "out", tokenizer, **OPTIONS
+    )  # keeps finished pieces
     stamp = (pipeline.work / "00001_00000_doc_shuffled.ds").stat().st_mtime_ns
     run_here(again, tmp_path / "logs", tasks=2)
     file = pipeline.work / "00001_00000_doc_shuffled.ds"
@@ -89,20 +91,20 @@ def test_missing_and_damaged_pieces_are_named(inputs, expected, tokenizer, tmp_p
     assert contents(finish_prepare(tmp_path / "out")) == expected
 
 
-def test_a_piece_written_twice_at_a_time_is_whole(inputs, expected, tokenizer, tmp_path):
+def test_a_piece_that_two_tasks_write_at_once_is_whole(inputs, expected, tokenizer, tmp_path):
     pipeline = prepare_pipeline(inputs, tmp_path / "out", tokenizer, **OPTIONS)
     read, write = pipeline.steps
     own = read(None, 0, 1)
 
     def overtaken():
         yield next(own)
-        write(read(None, 0, 1), 0, 1)  # the cluster took this task for lost
+        write(read(None, 0, 1), 0, 1)  # the cluster believed that this task was lost
         yield from own
 
     write(overtaken(), 0, 1)
     assert contents(finish_prepare(tmp_path / "out")) == expected
     with pytest.raises(MetroFastError, match=r"backend\.json is missing"):
-        write(read(None, 0, 1), 0, 1)  # one that comes too late
+        write(read(None, 0, 1), 0, 1)  # a task that comes too late
     assert not pipeline.work.exists()
 
 

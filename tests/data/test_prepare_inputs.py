@@ -18,7 +18,7 @@ from prepare_cases import (
     write_parquet,
 )
 
-PIECE = 300  # bytes: some lines
+PIECE = 300  # bytes, some lines
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_kinds_of_string_columns(kind, tmp_path):
     assert list(read_texts(tmp_path / "a.parquet", "text")) == TEXTS
 
 
-def test_columns_that_are_missing_or_no_text_are_named(tokenizer, tmp_path):
+def test_columns_that_are_missing_or_not_text_are_named(tokenizer, tmp_path):
     from datasets import Dataset
 
     write_parquet(tmp_path / "a.parquet", TEXTS)
@@ -158,7 +158,7 @@ def test_columns_that_are_missing_or_no_text_are_named(tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["parquet", "saved", "jsonl.zst"])
-def test_damage_is_told(form, tokenizer, tmp_path):
+def test_damage_is_reported(form, tokenizer, tmp_path):
     path = make_input(form, tmp_path / "in")
     damaged = next(path.glob("*.arrow")) if path.is_dir() else path
     whole = damaged.read_bytes()
@@ -180,7 +180,7 @@ def test_a_parquet_file_is_not_read_whole(tmp_path):
     assert len(source.cut(1 << 23, "text")) == 8
     before = pa.total_allocated_bytes()
     most = max(pa.total_allocated_bytes() - before for _ in source.read(0, 8, "text"))
-    assert most < 40e6, most  # of 80 MB
+    assert most < 40e6, most  # out of 80 MB
     assert pa.total_allocated_bytes() - before < 1e6
 
 
@@ -196,7 +196,7 @@ def test_a_saved_dict_of_splits_is_refused_by_name(tokenizer, tmp_path):
     assert texts_of(output, tokenizer) == TEXTS
 
 
-def test_a_dataset_is_known_by_its_fingerprint(tokenizer, tmp_path):
+def test_a_dataset_is_identified_by_its_fingerprint(tokenizer, tmp_path):
     from datasets import Dataset
 
     data = Dataset.from_dict({"text": TEXTS})

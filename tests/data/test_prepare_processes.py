@@ -56,7 +56,7 @@ def wait_for_pieces(process, work, count):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_process_outlives_a_signal_and_the_next_call_goes_on(
+def test_no_process_outlives_a_signal_and_the_next_call_continues(
     number, text, tokenizer_folder, tmp_path
 ):
     """Slow: a process that imports transformers, and its two workers."""
@@ -66,7 +66,7 @@ def test_no_process_outlives_a_signal_and_the_next_call_goes_on(
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) >= 2
     if number == signal.SIGINT:
-        os.killpg(process.pid, number)  # as a terminal does for Ctrl-C
+        os.killpg(process.pid, number)  # as a terminal does on Ctrl-C
     else:
         process.send_signal(number)
     process.wait(timeout=30)
@@ -116,7 +116,7 @@ def _line(process):
 
 
 @pytest.mark.slow
-def test_damage_met_by_a_worker_is_told_as_here(tokenizer_folder, tmp_path):
+def test_damage_that_a_worker_finds_is_reported_as_in_this_process(tokenizer_folder, tmp_path):
     """Slow: spawned processes."""
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n' * 50 + "{\n")
     run = partial(prepare, tmp_path / "a.jsonl", tmp_path / "o", tokenizer_folder, piece_bytes=99)

@@ -31,7 +31,6 @@ from metro_fast.metro import MetroTrainer
 from prepare_cases import environment
 from streaming_cases import PlainStream, stream, train
 
-torch.set_num_threads(1)
 BLOCK = 50
 
 
@@ -82,7 +81,9 @@ def test_a_stream_of_hugging_face_has_the_noise_of_the_corpus(corpus, objective,
     assert seen(loader) == expected(corpus, objective)
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset closes none
+@pytest.mark.filterwarnings(
+    "ignore:unclosed file:ResourceWarning"
+)  # webdataset does not close its files
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("objective", ["span", "metro"])
@@ -109,12 +110,12 @@ def test_webdataset_has_the_noise_of_the_corpus(corpus, objective, workers, tmp_
     loader = DataLoader(data, batch_size=4, collate_fn=collator, num_workers=workers)
     assert seen(loader) == expected(corpus, objective)
     del data, loader
-    gc.collect()  # while the warnings of its files are passed over
+    gc.collect()  # while the warnings about its files are ignored
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_each_pass_has_its_epoch_and_a_resumed_run_goes_on(tmp_path, workers):
-    """8 rows, batches of 2, 6 updates of 2 batches: a pass is 2 updates, 3 with its end."""
+def test_each_pass_has_its_epoch_and_a_resumed_run_continues(tmp_path, workers):
+    """8 rows, 2 updates of 2 batches of 2 per pass; the save after 3 updates is within a pass."""
     options = {
         "max_steps": 6,
         "per_device_train_batch_size": 2,
@@ -140,7 +141,7 @@ def test_persistent_workers_learn_the_pass(corpus, tmp_path):
     args = arguments(tmp_path, dataloader_num_workers=2, dataloader_persistent_workers=True)
     collator = make("metro")
     loader = stream_loader(data, args, collator, batch_size=3, agree=bool)
-    # 12 rows, 6 a worker: 4 batches a pass. Not one batch more, which the workers would be busy on.
+    # 12 rows, 6 per worker: 4 batches per pass, and not one more that would keep workers busy.
     batches = list(itertools.islice(loader, 12))
     assert [int(batch["epoch"]) for batch in batches] == [0] * 4 + [1] * 4 + [2] * 4
     passes = [dict(p for b in batches[i : i + 4] for p in rows_of(b).items()) for i in (0, 4, 8)]
@@ -200,7 +201,7 @@ def test_two_ranks_share_a_stream_and_make_one_update(tmp_path):
         assert sorted(rows[name][0] + rows[name][1]) == list(range(8)), name
     assert rows["shards"] == rows["split by hand"]
     assert rows["plain"] == [[0, 2, 4, 6], [1, 3, 5, 7]]
-    assert rows["split by itself"] == [[0, 1, 2, 3]] * 2  # as it says of itself
+    assert rows["split by itself"] == [[0, 1, 2, 3]] * 2  # as split_stream=False says
     whole, _, line = one_step(tmp_path / "whole", 8, 1)
     for name in ("shards", "examples", "plain", "split by hand"):
         for rank in ranks:

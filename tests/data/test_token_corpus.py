@@ -26,7 +26,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_files_are_one_text_in_the_order_of_their_names(folder):
+def test_files_form_one_text_in_the_order_of_their_names(folder):
     corpus = TokenCorpus(folder, block_size=5)
     assert (len(corpus), corpus.num_tokens, corpus.num_documents) == (3, 12, 3)
     assert corpus.tokenizer_name == "unknown"
@@ -117,7 +117,7 @@ def test_indices_outside_the_corpus_are_refused(folder):
 
 @pytest.mark.parametrize("widths", [(2, 2), (4, 4), (2, 4), (4, 2)])
 @pytest.mark.parametrize("name", ["span", "metro"])
-def test_a_batch_read_where_it_lies_is_that_of_its_items(tmp_path, widths, name):
+def test_a_batch_read_in_place_equals_that_of_its_items(tmp_path, widths, name):
     random = np.random.default_rng(0)
     for number, width in enumerate(widths):
         write_corpus(
@@ -234,7 +234,7 @@ def test_a_missing_or_foreign_folder_is_named(tmp_path):
         ([[0.5]], {}, TypeError, "documents has dtype float64"),
     ],
 )
-def test_ids_that_no_file_can_hold_are_refused(tmp_path, documents, options, error, message):
+def test_ids_that_do_not_fit_into_a_file_are_refused(tmp_path, documents, options, error, message):
     with pytest.raises(error, match=message):
         write_corpus(tmp_path / "new", documents, **options)
     assert not (tmp_path / "new").exists()

@@ -95,7 +95,7 @@ class Threads(torch.utils.data.Dataset):
 
 
 @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
-def test_a_worker_takes_one_thread_unless_told(start, monkeypatch):
+def test_a_worker_takes_one_thread_by_default(start, monkeypatch):
     monkeypatch.delenv("METRO_FAST_NUM_THREADS", raising=False)
     loader = {"num_workers": 1, "multiprocessing_context": start}
     assert next(iter(DataLoader(Threads(), 2, **loader))).tolist() == [1, 1]
@@ -104,7 +104,7 @@ def test_a_worker_takes_one_thread_unless_told(start, monkeypatch):
 
 
 @pytest.mark.parametrize("in_dataset", [True, False])
-def test_a_stock_trainer_draws_anew_in_every_epoch(folder, tmp_path, in_dataset):
+def test_a_stock_trainer_gets_other_draws_in_every_epoch(folder, tmp_path, in_dataset):
     from transformers import T5Config, T5ForConditionalGeneration, Trainer, TrainingArguments
 
     collator = make("span")
@@ -124,7 +124,7 @@ def test_a_stock_trainer_draws_anew_in_every_epoch(folder, tmp_path, in_dataset)
         report_to=[],
         save_strategy="no",
         disable_tqdm=True,
-        # The default would take the sample ids from the items, and leaves a finished batch whole.
+        # The default would remove the sample ids from the items; it keeps a finished batch whole.
         remove_unused_columns=in_dataset,
     )
     callbacks = [] if in_dataset else [EpochCallback(collator)]

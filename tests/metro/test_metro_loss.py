@@ -1,4 +1,4 @@
-"""METRO's sums and figures: by hand, and against upstream's criterion."""
+"""METRO's sums and figures, checked by hand and against upstream's criterion."""
 
 import json
 import math
@@ -16,7 +16,6 @@ from metro_fast.metro import MetroForPretraining, figures, modeling
 from metro_fast.metro.losses import replaced_token_loss_sum, token_loss_sum
 from metro_fast.ops import torch as registered
 
-torch.set_num_threads(1)
 NAMES = ("mlm", "lm", "rtd")
 
 
@@ -88,10 +87,9 @@ def _golden(folder: Path, case: str, target: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("case", ["a", "b", "all_original"])
 @pytest.mark.parametrize(("positions", "target"), [("none", "all"), ("lm", "all_masked_loss")])
 def test_upstream_criterion(
-    case: str, positions: str, target: str, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+    case: str, positions: str, target: str, golden_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    golden = shared_data / "golden"
-    runs = json.loads((golden / "criterion_expected.json").read_text())["runs"]
+    runs = json.loads((golden_folder / "criterion_expected.json").read_text())["runs"]
     plain = {
         "masked_positions_only": positions,
         "weighted_lm_loss": False,
@@ -102,7 +100,7 @@ def test_upstream_criterion(
         "rtd_only": False,
     }
     (run,) = (r for r in runs if r["case"] == case and r["options"] == plain)
-    model, output, logits, tokens = _golden(golden, case, target, monkeypatch)
+    model, output, logits, tokens = _golden(golden_folder, case, target, monkeypatch)
     log, size = run["logging"], run["sample_size"]
 
     sums = torch.stack([output.mlm_loss_sum, output.lm_loss_sum, output.rtd_loss_sum])
@@ -121,7 +119,7 @@ def test_upstream_criterion(
     assert int(output.rtd_true_positive) == log["rtd_replaced_n_correct"]
     kept = output.num_encoder_tokens - output.num_replaced - output.rtd_false_positive
     assert int(kept) == log["rtd_unreplaced_n_correct"]
-    if target == "all":  # upstream counts every token; we, those that have logits
+    if target == "all":  # upstream counts every token; we count those that have logits
         assert int(output.lm_correct_replaced) == log["replaced_n_correct"]
         assert int(output.lm_correct_unreplaced) == log["unreplaced_n_correct"]
 
@@ -136,7 +134,7 @@ def test_upstream_criterion(
         from safetensors.torch import load_file
 
         loss.backward()
-        expected = load_file(golden / "criterion_grads.safetensors")
+        expected = load_file(golden_folder / "criterion_grads.safetensors")
         for name in NAMES:
             torch.testing.assert_close(
                 logits[name].grad,

@@ -1,4 +1,4 @@
-"""The METRO model: what is tied, saved, drawn, scored, and refused."""
+"""The METRO model: ties, saving, draws, scores and refusals."""
 
 import math
 from pathlib import Path
@@ -13,7 +13,6 @@ from metro_cases import MAIN, MASK, MetroCollator, Rows, metro_batch, metro_conf
 from metro_fast.errors import MetroFastError
 from metro_fast.metro import MetroConfig, MetroForPretraining
 
-torch.set_num_threads(1)
 SHARING = ("none", "token", "token_rel_norm")
 
 
@@ -107,7 +106,7 @@ def test_every_parameter_gets_a_gradient(
 
 
 @pytest.mark.parametrize("target", ["all_masked_loss", "all"])
-def test_sums_are_those_of_the_plain_models(target: str) -> None:
+def test_sums_equal_those_of_the_plain_models(target: str) -> None:
     """Token by token, through transformers' own heads."""
     model, b = metro_model(decoding_target=target).eval(), batch()
     with torch.no_grad():
@@ -172,7 +171,7 @@ def test_gradient_checkpointing_changes_nothing() -> None:
         torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=1e-6 * scale)
 
 
-def test_shapes_and_the_encoder_sees_samples_only_where_masked() -> None:
+def test_the_encoder_sees_samples_only_where_tokens_are_masked() -> None:
     b = batch()
     output = metro_model()(**b)
     rows, width = b["input_ids"].shape
@@ -215,7 +214,7 @@ def test_draws_depend_on_seed_epoch_sample_and_position_only() -> None:
         assert not torch.equal(output.sampled_ids, drawn), name
 
 
-@pytest.mark.slow  # dynamo traces T5 twice
+@pytest.mark.slow  # dynamo traces a T5 twice
 def test_a_step_compiles_into_one_graph_that_reads_the_epoch_when_it_runs() -> None:
     from torch._dynamo.testing import CompileCounter
 
@@ -234,7 +233,13 @@ def test_a_step_compiles_into_one_graph_that_reads_the_epoch_when_it_runs() -> N
         total(output).backward()
         counts.append(counter.frame_count)
         drawn.append(output.sampled_ids)
-    assert counts == [1, 1, 1, 2, 2]  # anew only where the number of masked tokens first changes
+    assert counts == [
+        1,
+        1,
+        1,
+        2,
+        2,
+    ]  # one more only where the number of masked tokens first changes
     assert not torch.equal(drawn[0], drawn[1])
 
 

@@ -1,10 +1,8 @@
 """The trainer's promises: one update however the batch is cut, and a resume that is bit-equal."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +10,6 @@ import numpy as np
 import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration, TrainerCallback
-
-from metro_fast import ops
-from metro_fast._training.checkpoints import MARK, latest_checkpoint
-from metro_fast._training.samplers import EpochSampler, LengthBucketSampler
-from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.metro import MetroForPretraining, MetroTrainer
-
-SUPPORT = Path(__file__).parents[1] / "support"
 
 from metro_cases import (
     LENGTHS,
@@ -29,12 +19,17 @@ from metro_cases import (
     SpanCollator,
     arguments,
     evaluation,
+    gradient_rank,
     metro_model,
     one_step,
     resume_run,
 )
+from metro_fast._training.checkpoints import MARK, latest_checkpoint
+from metro_fast._training.samplers import EpochSampler, LengthBucketSampler
+from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.metro import MetroForPretraining, MetroTrainer
+from warm_processes import run_ranks, start
 
-torch.set_num_threads(1)
 Gradients = dict[str, torch.Tensor]
 
 
@@ -46,24 +41,12 @@ def worst(expected: Gradients, found: Gradients) -> float:
     )
 
 
-def environment() -> dict[str, str]:
-    package = str(Path(ops.__file__).parents[2])
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]),
-        "OMP_NUM_THREADS": "1",
-    }
-
-
 Step = tuple[Gradients, dict[tuple[int, int], int], dict[str, float]]
 
 
 def two_ranks(folder: Path, *cases: dict[str, Any]) -> list[tuple[Step, Step]]:
-    """What `one_step` gives on each of two gloo ranks (batch 2, accumulation 2), case by case."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(SUPPORT / "metro_cases.py"), "gradient", str(folder), json.dumps(cases)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr[-3000:]
+    """The results of `one_step` on each of two gloo ranks (batch 2, accumulation 2), per case."""
+    run_ranks(2, gradient_rank, folder, list(cases), folder=folder)
     ranks = [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
     return list(zip(*ranks, strict=True))
 
@@ -72,10 +55,7 @@ def two_ranks(folder: Path, *cases: dict[str, Any]) -> list[tuple[Step, Step]]:
 def test_one_update_however_the_batch_is_cut(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """fp32, no dropout, the same 8 ragged rows: (8, 1), (2, 4), and 2 ranks of (2, 2).
-
-    Slow: starts two ranks, which import torch.
-    """
+    """fp32, no dropout, the same 8 ragged rows: (8, 1), (2, 4), and 2 ranks of (2, 2)."""
     whole, drawn, line = one_step(tmp_path / "whole", 8, 1)
     cut, cut_drawn, cut_line = one_step(tmp_path / "cut", 2, 4)
     unmasked = (2, 3, 6, 7)  # the rows of rank 1
@@ -107,13 +87,13 @@ def test_one_update_however_the_batch_is_cut(
         for name, figure in {**figures, **controls}.items():
             print(f"  {name:28} {figure:.2e}")
     assert max(figures.values()) <= 1e-5
-    assert controls["stock (8, 1)"] <= 1e-5  # one batch: a mean is a mean
+    assert controls["stock (8, 1)"] <= 1e-5  # with one batch, both means agree
     assert controls["stock (2, 4)"] > 1e-5
-    # transformers' own average of tokens over devices plays no part in our counts.
+    # transformers' own average of tokens over devices does not change our counts.
     assert worst(plain[0][0], no_average[0][0]) == 0.0
     names = ("loss", "mlm_loss", "lm_loss", "rtd_loss", "replace_ratio", "rtd_auc")
     alone = evaluation(tmp_path / "evaluation")
-    for rank in range(2):  # rows are on one rank each, none twice
+    for rank in range(2):  # each row is on one rank
         line_of_rank = torch.load(tmp_path / f"evaluation{rank}.pt")
         for name in names:
             assert line_of_rank[f"eval_{name}"] == pytest.approx(alone[f"eval_{name}"], rel=1e-6)
@@ -122,27 +102,22 @@ def test_one_update_however_the_batch_is_cut(
         assert plain[0][2][name] == pytest.approx(line[name], rel=1e-5), name
 
 
-def _run(folder: Path, mode: str, kill_after: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SUPPORT / "metro_cases.py"), "resume", str(folder), mode]
-    command.append(str(kill_after))
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=100)
-
-
 @pytest.mark.slow
 def test_killed_and_resumed_is_bit_equal_to_unbroken(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Dropout .1, 12 steps over 3 epochs, saved each 5, logged each 3, SIGKILL after step 8.
-
-    Slow: two processes that import torch.
-    """
+    """Dropout .1, 12 steps over 3 epochs, saved each 5, logged each 3, SIGKILL after step 8."""
     resume_run(tmp_path / "unbroken", resume=False, kill_after=0)
-    killed = _run(tmp_path / "broken", "fresh", 8)
-    assert killed.returncode == -signal.SIGKILL
+    errors = tmp_path / "errors.txt"
+    broken = partial(resume_run, tmp_path / "broken")
+    killed = start(partial(broken, resume=False, kill_after=8), errors=errors)
+    killed.join(100)
+    assert killed.exitcode == -signal.SIGKILL, errors.read_text()
     assert not (tmp_path / "broken" / "final.pt").exists()
     assert latest_checkpoint(tmp_path / "broken") == tmp_path / "broken" / "checkpoint-5"
-    resumed = _run(tmp_path / "broken", "resume", 0)
-    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    resumed = start(partial(broken, resume=True, kill_after=0), errors=errors)
+    resumed.join(100)
+    assert resumed.exitcode == 0, errors.read_text()
 
     runs = [tmp_path / name for name in ("unbroken", "broken")]
     weights = [torch.load(run / "final.pt") for run in runs]
@@ -170,7 +145,7 @@ def train(folder: Path, *, resume: bool = False, model: Any = None, **options: A
     return trainer
 
 
-def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
+def test_a_half_written_checkpoint_is_skipped(tmp_path: Path) -> None:
     options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
     first = train(tmp_path, **options)
     (tmp_path / "checkpoint-4" / MARK).unlink()
@@ -209,7 +184,7 @@ def test_a_checkpoint_written_again_is_whole_again(tmp_path: Path) -> None:
     )
     trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert latest_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
-    train(tmp_path, resume=True, **options)  # reads its mark
+    train(tmp_path, resume=True, **options)  # reads the mark
 
 
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
@@ -223,7 +198,7 @@ def test_load_best_model_at_end(tmp_path: Path, sharing: str) -> None:
         tmp_path,
         model=metro_model(embedding_sharing=sharing),
         max_steps=3,
-        learning_rate=0.3,  # gets worse after the first step
+        learning_rate=0.3,  # the loss gets worse after the first step
         save_strategy="steps",
         save_steps=1,
         eval_strategy="steps",
@@ -333,7 +308,7 @@ def test_span_objective_counts_label_tokens(tmp_path: Path) -> None:
 
 def test_each_epoch_has_its_masks_and_order_also_after_resume(tmp_path: Path) -> None:
     options = {
-        "max_steps": 6,  # 2 a epoch
+        "max_steps": 6,  # 2 per epoch
         "save_strategy": "steps",
         "save_steps": 3,
         "train_sampling_strategy": "random",
@@ -348,7 +323,7 @@ def test_each_epoch_has_its_masks_and_order_also_after_resume(tmp_path: Path) ->
     assert resumed == unbroken[3:]
 
 
-def test_lower_learning_rates_for_what_is_not_multiplied(tmp_path: Path) -> None:
+def test_learning_rates_are_lower_for_weights_that_are_not_matrices(tmp_path: Path) -> None:
     trainer = train(
         tmp_path,
         embedding_multiplier=5.0,
@@ -399,7 +374,7 @@ def test_arguments_refuse(options: dict[str, Any], match: str, tmp_path: Path) -
         arguments(tmp_path, **options)
 
 
-def test_ranks_that_do_not_know_of_each_other_are_refused(
+def test_ranks_without_a_process_group_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = arguments(tmp_path)
@@ -448,7 +423,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, value: float) -
         train(tmp_path, model=model)
 
 
-def test_no_checkpoint_is_written_of_a_loss_that_is_not_finite(tmp_path: Path) -> None:
+def test_no_checkpoint_is_written_after_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     class Break(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kw: Any) -> None:
             if state.global_step == 3:

@@ -1,4 +1,4 @@
-"""`pretrain` end to end on a small corpus: what it leaves, how it resumes, what it refuses."""
+"""`pretrain` end to end on a small corpus: its files, resuming, and its refusals."""
 
 import json
 import random
@@ -18,8 +18,6 @@ from metro_fast.data import write_corpus
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.metro import MetroForPretraining, PretrainConfig, pretrain
 from metro_fast.metro.held_out import RowSelection
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -113,7 +111,7 @@ def test_interrupted_and_resumed_is_bit_equal(
     assert lines[0] == lines[1]
 
     steps = [line["step"] for line in history(resumed)]
-    pretrain(PretrainConfig(**settings, resume=True))  # nothing is left to do
+    pretrain(PretrainConfig(**settings, resume=True))  # the run is finished already
     assert [line["step"] for line in history(resumed)] == steps
     again = AutoModelForSeq2SeqLM.from_pretrained(resumed / "main").state_dict()
     assert all(torch.equal(before[name], again[name]) for name in before)

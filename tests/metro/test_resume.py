@@ -1,4 +1,4 @@
-"""SIGKILL at random points of a training: what is done again is the same, and nothing is left out.
+"""SIGKILL at random points of a training: repeated steps are equal, and no step is left out.
 
 `METRO_FAST_KILLS=20 pytest tests/metro/test_resume.py -s` kills each configuration 20 times; the
 suite does it twice.
@@ -7,17 +7,15 @@ suite does it twice.
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+import resume_case
 from metro_fast.data import write_corpus
+from warm_processes import start
 
-CASE = Path(__file__).parents[1] / "support" / "resume_case.py"
 KILLS = int(os.environ.get("METRO_FAST_KILLS", "2"))
 SEED = int(os.environ.get("METRO_FAST_KILL_SEED", str(time.time_ns() % 2**32)))
 STEPS = 20 + 10 * KILLS
@@ -25,21 +23,15 @@ STEPS = 20 + 10 * KILLS
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """About 25 steps an epoch, so that kills fall into several epochs."""
+    """About 25 steps per epoch, so that kills fall into several epochs."""
     folder = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(0)
     write_corpus(folder, [rng.integers(4, 500, rng.integers(2, 80)) for _ in range(150)])
     return folder
 
 
-def start(corpus, folder, rank, world_size, workers):
-    arguments = [str(corpus), str(folder), *map(str, (rank, world_size, workers, STEPS))]
-    # A session of its own, so that a kill takes the workers too, as a machine's failure would.
-    return subprocess.Popen([sys.executable, str(CASE), *arguments], start_new_session=True)
-
-
 def read_log(folder):
-    """Pairs of step and digest; a line that a kill cut short is left out."""
+    """Pairs of step and digest, without a last line that a kill has cut short."""
     path = folder / "log.txt"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     whole = [line.split() for line in lines if line.endswith("\n")]
@@ -47,26 +39,26 @@ def read_log(folder):
 
 
 def kill_at(processes, folders, step, delay, timeout=120):
-    """Kills all ranks a while after one of them has logged a step; whether it came to that."""
+    """Kill all ranks shortly after one of them has logged a step; False if all ended before."""
     limit = time.monotonic() + timeout
     while time.monotonic() < limit:
-        if all(process.poll() is not None for process in processes):
+        if all(process.exitcode is not None for process in processes):
             return False
         if any(log and log[-1][0] >= step for log in map(read_log, folders)):
             time.sleep(delay)  # into the next batch, the next save or the gap between them
             for process in processes:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                process.join()
             return True
         time.sleep(0.002)
     raise TimeoutError(f"no rank came to step {step} in {timeout} s")
 
 
-@pytest.mark.slow  # Every start is a fresh interpreter that imports torch.
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("world_size", [1, 2])
-def test_killed_trainings_go_on_bit_for_bit(corpus, tmp_path, world_size, workers):
+def test_killed_trainings_continue_bit_for_bit(corpus, tmp_path, world_size, workers):
     seed = SEED + 10 * world_size + workers
     chance = random.Random(seed)
     print(f"\n{world_size} ranks, {workers} workers, {STEPS} steps, seed {SEED}")
@@ -75,19 +67,26 @@ def test_killed_trainings_go_on_bit_for_bit(corpus, tmp_path, world_size, worker
     for folder in folders + unbroken:
         folder.mkdir()
     for rank, folder in enumerate(unbroken):
-        assert start(corpus, folder, rank, world_size, 0).wait(120) == 0
+        resume_case.main(corpus, folder, rank, world_size, 0, STEPS)
     kills = []
     while not all((folder / "done").exists() for folder in folders):
         processes = [
-            start(corpus, folder, rank, world_size, workers) for rank, folder in enumerate(folders)
+            start(
+                resume_case.main,
+                *(corpus, folder, rank, world_size, workers, STEPS),
+                errors=folder / "errors.txt",
+            )
+            for rank, folder in enumerate(folders)
         ]
-        # Spread over the steps.
+        # The kills are spread over the steps.
         step = (len(kills) + chance.random()) * STEPS / (KILLS + 1)
         if len(kills) == KILLS:
-            assert [process.wait(120) for process in processes] == [0] * world_size
+            for process, folder in zip(processes, folders, strict=True):
+                process.join(120)
+                assert process.exitcode == 0, (folder / "errors.txt").read_text()
         elif kill_at(processes, folders, int(step), chance.random() * 0.02):
             kills.append(int(step))
-            for folder in folders:  # the log's last line may be cut short, as a file may be
+            for folder in folders:  # the log's last line may be cut short, as in any file
                 cut = "".join(f"{step} {digest}\n" for step, digest in read_log(folder))
                 (folder / "log.txt").write_text(cut)
     redone = 0

@@ -15,6 +15,7 @@ from metro_fast.ops import Vocabulary, compute_input_and_target_lengths, corrupt
 from metro_fast.testing.corrupt_spans import corrupt_row, noise_probabilities, restore_row
 from metro_fast.testing.noise_laws import span_counts
 from metro_fast.testing.strategies import counters, ragged_rows
+from shared_files import shared_files
 
 SENTINELS = range(32099, 31999, -1)
 
@@ -55,7 +56,7 @@ def test_equals_the_reference_and_rebuilds_its_source(rows, density, mean, seed,
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "uint32", "int32", "int64"])
-def test_layout_dtype_threads_order_and_kind_change_nothing(dtype):
+def test_neither_layout_nor_dtype_nor_threads_nor_order_change_a_draw(dtype):
     ids = np.random.default_rng(0).integers(2, 30_000, (33, 70))
     expected = corrupt_spans(ids, sample_ids=np.arange(33), seed=4, num_threads=1)
     same = corrupt_spans(ids.astype(dtype), seed=4, num_threads=3)
@@ -102,8 +103,9 @@ def test_the_published_marginals_of_568_tokens():
     assert probability[1] == pytest.approx(27 / 482)
 
 
-def test_t5_golden_cases(shared_data):
-    golden = json.loads((shared_data / "golden/t5_noise.json").read_text())
+@pytest.mark.parametrize("path", shared_files("golden/t5_noise.json"))
+def test_t5_golden_cases(path):
+    golden = json.loads(path.read_text())
     for case in golden["random_spans_helper"]:
         lengths = compute_input_and_target_lengths(
             case["inputs_length"], case["noise_density"], case["mean_noise_span_length"]
@@ -132,7 +134,7 @@ def test_lengths_known_by_hand(density, mean, length, expected):
     assert (batch.input_ids.shape[1], batch.labels.shape[1]) == expected
 
 
-def test_short_rows_and_density_0_are_t5s():
+def test_short_rows_and_density_0_are_as_in_t5():
     batch = corrupt_spans(np.array([3, 4, 5]), offsets=[0, 1, 3])
     assert batch.input_ids.tolist() == [[3, 1, 0], [4, 32099, 1]]
     assert batch.labels.tolist() == [[32099, 1, -100], [32099, 5, 1]]
@@ -267,7 +269,7 @@ def test_an_out_that_shares_memory_is_refused(kind):
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_a_memory_error():
-    # 2^20 rows, all of one token but the last, of 2^27: over 2^46 ids with their padding.
+    # 2^20 rows of one token, except the last of 2^27: over 2^46 ids with padding.
     ids = np.zeros(1 << 27, np.uint16)
     offsets = np.arange((1 << 20) + 1)
     offsets[-1] = ids.size
@@ -278,6 +280,6 @@ def test_a_batch_that_does_not_fit_into_memory_is_a_memory_error():
 
 @settings(max_examples=20)
 @given(length=st.integers(-5, 2))
-def test_no_row_fits_so_short_an_input(length):
+def test_inputs_that_are_too_short_for_any_row(length):
     with pytest.raises(MetroFastError, match="inputs_length is"):
         compute_input_and_target_lengths(length)

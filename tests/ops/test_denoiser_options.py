@@ -1,4 +1,4 @@
-"""Denoisers in words: UL2's and METRO-T0's tables, and every option outside its domain named."""
+"""Options of denoisers: UL2's and METRO-T0's tables; every option outside its domain is named."""
 
 from collections import Counter
 
@@ -43,7 +43,7 @@ def test_the_mode_token_is_the_first_input_of_its_task():
     assert np.array_equal(batch.input_ids[:, 0], expected)
     assert not np.isin(batch.input_ids[:, 1:], (11, 12, 13)).any()
     assert not np.isin(batch.labels, (11, 12, 13)).any()
-    # Of 60 tokens, 9 are noise at 15 % and 30 at 50 %.
+    # With 60 tokens, 9 are noise at 15 % and 30 at 50 %.
     hidden = (batch.labels == 7).sum(1)
     assert {n: set(hidden[batch.denoisers == n].tolist()) for n in range(6)} == {
         n: {9} if n in (0, 1, 4) else {30} for n in range(6)
@@ -70,7 +70,7 @@ def test_prefix_lm_splits_a_row_in_two(sentinel):
     assert abs(targets.mean() - 25.5) < 5 * np.sqrt((50**2 - 1) / 12 / 5000)
 
 
-def test_metro_t0s_baseline_is_its_yaml():
+def test_metro_t0s_baseline_agrees_with_its_yaml():
     task = metro_t0_baseline()
     assert (task.noise, task.noise_density, task.max_span_length) == ("metro_t0", 0.15, 5)
     assert (task.empty_probability, task.upstream) == (0.1, False)
@@ -121,7 +121,7 @@ BAD_TASKS = [
     ({"noise_density": float("nan")}, "noise_density is NaN"),
     ({"noise": "prefix", "noise_density": 0.51}, "noise_density is 0.51, .* prefix"),
     ({"noise": "regular_spans", "noise_density": 0.0}, "noise_density is 0, .* regular"),
-    # A distance between spans of 2^32 tokens and more cannot be drawn.
+    # A distance between spans of 2^32 or more tokens cannot be drawn.
     ({"noise": "regular_spans", "noise_density": 1e-9}, "noise_density is 0.000000001"),
     ({"mean_noise_span_length": 0.99}, "mean_noise_span_length is 0.99"),
     ({"mean_noise_span_length": 2.0**31}, "mean_noise_span_length is 2147483648"),

@@ -16,7 +16,7 @@ from metro_fast.ops.denoiser import Inputs, Noise, Targets
 from metro_fast.testing.corrupt_spans import choose_denoiser, corrupt_row
 from metro_fast.testing.strategies import counters, denoisers, ragged_rows
 
-# Room for one sentinel a token of the longest row.
+# Room for one sentinel per token of the longest row.
 SENTINELS = {"sentinel_first": 32_499, "num_sentinels": 500}
 LAWS = [
     Denoiser(),
@@ -41,7 +41,7 @@ WHOLE_IF_SINGLE = ("random_spans", "prefix", "sampled_spans")
 
 @st.composite
 def options(draw):
-    """What a caller may say besides the tasks; the same names in op and reference."""
+    """Options besides the tasks; op and reference have the same names for them."""
     made = dict(SENTINELS)
     if draw(st.booleans()):
         made |= {"on_sentinel_shortage": "clamp", "num_sentinels": draw(st.integers(1, 9))}
@@ -64,7 +64,7 @@ def padded(rows, fill):
 
 
 def assert_equal(batch, expected, *, pad=0, start=None):
-    """A batch with the rows (inputs, labels), and all that follows from them."""
+    """A batch with the rows (inputs, labels), and everything that follows from them."""
     inputs, labels = zip(*expected, strict=True)
     assert batch.input_ids.tolist() == padded(inputs, pad)
     assert batch.labels.tolist() == padded(labels, -100)
@@ -144,7 +144,7 @@ def test_rows_of_thousands_of_tokens(simd, law):
 
 
 @given(rows=ragged_rows(longest=150), task=denoisers(), given_options=options(), data=st.data())
-def test_a_mask_of_the_callers_takes_the_place_of_the_draw(simd, rows, task, given_options, data):
+def test_a_mask_of_the_caller_replaces_the_draw(simd, rows, task, given_options, data):
     ids, offsets, _ = rows
     share = data.draw(st.floats(0, 1))
     mask = np.random.default_rng(data.draw(st.integers(0, 99))).random(ids.size) < share
@@ -188,7 +188,7 @@ def test_arrays_of_the_caller_are_written_whole_and_returned(simd, kind, dtype, 
         width = getattr(plain, name).shape[1]
         expected = getattr(plain, name)
         if name == "decoder_input_ids" and extra:
-            # With a column more, the longest row's last id is shown to the decoder too.
+            # With one column more, the decoder also sees the last id of the longest row.
             longest = plain.label_lengths == width
             assert np.array_equal(np.asarray(array)[longest, width], plain.labels[longest, -1])
             assert (np.asarray(array)[~longest, width] == 4).all()
@@ -213,7 +213,7 @@ def test_rows_of_a_few_tokens(simd, noise, density, length):
     assert_equal(batch, [corrupt_row(ids.tolist(), n, denoisers=task) for n in names.tolist()])
     kept = batch.input_ids[(batch.input_ids >= 10) & (batch.input_ids < 13)]
     assert kept.size + ((batch.labels >= 10) & (batch.labels < 13)).sum() == 40 * length
-    # A prefix leaves at least one token out, where there are two.
+    # A prefix leaves out at least one token, if there are two.
     if (density == 0 and noise != "prefix") or (length == 1 and noise in WHOLE_IF_SINGLE):
         assert kept.size == 40 * length
 

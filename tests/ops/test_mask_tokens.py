@@ -92,7 +92,7 @@ def test_equals_the_reference(
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "uint32", "int32", "int64"])
-def test_layout_dtype_threads_order_and_kind_change_nothing(dtype):
+def test_neither_layout_nor_dtype_nor_threads_nor_order_change_a_draw(dtype):
     ids = np.random.default_rng(0).integers(4, 90, (33, 70))
     expected = mask_tokens(ids, seed=4, num_threads=1, **OPTIONS)
     same = mask_tokens(ids.astype(dtype), seed=4, num_threads=3, **OPTIONS)
@@ -114,7 +114,7 @@ def test_seed_epoch_and_sample_id_each_change_the_draw():
 
 
 def test_a_longer_row_keeps_the_kinds_of_its_positions():
-    # What a position becomes is drawn from (sample, position), not from its rank in the row.
+    # The draw of a position depends on (sample, position), not on its rank in the row.
     options = {**OPTIONS, "mlm_probability": 1.0}
     ids = np.arange(4, 84)
     long = mask_tokens(ids[None], **options).input_ids[0]
@@ -154,9 +154,9 @@ def test_special_tokens_are_neither_masked_nor_drawn():
 
 
 @pytest.mark.parametrize("table", [0, 1])
-def test_upstream_statistics(shared_data, table):
+def test_upstream_statistics(golden_folder, table):
     # With no special ids and upstream's range of random ids the law is upstream's own.
-    golden = json.loads((shared_data / "golden/iid_stats.json").read_text())["tables"][table]
+    golden = json.loads((golden_folder / "iid_stats.json").read_text())["tables"][table]
     length, draws, size = golden["n"], golden["draws"], golden["vocab"]
     original = 700
     batch = mask_tokens(
@@ -195,8 +195,8 @@ def test_upstream_statistics(shared_data, table):
     assert (random.min(), random.max()) == (golden["nspecial"], size - 1)
 
 
-def test_the_same_two_identities_as_upstreams_cases(shared_data):
-    cases = json.loads((shared_data / "golden/iid_masks.json").read_text())["cases"]
+def test_the_same_two_identities_as_upstreams_cases(golden_folder):
+    cases = json.loads((golden_folder / "iid_masks.json").read_text())["cases"]
     cases = [case for case in cases if case["mask_multiple_length"] == 1]
     assert len(cases) > 10
     for case in cases:

@@ -1,4 +1,4 @@
-"""METRO-T0's T5 baseline and span masks against what upstream's code made and drew."""
+"""METRO-T0's T5 baseline and span masks against the results and draws of upstream's code."""
 
 import json
 
@@ -19,8 +19,8 @@ END = 1000
 """Upstream's first sentinel in the tests of statistics, where a token is its own position."""
 
 
-def read(shared_data, name):
-    return json.loads((shared_data / f"golden/{name}.json").read_text())
+def read(golden_folder, name):
+    return json.loads((golden_folder / f"{name}.json").read_text())
 
 
 def upstreams_vocabulary(first_sentinel, pad=0):
@@ -34,8 +34,8 @@ def upstreams_vocabulary(first_sentinel, pad=0):
     )
 
 
-def test_the_layout_is_upstreams(shared_data):
-    cases = read(shared_data, "span_masks")["cases"]
+def test_the_layout_equals_upstreams(golden_folder):
+    cases = read(golden_folder, "span_masks")["cases"]
     assert len(cases) == 63
     cut = 0
     for case in cases:
@@ -48,7 +48,7 @@ def test_the_layout_is_upstreams(shared_data):
         if len(target) > most:
             cut += 1
         elif not empty:
-            # The op takes a mask too, which cannot name empty spans.
+            # The op also takes a mask, which cannot express empty spans.
             ids = np.array([case["item"]])
             task = Denoiser(noise="metro_t0")
             batch = corrupt_spans(
@@ -76,8 +76,8 @@ def test_a_long_target_ends_within_its_limit_where_upstreams_is_one_longer():
     assert batch.labels[0].tolist() == [*upstream[:15], 500]
 
 
-def test_upstreams_own_batches_restore(shared_data):
-    cases = read(shared_data, "span_masks")["dataset_cases"]
+def test_upstreams_own_batches_restore(golden_folder):
+    cases = read(golden_folder, "span_masks")["dataset_cases"]
     assert len(cases) == 6
     for case in cases:
         end = case["target"][-1]
@@ -101,7 +101,7 @@ def draw(golden, *, upstream, draws=None, seed=5):
     mask, empty = np.zeros((draws, n), bool), np.zeros((draws, n), bool)
     row, column = np.nonzero((batch.labels >= 0) & (batch.labels < n))
     mask[row, batch.labels[row, column]] = True
-    # A span is empty where the next id of the target is no token; it lies before the next input.
+    # A span is empty where the next id of the target is not a token; it precedes the next input.
     row, column = np.nonzero(batch.labels > END)
     hides_nothing = batch.labels[row, column + 1] >= END
     of_row, place = np.nonzero(batch.input_ids > END)
@@ -112,7 +112,7 @@ def draw(golden, *, upstream, draws=None, seed=5):
 
 
 def compare(values, histogram):
-    """One value a draw against upstream's histogram of as many."""
+    """One value per draw, against upstream's histogram of as many draws."""
     theirs = {int(value): count for value, count in histogram.items()}
     ours = dict(zip(*np.unique(values, return_counts=True), strict=True))
     assert len(values) == sum(theirs.values())
@@ -123,7 +123,7 @@ def compare(values, histogram):
 
 
 def compare_sums(per_draw, sums):
-    """Counts [draws, k] against upstream's sums over as many draws.
+    """Counts [draws, k], against upstream's sums over as many draws.
 
     Their variance is our own, or Poisson's of both together, where we have seen few.
     """
@@ -145,8 +145,8 @@ def compare_neighbors(mask, runs, lags):
 
 
 @pytest.mark.parametrize("table", range(5))
-def test_upstreams_statistics(shared_data, table):
-    golden = read(shared_data, "span_stats")["tables"][table]
+def test_upstreams_statistics(golden_folder, table):
+    golden = read(golden_folder, "span_stats")["tables"][table]
     mask, empty, batch = draw(golden, upstream=True)
     begins = mask & ~np.pad(mask, ((0, 0), (1, 0)))[:, :-1]
     compare(mask.sum(1), golden["masked_count_hist"])
@@ -166,8 +166,8 @@ def test_upstreams_statistics(shared_data, table):
 
 
 @pytest.mark.parametrize("table", [0, 1])
-def test_our_own_law_differs_where_a_span_would_wrap_and_nowhere_else(shared_data, table):
-    golden = read(shared_data, "span_stats")["tables"][table]
+def test_our_own_law_differs_where_a_span_would_wrap_and_nowhere_else(golden_folder, table):
+    golden = read(golden_folder, "span_stats")["tables"][table]
     draws = 40_000
     wrapping, wrapping_empty, _ = draw(golden, upstream=True, draws=draws)
     mask, empty, _ = draw(golden, upstream=False, draws=draws)
@@ -184,8 +184,8 @@ def test_our_own_law_differs_where_a_span_would_wrap_and_nowhere_else(shared_dat
     assert together < 1.5 * mask[:, 0].mean() * mask[:, -1].mean()
 
 
-def test_span_masks_of_the_auxiliary_model(shared_data):
-    golden = read(shared_data, "iid_stats")["tables"][2]
+def test_span_masks_of_the_auxiliary_model(golden_folder):
+    golden = read(golden_folder, "iid_stats")["tables"][2]
     n, draws = golden["n"], golden["draws"]
     assert (golden["mask_multiple_length"], golden["mask_stdev"]) == (3, 0.0)
     batch = mask_tokens(
@@ -203,8 +203,8 @@ def test_span_masks_of_the_auxiliary_model(shared_data):
     compare_neighbors(mask, golden["run_length_hist"], golden["both_targets_at_lag_1_to_5"])
 
 
-def test_padding_and_the_shift_of_the_decoder(shared_data):
-    batches = read(shared_data, "collate")["batches"]
+def test_padding_and_the_shift_of_the_decoder(golden_folder):
+    batches = read(golden_folder, "collate")["batches"]
     assert len(batches) == 5
     for golden in batches:
         items, padded = golden["items"], np.array(golden["right_padded"])
@@ -228,6 +228,6 @@ def test_padding_and_the_shift_of_the_decoder(shared_data):
         )
         counts = batch.labels != -100
         assert np.array_equal(batch.labels[counts], ids)
-        # T5's shift goes on with a short row's last id, which no label is predicted from.
+        # T5's shift continues after a short row's last id, from which no label is predicted.
         previous = np.array(golden["prev_output_tokens"])
         assert np.array_equal(batch.decoder_input_ids[counts], previous[counts])

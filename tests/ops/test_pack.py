@@ -36,7 +36,7 @@ def test_the_frozen_table():
 
 @settings(deadline=None, max_examples=40)
 @given(trits=TRITS, coding=st.sampled_from(["t4", "bitmask"]))
-def test_the_bytes_are_the_references_and_each_reads_the_other(simd, trits, coding):
+def test_bytes_equal_the_references_and_each_reads_the_other(simd, trits, coding):
     packed = ops.pack(trits, coding=coding, steps=512)
     expected = reference(trits, coding, 512, FREQUENCIES)
     assert packed.tobytes() == expected
@@ -44,7 +44,7 @@ def test_the_bytes_are_the_references_and_each_reads_the_other(simd, trits, codi
     np.testing.assert_array_equal(ops.unpack(packed, trits.size, dtype=np.int8), trits)
 
 
-def test_several_streams_are_the_references(simd):
+def test_several_streams_equal_the_references(simd):
     trits = random_trits(70_001, 0.2, 5)
     trits[32_768:65_536] = 0
     packed = ops.pack(trits, steps=512)

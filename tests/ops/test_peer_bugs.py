@@ -1,4 +1,4 @@
-"""What public span collators get wrong, each on the very input, and what this package makes of it.
+"""Errors of public span collators, each on the input that shows it, and our result for it.
 
 Peers, as read and run: t5 (`t5/data/preprocessors.py`), HF (transformers' `run_t5_mlm_flax.py`),
 nanoT5 (`nanoT5/utils/copied_utils.py`), UL2_5 (`src/UL2_5`), MosaicML (llm-foundry's
@@ -120,7 +120,7 @@ def test_ul2_5_and_mosaic_repeat_the_last_sentinel():
 
 
 def test_megatron_pops_from_an_empty_deque_of_sentinels():
-    # IndexError, which names neither the row nor the remedy.
+    # IndexError, which names neither the row nor what to do.
     with pytest.raises(MetroFastError, match=r"row 0 of 400 tokens needs 20 .* is 10: use shorter"):
         corrupt(*range(400), num_sentinels=10)
     labels = corrupt(*range(400), num_sentinels=10, on_sentinel_shortage="clamp")[1]
@@ -128,7 +128,7 @@ def test_megatron_pops_from_an_empty_deque_of_sentinels():
 
 
 def test_hf_and_nanot5_fail_on_rows_of_different_lengths():
-    # ValueError: inhomogeneous. Every row is what it is alone.
+    # ValueError: inhomogeneous. Here a row does not depend on its neighbors.
     ids, offsets = np.arange(10, 100), [0, 20, 23, 90]
     batch = corrupt_spans(ids, offsets=offsets)
     for row, (start, end) in enumerate(pairwise(offsets)):
@@ -206,7 +206,7 @@ def test_ulp_ends_no_row_of_r_and_x_with_eos(task):
 
 
 def test_ulp_joins_several_settings_into_one_mask():
-    # Its (mean, density) pairs are OR-ed, and hide more than any of them says.
+    # Its (mean, density) pairs are OR-ed, and hide more than any one of them.
     batch = corrupt_spans(np.full((300, 80), 7), denoisers=ul2_denoisers()[:6])
     expected = np.array([12, 12, 40, 40, 12, 40])[batch.denoisers]
     assert np.array_equal((batch.labels == 7).sum(1), expected)
@@ -240,15 +240,15 @@ def test_mosaics_int32_labels_are_refused_by_cross_entropy():
         cross_entropy(logits, corrupt_spans(ids, dtype="int32").labels[0])
 
 
-def test_megatron_knows_whole_words_by_their_hashes_alone():
-    # "##" continues a word in BERT's vocabularies; here any table says what starts one.
+def test_megatron_finds_whole_words_by_hashes_only():
+    # "##" continues a word in BERT's vocabularies; here a table names the tokens that start one.
     word_starts = np.arange(2000) % 3 == 0
     ids = np.arange(300, 900)
     inputs, labels = corrupt(*ids.tolist(), word_starts=word_starts)
     assert restore_row(inputs, labels, SENTINELS) == ids.tolist()
     hidden = np.array(noise_of(labels))
     assert set(np.bincount(hidden // 3)[100:].tolist()) == {0, 3}
-    # HF's whole_word_mask knows no kept and no random tokens.
+    # HF's whole_word_mask has neither kept nor random tokens.
     vocabulary = Vocabulary(mask_token_id=3, vocab_size=2000, word_starts=word_starts)
     batch = mask_tokens(ids[None], vocabulary=vocabulary, seed=2)
     masked = batch.masked_positions

@@ -1,4 +1,4 @@
-"""What public collators get wrong in masks and in random numbers, and what this package does.
+"""Errors of public collators in masks and in random numbers, and our results.
 
 Peers: METRO-T0 (gonglinyuan/metro_t0, `fairseq/data/mask_tokens_dataset.py`, `t5_dataset.py`,
 `data_utils.py`), HF (`DataCollatorForLanguageModeling`), fairseq (`denoising_dataset.py`), Megatron
@@ -55,7 +55,7 @@ def test_metro_t0_masks_its_bos_and_eos():
 
 
 def test_metro_t0s_streams_of_noise_repeat_over_items():
-    # numpy_seed takes a 64-bit hash modulo the float 1e6, so that multiples of 64 are left.
+    # numpy_seed takes a 64-bit hash modulo the float 1e6: only multiples of 64 remain.
     upstream = {int(hash((1, 1, index)) % 1e6) for index in range(200_000)}
     assert len(upstream) < 20_000
     ids = np.full((200_000, 128), 50, np.uint16)
@@ -73,8 +73,8 @@ def test_metro_t0_remembers_a_mask_of_another_epoch():
     assert not np.array_equal(hidden(ids, epoch=1), hidden(ids, epoch=2))
 
 
-def test_metro_t0_draws_the_mask_of_source_and_target_apart():
-    # Twice from one seed there. Here the one draw says all: what differs was masked.
+def test_metro_t0_draws_the_masks_of_source_and_target_separately():
+    # There twice from one seed; here once: the positions that differ were masked.
     ids = np.random.default_rng(0).integers(4, 900, (50, 200))
     batch = mask_tokens(ids, **OPTIONS)
     changed = np.flatnonzero(batch.input_ids != batch.labels)
@@ -115,7 +115,7 @@ def test_hfs_masks_depend_on_the_number_of_workers(workers):
 
 
 def test_hf_and_nanot5_cannot_resume():
-    # A global generator has no place to go back to; any batch of ours can be made again first.
+    # A global generator cannot go back; any of our batches can be made first.
     ids = np.arange(100, 600).reshape(10, 50)
     batches = [hidden(ids[row : row + 1], sample_ids=[row]) for row in range(10)]
     assert np.array_equal(hidden(ids[7:8], sample_ids=[7]), batches[7])
@@ -134,8 +134,8 @@ def test_fairseqs_bart_draws_from_torchs_unseeded_generator():
     assert np.array_equal(*before)
 
 
-def test_megatrons_seed_plus_index_is_the_next_seeds_index():
-    # RandomState(seed + idx): item 1 of seed 0 is item 0 of seed 1; and epochs are all alike.
+def test_megatrons_next_index_equals_its_next_seed():
+    # RandomState(seed + idx): item 1 of seed 0 is item 0 of seed 1, and all epochs are equal.
     ids = np.arange(100, 600)[None]
     assert not np.array_equal(hidden(ids, seed=0, sample_ids=[1]), hidden(ids, seed=1))
     assert not np.array_equal(hidden(ids, epoch=1), hidden(ids, sample_ids=[1]))

@@ -60,7 +60,7 @@ def test_an_out_that_shares_memory_is_refused(kind):
         replaced_token_labels(original, ids, [0, 1], out=(ids[None], labels))
 
 
-def test_nothing_masked_and_nothing_at_all():
+def test_batches_without_masked_tokens_and_without_tokens():
     assert replaced_token_labels(np.array([[4]]), [], []).labels.tolist() == [[0]]
     assert replaced_token_labels(np.empty((0, 3), np.int64), [], []).labels.shape == (0, 3)
 

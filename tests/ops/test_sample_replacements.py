@@ -1,4 +1,4 @@
-"""sample_replacements: bit-equal to its reference, the softmax it stands for, bad input."""
+"""sample_replacements: bit-equal to its reference, true to the softmax, and bad input."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_total_variation_from_the_float64_softmax(temperature, scale, dtype):
 
 
 def test_total_variation_at_the_worst_shape_of_the_bound():
-    # One likely token, and a quarter million that share the rest: the largest mean distance.
+    # One likely token and a quarter million that share the rest: the largest mean distance.
     vocabulary = 1 << 18
     row = np.random.default_rng(1).uniform(-11.5, -10.5, vocabulary).astype(np.float32)
     row[7] = 0.1
@@ -81,7 +81,7 @@ def test_frequencies_follow_the_softmax():
     assert 22 < chi < 129
 
 
-def test_formats_kinds_order_and_threads_change_nothing():
+def test_neither_formats_nor_order_nor_threads_change_a_draw():
     wide = torch.from_numpy(normal(9, 3_000)).bfloat16().float()
     expected = sample_replacements(wide.numpy(), seed=3, num_threads=1)
     brain = wide.bfloat16()
@@ -99,7 +99,7 @@ def test_formats_kinds_order_and_threads_change_nothing():
     assert np.array_equal(part, expected[order])
 
 
-def test_gradients_do_not_flow_and_do_no_harm():
+def test_gradients_do_not_flow_through_samples():
     logits = torch.randn(2, 10, generator=torch.Generator().manual_seed(0)).requires_grad_()
     ids = sample_replacements(logits)
     assert ids.tolist() == sample_replacements(logits.detach()).tolist()
@@ -109,7 +109,7 @@ def test_gradients_do_not_flow_and_do_no_harm():
     "change", [{"seed": 1}, {"epoch": 1}, {"positions": 1}, {"sample_ids": 1}, {}], ids=str
 )
 def test_seed_epoch_sample_and_position_each_change_the_draw(change):
-    # Flat logits over many tokens: two draws agree with probability 1 / 4096 a row.
+    # Flat logits over many tokens: two draws of a row agree with probability 1 / 4096.
     logits = np.zeros((8, 4096), np.float32)
     base = {"sample_ids": np.full(8, 5), "positions": np.arange(8)}
     new = {k: base[k] + 100 if k in base else v for k, v in change.items()}
@@ -140,7 +140,7 @@ def test_no_rows_give_no_ids():
     assert sample_replacements(np.empty((0, 9), np.float32)).shape == (0,)
 
 
-def test_rows_that_leave_no_choice():
+def test_rows_with_one_possible_token():
     logits = np.full((3, 700), -np.inf, np.float32)
     logits[[0, 1, 2], [0, 256, 699]] = [-3e38, 0.0, 3e38]
     assert sample_replacements(logits).tolist() == [0, 256, 699]

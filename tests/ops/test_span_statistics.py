@@ -1,4 +1,4 @@
-"""What the laws draw, counted: exact marginals, equally likely masks, a million rows restored."""
+"""Statistics of the draws: exact marginals, equally likely masks, a million rows restored."""
 
 import os
 import time
@@ -32,7 +32,7 @@ def draw_masks(task, rows, length, seed=0):
 
 
 def assert_distributed(masks, expected):
-    """Masks against the probability of every mask there is."""
+    """Masks against the probability of every possible mask."""
     from scipy.stats import chisquare
 
     counts = Counter(mask.tobytes() for mask in masks)
@@ -94,7 +94,7 @@ def test_iid_marginals_and_neighbors_of_a_long_row():
 
 
 def test_sampled_spans_fall_into_any_different_gaps():
-    # 3 of 8 tokens, lengths 1 and 2: 1+1+1 with probability 1/4; else 1+2, in either order alike.
+    # 3 of 8 tokens, lengths 1 and 2: 1+1+1 with probability 1/4, else 1+2 or 2+1 equally often.
     masks = {}
     for lengths, p in (((1, 1, 1), 1 / 4), ((1, 2), 3 / 8), ((2, 1), 3 / 8)):
         choices = [*combinations(range(6), len(lengths))]
@@ -115,7 +115,7 @@ def test_sampled_lengths_follow_their_table():
     changes = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     runs = np.nonzero(changes == -1)[1] - np.nonzero(changes == 1)[1]
     shares = np.bincount(runs, minlength=11)[1:] / len(runs)
-    # The budget cuts one span a row, of about 24; all others follow the table.
+    # The budget cuts one span per row, out of about 24; all others follow the table.
     assert abs(shares - np.array(lengths) / sum(lengths)).max() < 1 / 24
 
 

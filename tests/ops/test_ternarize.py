@@ -14,7 +14,7 @@ from golden_inputs import golden_input
 from metro_fast import MetroFastError, ops
 from metro_fast.testing.ternarize import ternarize as reference
 
-# Few distinct values make ties, which are where selection goes wrong.
+# Few distinct values make many ties, the hard case of a selection.
 TIED = hnp.arrays(
     np.float32,
     st.integers(1, 400),
@@ -61,8 +61,8 @@ def test_least_squares_is_the_best_scale():
     assert min(error) == error[1]
 
 
-def test_golden_codes_of_the_published_algorithm_with_exact_k(shared_data: Path):
-    golden = json.loads((shared_data / "golden/compeft_compress.json").read_text())
+def test_golden_codes_of_the_published_algorithm_with_exact_k(golden_folder: Path):
+    golden = json.loads((golden_folder / "compeft_compress.json").read_text())
     checked = 0
     for vector in golden["vectors"]:
         x = golden_input(vector)
@@ -84,7 +84,7 @@ def _bytes_of(x, vector):
     return x.tobytes()
 
 
-def test_torch_in_torch_out():
+def test_torch_tensors_give_torch_tensors():
     torch = pytest.importorskip("torch")
     x = torch.tensor([[1.0, -2.0], [0.0, 3.0]], requires_grad=True)
     trits, scale = ops.ternarize(x, density=0.5, alpha="least_squares")

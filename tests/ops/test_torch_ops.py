@@ -54,7 +54,7 @@ def test_opcheck(case: int):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_they_are_the_functions_of_their_names(dtype):
+def test_they_equal_the_functions_of_their_names(dtype):
     torch.manual_seed(1)
     logits = torch.randn(6, 300).to(dtype)
     ids, places = torch.arange(6) * 7, torch.arange(6)
@@ -62,7 +62,7 @@ def test_they_are_the_functions_of_their_names(dtype):
     expected = ops.sample_replacements(logits, seed=5, epoch=2, **options)
     found = registered.sample_replacements(logits, torch.tensor([5, 2]), **options)
     assert torch.equal(found, expected)
-    # Rows that lie apart are taken too.
+    # Rows that are not contiguous are accepted too.
     wide = torch.randn(6, 400).to(dtype)
     found = registered.sample_replacements(wide[:, :300], torch.tensor([5, 2]), **options)
     part = wide[:, :300].contiguous()
@@ -77,7 +77,7 @@ def test_they_are_the_functions_of_their_names(dtype):
 
 
 class Step(torch.nn.Module):
-    """What a METRO step does between its two models."""
+    """The part of a METRO step between its two models."""
 
     def forward(self, logits, seed_epoch, ids, original, places, packed):
         drawn = registered.sample_replacements(logits * 2, seed_epoch, ids)
@@ -89,7 +89,7 @@ class Step(torch.nn.Module):
 
 @pytest.mark.slow  # inductor compiles C++
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
-def test_one_graph_without_a_break_and_none_anew(backend: str):
+def test_one_graph_without_breaks_and_without_recompilation(backend: str):
     from torch._dynamo.testing import CompileCounterWithBackend
 
     torch._dynamo.reset()
@@ -120,7 +120,7 @@ def test_bad_values_are_refused_on_the_cpu():
 
 @pytest.fixture
 def emulated(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
-    """Launches go to the emulator, with the memory of CPU tensors; they are kept in a list."""
+    """Sends launches to the emulator with the memory of CPU tensors, and keeps them in a list."""
     if compiler() is None:
         pytest.skip("there is no C++ compiler")
     emulator, seen = Emulator(), []
@@ -161,7 +161,7 @@ def test_decoding_through_the_host_code(emulated, dtype):
             kernels.unpack_into(ops.pack(values, coding=coding, steps=512), -0.3, out)
             expected = (values.float() * -0.3).to(dtype) + 0.0
             assert torch.equal(out, expected)
-    # Bytes that do not lie at a multiple of 16 are copied to one.
+    # Bytes that do not start at a multiple of 16 are copied to one.
     block = ops.pack(values)
     shifted = torch.cat([block[:1], block])[1:]
     assert shifted.data_ptr() % 16 != 0
@@ -177,7 +177,7 @@ def test_damage_and_wrong_counts_become_errors(emulated):
     damaged[0] ^= 1
     with pytest.raises(FormatError, match="its header is damaged"):
         kernels.unpack_into(damaged, 1.0, torch.empty(3_000))
-    # Checksums are not computed on a GPU; the final states of a T4-rANS stream are looked at.
+    # A GPU computes no checksums; it checks the final states of a T4-rANS stream.
     sparse = torch.where(torch.arange(30_000) % 19 == 0, trits(30_000), 0)
     damaged = ops.pack(sparse)
     assert damaged[40] == 0  # T4-rANS
@@ -186,7 +186,7 @@ def test_damage_and_wrong_counts_become_errors(emulated):
         kernels.unpack_into(damaged, 1.0, torch.empty(30_000))
     with pytest.raises(FormatError):
         kernels.unpack_into(block[:100].clone(), 1.0, torch.empty(3_000))
-    # The flag was taken: the next one is not blamed for it.
+    # The flag was cleared: the next call does not fail for it.
     kernels.unpack_into(block, 1.0, torch.empty(3_000))
     for wrong, message in (
         ((block.int(), 1.0, torch.empty(3_000)), "packed is int32"),
@@ -252,7 +252,7 @@ def test_a_block_checks_once_at_its_end(emulated):
         drawn = kernels.sample_replacements(bad, pair, None, None, 1.0)
     assert drawn is not None  # the op itself did not raise
     assert drawn[1] == -1
-    # What a block raises is not hidden; the flag waits for the next check.
+    # An exception in the block is not hidden; the flag waits for the next check.
     with pytest.raises(TypeError, match="float64"), registered.check_once("cpu"):
         [kernels.sample_replacements(x, pair, None, None, 1.0) for x in (bad, bad.double())]
     with pytest.raises(MetroFastError, match="NaN or inf at row 1"):
@@ -355,7 +355,7 @@ def test_every_flag_has_a_message():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_without_a_gpu_a_launch_says_what_is_missing(monkeypatch):
+def test_without_a_gpu_the_error_names_what_is_missing(monkeypatch):
     monkeypatch.setenv("METRO_FAST_LIBCUDA", "/no/libcuda.so")
     from metro_fast.ops.cuda import launch
 
@@ -364,7 +364,7 @@ def test_without_a_gpu_a_launch_says_what_is_missing(monkeypatch):
 
 
 def test_functions_send_cuda_tensors_to_the_kernels(emulated, monkeypatch):
-    """What `metro_fast.ops` does with a CUDA tensor, with CPU tensors that are taken for one."""
+    """`metro_fast.ops` on CUDA tensors; the tests pass CPU tensors in their place."""
     from metro_fast.ops import replaced_token_labels, sample_replacements, unpack
 
     modules = [

@@ -1,4 +1,4 @@
-"""ops.unpack: roundings, damage, bad input. That it undoes `pack` is tested there."""
+"""ops.unpack: roundings, damage, bad input. test_pack.py tests that it inverts `pack`."""
 
 import numpy as np
 import pytest

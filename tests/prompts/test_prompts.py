@@ -113,7 +113,7 @@ class TestTask:
         assert (task.name, task.task_type, task.split) == ("facts", "re", "test")
         assert Task.load(path, task_type="re", name="n", split="dev").split == "dev"
 
-    def test_empty_and_twice_are_refused(self) -> None:
+    def test_empty_tasks_and_repeated_ids_are_refused(self) -> None:
         with pytest.raises(MetroFastError, match="no items"):
             Task("t", "re", ())
         with pytest.raises(MetroFastError, match="'1' stands twice"):
@@ -206,7 +206,7 @@ class TestInstruction:
         with pytest.raises(TypeError, match=label):
             Instruction(**(values | {label: 3}))  # type: ignore[arg-type]
 
-    def test_seen_is_of_the_pair(self) -> None:
+    def test_seen_belongs_to_the_pair(self) -> None:
         with pytest.raises(TypeError, match="seen_by"):
             Instruction("a", "re", "x", seen_by="t0")  # type: ignore[arg-type]
         assert INSTRUCTIONS[1].is_seen_by("flan")
@@ -287,7 +287,7 @@ class TestRenderExamples:
         first, second = (render_examples(make_task(40), INSTRUCTIONS, seed=s) for s in (0, 1))
         assert first != second
 
-    def test_several_instructions_an_item_are_different(self) -> None:
+    def test_several_instructions_per_item_are_different(self) -> None:
         examples = render_examples(make_task(4), INSTRUCTIONS, seed=0, instructions_per_item=3)
         assert len(examples) == 12
         for start in range(0, 12, 3):
@@ -313,7 +313,7 @@ class TestRenderExamples:
         lambda text: Instruction("a", "re", text),
     ],
 )
-def test_half_a_surrogate_pair_is_no_text(make) -> None:
+def test_half_a_surrogate_pair_is_not_text(make) -> None:
     with pytest.raises(MetroFastError, match="surrogates not allowed"):
         make("\ud800")
 

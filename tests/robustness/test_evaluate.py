@@ -1,4 +1,4 @@
-"""evaluate: the grid, its files, resuming, and that no stale cell is ever taken over."""
+"""evaluate: the grid, its files, resuming, and stale cells, which are never reused."""
 
 import copy
 import json
@@ -31,7 +31,7 @@ def tasks() -> list[Task]:
     relations = [
         Item(
             str(i),
-            {"text": f"{places[i % 6]} lies in {places[i % 5]} .", "a": places[i % 6],
+            {"text": f"{places[i % 6]} flows in {places[i % 5]} .", "a": places[i % 6],
              "b": places[i % 5]},
             LABELS,
             i % 3,
@@ -50,7 +50,7 @@ def tasks() -> list[Task]:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many inputs each call of score_choices got."""
+    """The number of inputs of each call of score_choices."""
     calls: list[int] = []
 
     def score(model, tokenizer, inputs, *args, **kwargs):
@@ -68,7 +68,7 @@ def run(model, tokenizer, tasks, output=None, **changes) -> Report:
     return evaluate(model, tokenizer, tasks, instructions, output=output, **keywords)
 
 
-def test_scores_are_those_of_score_choices(tiny_t5, tiny_tokenizer, tasks):
+def test_scores_equal_those_of_score_choices(tiny_t5, tiny_tokenizer, tasks):
     report = run(tiny_t5, tiny_tokenizer, tasks)
     assert report.tasks == ("relations", "questions")
     for task in tasks:
@@ -84,7 +84,7 @@ def test_scores_are_those_of_score_choices(tiny_t5, tiny_tokenizer, tasks):
     assert other.summary("relations").gap is None
 
 
-def test_a_cut_off_run_goes_on_where_it_stopped(
+def test_an_interrupted_run_continues_where_it_stopped(
     tiny_t5, tiny_tokenizer, tasks, tmp_path, counted, monkeypatch
 ):
     def stop(*args, **kwargs):
@@ -98,7 +98,7 @@ def test_a_cut_off_run_goes_on_where_it_stopped(
         patch.setattr(module, "score_choices", stop)
         with pytest.raises(KeyboardInterrupt):
             run(tiny_t5, tiny_tokenizer, tasks, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2  # two whole cells, no temporary file, no results
+    assert len(list(tmp_path.iterdir())) == 2  # two whole cells, no temporary file and no results
     report = run(tiny_t5, tiny_tokenizer, tasks, tmp_path)
     assert counted == [20, 20, 20, 6]
     fresh = run(tiny_t5, tiny_tokenizer, tasks)
@@ -106,7 +106,7 @@ def test_a_cut_off_run_goes_on_where_it_stopped(
     assert Report.load(tmp_path).cells == fresh.cells
 
 
-def test_finished_cells_are_taken_over(tiny_t5, tiny_tokenizer, tasks, tmp_path, counted):
+def test_finished_cells_are_reused(tiny_t5, tiny_tokenizer, tasks, tmp_path, counted):
     first = run(tiny_t5, tiny_tokenizer, tasks, tmp_path)
     assert len(counted) == 4
     again = run(copy.deepcopy(tiny_t5), tiny_tokenizer, tasks, tmp_path)
@@ -132,7 +132,7 @@ def test_whatever_changes_scores_is_scored_again(tiny_t5, tiny_tokenizer, tasks,
     counted.clear()
     changed = [Instruction("ask", "re", "{{ a }} and {{ b }}"), *INSTRUCTIONS[1:]]
     run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path, instructions=changed)
-    assert counted == [20]  # the other two wordings are as they were
+    assert counted == [20]  # the other two wordings have not changed
     with torch.no_grad():
         tiny_t5.lm_head.weight[5] += 0.1
     report = run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path)

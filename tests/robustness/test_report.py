@@ -44,7 +44,9 @@ def make_cells(
     task: Task, model: str, rates: Sequence[float], *, seed: int = 0, model_hash: str | None = None
 ) -> list[Cell]:
     """Cells whose instruction p is right with about `rates[p]`; the first half is seen."""
-    shared = np.random.default_rng(3).random(len(task))  # how hard an item is, for every model
+    shared = np.random.default_rng(3).random(
+        len(task)
+    )  # the difficulty of each item, shared by all models
     draw = np.random.default_rng(seed)
     cells = []
     for p, rate in enumerate(rates):
@@ -87,7 +89,7 @@ def reports() -> list[Report]:
 
 
 class Page(HTMLParser):
-    """Checks nesting, collects what a browser would load, and the text."""
+    """Checks nesting, and collects the text and everything that a browser would load."""
 
     void = frozenset({"meta", "br", "link", "img"})
 
@@ -196,7 +198,7 @@ class TestReport:
         assert [float(score) for score, _ in sample["resps"]] == list(cell.scores[1])
         assert sample["arguments"]["gen_args_0"]["arg_0"] == cell.inputs[1]
 
-    def test_recompute_needs_the_cells_alone(self, reports, tmp_path):
+    def test_recompute_needs_only_the_cells(self, reports, tmp_path):
         for report in reports:
             report.save(tmp_path)
         old = {path: path.read_text() for path in tmp_path.glob("results_*.json")}
@@ -329,7 +331,7 @@ class TestCompare:
         )
         assert compare(reports[0], nearly).task("relations").verdict == "as robust"
 
-    def test_what_cannot_be_paired_is_refused(self, reports):
+    def test_models_that_cannot_be_paired_are_refused(self, reports):
         task = make_task("relations", 20)
         first = Report(make_cells(task, "a", [0.5, 0.6, 0.7]))
         with pytest.raises(MetroFastError, match="name those to compare"):
@@ -394,8 +396,8 @@ class TestPage:
         assert "n = 120 items under each of 8 instructions" in text
         assert "p = 0.000" not in text
 
-    def test_the_mean_beside_the_dots_is_the_tables(self):
-        # The mean of the dots may differ in its last bit from that of all answers: a tenth apart.
+    def test_the_mean_next_to_the_dots_equals_that_of_the_table(self):
+        # The mean of the dots may differ in its last bit from the mean over all answers.
         dots = tuple(Dot(value, True, "") for value in (0.4, 0.413))
         strip = accuracy_strip([StripRow("a", dots, 0.4065)], {}, description="")
         assert f"mean {percent(0.4065)}," in strip

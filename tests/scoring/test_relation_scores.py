@@ -7,10 +7,11 @@ import pytest
 
 from metro_fast.errors import MetroFastError
 from metro_fast.scoring import semeval_macro_f1, tacred_micro_f1
+from shared_files import shared_files
 
 
-def test_tacred_golden(shared_data: Path) -> None:
-    golden = json.loads((shared_data / "golden/tacred_scorer.json").read_text())
+def test_tacred_golden(golden_folder: Path) -> None:
+    golden = json.loads((golden_folder / "tacred_scorer.json").read_text())
     assert len(golden["cases"]) >= 5
     for case in golden["cases"]:
         if not case["gold"]:
@@ -30,9 +31,11 @@ def read_labels(path: Path) -> dict[str, str]:
     return dict(line.split("\t") for line in path.read_text().splitlines() if line)
 
 
-@pytest.mark.parametrize(("vector", "official"), [(1, 64.09), (2, 6.35)])
-def test_semeval_official_scorer(shared_data: Path, vector: int, official: float) -> None:
-    folder = shared_data / "re/semeval2010_task8/scorer_vectors"
+@pytest.mark.parametrize(
+    ("folder", "vector", "official"),
+    shared_files("re/semeval2010_task8/scorer_vectors", each_with=((1, 64.09), (2, 6.35))),
+)
+def test_semeval_official_scorer(folder: Path, vector: int, official: float) -> None:
     gold = read_labels(folder / f"answer_key{vector}.txt")
     proposed = read_labels(folder / f"proposed_answer{vector}.txt")
     assert f"F1 = {official:.2f}%" in (folder / f"result_scores{vector}.txt").read_text()
@@ -41,7 +44,7 @@ def test_semeval_official_scorer(shared_data: Path, vector: int, official: float
 
 
 def test_wrong_direction_costs_twice() -> None:
-    # A guess of the relation that is no hit: precision 1/2, recall 1/2.
+    # A guess of the relation with the wrong direction: precision 1/2, recall 1/2.
     assert semeval_macro_f1(["A(e1,e2)", "A(e2,e1)"], ["A(e1,e2)"] * 2) == 0.5
     assert semeval_macro_f1(["A(e1,e2)", "Other"], ["A(e1,e2)", "Other"]) == 1.0
     assert semeval_macro_f1(["Other"], ["Other"]) == 0.0

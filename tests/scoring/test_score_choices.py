@@ -1,4 +1,4 @@
-"""score_choices against one forward a pair, upstream's golden scores, and its invariances."""
+"""score_choices against one forward per pair, upstream's golden scores, and its invariances."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from metro_fast.scoring import (
     tie_count,
 )
 
-CHOICES = ["yes", "no", "the capital of france", "red cat", "oslo lies in norway . yes"]
+CHOICES = ["yes", "no", "the capital of france", "red cat", "oslo flows in norway . yes"]
 INPUT_WORDS = "the cat sees a dog in paris which city is north of rome ? red fish river"
 PER_INPUT = [CHOICES[:2], CHOICES[1:], CHOICES, ["dog", "bird"], CHOICES[2:3]]
 
@@ -50,7 +50,7 @@ def make_inputs(count: int, seed: int = 0) -> list[str]:
 
 
 def score_naively(model, tokenizer, inputs, choices, *, special_tokens=True):
-    """One whole forward for every (input, choice), nothing padded, nothing shared."""
+    """One whole forward per (input, choice), without padding and without sharing."""
     scores = []
     with torch.no_grad():
         for text, row in zip(inputs, choices, strict=True):
@@ -305,11 +305,11 @@ class TestBadInput:
 
 
 class TestTargetLogProbs:
-    def test_upstream_golden_scores(self, shared_data: Path) -> None:
+    def test_upstream_golden_scores(self, golden_folder: Path) -> None:
         from safetensors.torch import load_file
 
-        golden = json.loads((shared_data / "golden/t0_eval.json").read_text())
-        tensors = load_file(shared_data / "golden/t0_eval.safetensors")
+        golden = json.loads((golden_folder / "t0_eval.json").read_text())
+        tensors = load_file(golden_folder / "t0_eval.safetensors")
         for group in golden["groups"]:
             scores = []
             for question in range(len(group["targets"])):
@@ -342,7 +342,7 @@ class TestTargetLogProbs:
 
 
 class TestPredictions:
-    def test_the_first_of_equals_wins(self):
+    def test_the_first_of_equal_scores_wins(self):
         assert predictions([[0.0, 1.0, 1.0], [2.0, 2.0]]) == [1, 0]
         assert tie_count([[0.0, 1.0, 1.0], [2.0, 2.0], [1.0, 0.0]]) == 2
         assert margins([[0.0, 1.0, 0.5], [float("-inf")] * 2]) == [0.5, 0.0]

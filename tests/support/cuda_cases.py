@@ -17,7 +17,7 @@ UNPACKED = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16), "bf16": np
 
 @dataclass(frozen=True)
 class Piece:
-    """A segment: of a block, to a place of an output.
+    """A segment of a block, and the place of an output that it goes to.
 
     Attributes:
         block: Number of the block.
@@ -25,7 +25,7 @@ class Piece:
         count: Trits.
         output: Number of the output.
         place: Its first element there.
-        scale: What a trit is worth.
+        scale: Value of a trit of +1.
         mode: 0 write, 1 add, 2 values.
         others: With mode 2: the values of -1 and 0; `scale` is that of +1.
     """
@@ -41,11 +41,11 @@ class Piece:
 
 
 def unpack_flat(packed: NDArray[np.uint8], count: int, scale: float, name: str) -> Launch:
-    """One block to one array; the host does not look into the block."""
+    """One block to one array; the host does not read the block."""
     out = np.full(count, 7, UNPACKED[name])
     segment = np.zeros(1, SEGMENT)
     segment["count"], segment["plus"] = count, scale
-    # As many streams as there are if S is 512, its least.
+    # The number of streams at the smallest S, 512.
     works = -(-count // (64 * 512))
     return Launch(
         f"unpack_{name}",
@@ -96,15 +96,15 @@ def unpack_many(
 
 
 def flags() -> NDArray[np.uint32]:
-    """No flag, and no row that has one."""
+    """Cleared flags: no error, and no row with one."""
     return np.array([0, NO_ROW], np.uint32)
 
 
 def bits_of(values: NDArray[np.floating], name: str) -> NDArray[Any]:
-    """Values in a format that a kernel reads, rounded to nearest even; bfloat16 as its bits."""
+    """Values in a format that a kernel reads, rounded to nearest even; bfloat16 as bits."""
     return RawTensor.rounded(np.ascontiguousarray(values, np.float32), name.upper()).data
 
 
 def floats_of(values: NDArray[Any], name: str) -> NDArray[np.float32]:
-    """What a kernel wrote, as float32."""
+    """The values that a kernel wrote, as float32."""
     return RawTensor(name.upper(), values).float32()

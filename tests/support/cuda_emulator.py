@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +29,7 @@ SANITIZERS = {
 
 @dataclass(frozen=True)
 class At:
-    """An address: of a buffer of the launch, and bytes into it."""
+    """An address: a buffer of the launch, and an offset into it in bytes."""
 
     buffer: int
     offset: int = 0
@@ -40,8 +41,8 @@ class Launch:
 
     Attributes:
         kernel: Its name.
-        blocks: CTAs.
-        threads: Of a CTA, a multiple of 32.
+        blocks: Number of CTAs.
+        threads: Threads per CTA, a multiple of 32.
         shared_bytes: Dynamic shared memory.
         buffers: Device memory, as it is before.
         pointers: Addresses inside buffers: (buffer, offset, what it points to).
@@ -57,7 +58,7 @@ class Launch:
     arguments: list[Any] = field(default_factory=list)
 
     def packed(self) -> bytes:
-        """The launch as cuda/host/run.cpp reads it."""
+        """The launch in the format that cuda/host/run.cpp reads."""
         name = self.kernel.encode()
         parts = [struct.pack("<Q", len(name)), name]
         parts.append(struct.pack("<3Q", self.blocks, self.threads, self.shared_bytes))
@@ -89,10 +90,10 @@ class Emulator:
         self.program = build(sanitizer)
 
     def run(self, launches: Sequence[Launch]) -> list[list[NDArray[Any]]]:
-        """What the buffers of each launch hold afterwards.
+        """The contents of the buffers of each launch afterwards.
 
         Raises:
-            AssertionError: If the program fails; with what a sanitizer says.
+            AssertionError: If the program fails, with the sanitizer's report.
         """
         with tempfile.TemporaryDirectory() as folder:
             task, result = Path(folder) / "in", Path(folder) / "out"
@@ -121,15 +122,19 @@ def compiler() -> str | None:
 
 
 def build(sanitizer: str) -> Path:
-    """The program of the present text, built unless it was."""
+    """The program of the present text, which is built once however many processes ask for it."""
     texts = sorted([*SOURCES.glob("*.cu"), *SOURCES.glob("*.cuh"), *SOURCES.glob("host/*")])
     flags = [*FLAGS, *SANITIZERS[sanitizer]]
     key = hashlib.sha256(" ".join(flags).encode())
     for text in texts:
         key.update(text.name.encode() + text.read_bytes())
     program = BUILT / f"run-{sanitizer}-{key.hexdigest()[:16]}"
-    if not program.exists():
-        BUILT.mkdir(parents=True, exist_ok=True)
+    if program.exists():
+        return program
+    BUILT.mkdir(parents=True, exist_ok=True)
+    with FileLock(program.with_suffix(".lock")):
+        if program.exists():  # another process of the tests has built it
+            return program
         command = [compiler(), *flags, "-include", "simt.hpp", "-I", str(SOURCES / "host")]
         temporary = program.with_suffix(".tmp")
         files = [str(SOURCES / "host" / name) for name in ("run.cpp", "simt.cpp")]

@@ -18,7 +18,7 @@ httpx = importlib.import_module(huggingface_hub.errors.HTTPError.__module__.part
 
 
 class FakeHub:
-    """Repositories of files by revision, and a record of what was asked.
+    """Repositories of files by revision, and a record of the requests.
 
     Attributes:
         repos: Files by revision by repository.
@@ -57,7 +57,7 @@ class FakeHub:
         return None
 
     def files_asked_for(self) -> set[str]:
-        """Names of the files that were asked for, by HEAD or GET."""
+        """Names of the files that were requested, by HEAD or GET."""
         return {
             path.partition("/resolve/")[2].partition("/")[2]
             for _, path in self.asked
@@ -163,12 +163,12 @@ def _missing(code: str, headers: dict[str, str] | None = None) -> Any:
 
 @contextmanager
 def serving(patch: pytest.MonkeyPatch, cache: Path) -> Iterator[FakeHub]:
-    """Put a fake Hub in the place of the network, and a folder in that of the cache."""
+    """Replace the network by a fake Hub, and the cache by a folder."""
     constants = huggingface_hub.constants
     patch.setattr(constants, "HF_HUB_OFFLINE", False)
     patch.setattr(constants, "HF_HUB_CACHE", str(cache))
     patch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
-    patch.setattr("time.sleep", lambda _: None)  # between tries
+    patch.setattr("time.sleep", lambda _: None)  # between attempts
     fake = FakeHub()
     huggingface_hub.set_client_factory(
         lambda: httpx.Client(transport=httpx.MockTransport(fake), follow_redirects=True)

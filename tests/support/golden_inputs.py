@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def golden_input(vector: dict[str, Any]) -> NDArray[np.float32]:
-    """float32 [n]; of kind "bf16" values that bfloat16 holds."""
+    """float32 [n]; for the kind "bf16", values that bfloat16 can represent."""
     rng = np.random.Generator(np.random.PCG64(vector["seed"]))
     n, kind = vector["n"], vector["kind"]
     if kind == "student_t":

@@ -1,4 +1,4 @@
-"""Pairs NAME.bin, NAME.idx as Megatron-LM and fairseq write them, for tests."""
+"""Pairs NAME.bin and NAME.idx, as Megatron-LM and fairseq write them."""
 
 import struct
 

@@ -1,13 +1,8 @@
-"""Small models, ragged rows and a plain collator for the tests of METRO training.
-
-Also a program: `python tests/support/metro_cases.py gradient|resume ...` runs one rank or
-one run of the tests that need processes of their own.
-"""
+"""Small models, ragged rows, a plain collator and whole runs for the tests of METRO training."""
 
 import json
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,14 +44,14 @@ def metro_config(**options: Any) -> MetroConfig:
 def metro_model(seed: int = 0, **options: Any) -> MetroForPretraining:
     torch.manual_seed(seed)
     model = MetroForPretraining(metro_config(**options))
-    with torch.no_grad():  # away from zero, so that detection has something to say
+    with torch.no_grad():  # away from zero, so that detection has an effect
         if model.rtd_head is not None:
             model.rtd_head.output.weight.normal_(std=0.5)
     return model
 
 
 class Rows(Dataset[dict[str, Any]]):
-    """Ragged rows of token ids; a row's number is its sample id."""
+    """Ragged rows of token ids; the number of a row is its sample id."""
 
     def __init__(self, lengths: Sequence[int] = LENGTHS, seed: int = 0) -> None:
         generator = np.random.default_rng(seed)
@@ -152,7 +147,7 @@ def arguments(output: Path | str, **options: Any) -> MetroTrainingArguments:
 
 
 class KeepGradients(TrainerCallback):
-    """Keeps the gradient that the optimizer is about to see."""
+    """Keeps the gradient that the optimizer is about to use."""
 
     def __init__(self) -> None:
         self.gradients: dict[str, torch.Tensor] = {}
@@ -172,7 +167,9 @@ class MeanLossTrainer(MetroTrainer):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.loss_is_scaled_for_ga = None  # left to the stock trainer
-        self.model_accepts_loss_kwargs = False  # so that it divides by the accumulation steps
+        self.model_accepts_loss_kwargs = (
+            False  # so that the trainer divides by the accumulation steps
+        )
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
         result = self.objective.run(model, inputs)
@@ -183,7 +180,7 @@ class MeanLossTrainer(MetroTrainer):
 
 
 class Sampled:
-    """Records what `ops.sample_replacements` drew, by (sample id, position)."""
+    """Records the draws of `ops.sample_replacements` by (sample id, position)."""
 
     def __init__(self) -> None:
         self.drawn: dict[tuple[int, int], int] = {}
@@ -223,7 +220,7 @@ def one_step(
 
 
 def evaluation(output: Path) -> dict[str, float]:
-    """Figures over five held-out rows, in batches of two: no rank has as many as another."""
+    """Figures over five held-out rows, in batches of two: each rank has another number of rows."""
     trainer = MetroTrainer(
         metro_model(),
         arguments(output, per_device_eval_batch_size=2),
@@ -233,7 +230,7 @@ def evaluation(output: Path) -> dict[str, float]:
     return dict(trainer.evaluate())
 
 
-def _gradient_rank(output: Path, cases: list[dict[str, Any]]) -> None:
+def gradient_rank(output: Path, cases: list[dict[str, Any]]) -> None:
     steps = [one_step(output / f"case{i}", 2, 2, **case) for i, case in enumerate(cases)]
     torch.save(steps, output / f"rank{os.environ['RANK']}.pt")
     line = evaluation(output / "evaluation")
@@ -246,7 +243,7 @@ def _gradient_rank(output: Path, cases: list[dict[str, Any]]) -> None:
 
 
 def resume_run(output: Path, *, resume: bool, kill_after: int) -> None:
-    """Twelve steps with dropout; the process kills itself after a step, if one is named."""
+    """Twelve steps with dropout; the process kills itself after step `kill_after`, if not 0."""
 
     class Kill(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kw: Any) -> None:
@@ -272,14 +269,3 @@ def resume_run(output: Path, *, resume: bool, kill_after: int) -> None:
     trainer.train(resume_from_checkpoint=resume)
     torch.save(trainer.model.state_dict(), output / "final.pt")
     (output / "history.json").write_text(json.dumps(trainer.state.log_history))
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    command, folder = sys.argv[1], Path(sys.argv[2])
-    if command == "gradient":
-        _gradient_rank(folder, json.loads(sys.argv[3]))
-    elif command == "resume":
-        resume_run(folder, resume=sys.argv[3] == "resume", kill_after=int(sys.argv[4]))
-    else:
-        raise SystemExit(f"unknown command {command}")

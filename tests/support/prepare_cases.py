@@ -1,4 +1,4 @@
-"""One text in every form that `prepare` reads, and what the tests of it compare.
+"""One text in every form that `prepare` reads, and the files that its tests compare.
 
 Also a program: `python tests/support/prepare_cases.py INPUT OUTPUT TOKENIZER WORKERS PIECE_BYTES`
 prepares, and `... ray FOLDER` has Ray do so.
@@ -27,7 +27,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def token_files(folder: Path) -> dict[str, bytes]:
-    """The files that a corpus is read from."""
+    """The files from which a corpus is read."""
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.ds*"))}
 
 
@@ -98,13 +98,13 @@ FORMS = [
 
 
 def environment() -> dict[str, str]:
-    """For a process that imports the package that is tested."""
+    """The environment of a process that imports the package under test."""
     package = str(Path(ops.__file__).parents[2])
     return {**os.environ, "PYTHONPATH": package, "RAY_AUTH_MODE": "disabled"}
 
 
 def _run_ray(folder: Path) -> None:
-    """Two tasks; in a process of its own, since an error in datatrove's threads is never told."""
+    """Two tasks, in a process of its own: errors in datatrove's threads are never reported."""
     import ray
     from datatrove.executor import RayPipelineExecutor
 

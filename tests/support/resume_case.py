@@ -1,13 +1,11 @@
-"""A training loop that may be killed at any time; run as a script by test_resume.py.
+"""A training loop that may be killed at any time, for test_resume.py.
 
-`python resume_case.py CORPUS FOLDER RANK WORLD WORKERS STEPS` goes on from FOLDER/state.json where
-there is one, and logs `step sha256` lines to FOLDER/log.txt. Its model is a sum over the batches.
+It continues from FOLDER/state.json if that exists, and logs `step sha256` lines to FOLDER/log.txt.
+Its model is a sum over the batches.
 """
 
 import hashlib
 import json
-import os
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from metro_fast.data import CorpusLoader, DataCollatorForSpanCorruption, TokenCo
 SAVE_EVERY = 3
 
 
-def make_loader(corpus: str, rank: int, world_size: int, workers: int) -> CorpusLoader:
+def make_loader(corpus: Path, rank: int, world_size: int, workers: int) -> CorpusLoader:
     collator = DataCollatorForSpanCorruption(
         sentinel_first=999, eos_token_id=1, pad_token_id=0, seed=11, pad_to_multiple_of=64
     )
@@ -34,7 +32,7 @@ def digest(batch: dict) -> str:
     return content.hexdigest()
 
 
-def main(corpus: str, folder: Path, rank: int, world_size: int, workers: int, steps: int) -> None:
+def main(corpus: Path, folder: Path, rank: int, world_size: int, workers: int, steps: int) -> None:
     loader = make_loader(corpus, rank, world_size, workers)
     saved = folder / "state.json"
     step, total = 0, 0
@@ -55,10 +53,3 @@ def main(corpus: str, folder: Path, rank: int, world_size: int, workers: int, st
                 break
             time.sleep(0.01)
     (folder / "done").touch()
-    # Workers are told to end by the loader; nothing else is left to do.
-    os.sync()
-
-
-if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    main(arguments[0], Path(arguments[1]), *map(int, arguments[2:]))

@@ -1,4 +1,4 @@
-"""Streams of the rows of metro_cases, and a program: one rank of the tests on two.
+"""Streams of the rows of metro_cases, and a program that is one of two ranks.
 
 `torchrun tests/support/streaming_cases.py FOLDER` trains on streams of several kinds and saves what
 this rank saw.
@@ -37,7 +37,7 @@ class PlainStream(TorchStream[Any]):
 
 
 def stream(shards: int, rows: int = 8) -> IterableDataset:
-    """The same as a stream of Hugging Face."""
+    """The same rows as a stream of Hugging Face datasets."""
     data = Rows()
     columns = {"sample_id": list(range(rows)), "ids": [data[i]["ids"] for i in range(rows)]}
     table = Dataset.from_dict(columns).with_format("numpy")

@@ -95,6 +95,6 @@ int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
 }
 #endif
 int cuGetErrorString(int code, const char **text) {
-    *text = code == 999 ? NULL : "told by the stub";
+    *text = code == 999 ? NULL : "reported by the stub";
     return code == 999;
 }

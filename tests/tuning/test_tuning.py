@@ -1,4 +1,4 @@
-"""Finetuning on pairs: full and LoRA, exact under accumulation, resumable, and what it refuses."""
+"""Finetuning on pairs: full and LoRA, exact under accumulation, resumable; and its refusals."""
 
 import json
 import random
@@ -19,7 +19,6 @@ from metro_fast.tuning.pairs import PairCollator, PairRows
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
 
-torch.set_num_threads(1)
 LIMITS = {"max_input_length": 16, "max_target_length": 8, "vocab_size": 500}
 
 
@@ -47,7 +46,7 @@ def history(folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_it_learns_and_saves_what_loads_again(
+def test_it_learns_and_its_folders_load_again(
     method: str,
     tiny_t5: "T5ForConditionalGeneration",
     tiny_tokenizer: "PreTrainedTokenizerFast",
@@ -289,7 +288,7 @@ def test_a_model_is_not_written_over(files: dict[str, Any]) -> None:
     assert weights.read_bytes() == before
 
 
-def test_a_run_goes_on_from_another_folder(files: dict[str, Any], monkeypatch: Any) -> None:
+def test_a_run_continues_from_another_folder(files: dict[str, Any], monkeypatch: Any) -> None:
     monkeypatch.chdir(files["output"].parent)
     relative = {**files, "tasks": [Path("colors.jsonl")], "model": "model", "output": Path("out")}
     finetune(FinetuneConfig(**relative, method="lora"))

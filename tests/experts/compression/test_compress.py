@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from malformed import PICKLE_THAT_RUNS, TRUNCATED_ADAPTER
 from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import EXPERT_FILE, Expert, compress, decompress, fidelity
 from metro_fast.experts.adapters.state_file import read_safetensors
 from metro_fast.experts.adapters.updates import modules
 from metro_fast.experts.expert import entropy
 from metro_fast.testing.ternarize import ternarize as reference
+from shared_files import real_adapters, shared_files
 
 RNG = np.random.default_rng(0)
 
@@ -102,7 +104,7 @@ def test_fidelity_to_something_else_is_refused():
         fidelity(lora(modules=2), compress(lora(modules=3)))
 
 
-def test_a_group_of_no_entries_is_named():
+def test_a_group_without_kept_entries_is_named():
     with pytest.warns(UserWarning, match="group a is erased: nothing of its 3 entries"):
         expert = compress({"a": np.float32([1, 2, 3])}, kind="other", scope="tensor", density=0.3)
     assert not expert.arrays()["a"].any()
@@ -110,13 +112,13 @@ def test_a_group_of_no_entries_is_named():
         compress({"a": np.ones(8, np.float32)}, kind="other")
 
 
-def test_an_untrained_b_is_no_loss():
+def test_an_untrained_b_loses_nothing():
     state = {name: a * ("lora_A" in name) for name, a in lora().items()}
     expert = compress(state)
     assert not any(row.erased for row in fidelity(state, expert))
 
 
-def test_heads_stay_dense_and_dtypes_stay_theirs():
+def test_heads_stay_dense_and_dtypes_are_kept():
     state = lora() | {
         "base_model.model.classifier.weight": RNG.standard_normal((2, 5)).astype(np.float16),
         "base_model.model.steps": np.array(7),
@@ -220,12 +222,13 @@ def test_bfloat16_round_trip():
         assert torch.equal(tensor, (base[name].float() + residual).bfloat16())
 
 
-# Size over Shannon's bound, in bytes, and no more than 1.12 times that plus 2 kB (design, 6).
-@pytest.mark.parametrize("density", [0.05, 0.2, 0.5])
-@pytest.mark.parametrize("name", ["gpt2_tigrinya_lora", "gradience_tiny_lora"])
+# At most 1.12 times Shannon's bound plus 2 kB, in bytes (design, 6).
+@pytest.mark.parametrize(
+    ("folder", "density"),
+    real_adapters("gpt2_tigrinya_lora", "gradience_tiny_lora", each_with=(0.05, 0.2, 0.5)),
+)
 @pytest.mark.filterwarnings("ignore:the update of:UserWarning")
-def test_real_lora_folders(shared_data: Path, tmp_path: Path, name: str, density: float):
-    folder = shared_data / "adapters" / name
+def test_real_lora_folders(tmp_path: Path, folder: Path, density: float):
     expert = compress(folder, density=density)
     bound = entropy(density) * expert.manifest.parameters / 8
     assert expert.nbytes <= 1.12 * (bound + 2000)
@@ -249,9 +252,10 @@ def test_real_lora_folders(shared_data: Path, tmp_path: Path, name: str, density
 
 
 @pytest.mark.filterwarnings("ignore:the update of:UserWarning")
-def test_real_adapters_that_are_no_peft_folders(shared_data: Path):
+@pytest.mark.parametrize("adapters", shared_files("adapters"))
+def test_real_adapters_that_are_not_peft_folders(adapters: Path):
     torch = pytest.importorskip("torch")
-    few = torch.load(shared_data / "adapters/t0_3b_ia3_tfew/t03b_ia3_finish.pt", weights_only=True)
+    few = torch.load(adapters / "t0_3b_ia3_tfew/t03b_ia3_finish.pt", weights_only=True)
     with pytest.raises(MetroFastError, match="kind='full'"):
         compress(few)
     expert = compress(few, kind="ia3", alpha="least_squares")
@@ -259,10 +263,10 @@ def test_real_adapters_that_are_no_peft_folders(shared_data: Path):
     after = np.concatenate([a.ravel() - 1 for a in expert.arrays().values()])
     cosine = before @ after / np.linalg.norm(before) / np.linalg.norm(after)
     assert cosine == pytest.approx(0.80, abs=0.01)
-    prompt = np.load(shared_data / "adapters/t5v11_base_prompts/sst2.npy")
+    prompt = np.load(adapters / "t5v11_base_prompts/sst2.npy")
     expert = compress({"prompt_embeddings": prompt}, density=0.5)
     assert (expert.manifest.kind, expert.manifest.groups[0].name) == ("prompt", "prompt")
-    raw = read_safetensors(shared_data / "adapters/sd15_lora_analog/analog_svd_rank4.safetensors")
+    raw = read_safetensors(adapters / "sd15_lora_analog/analog_svd_rank4.safetensors")
     analog = {name: tensor.numpy() for name, tensor in raw.items()}
     expert = compress(analog, kind="other", scope="tensor", density=0.05)
     assert len(expert.manifest.groups) == 384
@@ -354,17 +358,15 @@ def test_folders_that_cannot_be_compressed(tmp_path: Path, config, error, messag
         compress(write_folder(tmp_path, config))
 
 
-def test_damaged_weights_and_pickles(tmp_path: Path, shared_data: Path):
-    malformed = shared_data / "malformed"
-    truncated = (malformed / "truncated_adapter.safetensors").read_bytes()
+def test_damaged_weights_and_pickles(tmp_path: Path):
     with pytest.raises(FormatError, match=r"adapter_model\.safetensors: not a safetensors file"):
-        compress(write_folder(tmp_path, CONFIG, truncated))
+        compress(write_folder(tmp_path, CONFIG, TRUNCATED_ADAPTER))
     with pytest.raises(FileNotFoundError):
         compress(tmp_path / "absent")
     torch = pytest.importorskip("torch")
     folder = write_folder(tmp_path / "pickled", CONFIG)
     weights = folder / "adapter_model.bin"
-    weights.write_bytes((malformed / "pickle_calls_system.bin").read_bytes())
+    weights.write_bytes(PICKLE_THAT_RUNS)
     with pytest.raises(FormatError, match="not a pickle of tensors alone"):
         compress(folder)
     torch.save([1], weights)
@@ -374,7 +376,7 @@ def test_damaged_weights_and_pickles(tmp_path: Path, shared_data: Path):
     assert compress(folder).manifest.base.model == "t5-small"
 
 
-def test_decompress_leaves_no_two_forms_side_by_side(tmp_path: Path):
+def test_decompress_never_leaves_both_forms_in_one_folder(tmp_path: Path):
     expert = Expert(compress(lora()).file, json.dumps(CONFIG).encode())
     expert.save(tmp_path)
     with pytest.raises(MetroFastError, match=EXPERT_FILE):

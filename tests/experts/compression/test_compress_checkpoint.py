@@ -1,4 +1,4 @@
-"""experts.compress_checkpoint: the bytes of compress, and memory of a tensor."""
+"""experts.compress_checkpoint writes the bytes of compress with the memory of one tensor."""
 
 import json
 import subprocess
@@ -98,7 +98,7 @@ def test_an_unchanged_model_is_named_and_a_flat_one_is_lost(tmp_path: Path):
         compress_checkpoint(*arguments[:2], tmp_path / "none", density=1e-4)
 
 
-def test_what_cannot_be_compressed_is_named_and_nothing_is_written(checkpoints, tmp_path: Path):
+def test_unsuitable_checkpoints_are_named_and_nothing_is_written(checkpoints, tmp_path: Path):
     tuned, base = checkpoints
     out = tmp_path / "out"
     for options, error, message in [
@@ -162,7 +162,7 @@ MEMORY = """
 import re, sys
 import numpy as np
 from metro_fast.experts import compress_checkpoint
-# getrusage would tell the largest size of the parent, which a child inherits.
+# getrusage would report the largest size of the parent, which a child inherits.
 rss = lambda: 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
 before = rss()
 compress_checkpoint(*sys.argv[1:], density=0.05, num_threads=1)
@@ -171,8 +171,8 @@ print(rss() - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's VmHWM")
-def test_memory_is_that_of_a_tensor(tmp_path: Path):
-    """A residual of 96 MB, whose tensors have 4 MB."""
+def test_memory_is_that_of_one_tensor(tmp_path: Path):
+    """A residual of 96 MB in tensors of 4 MB each."""
     for name in ("base", "tuned"):
         state = {f"w{i:02}": tensor((1024, 1024), "F32") for i in range(24)}
         write_shards(tmp_path / name, state, 4)

@@ -1,4 +1,4 @@
-"""experts.compress: what the kept entries become, ComPEFT's own rules, and the size profile."""
+"""experts.compress: the values of kept entries, ComPEFT's own rules, and the size profile."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ def top(values: np.ndarray, k: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("density", [0.05, 0.3, 1.0])
-def test_stc_scales_by_the_mean_magnitude_of_what_is_kept(density):
+def test_stc_scales_by_the_mean_magnitude_of_the_kept_entries(density):
     w = vector(40, 30)
     expert = compress({"w": w}, kind="other", quantize="stc", density=density)
     kept = top(w, int(w.size * density + 1e-6))
@@ -65,11 +65,11 @@ def test_prune_keeps_the_values(upstream):
     np.testing.assert_array_equal(
         pruned.dense["classifier.weight"].data, state["classifier.weight"]
     )
-    # The source is as it was.
+    # The source has not changed.
     assert all(np.all(state[name] != 0) for name in state)
 
 
-def test_prune_of_ia3_goes_back_to_one():
+def test_pruned_entries_of_ia3_become_one():
     pruned = compress({"v.ia3_l": np.float32([1.5, 1.1, 0.2])}, quantize="prune", density=0.4)
     np.testing.assert_allclose(pruned.residuals["v.ia3_l"].values, [0, 0, -0.8], rtol=1e-6)
     assert pruned.residuals["v.ia3_l"].initial == "one"
@@ -79,7 +79,7 @@ def test_a_task_vector_is_a_source():
     state = {f"q.lora_{x}.weight": vector(8, 30) for x in "AB"}
     made = compress(task_vector(state), density=0.3)
     assert made.file.tobytes() == compress(state, density=0.3).file.tobytes()
-    # What is pruned already keeps just what was kept.
+    # A vector that is pruned already keeps exactly its entries.
     again = compress(compress(state, quantize="prune", density=0.3), quantize="stc", density=1.0)
     np.testing.assert_array_equal(again.trits()["q.lora_A.weight"], made.trits()["q.lora_A.weight"])
     with pytest.raises(MetroFastError, match="has its kind"):
@@ -133,10 +133,10 @@ def test_options_that_do_not_fit_are_named(arguments, message):
 
 
 @pytest.mark.filterwarnings("ignore:the update of:UserWarning")
-def test_codes_of_the_published_code(shared_data: Path):
+def test_codes_of_the_published_code(golden_folder: Path):
     """Golden values of get_compressed_lora_weights, whole dicts as one vector."""
-    golden = json.loads((shared_data / "golden/compeft_dicts.json").read_text())
-    tensors = read_safetensors(shared_data / "golden/compeft_dicts.safetensors")
+    golden = json.loads((golden_folder / "compeft_dicts.json").read_text())
+    tensors = read_safetensors(golden_folder / "compeft_dicts.safetensors")
     runs = 0
     for case in golden["dicts"]:
         entries = {entry["key"]: entry for entry in case["concatenation"]}
@@ -160,32 +160,28 @@ def test_codes_of_the_published_code(shared_data: Path):
     assert runs >= 6
 
 
-def golden_vectors(shared_data: Path):
-    golden = json.loads((shared_data / "golden/compeft_compress.json").read_text())
-    tensors = read_safetensors(shared_data / "golden/compeft_vectors.safetensors")
+def golden_vectors(golden_folder: Path):
+    golden = json.loads((golden_folder / "compeft_compress.json").read_text())
     for case in golden["vectors"]:
-        tensor = tensors.get(f"{case['kind']}.{case['n']}")
-        if tensor is None:  # of 1 and of 200,000 entries: made by the recipe
-            tensor = RawTensor.rounded(
-                golden_input(case), "BF16" if case["kind"] == "bf16" else "F32"
-            )
+        dtype = "BF16" if case["kind"] == "bf16" else "F32"
+        tensor = RawTensor.rounded(golden_input(case), dtype)
         data = np.ascontiguousarray(tensor.data)
         assert hashlib.sha256(data.tobytes()).hexdigest() == case["sha256_input_bytes"]
         yield case, tensor
 
 
 @pytest.mark.filterwarnings("ignore:the update of:UserWarning")
-def test_vectors_of_the_published_code(shared_data: Path):
+def test_vectors_of_the_published_code(golden_folder: Path):
     """All kinds of input: ties, zeros, bfloat16; also its pruning, and its mean with signs."""
     seen = dict.fromkeys(("compeft", "prune", "stc"), 0)
     sizes = set()
-    for case, tensor in golden_vectors(shared_data):
+    for case, tensor in golden_vectors(golden_folder):
         rtol = 1e-2 if case["dtype"] == "bfloat16" else 2e-6
         for run in case["results"]:
             options = {"kind": "other", "scope": "global", "upstream": True}
             options["density"] = run["k"] / 100
             if "compress_error" in run:
-                continue  # crashes of theirs
+                continue  # upstream's code crashes here
             state = {"w": tensor}
             expert = compress(state, **options)
             codes = expert.trits()["w"].reshape(-1)
@@ -208,7 +204,7 @@ def test_vectors_of_the_published_code(shared_data: Path):
                 expert = compress(state, quantize="stc", **options)
                 found = expert.scales[0] * expert.trits()["w"].reshape(-1).astype(np.float64)
                 signed = run["stc(-2)"]["signed_scale"]
-                # Of a mean near 0 little is left after its terms have canceled in float32.
+                # A mean near 0 has few correct digits after its terms have canceled in float32.
                 error = max(rtol * abs(signed), 1e-7 * np.abs(tensor.float32()).max())
                 np.testing.assert_allclose(found, codes * signed, rtol=0, atol=10 * error)
                 seen["stc"] += 1

@@ -1,4 +1,4 @@
-"""Expert files: read back by a stranger's decoder, refused when damaged, written whole or not."""
+"""Expert files: an independent decoder reads them, damage is refused, writes are atomic."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import metro_fast.testing.expert_file
+from malformed import PICKLE_THAT_RUNS, SAFETENSORS_CASES, TRUNCATED_ADAPTER, plain_adapter
 from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import EXPERT_FILE, Expert, compress
 from metro_fast.experts.adapters.state_file import read_safetensors
@@ -25,6 +26,7 @@ from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.testing.expert_file import crc32c, read_expert
 from metro_fast.testing.pack import pack
 from metro_fast.testing.t4_rans import load_frequencies
+from shared_files import real_adapters
 
 FREQUENCIES = load_frequencies(Path(__file__).parents[3] / "docs/t4-frequencies.csv")
 
@@ -50,10 +52,10 @@ def same(left: Expert, right: Expert) -> bool:
     )
 
 
-def assert_a_stranger_reads(
+def assert_an_independent_decoder_reads(
     expert: Expert, initial: dict[str, np.ndarray] | None = None
 ) -> set[int]:
-    """Returns the codings of its streams."""
+    """Compare with the decoder of metro_fast.testing; returns the codings of the streams."""
     found = read_expert(expert.file.tobytes(), FREQUENCIES, initial)
     raw = expert.raw(initial=initial)
     assert set(found) == set(raw)
@@ -71,9 +73,9 @@ def test_a_decoder_written_from_the_page_reads_everything():
     decoder = Path(metro_fast.testing.expert_file.__file__)
     assert len([line for line in decoder.read_text().splitlines() if line.strip()]) < 150
     rng = np.random.default_rng(3)
-    codings = assert_a_stranger_reads(example(300))
+    codings = assert_an_independent_decoder_reads(example(300))
     ia3 = {"m.ia3_l": np.float32([[1.5], [0.2], [1.0], [0.9]]), "empty": np.zeros((0, 3), np.int64)}
-    codings |= assert_a_stranger_reads(compress(ia3, density=0.5))
+    codings |= assert_an_independent_decoder_reads(compress(ia3, density=0.5))
     half = RawTensor(
         "BF16", (rng.standard_normal((70, 90)).astype("<f4").view("<u4") >> 16).astype("<u2")
     )
@@ -84,20 +86,20 @@ def test_a_decoder_written_from_the_page_reads_everything():
             "x": half.float32(),
         }
         expert = compress(states, kind="other", density=density, scope="tensor")
-        codings |= assert_a_stranger_reads(expert)
+        codings |= assert_an_independent_decoder_reads(expert)
     zero = compress({"w": np.float32([1, 2]), "z": np.zeros(200_000, np.float32)}, kind="other")
-    codings |= assert_a_stranger_reads(zero)
+    codings |= assert_an_independent_decoder_reads(zero)
     assert codings == {0, 1, 2}
     before = {"w": rng.standard_normal((50, 9)).astype(np.float32)}
     after = {"w": before["w"] + rng.standard_normal((50, 9)).astype(np.float32)}
-    assert_a_stranger_reads(compress(after, kind="full", initial=before), before)
+    assert_an_independent_decoder_reads(compress(after, kind="full", initial=before), before)
 
 
-@pytest.mark.parametrize("name", ["gpt2_tigrinya_lora", "gradience_tiny_lora"])
-def test_a_decoder_written_from_the_page_reads_real_experts(shared_data: Path, name: str):
-    state = read_safetensors(shared_data / "adapters" / name / "adapter_model.safetensors")
+@pytest.mark.parametrize("folder", real_adapters("gpt2_tigrinya_lora", "gradience_tiny_lora"))
+def test_a_decoder_written_from_the_page_reads_real_experts(folder: Path):
+    state = read_safetensors(folder / "adapter_model.safetensors")
     some = dict(list(state.items())[:6])
-    assert_a_stranger_reads(compress(some, density=0.2))
+    assert_an_independent_decoder_reads(compress(some, density=0.2))
 
 
 def test_safetensors_itself_reads_the_container():
@@ -172,7 +174,7 @@ def test_splices_are_noticed_or_harmless(data):
 
 
 def rebuilt(expert: Expert, **changes: bytes) -> np.ndarray:
-    """The file with parts replaced and the head's checksum mended: a forger's work."""
+    """The file with parts replaced and the head's checksum corrected, as a forger would."""
     file = expert.file.tobytes()
     (length,) = struct.unpack_from("<Q", file)
     header = json.loads(file[8 : 8 + length])
@@ -283,7 +285,7 @@ def test_impossible_scales_are_refused(scale):
         Expert(rebuilt(example(), scales=scales))
 
 
-def test_foreign_files_are_named(tmp_path: Path, shared_data: Path):
+def test_foreign_files_are_named(tmp_path: Path):
     path = tmp_path / EXPERT_FILE
 
     def refusal(data: bytes) -> str:
@@ -296,12 +298,9 @@ def test_foreign_files_are_named(tmp_path: Path, shared_data: Path):
     assert "git lfs pull" in refusal(pointer)
     assert "pickle" in refusal(pickle.dumps({"a": 1}))
     assert "empty" in refusal(b"")
-    for case in json.loads((shared_data / "malformed/safetensors_cases.json").read_text()):
-        refusal(bytes.fromhex(case["hex"]))
-    for name in ("pickle_calls_system.bin", "truncated_adapter.safetensors"):
-        refusal((shared_data / "malformed" / name).read_bytes())
-    plain = shared_data / "adapters/gpt2_tigrinya_lora/adapter_model.safetensors"
-    assert "no expert of metro_fast" in refusal(plain.read_bytes())
+    for data in (*SAFETENSORS_CASES.values(), PICKLE_THAT_RUNS, TRUNCATED_ADAPTER):
+        refusal(data)
+    assert "no expert of metro_fast" in refusal(plain_adapter())
 
 
 def test_missing_files_and_plain_folders(tmp_path: Path):
@@ -324,7 +323,7 @@ def test_a_stale_plain_adapter_is_not_left_beside_it(tmp_path: Path):
         assert list(folder.iterdir()) == [folder / name]
 
 
-def test_a_save_never_pairs_weights_with_anothers_configuration(tmp_path: Path):
+def test_a_save_never_pairs_weights_with_the_configuration_of_another_expert(tmp_path: Path):
     weights = example().file
     Expert(weights, b'{"lora_alpha": 16}').save(tmp_path)
     Expert(weights, b'{"lora_alpha": 16}').save(tmp_path)
@@ -338,7 +337,7 @@ def test_an_unwritable_folder_is_an_os_error(tmp_path: Path):
     with pytest.raises(OSError, match="file"):
         example().save(tmp_path / "file")
     if os.geteuid() == 0:
-        # Root may write anywhere but here.
+        # Even root cannot write here.
         with pytest.raises(OSError, match="cannot write /proc/self/"):
             example().save("/proc/self")
         return
@@ -382,7 +381,7 @@ def test_a_killed_save_leaves_the_old_file_or_the_new_one(tmp_path: Path):
         child.wait()
         child.stdout.close()
         if (folder / EXPERT_FILE).exists():
-            # What a killed save leaves beside the file is in nobody's way.
+            # A temporary file that a killed save leaves does not disturb the next save.
             found[whole.index(Expert.load(folder).file.tobytes())] += 1
     assert found
     left = len(list(folder.glob(".*.tmp")))

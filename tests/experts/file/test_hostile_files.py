@@ -1,4 +1,4 @@
-"""Expert files that were damaged: refused, or their content is what it was.
+"""Damaged expert files are refused, or their content is unchanged.
 
 `METRO_FAST_FULL=1 pytest -s tests/experts/file/test_hostile_files.py` damages 100,000 files and
 prints the counts.
@@ -27,7 +27,7 @@ KINDS = ("flipped bit", "cut", "splice", "duplicated block", "zeroed block")
 
 
 def experts() -> list[Expert]:
-    """Of every coding, dtype and initial value; two of three hold dense tensors."""
+    """Experts of every coding, dtype and initial value; two of three hold dense tensors."""
     rng = np.random.default_rng(0)
 
     def normal(*shape: int, dtype: type = np.float32) -> np.ndarray:
@@ -49,7 +49,7 @@ def experts() -> list[Expert]:
 
 
 def damaged(rng: np.random.Generator, kind: str, file: np.ndarray) -> np.ndarray:
-    """One file damaged in one way; never the very bytes."""
+    """One file, damaged in one way; never the same bytes."""
     while True:
         size = file.size
         at, other = (int(place) for place in rng.integers(0, size, 2))
@@ -72,7 +72,7 @@ def damaged(rng: np.random.Generator, kind: str, file: np.ndarray) -> np.ndarray
 
 
 def content(expert: Expert) -> list[tuple[str, str, bytes]]:
-    """All that a user gets out of it, as bytes."""
+    """Everything that a user reads from the file, as bytes."""
     trits = {name: trits.tobytes() for name, trits in expert.trits().items()}
     scales = [("scales", "F32", expert.scales.tobytes())]
     if any(tensor.initial == "given" for tensor in expert.manifest.tensors):
@@ -105,7 +105,7 @@ def test_damage_is_refused_or_changes_nothing():
         slowest = max(slowest, time.perf_counter() - start)
     assert sum(counts.values()) == DAMAGES
     assert dense * 2 > DAMAGES
-    # What may be read is what nobody believes: the text for people in the header.
+    # Only the header's text for people may differ: no code relies on it.
     assert sum(n for (_, end), n in counts.items() if end != "refused") < DAMAGES / 20
     if FULL:
         for (kind, end), number in sorted(counts.items()):
@@ -169,7 +169,7 @@ def test_hostile_containers_are_named(tmp_path, file, message):
         Expert(np.frombuffer(file, np.uint8))
 
 
-def test_the_command_line_says_it_in_a_line(tmp_path):
+def test_the_command_line_reports_it_in_one_line(tmp_path):
     (tmp_path / "adapter_model.safetensors").write_bytes(container(TWICE, bytes(1)))
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     for arguments in (["compress", tmp_path, tmp_path / "out"], ["inspect", tmp_path]):

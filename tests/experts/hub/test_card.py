@@ -90,7 +90,7 @@ def test_many_groups_are_cut(tmp_path: Path):
     assert len(re.findall(r"^\| `base_model.*lora_[AB].weight` \|", text, re.M)) == 5
 
 
-def test_a_local_base_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_local_base_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run/main").mkdir(parents=True)
     for i, base in enumerate((str(tmp_path / "secret"), "run/main", "./x", "a/b/c", None)):
@@ -158,7 +158,7 @@ def test_the_code_of_a_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     torch.testing.assert_close(logits[0], logits[1], rtol=0, atol=0)
 
 
-def test_names_of_strangers_stay_in_their_cells():
+def test_names_cannot_break_out_of_their_cells():
     rows = np.random.default_rng(0).standard_normal((2, 64)).astype(np.float32)
     names = dict(zip(("a|b", "c`d</td>"), rows, strict=True))
     expert = compress(names, kind="other", density=0.5, scope="tensor")
@@ -171,7 +171,7 @@ def test_names_of_strangers_stay_in_their_cells():
     assert metadata(expert.card("hf://o/n/it's")).library_name == "metro_fast"
 
 
-def test_what_is_wrong_is_said(tmp_path: Path):
+def test_errors_are_named(tmp_path: Path):
     expert = compress(adapter(tmp_path / "a"), density=0.2)
     with pytest.raises(MetroFastError, match="rows is 0, expected at least 1"):
         expert.card(rows=0)

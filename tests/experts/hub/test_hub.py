@@ -1,4 +1,4 @@
-"""Experts of the Hugging Face Hub: names, what is fetched, and what goes wrong in words.
+"""Experts of the Hugging Face Hub: names, fetched files, and clear errors.
 
 huggingface_hub itself runs, against a Hub in memory (fake_hub.py) or a cache that is made by hand.
 """
@@ -70,7 +70,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def cached(cache: Path, repo: str, content: dict[str, bytes], *, ref: str = "main") -> str:
-    """Lay a repository out as huggingface_hub's page on its cache describes."""
+    """Write a repository into the cache as huggingface_hub's page on its cache describes."""
     commit = hashlib.sha1(repo.encode()).hexdigest()
     root = cache / f"models--{repo.replace('/', '--')}"
     (root / "refs" / ref).parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def test_a_missing_path_says_how_a_repository_is_named(tmp_path: Path, hub: Fake
     assert hub.asked == []
 
 
-def test_two_files_of_one_commit_are_fetched_and_no_pickle(hub: FakeHub, tmp_path: Path):
+def test_only_two_files_of_one_commit_are_fetched(hub: FakeHub, tmp_path: Path):
     hub.put("owner/name", files())
     found = Expert.from_pretrained("owner/name")
     assert found.file.tobytes() == expert().file.tobytes()
@@ -184,7 +184,7 @@ def test_revisions_folders_and_tokens(hub: FakeHub, tmp_path: Path):
 def test_an_expert_without_configuration(hub: FakeHub, monkeypatch: pytest.MonkeyPatch):
     hub.put("owner/name", {EXPERT_FILE: expert().file.tobytes()})
     assert Expert.load("hf://owner/name").config is None
-    # That it has none is known from the cache too.
+    # The cache too knows that it has none.
     assert Expert.from_pretrained("owner/name", local_files_only=True).config is None
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert Expert.load("hf://owner/name").config is None
@@ -209,7 +209,7 @@ def test_everything_that_takes_a_path_takes_a_name(hub: FakeHub):
     ]  # fmt: skip
 
 
-def test_the_pool_reads_the_very_commit_again(hub: FakeHub):
+def test_the_pool_reads_the_same_commit_again(hub: FakeHub):
     torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
     from metro_fast.experts import ExpertPool
 
@@ -241,7 +241,7 @@ def test_the_pool_reads_the_very_commit_again(hub: FakeHub):
     assert len(hub.asked) == asked
 
 
-def test_what_the_hub_says_becomes_words(hub: FakeHub):
+def test_answers_of_the_hub_become_clear_errors(hub: FakeHub):
     hub.put("owner/name", {"adapter_model.safetensors": b""})
     cases: list[tuple[str, dict[str, object], type[OSError], str]] = [
         ("hf://owner/none", {}, FileNotFoundError, "no repository owner/none.*hf auth login"),
@@ -272,7 +272,7 @@ def test_no_connection(hub: FakeHub):
 
 
 def test_other_failures_of_a_transfer(hub: FakeHub, monkeypatch: pytest.MonkeyPatch):
-    """What cannot be brought about with the Hub in memory; the call fits the real signature."""
+    """Errors that the Hub in memory cannot cause; the call fits the real signature."""
     real = inspect.signature(huggingface_hub.hf_hub_download)
 
     def failing(error: Exception):
@@ -326,14 +326,14 @@ def test_a_cache_is_enough(offline: Path):
     assert found.file.tobytes() == expert().file.tobytes()
 
 
-def test_without_a_cache_offline_is_said(offline: Path):
+def test_without_a_cache_the_error_names_offline_mode(offline: Path):
     with pytest.raises(
         FileNotFoundError, match=r"owner/name at revision v1 is not in the.*HF_HUB_OFFLINE"
     ):
         Expert.load("hf://owner/name@v1")
     with pytest.raises(FileNotFoundError, match="local_files_only=True forbids"):
         Expert.from_pretrained("owner/name", local_files_only=True)
-    # Half an expert is none: its configuration was never fetched.
+    # Half an expert is not loaded: its configuration was never fetched.
     cached(offline, "owner/half", {EXPERT_FILE: expert().file.tobytes()})
     with pytest.raises(FileNotFoundError, match=r"adapter_config.json of owner/half at .* HF_HUB"):
         Expert.load("hf://owner/half")
@@ -373,7 +373,7 @@ def test_the_commands_take_names(offline: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("command", ["inspect", "push", "card"])
-def test_what_goes_wrong_is_one_line(command: str, tmp_path: Path):
+def test_errors_of_commands_are_one_line(command: str, tmp_path: Path):
     rest = ["owner/copy"] if command == "push" else []
     arguments = [
         sys.executable,

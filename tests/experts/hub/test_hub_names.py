@@ -43,7 +43,7 @@ def test_names_are_read_as_huggingface_hub_reads_them():
         )  # fmt: skip
 
 
-def test_other_paths_are_none_of_the_hub():
+def test_other_paths_are_not_names_of_the_hub():
     for path in ("owner/name", "hf:", "hf:/owner/name", Path("owner/name"), Path("/hf:/a/b"), ""):
         assert hub_name(path) is None
     with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""push_to_hub, the commands around it: one commit of the expert's files, and nothing half-done."""
+"""push_to_hub and its command: one commit with the expert's files, or nothing at all."""
 
 import json
 import sys
@@ -125,7 +125,9 @@ def test_a_plain_adapter_is_not_shadowed(hub: FakeHub, file: str):
     assert f"packed/{EXPERT_FILE}" in hub.repos["owner/name"]["main"]
 
 
-def test_what_is_wrong_here_asks_nothing_of_the_hub(hub: FakeHub, monkeypatch: pytest.MonkeyPatch):
+def test_local_errors_are_found_without_asking_the_hub(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+):
     for name in ("name", "a/b/c", "../name", "hf://datasets/o/n", "hf://o/n/../x", "/tmp/x"):
         with pytest.raises(MetroFastError):
             expert().push_to_hub(name)
@@ -159,7 +161,7 @@ def test_refusals_of_the_hub(hub: FakeHub, monkeypatch: pytest.MonkeyPatch):
     assert hub.repos["owner/name"] == {"main": {}}
 
 
-def test_offline_is_said(monkeypatch: pytest.MonkeyPatch):
+def test_the_error_names_offline_mode(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ConnectionError, match="HF_HUB_OFFLINE is set in the environment"):
         expert().push_to_hub("owner/name")

@@ -1,4 +1,4 @@
-"""experts.add_to_base: what PEFT's own merge makes of it, and what leaves the model alone."""
+"""experts.add_to_base: equal to PEFT's own merge, and errors that leave the model unchanged."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def same(one, other) -> bool:
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_it_is_pefts_merge_of_the_plain_folder(kind: str, tmp_path: Path):
+def test_it_equals_pefts_merge_of_the_plain_folder(kind: str, tmp_path: Path):
     experts = [adapter(seed, CONFIGS[kind]()) for seed in (1, 2)]
     vector = merge(experts, method="task_arithmetic", weights=[0.5, -2.0])
     save_plain(vector, tmp_path / "merged")
@@ -88,7 +88,7 @@ def test_a_full_residual_is_added():
     assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
 
 
-def test_what_does_not_fit_leaves_the_model_as_it_was():
+def test_an_expert_that_does_not_fit_leaves_the_model_unchanged():
     lora = merge([adapter(1, CONFIGS["lora"]())])
 
     def small():
@@ -123,7 +123,7 @@ def test_what_does_not_fit_leaves_the_model_as_it_was():
 
 
 def test_sums_beyond_the_dtype_are_refused():
-    """float16 ends at 65504: the second of the adapted modules is where the sum passes it."""
+    """The largest float16 is 65504; the sum exceeds it in the second adapted module."""
     expert = adapter(1, CONFIGS["lora"]())
     vector = merge([expert])
     last = sorted(vector.residuals)[-2:]
@@ -137,7 +137,7 @@ def test_sums_beyond_the_dtype_are_refused():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_what_cannot_be_added_is_named():
+def test_experts_that_cannot_be_added_are_named():
     expert = adapter(1, CONFIGS["lora"]())
     adapted = peft.get_peft_model(t5(), CONFIGS["lora"]())
     with pytest.raises(MetroFastError, match="the model holds adapters"):

@@ -15,15 +15,6 @@ peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads of models this small only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def base(dtype=torch.float32, d_model: int = 32):
     torch.manual_seed(0)
     config = transformers.T5Config(
@@ -61,7 +52,7 @@ CONFIGS = {
 
 
 def trained(name: str, dtype=torch.float32):
-    """An adapter whose every weight has moved."""
+    """An adapter in which every weight has moved."""
     model = peft.get_peft_model(base(dtype), CONFIGS[name]())
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -141,7 +132,7 @@ def test_a_second_expert_becomes_the_active_one(tmp_path: Path):
         load_expert(model, compress(first), "first")
 
 
-def test_what_does_not_fit_is_said(tmp_path: Path):
+def test_experts_that_do_not_fit_are_named(tmp_path: Path):
     expert = compress(trained("lora"), density=0.3)
     with pytest.raises(MetroFastError, match="no adapter_config"):
         load_expert(base(), Expert(expert.file))
@@ -174,7 +165,7 @@ def test_what_does_not_fit_is_said(tmp_path: Path):
 
 
 def state(model):
-    """All that a failed load could change: modules, weights, what trains, attributes."""
+    """Everything that a failed load could change: modules, weights, requires_grad, attributes."""
     tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     return tensors, flags, sorted(vars(model)), [name for name, _ in model.named_modules()]
@@ -187,7 +178,7 @@ def assert_same_state(a, b):
 
 
 @pytest.mark.parametrize("name", ["lora", "head", "embedding", "ia3", "prompt"])
-def test_a_load_that_fails_leaves_the_model_as_it_was(name: str):
+def test_a_load_that_fails_leaves_the_model_unchanged(name: str):
     good = compress(trained(name), density=0.3)
     other = compress(trained("rslora" if name == "ia3" else "ia3"), density=0.3)
     wrong = Expert(other.file, good.config)
@@ -198,14 +189,14 @@ def test_a_load_that_fails_leaves_the_model_as_it_was(name: str):
         load_expert(plain, wrong)
     assert_same_state(state(plain), before)
     assert torch.equal(logits(plain), answer)
-    if name != "prompt":  # PEFT mixes no prompts with LoRA
+    if name != "prompt":  # PEFT does not mix prompts with LoRA
         adapted = trained("rslora" if name != "ia3" else "ia3")
         before, answer = state(adapted), logits(adapted)
         with pytest.raises(MetroFastError, match=r"lacks|has shape"):
             load_expert(adapted, wrong, "second")
         assert adapted.active_adapter == "default"
         assert list(adapted.peft_config) == ["default"]
-        if name in ("lora", "ia3"):  # round other modules PEFT leaves an empty wrapper
+        if name in ("lora", "ia3"):  # around other modules PEFT leaves an empty wrapper
             assert_same_state(state(adapted), before)
         assert torch.equal(logits(adapted), answer)
     assert torch.equal(logits(load_expert(plain, good)), logits(load_expert(base(), good)))
@@ -237,7 +228,7 @@ def test_dora_and_trained_biases_are_refused_by_name():
         read_model(dora, "other")
 
 
-def test_torch_tensors_of_state_dict_are_writable_and_their_own():
+def test_torch_tensors_of_state_dict_are_writable_copies():
     expert = compress(trained("lora"), density=0.3)
     first, second = expert.state_dict(), expert.state_dict()
     for tensor in first.values():

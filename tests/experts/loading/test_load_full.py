@@ -46,7 +46,7 @@ def test_a_second_expert_starts_from_the_pristine_base(dtype):
     )
 
 
-def test_what_does_not_fit_leaves_the_model_as_it_was():
+def test_an_expert_that_does_not_fit_leaves_the_model_unchanged():
     one = expert(1)
 
     class Few(torch.nn.Module):

@@ -1,4 +1,4 @@
-"""experts.load_experts: updates of all of them, weighted."""
+"""experts.load_experts: the weighted updates of several experts."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_ia3_vectors_multiply():
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_what_does_not_fit_leaves_the_model_as_it_was():
+def test_an_expert_that_does_not_fit_leaves_the_model_unchanged():
     experts = loras()
     ia3 = expert(0, peft.IA3Config(target_modules=["0"], feedforward_modules=[]))
     wide = torch.nn.Sequential(torch.nn.Linear(50, 30))

@@ -1,4 +1,4 @@
-"""experts.merge and similarity: upstream's goldens, PEFT's own functions, and what is refused."""
+"""experts.merge and similarity: upstream's goldens, PEFT's own functions, and refusals."""
 
 import json
 from pathlib import Path
@@ -28,33 +28,31 @@ RULES = {
     "peft_tie_rule_mean_frequency": {"method": "ties", "majority": "frequency"},
     "task_arithmetic_sum": {"method": "task_arithmetic"},
     "mean": {"method": "mean"},
-    "peft_task_arithmetic_weighted": {"method": "task_arithmetic", "weights": True},
-    "peft_ties_weighted_density1": {"method": "ties", "weights": True},
+    "peft_task_arithmetic_weighted": {"method": "task_arithmetic"},
+    "peft_ties_weighted_density1": {"method": "ties"},
 }
+WEIGHTED = ("peft_task_arithmetic_weighted", "peft_ties_weighted_density1")
 
 
 def ternary(values: np.ndarray, *, kind: str = "other") -> Expert:
-    """An expert that is these values: their nonzeros have one magnitude."""
+    """An expert with exactly these values, whose nonzeros have one magnitude."""
     density = max(np.count_nonzero(values), 0.5) / values.size
     return compress({"w": values}, kind=kind, density=density, alpha="least_squares")
 
 
 @pytest.mark.parametrize("prefix", PREFIXES + HAND)
-def test_upstreams_merges_under_every_rule(simd, shared_data: Path, prefix: str):
+def test_upstreams_merges_under_every_rule(simd, golden_folder: Path, prefix: str):
     from safetensors.numpy import load_file
 
-    golden = load_file(shared_data / "golden/merge_ternary.safetensors")
+    golden = load_file(golden_folder / "merge_ternary.safetensors")
     values = golden[f"{prefix}.codes"].astype(np.float32) * golden[f"{prefix}.scales"][:, None]
     experts = [ternary(row) for row in values]
-    weights = golden.get(f"{prefix}.weights")
     seen = 0
     for name, options in RULES.items():
         if f"{prefix}.{name}" not in golden:
             continue
-        if options.pop("weights", None):
-            options = options | {"weights": weights.tolist()}
-            RULES[name]["weights"] = True
-        found = merge(experts, **options).residuals["w"].values
+        weights = golden[f"{prefix}.weights"].tolist() if name in WEIGHTED else None
+        found = merge(experts, **options, weights=weights).residuals["w"].values
         expected = golden[f"{prefix}.{name}"]
         np.testing.assert_allclose(found, expected, atol=1e-8, rtol=0, err_msg=name)
         np.testing.assert_array_equal(found == 0, expected == 0, err_msg=name)
@@ -76,7 +74,7 @@ def test_the_rules_on_dense_values_are_pefts():
     for majority in ("total", "frequency"):
         sign = elect(values, "peft", majority)
         mask = calculate_majority_sign_mask(torch.from_numpy(values), majority)
-        # PEFT counts zeros of the elected sign's side as agreeing: none has sign 0.
+        # PEFT counts zeros as agreeing with an elected sign of 0, which does not occur here.
         expected = disjoint_merge(torch.from_numpy(values), mask).numpy()
         np.testing.assert_allclose(ties(values, np.ones(4), sign, "mean", "peft"), expected)
         expected = peft_ties(tensors, torch.from_numpy(weights), 1.0, majority).numpy()
@@ -88,11 +86,11 @@ PREFIXES_DENSE = [f"dense_n{n}" for n in (2, 3, 5)]
 
 
 @pytest.mark.parametrize("prefix", PREFIXES_DENSE)
-def test_upstreams_merges_of_dense_vectors(shared_data: Path, prefix: str):
+def test_upstreams_merges_of_dense_vectors(golden_folder: Path, prefix: str):
     """Trim, elect, merge: PEFT's `ties` and `magnitude_prune`, ComPEFT's `ties_merging`."""
     from safetensors.numpy import load_file
 
-    golden = load_file(shared_data / "golden/merge_dense.safetensors")
+    golden = load_file(golden_folder / "merge_dense.safetensors")
     values = golden[f"{prefix}.inputs"]
     weights = golden[f"{prefix}.weights"].astype(np.float64)
     ones = np.ones(len(values))
@@ -112,7 +110,7 @@ def test_upstreams_merges_of_dense_vectors(shared_data: Path, prefix: str):
             found = ties(trimmed, weights, sign, "mean", "peft")
         else:
             percent, function = name.removeprefix("compeft_ties_reset").split("_")
-            # Upstream keeps one entry more than it says.
+            # Upstream keeps one entry more than the percentage.
             one_more = values.shape[1] * int(percent) // 100 + 1
             trimmed = prune(values, one_more / values.shape[1])
             sign = elect(trimmed, "compeft")
@@ -125,12 +123,12 @@ def test_upstreams_merges_of_dense_vectors(shared_data: Path, prefix: str):
     assert seen == 16
 
 
-def golden_adapters(shared_data: Path):
+def golden_adapters(golden_folder: Path):
     """Each group of PEFT's adapters: factors [A, scaling B], its record, and its tensors."""
     from safetensors.numpy import load_file
 
-    golden = load_file(shared_data / "golden/peft_weighted_adapter.safetensors")
-    about = json.loads((shared_data / "golden/peft_weighted_adapter.json").read_text())
+    golden = load_file(golden_folder / "peft_weighted_adapter.safetensors")
+    about = json.loads((golden_folder / "peft_weighted_adapter.json").read_text())
     for group in about["groups"]:
         name = group["group"]
         parts = []
@@ -151,10 +149,10 @@ def golden_adapters(shared_data: Path):
         )
 
 
-def test_updates_are_merged_as_peft_does(shared_data: Path):
+def test_updates_are_merged_as_peft_does(golden_folder: Path):
     """`cat`, `svd`, `ties_svd`, `magnitude_prune_svd`; PEFT's rslora is sqrt(rank) too large."""
     tested = dict.fromkeys(("cat", "svd", "ties_svd", "magnitude_prune_svd"), 0)
-    for group, parts, golden in golden_adapters(shared_data):
+    for group, parts, golden in golden_adapters(golden_folder):
         weights = np.array(group["weights"])
         for made in group["merges"]:
             kind, rank = made["combination_type"], made["new_rank"]
@@ -177,10 +175,10 @@ def test_updates_are_merged_as_peft_does(shared_data: Path):
     assert min(tested.values()) >= 9, tested
 
 
-def test_factors_are_merged_as_peft_does(shared_data: Path):
+def test_factors_are_merged_as_peft_does(golden_folder: Path):
     """`linear`, `ties`, `magnitude_prune`: each factor gets the root of weight and scaling."""
     tested = dict.fromkeys(("linear", "ties", "magnitude_prune"), 0)
-    for group, parts, golden in golden_adapters(shared_data):
+    for group, parts, golden in golden_adapters(golden_folder):
         scaling = np.array(group["scaling"])
         root = np.sqrt(np.abs(weights := scaling * group["weights"]))
         for made in group["merges"]:
@@ -238,7 +236,7 @@ def adapters():
 
 
 def deltas(base, folder: Path) -> list[np.ndarray]:
-    """What PEFT adds to each layer."""
+    """The update that PEFT adds to each layer."""
     peft = pytest.importorskip("peft")
     adapted = peft.PeftModel.from_pretrained(base(), folder)
     layers = [m for m in adapted.modules() if hasattr(m, "get_delta_weight")]
@@ -246,7 +244,7 @@ def deltas(base, folder: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("rank", [None, 3])
-def test_a_merged_folder_is_what_peft_adds_up(adapters, tmp_path: Path, rank):
+def test_a_merged_folder_equals_the_sum_by_peft(adapters, tmp_path: Path, rank):
     from metro_fast.experts import decompress
 
     base, experts = adapters
@@ -289,7 +287,7 @@ def test_ties_of_updates(adapters, tmp_path: Path, sign_ties: str):
         np.testing.assert_allclose(found[layer], expected, atol=2e-4)
 
 
-def test_factors_merged_apart_have_cross_terms(adapters, tmp_path: Path):
+def test_separately_merged_factors_have_cross_terms(adapters, tmp_path: Path):
     base, experts = adapters
     apart = merge(experts[:2])
     exact = merge(experts[:2], space="delta")
@@ -297,7 +295,7 @@ def test_factors_merged_apart_have_cross_terms(adapters, tmp_path: Path):
     save_plain(exact, tmp_path / "exact")
     one, two = deltas(base, tmp_path / "apart"), deltas(base, tmp_path / "exact")
     cosine = np.vdot(one[0], two[0]) / np.linalg.norm(one[0]) / np.linalg.norm(two[0])
-    # Of two unrelated experts half of the product is of one's A with the other's B.
+    # With two unrelated experts, half of the product is one's A with the other's B.
     assert 0.5 < cosine < 0.9
 
 
@@ -312,8 +310,8 @@ def test_many_experts_are_summed_in_parts():
 
 @pytest.mark.parametrize("sign_ties", ["peft", "compeft"])
 @pytest.mark.parametrize("majority", ["total", "frequency"])
-def test_ties_of_many_experts_is_that_of_their_values(sign_ties: str, majority: str):
-    """More than a table of combinations holds; of the first eight both ways give one answer."""
+def test_ties_of_many_experts_equals_that_of_their_values(sign_ties: str, majority: str):
+    """More experts than a table of combinations holds; for the first eight both ways agree."""
     rng = np.random.default_rng(0)
     experts = [
         compress(
@@ -338,7 +336,7 @@ def test_ties_of_many_experts_is_that_of_their_values(sign_ties: str, majority: 
 
 
 SHAPES = {"a": (37, 11), "b": (400, 700), "c": (5,)}
-"""One tensor is longer than a slab, one no multiple of 8."""
+"""One tensor is longer than a slab; the length of another is not a multiple of 8."""
 
 
 def test_ia3_and_heads():
@@ -364,7 +362,7 @@ def test_ia3_and_heads():
         merge(experts, heads_from=2)
 
 
-def test_what_does_not_fit_is_refused(adapters):
+def test_experts_that_do_not_fit_together_are_refused(adapters):
     _, experts = adapters
     ones = ternary(np.float32([1, 0, -1]))
     cases = [

@@ -1,4 +1,4 @@
-"""Pages of experts: well formed, offline, and telling the numbers they were made of."""
+"""Pages of experts: well formed, offline, and with the numbers that they were made from."""
 
 import re
 from html.parser import HTMLParser
@@ -20,12 +20,12 @@ VOID = {"meta", "br", "link"}
 
 
 class Page(HTMLParser):
-    """Checks that elements are closed in order, and keeps titles of shapes."""
+    """Checks that elements are closed in order, and keeps the titles of shapes."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.told: list[str] = []
+        self.titles: list[str] = []
         self.feed(html)
         self.close()
         assert self.open == []
@@ -44,7 +44,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] == "title" and "svg" in self.open:
-            self.told.append(data)
+            self.titles.append(data)
 
 
 def lora(layers: int = 3, names: tuple[str, ...] = ("q", "v")) -> dict[str, np.ndarray]:
@@ -57,7 +57,7 @@ def lora(layers: int = 3, names: tuple[str, ...] = ("q", "v")) -> dict[str, np.n
     return state
 
 
-def test_the_page_of_an_expert_tells_every_tensor() -> None:
+def test_the_page_of_an_expert_shows_every_tensor() -> None:
     state = lora()
     state["base_model.model.score.weight"] = RNG.standard_normal((2, 40)).astype(np.float32)
     expert = compress(state, density=0.2)
@@ -68,8 +68,8 @@ def test_the_page_of_an_expert_tells_every_tensor() -> None:
         if row["group"] == "dense":
             continue
         (place,) = places_of([row["tensor"]]).values()
-        assert f"{', '.join(place)}: {100 * row['density']:.2f} %" in page.told
-        assert f"{', '.join(place)}: {row['scale']:.4g}" in page.told
+        assert f"{', '.join(place)}: {100 * row['density']:.2f} %" in page.titles
+        assert f"{', '.join(place)}: {row['scale']:.4g}" in page.titles
     shares = byte_shares(expert)
     assert sum(shares.values()) == expert.nbytes
     assert shares["dense tensors"] == 2 * 40 * 4
@@ -105,11 +105,11 @@ def test_the_map_of_alike_experts_puts_them_together() -> None:
     found = similarity(made)
     html = similarity_page(found.names, found.matrix)
     page = Page(html)
-    assert len(page.told) == 36
+    assert len(page.titles) == 36
     for i, one in enumerate(found.names):
         for j, two in enumerate(found.names):
-            assert f"{one}, {two}: {found.matrix[i, j]:.3f}" in page.told
-    order = list(dict.fromkeys(told.split(",")[0] for told in page.told))
+            assert f"{one}, {two}: {found.matrix[i, j]:.3f}" in page.titles
+    order = list(dict.fromkeys(title.split(",")[0] for title in page.titles))
     assert {int(name[1]) % 2 for name in order[:3]} in ({0}, {1})
     closest = found.pairs(-1)[0]
     assert f"The closest pair is {closest[0]} and {closest[1]}" in html
@@ -126,12 +126,14 @@ def test_the_map_of_alike_experts_puts_them_together() -> None:
         (["a", "b"], np.array([[1.0, np.nan], [np.nan, 1.0]]), "from -1 to 1"),
     ],
 )
-def test_a_matrix_of_no_cosines(names: list[str], matrix: np.ndarray, message: str) -> None:
+def test_a_matrix_that_does_not_hold_cosines(
+    names: list[str], matrix: np.ndarray, message: str
+) -> None:
     with pytest.raises(MetroFastError, match=message):
         similarity_page(names, matrix)
 
 
-def test_the_page_of_a_grid_tells_every_candidate_once_a_picture() -> None:
+def test_the_page_of_a_grid_shows_every_candidate_once_per_picture() -> None:
     weights = {"w": RNG.standard_normal(4096).astype(np.float32)}
     scores = iter(range(100))
     found = tune_compression(
@@ -146,8 +148,8 @@ def test_the_page_of_a_grid_tells_every_candidate_once_a_picture() -> None:
     page = Page(html)
     for row in found.rows:
         alpha = "least squares" if isinstance(row.alpha, str) else f"{row.alpha:g}"
-        told = f"density {100 * row.density:.3g} %, alpha {alpha}: {row.nbytes:,} bytes, "
-        assert sum(line.startswith(told) for line in page.told) == 1
+        start = f"density {100 * row.density:.3g} %, alpha {alpha}: {row.nbytes:,} bytes, "
+        assert sum(title.startswith(start) for title in page.titles) == 1
     assert "Chosen: density 10 %, alpha 1" in html
     assert "it was not scored" in html
     # Equal scores, one candidate: nothing to scale axes by.

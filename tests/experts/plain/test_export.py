@@ -51,7 +51,7 @@ def test_folders_that_peft_reads(tmp_path: Path):
         export({"a": experts["a"]}, tmp_path / "served")
 
 
-def test_what_servers_do_not_load_is_refused(tmp_path: Path):
+def test_experts_that_servers_do_not_load_are_refused(tmp_path: Path):
     ia3 = expert(peft_type="IA3")
     cases = [
         ({"../a": expert()}, "is no name of a folder"),
@@ -68,7 +68,7 @@ def test_what_servers_do_not_load_is_refused(tmp_path: Path):
 
 @pytest.fixture
 def vllm(monkeypatch: pytest.MonkeyPatch):
-    """The two modules of vLLM that the resolver imports, with what it asks of them."""
+    """Stubs of the two modules of vLLM that the resolver imports."""
 
     @dataclass
     class LoRARequest:

@@ -1,4 +1,4 @@
-"""ExpertPool: bit-equal to PEFT, whole at every moment, and what it refuses."""
+"""ExpertPool: bit-equal to PEFT, consistent at every moment, and its refusals."""
 
 import json
 import threading
@@ -16,15 +16,6 @@ peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
 IDS = torch.arange(2, 14).reshape(2, 6)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads of models this small only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def t5(dtype=torch.float32):
@@ -72,7 +63,7 @@ def ia3(model: str):
 
 
 def expert(model: str, config, seed: int, dtype=torch.float32, **options) -> Expert:
-    """Of an adapter whose every weight has moved."""
+    """The expert of an adapter in which every weight has moved."""
     adapted = peft.get_peft_model(MODELS[model](dtype), config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -122,7 +113,7 @@ def test_logits_are_bit_equal_to_peft(tmp_path, model, config):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_of_a_base_in_16_bits(tmp_path, dtype):
+def test_a_base_in_16_bits(tmp_path, dtype):
     pool, experts = pool_of("llama", 2, dtype=dtype)
     for i in (1, 0, 1):
         with pool.use(f"e{i}") as adapted:
@@ -142,7 +133,7 @@ def test_heads_are_swapped_too(tmp_path):
             assert torch.equal(logits(adapted), stock("t5", experts[i], tmp_path / str(i)))
 
 
-def test_other_scalings_and_lower_ranks(tmp_path):
+def test_experts_of_other_scalings_and_lower_ranks(tmp_path):
     pool = ExpertPool(t5())
     name = "encoder.block.0.layer.0.SelfAttention.q"
     configs = {
@@ -166,7 +157,7 @@ def test_other_scalings_and_lower_ranks(tmp_path):
     assert [dict(layer.scaling) for layer in layers] == before
 
 
-def test_a_swap_makes_no_new_tensor_and_saves_right(tmp_path):
+def test_a_swap_makes_no_new_tensor_and_the_model_saves_correctly(tmp_path):
     pool, experts = pool_of()
     before = {name: p.data_ptr() for name, p in pool.model.named_parameters()}
     pool.swap("e1")
@@ -186,7 +177,7 @@ def test_autograd_notices_a_swap():
         output.backward()
 
 
-@pytest.mark.slow  # Compiling a T5 takes inductor half a minute.
+@pytest.mark.slow  # inductor compiles a T5
 @pytest.mark.parametrize("backend", ["eager", "inductor"])
 def test_no_recompilation_over_twelve_swaps(backend):
     import torch._dynamo.utils as dynamo
@@ -210,7 +201,7 @@ def test_no_recompilation_over_twelve_swaps(backend):
 
 
 class Toy(torch.nn.Module):
-    """Two linear layers, with time between them for a swap to fall into."""
+    """Two linear layers, with enough time between them for a swap."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -236,7 +227,7 @@ def toy_pool() -> ExpertPool:
 
 
 def forwards(pool: ExpertPool, count: int, locked: bool) -> int:
-    """How many of `count` forwards, with a swap every 5 ms beside them, are of no expert."""
+    """The number of `count` forwards that match no expert, with a swap every 5 ms."""
     x = torch.ones(1, 16)
     whole = []
     for name in pool.names:
@@ -290,7 +281,7 @@ def test_threads_of_one_expert_run_together_and_another_waits():
 
     def reader() -> None:
         with pool.use("e0"):
-            barrier.wait()  # Both are inside.
+            barrier.wait()  # Both threads are inside.
             time.sleep(0.05)
             events.append("read")
 
@@ -422,7 +413,7 @@ def test_a_damaged_expert_leaves_the_old_one_in_the_model(tmp_path):
     before = logits(pool.model)
     with pytest.raises(FormatError):
         pool.add("x", tmp_path / "x.safetensors")
-    # And one whose bytes change in memory after it was checked.
+    # The same for an expert whose bytes change in memory after the check.
     at = experts[1].block.size - 300
     experts[1].block[at] ^= 1
     with pytest.raises(FormatError):
@@ -490,7 +481,7 @@ def test_a_base_of_few_bits(tmp_path):
             assert torch.equal(logits(mine), logits(adapted.eval()))
 
 
-def test_scaling_is_that_of_peft():
+def test_scaling_equals_that_of_peft():
     from metro_fast.experts.adapters.scaling import lora_scaling
 
     name = "encoder.block.0.layer.0.SelfAttention.q"

@@ -1,4 +1,4 @@
-"""ExpertPool's decoding on a GPU: its host code, and its kernels' text on the CPU."""
+"""ExpertPool's decoding on a GPU: the host code, and the kernels run on the CPU."""
 
 import ctypes
 import itertools
@@ -23,7 +23,7 @@ from metro_fast.ops.cuda.pieces import SEGMENT, Piece, tables_of
 
 
 class Beside:
-    """Of a side stream, what is left without a GPU; everything is done at once."""
+    """A side stream without a GPU: all work is done at once."""
 
     def __init__(self, device) -> None:
         self.used: list[torch.Tensor] = []
@@ -42,7 +42,7 @@ class Beside:
 
 
 class Memory:
-    """The tensors that tables point into, as the emulator's buffers."""
+    """The tensors to which tables point, as the emulator's buffers."""
 
     def __init__(self) -> None:
         self.tensors: list[torch.Tensor] = []
@@ -66,7 +66,7 @@ class Memory:
 
 @pytest.fixture(params=["host", "device"])
 def pool_on(request, monkeypatch) -> tuple[type[ExpertPool], str, Memory]:
-    """Pools whose arena, on the CPU, is decoded to by the decoder for GPUs."""
+    """Pools whose arena on the CPU is filled by the decoder for GPUs."""
     if compiler() is None:
         pytest.skip("there is no C++ compiler")
     emulator, memory = Emulator(), Memory()
@@ -100,7 +100,7 @@ def pool_on(request, monkeypatch) -> tuple[type[ExpertPool], str, Memory]:
         (found,) = emulator.run([one])
         assert found[-1][0] == 0
         for number, (array, after) in enumerate(zip(buffers[:-1], found, strict=False)):
-            if number != 1:  # the blob is read alone, and comes back with other addresses
+            if number != 1:  # the blob is only read, and comes back with other addresses
                 array[:] = after
 
     monkeypatch.setattr(pool_module, "decoder_of", decoder_of)
@@ -132,8 +132,8 @@ def expert(seed: int, kind: str = "lora", dtype=torch.float32, **options):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["lora", "ia3"])
-def test_swaps_are_those_of_the_cpu(pool_on, kind: str, dtype):
-    """Bit for bit what load_expert gives, with scaling folded in and after other experts."""
+def test_swaps_equal_those_of_the_cpu(pool_on, kind: str, dtype):
+    """Bit-equal to load_expert, with the scaling folded in and after other experts."""
     make, keep, memory = pool_on
     experts = {str(seed): expert(seed, kind, dtype) for seed in range(3)}
     pool = make(base(dtype), keep=keep)
@@ -166,7 +166,7 @@ def test_a_lower_rank_is_decoded_beside_and_padded(pool_on):
 
 
 def test_larger_experts_make_more_room(pool_on):
-    """The staging area moves: blobs that were made for its old address are read right."""
+    """The staging area moves: blobs that were made for its old address are still read correctly."""
     make, keep, _ = pool_on
     pool = make(base(), keep=keep)
     dense = compress(load_expert(base(), expert(9)), density=0.9)
@@ -179,14 +179,14 @@ def test_larger_experts_make_more_room(pool_on):
         assert torch.equal(model(inputs), load_expert(base(), expert(1))(inputs))
 
 
-def test_where_packed_experts_wait_is_one_of_two():
+def test_packed_experts_are_kept_in_one_of_two_places():
     pool = ExpertPool(base(), keep="disk")
     with pytest.raises(MetroFastError, match="keep is 'disk', expected one of host, device"):
         pool.add("a", expert(1))
 
 
 def test_tables():
-    """Which segments meet which stream, of pieces on both sides of its ends."""
+    """The segments that each stream overlaps, with pieces on both sides of its ends."""
     count = 3 * 64 * 512
     block = np.asarray(pack(np.zeros(count, np.int8), steps=512))
     cuts = [0, 40, 32_768, 40_000, 65_536, count]

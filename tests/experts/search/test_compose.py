@@ -1,9 +1,7 @@
-"""experts.compose_fewshot: sums of packed experts, searches that go on, models left alone."""
+"""experts.compose_fewshot: sums of packed experts, resumed searches, unchanged models."""
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -13,7 +11,7 @@ import numpy as np
 import pytest
 
 from metro_fast import FormatError, MetroFastError, MissingExtraError
-from metro_fast.experts import Expert, compose_fewshot, compress, decompress, task_vector
+from metro_fast.experts import compose_fewshot, compress, decompress, task_vector
 from metro_fast.experts.search.summands import Summands, read_summand
 from metro_fast.testing.weighted_sum import weighted_sum
 
@@ -21,40 +19,8 @@ torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 pytest.importorskip("nevergrad")
 
-CONFIGS = {
-    "lora": lambda **more: peft.LoraConfig(
-        **{"r": 4, "lora_alpha": 8, "target_modules": ["0", "2"], **more}
-    ),
-    "ia3": lambda **more: peft.IA3Config(target_modules=["0", "2"], feedforward_modules=[], **more),
-}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def base():
-    torch.manual_seed(0)
-    linear = torch.nn.Linear
-    return torch.nn.Sequential(linear(16, 24), torch.nn.Dropout(0.5), linear(24, 8))
-
-
-def adapted(seed: int, kind: str = "lora", **more):
-    model = peft.get_peft_model(base(), CONFIGS[kind](**more))
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            start = 1.0 if kind == "ia3" else 0.0
-            torch.nn.init.normal_(parameter, start, 0.3, generator=generator)
-    return model.eval()
-
-
-def experts(count: int = 3, kind: str = "lora") -> dict[str, Expert]:
-    return {f"e{seed}": compress(adapted(seed, kind), density=0.5) for seed in range(count)}
+from compose_cases import CONFIGS, Distance, adapted, base, experts, search_that_dies
+from warm_processes import start
 
 
 def weights_of(model) -> dict:
@@ -65,28 +31,14 @@ def same(one: dict, two: dict) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
-class Distance:
-    """Of the model's output to one with known weights; counts its calls."""
-
-    def __init__(self, wanted, stop_at: int = -1):
-        self.inputs = torch.randn(32, 16, generator=torch.Generator().manual_seed(1))
-        self.wanted = wanted(self.inputs).detach()
-        self.calls, self.stop_at = 0, stop_at
-
-    def __call__(self, model) -> float:
-        assert not model.training
-        if self.calls == self.stop_at:
-            raise KeyboardInterrupt
-        self.calls += 1
-        return float((model(self.inputs) - self.wanted).detach().square().mean())
-
-
 # ---- sums ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["lora", "ia3"])
 @pytest.mark.parametrize("count", [1, 3, 9])
-def test_packed_plain_and_mixed_sums_are_those_of_whole_state_dicts(kind: str, count: int) -> None:
+def test_packed_plain_and_mixed_sums_equal_those_of_whole_state_dicts(
+    kind: str, count: int
+) -> None:
     found = list(experts(count, kind).values())
     weights = np.random.default_rng(0).uniform(-1.5, 1.5, count)
     expected = weighted_sum([expert.arrays() for expert in found], weights.tolist())
@@ -113,7 +65,7 @@ def test_packed_plain_and_mixed_sums_are_those_of_whole_state_dicts(kind: str, c
     assert again.config == found[0].config
 
 
-def test_what_is_told_of_memory() -> None:
+def test_the_reported_memory() -> None:
     found = list(experts(4).values())
     summands = Summands(list("abcd"), found)
     trits = found[0].manifest.trits
@@ -140,7 +92,7 @@ def test_the_weights_of_a_known_sum_are_found(kind: str) -> None:
     assert done.score == min(trial.score for trial in done.history)
     assert done.model is model
     assert not model.training
-    # What the model holds is what was scored.
+    # The model's weights are those that were scored.
     assert Distance(wanted)(model) == done.score
     state = peft.get_peft_model_state_dict(model)
     for name, residual in done.vector.residuals.items():
@@ -183,7 +135,7 @@ def test_the_penalty_and_the_direction() -> None:
 
 
 @pytest.mark.parametrize("name", ["NGOpt", "OnePlusOne", "CMA"])
-def test_one_seed_makes_one_search(name: str) -> None:
+def test_equal_seeds_make_equal_searches(name: str) -> None:
     runs = [
         compose_fewshot(
             adapted(7), experts(3), Distance(adapted(0)), max_steps=12, seed=seed, optimizer=name
@@ -199,7 +151,7 @@ def test_one_seed_makes_one_search(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["NGOpt", "CMA"])
 @pytest.mark.parametrize("stop", [0, 1, 7])
-def test_an_interrupted_search_goes_on_to_the_same_result(
+def test_an_interrupted_search_continues_to_the_same_result(
     name: str, stop: int, tmp_path: Path
 ) -> None:
     options = {"max_steps": 16, "seed": 2, "optimizer": name}
@@ -212,7 +164,7 @@ def test_an_interrupted_search_goes_on_to_the_same_result(
             model, experts(3), Distance(adapted(0), stop_at=stop), resume=log, **options
         )
     assert same(weights_of(model), before)
-    # A solver's thread is told to end, and ends when its turn comes.
+    # A solver's thread is asked to end, and ends when its turn comes.
     for _ in range(300):
         if threading.active_count() <= threads:
             break
@@ -234,28 +186,13 @@ def test_an_interrupted_search_goes_on_to_the_same_result(
     assert len(log.read_bytes().splitlines()) == 17
 
 
-KILLED = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from test_compose import *
-class Slow(Distance):
-    def __call__(self, model):
-        if self.calls == 5:
-            os.kill(os.getpid(), signal.{signal})
-        return super().__call__(model)
-compose_fewshot(adapted(7), experts(3), Slow(adapted(0)), max_steps=16, resume=sys.argv[1])
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_loses_nothing(number: signal.Signals, tmp_path: Path) -> None:
-    """Slow: a fresh interpreter that imports torch."""
-    script, log = tmp_path / "search.py", tmp_path / "log.jsonl"
-    script.write_text(KILLED.format(signal=number.name))
-    command = [sys.executable, str(script), str(log), str(Path(__file__).parent)]
-    ended = subprocess.run(command, capture_output=True, timeout=120, env={**os.environ})
-    assert ended.returncode == -number, ended.stderr.decode()
+    log, errors = tmp_path / "log.jsonl", tmp_path / "errors.txt"
+    process = start(search_that_dies, log, number, errors=errors)
+    process.join(120)
+    assert process.exitcode == -number, errors.read_text()
     assert len(log.read_bytes().splitlines()) == 6
     rest = Distance(adapted(0))
     done = compose_fewshot(adapted(7), experts(3), rest, max_steps=16, resume=log)
@@ -265,7 +202,7 @@ def test_a_killed_process_loses_nothing(number: signal.Signals, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("fail", [ZeroDivisionError, KeyboardInterrupt])
-def test_a_failure_leaves_the_model_as_it_was(fail: type[BaseException]) -> None:
+def test_a_failure_leaves_the_model_unchanged(fail: type[BaseException]) -> None:
     def broken(model) -> float:
         raise fail
 
@@ -316,7 +253,7 @@ def test_settings_are_checked(options: dict, message: str) -> None:
         search(**options)
 
 
-def test_a_score_that_is_no_number() -> None:
+def test_a_score_that_is_not_a_number() -> None:
     with pytest.raises(TypeError, match="the score is None"):
         search(score=lambda model: None)
     with pytest.raises(TypeError, match="expected a path, a PeftModel or a state dict"):
@@ -406,7 +343,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         search()
 
 
-def test_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
     search(progress=True)
     shown = capsys.readouterr().err
     assert "compose" in shown

@@ -1,4 +1,4 @@
-"""experts.tune_compression: candidates are what compress writes, the best is by a stated rule."""
+"""experts.tune_compression: candidates equal compress's files; a stated rule picks the best."""
 
 import csv
 import json
@@ -14,14 +14,6 @@ from metro_fast.experts.search.tuning_table import Candidate, Tuning
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def base():
@@ -110,7 +102,7 @@ def test_the_whole_grid_on_a_model() -> None:
         for row in found.rows:
             expert = compress(source, density=row.density, alpha=row.alpha)
             assert row.nbytes == expert.nbytes
-            # The very score that the loaded file has.
+            # The same score as that of the loaded file.
             assert row.score == score(load_expert(base(), expert))
         assert found.best.score == min(row.score for row in found.rows)
         chosen = compress(source, density=found.best.density, alpha=found.best.alpha)
@@ -145,7 +137,7 @@ def test_any_kind_through_a_function() -> None:
         tune_compression(weights, base(), lost(weights), kind="full")
 
 
-def test_other_quantizers_have_no_alphas() -> None:
+def test_other_quantizers_do_not_have_alphas() -> None:
     weights = {"w": np.random.default_rng(0).standard_normal(512).astype(np.float32)}
 
     def rows(quantize: str) -> list:
@@ -193,7 +185,7 @@ def test_erased_modules_are_named() -> None:
 
 
 @pytest.mark.parametrize("stop", [0, 1, 4])
-def test_an_interrupted_grid_goes_on(stop: int, tmp_path: Path) -> None:
+def test_an_interrupted_grid_continues(stop: int, tmp_path: Path) -> None:
     options = {"densities": (0.1, 0.5), "alphas": (1, 2, "least_squares")}
     whole = tune_compression(adapted(3), base(), Distance(adapted(3)), **options)
     model, log = base(), tmp_path / "log.jsonl"
@@ -208,7 +200,7 @@ def test_an_interrupted_grid_goes_on(stop: int, tmp_path: Path) -> None:
     assert rest.calls == 7 - stop
     assert done.rows == whole.rows
     assert np.array_equal(done.expert.file, whole.expert.file)
-    # A larger grid takes over what is there.
+    # A larger grid takes over the existing scores.
     more = Distance(adapted(3))
     tune_compression(adapted(3), model, more, resume=log, densities=(0.1, 0.2, 0.5), alphas=(1, 3))
     assert more.calls == 4

@@ -51,7 +51,7 @@ def test_against_float64(name: str, inner: int, outer: int):
             continue
         a, b, a_scale, b_scale = experts[number]
         exact = y[row] + (x[row] @ a.T.astype(float)) @ b.T.astype(float) * a_scale * b_scale
-        # Of the sums in float32, and of the one rounding at the end.
+        # The error of the sums in float32, and of the one rounding at the end.
         size = np.abs(x[row]) @ np.abs(a.T) @ np.abs(b.T) * a_scale * b_scale
         bound = (inner + len(a)) * 2.0**-24 * size + EPSILON[name] * np.abs(exact) + 1e-7
         assert (np.abs(result - exact) <= bound).all()
@@ -68,8 +68,8 @@ def test_a_row_does_not_depend_on_its_batch():
         np.testing.assert_array_equal(whole[row], alone[0])
 
 
-def test_experts_that_are_not_there_are_flagged():
-    """Under the address sanitizer; the rows of the others are served."""
+def test_numbers_of_absent_experts_are_flagged():
+    """Under the address sanitizer; the other rows are computed."""
     random = np.random.default_rng(2)
     experts = [expert(random, 4, 40, 30), expert(random, 513, 40, 30)]
     x, y = np.ones((4, 40), np.float32), np.zeros((4, 30), np.float32)
@@ -80,7 +80,7 @@ def test_experts_that_are_not_there_are_flagged():
 
 
 @pytest.mark.slow  # builds a program with the thread sanitizer, and runs real threads
-def test_threads_meet_where_they_must():
+def test_no_barrier_between_threads_is_missing():
     random = np.random.default_rng(3)
     experts = [expert(random, 33, 100, 77)]
     x, y = (random.standard_normal((1, size)).astype(np.float32) for size in (100, 77))

@@ -1,4 +1,4 @@
-"""Compiling, keeping and launching CUDA kernels without a GPU: a libcuda that writes down."""
+"""Compiling, caching and launching CUDA kernels without a GPU, by a libcuda that logs its calls."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ def stub(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Machine:
-    """Fresh interpreters that see a stub of the driver and an own cache."""
+    """Fresh interpreters with a stub of the driver and a cache of their own."""
 
     def __init__(self, folder: Path, stub: Path) -> None:
         self.log, self.cache = folder / "log", folder / "cache"
@@ -51,11 +51,11 @@ class Machine:
         }
 
     def run(self, code: str, **environment: str) -> str:
-        """What the code prints."""
+        """The text that the code prints."""
         self.log.write_text("")
         prelude = "import ctypes\nfrom metro_fast.errors import CudaError\n"
         prelude += "from metro_fast.ops.cuda import launch\n"
-        # `make cubins` may have filled the tree's own.
+        # `make cubins` may have filled the folder of the tree.
         prelude += f"launch.SHIPPED = launch.Path({str(self.log.with_name('none'))!r})\n"
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", prelude + code],
@@ -68,14 +68,14 @@ class Machine:
         return done.stdout
 
     def calls(self, name: str | None = None) -> list[str]:
-        """The calls of the driver, or those of one function."""
+        """The logged calls of the driver, or those of one function."""
         lines = self.log.read_text().splitlines()
         return [line for line in lines if name is None or line.split()[0] == name]
 
 
 @pytest.fixture(autouse=True)
 def nothing_shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`make cubins` may have filled the tree's own."""
+    """`make cubins` may have filled the folder of the tree."""
     monkeypatch.setattr(launch, "SHIPPED", tmp_path / "none")
 
 
@@ -91,7 +91,7 @@ def start(kernel="replaced_token_labels_fill", device=0, shared=0, arguments=Non
 """
 
 
-def test_without_a_driver_it_is_said_what_was_looked_for(tmp_path: Path):
+def test_without_a_driver_the_error_names_the_library(tmp_path: Path):
     machine = Machine(tmp_path, tmp_path / "nothing.so")
     out = machine.run(
         LAUNCH
@@ -120,17 +120,17 @@ def test_a_library_without_a_function_is_too_old(tmp_path: Path):
 
 
 @needs_compiler
-def test_a_driver_that_fails_is_told_with_its_own_words(machine: Machine):
+def test_an_error_of_the_driver_has_the_drivers_text(machine: Machine):
     code = "try: launch.module('unpack.cu', 0)\nexcept CudaError as error: print(error)"
-    assert machine.run(code, STUB_INIT="100") == "cuInit failed: told by the stub (100)\n"
+    assert machine.run(code, STUB_INIT="100") == "cuInit failed: reported by the stub (100)\n"
     assert machine.run(code, STUB_INIT="999") == "cuInit failed: unknown error (999)\n"
     out = machine.run("try: launch.module('unpack.cu', 7)\nexcept CudaError as error: print(error)")
-    assert out == "cuDeviceGet failed: told by the stub (101)\n"
+    assert out == "cuDeviceGet failed: reported by the stub (101)\n"
 
 
 @needs_compiler
 @needs_nvrtc
-def test_a_launch_gives_the_driver_what_it_was_given(machine: Machine):
+def test_a_launch_passes_its_arguments_to_the_driver(machine: Machine):
     out = machine.run(
         LAUNCH
         + """
@@ -170,7 +170,7 @@ for i in range(1000):
     assert len(machine.calls("launch")) == 1000
     assert machine.calls("retain") == ["retain 0", "retain 1"]
     assert len(machine.calls("load")) == len(machine.calls("function")) == 2
-    # Told of more than before only; below 48 KiB too, of which static memory takes a part.
+    # Set only when a launch needs more than before; below 48 KiB too, since static memory counts.
     sizes = [line.split()[-1] for line in machine.calls("attribute")]
     assert sorted(sizes) == ["100000", "100000", "49152", "50000", "60000", "60000"]
     pushes = machine.calls("push")
@@ -182,7 +182,7 @@ for i in range(1000):
 
 @needs_compiler
 @needs_nvrtc
-def test_the_context_is_the_callers_again_after_an_error(machine: Machine):
+def test_the_callers_context_is_restored_after_an_error(machine: Machine):
     out = machine.run(
         LAUNCH
         + """
@@ -207,8 +207,8 @@ except CudaError as error:
         STUB_LAUNCH="700",
     )
     assert out.splitlines() == [
-        "cuModuleGetFunction of missing failed: told by the stub (500)",
-        "cuLaunchKernel of replaced_token_labels_fill failed: told by the stub (700)",
+        "cuModuleGetFunction of missing failed: reported by the stub (500)",
+        "cuLaunchKernel of replaced_token_labels_fill failed: reported by the stub (700)",
         "an argument of a kernel is a str, expected ctypes or a tensor",
         "8 bytes of arguments of [8, 4]",
         'there is no CUDA source "nothing.cu", expected one of apply_lora.cu, '
@@ -219,7 +219,7 @@ except CudaError as error:
 
 @needs_compiler
 @needs_nvrtc
-def test_a_forked_child_is_told_so(machine: Machine):
+def test_a_forked_child_gets_an_error_that_says_so(machine: Machine):
     out = machine.run(
         LAUNCH
         + """
@@ -241,8 +241,8 @@ start()
 
 @needs_compiler
 @needs_nvrtc
-def test_an_image_that_the_driver_refuses_is_passed_over(machine: Machine, tmp_path: Path):
-    """A wheel may carry what a newer compiler made than an old driver takes."""
+def test_an_image_that_the_driver_refuses_is_skipped(machine: Machine, tmp_path: Path):
+    """A wheel may hold images of a newer compiler, which an old driver refuses."""
     names = launch.nvrtc_names()
     shipped = tmp_path / "shipped"
     _core.cuda_compile(SOURCE, "sm_90", nvrtc=names, cache=None, shipped=shipped)
@@ -270,7 +270,7 @@ def compiled(cache: Path) -> tuple[bytes, str]:
 
 
 @needs_nvrtc
-def test_what_is_kept_is_read_again_unless_it_is_damaged(tmp_path: Path):
+def test_a_cached_kernel_is_used_again_unless_it_is_damaged(tmp_path: Path):
     cache = tmp_path / "a" / "cache"
     cubin, origin = compiled(cache)
     assert origin == "compiled"
@@ -290,8 +290,8 @@ def test_what_is_kept_is_read_again_unless_it_is_damaged(tmp_path: Path):
 
 
 @needs_nvrtc
-def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path):
-    # Below a file: nobody, not even root, makes a folder there.
+def test_a_folder_that_cannot_be_written_to_is_reported(tmp_path: Path):
+    # Below a file: not even root can make a folder there.
     (tmp_path / "file").write_text("")
     cubin, origin = compiled(tmp_path / "file" / "cache")
     assert cubin[:4] == b"\x7fELF"
@@ -337,26 +337,26 @@ def test_places_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert launch.cache_folder() == tmp_path / ".cache" / "metro_fast"
     monkeypatch.setenv("METRO_FAST_NVRTC", "/there/libnvrtc.so")
     assert launch.nvrtc_names() == ["/there/libnvrtc.so"]
-    told = dict(launch.status())
-    assert "was not found" in told["NVRTC"]
-    assert told["CUDA kernels"].endswith(f"to be kept at {tmp_path / '.cache' / 'metro_fast'}")
-    assert list(tmp_path.iterdir()) == []  # looking whether it can be made leaves nothing
+    status = dict(launch.status())
+    assert "was not found" in status["NVRTC"]
+    assert status["CUDA kernels"].endswith(f"to be kept at {tmp_path / '.cache' / 'metro_fast'}")
+    assert list(tmp_path.iterdir()) == []  # the check whether it can be made leaves nothing
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_env_tells_of_a_folder_that_cannot_be_written_to(
+def test_env_reports_a_folder_that_cannot_be_written_to(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: bool
 ):
-    # /proc and a file hold no new folders, not even for root.
+    # Not even root can make a folder in /proc or below a file.
     (tmp_path / "file").write_text("")
     for folder in (Path("/proc/self"),) if there else (Path("/proc/no"), tmp_path / "file" / "no"):
         monkeypatch.setenv("METRO_FAST_CACHE", str(folder))
-        told = dict(launch.status())["CUDA kernels"]
-        assert str(folder) in told
-        assert "cannot be written to: " in told
+        status = dict(launch.status())["CUDA kernels"]
+        assert str(folder) in status
+        assert "cannot be written to: " in status
 
 
-def test_env_tells_of_what_was_shipped_and_where_the_rest_is_kept(
+def test_env_reports_shipped_kernels_and_the_cache_of_the_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     shipped = tmp_path / "shipped"
@@ -364,15 +364,15 @@ def test_env_tells_of_what_was_shipped_and_where_the_rest_is_kept(
     (shipped / "a.cubin").write_bytes(b"")
     monkeypatch.setattr(launch, "SHIPPED", shipped)
     monkeypatch.setenv("METRO_FAST_CACHE", str(tmp_path / "own"))
-    told = [told for name, told in launch.status() if name == "CUDA kernels"]
-    assert told == [
+    texts = [text for name, text in launch.status() if name == "CUDA kernels"]
+    assert texts == [
         f"1 shipped at {shipped}",
         f"compiled at first use, to be kept at {tmp_path / 'own'}",
     ]
 
 
 @needs_compiler
-def test_env_tells_what_was_found(machine: Machine):
+def test_env_reports_driver_and_compiler(machine: Machine):
     out = machine.run("for line in launch.status(): print(*line)")
     assert "CUDA driver for CUDA 13.2\n" in out
     assert "GPU 0 Stub 0, sm_90, 132 multiprocessors\n" in out

@@ -22,7 +22,7 @@ def emulator() -> Emulator:
 
 
 def scale_of(temperature: float) -> np.float32:
-    """What rust/core/src/replace/exp2.rs multiplies distances with."""
+    """The factor by which rust/core/src/replace/exp2.rs multiplies distances."""
     return np.float32(np.float32(np.log2(np.e) / temperature) * np.float32(1 << 25))
 
 
@@ -78,7 +78,7 @@ def drawn(logits: np.ndarray, name: str, **options: Any) -> np.ndarray:
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("vocabulary", [1, 2, 31, 32, 33, 255, 257, 1_000, 32_128])
-def test_the_token_is_that_of_the_cpu(emulator, vocabulary: int, name: str):
+def test_the_token_equals_that_of_the_cpu(emulator, vocabulary: int, name: str):
     random = np.random.default_rng(vocabulary)
     rows = 3 if vocabulary > 1_000 else 12
     launches, expected = [], []
@@ -138,8 +138,8 @@ def test_bad_rows_are_flagged_and_the_others_drawn(emulator):
 
 
 @pytest.mark.slow  # builds a program with the thread sanitizer, and runs real threads
-def test_threads_that_sample_meet_where_they_must():
-    """A row whose token is looked for in three steps, in shared memory and out of it."""
+def test_no_barrier_between_sampling_threads_is_missing():
+    """A row whose token is searched for in three steps, in shared memory and outside it."""
     logits = np.random.default_rng(6).normal(0, 2, (1, 2_100)).astype(np.float32)
     launches = [sampling(logits, "f16", seed=1, shared=shared) for shared in (True, False)]
     for found in Emulator("thread").run(launches):
@@ -157,7 +157,7 @@ def test_replaced_token_labels(emulator, size: int):
     found = emulator.run(labels(original, sampled, places, pad=7))
     filled, scattered = found
     batch = replaced_token_labels(original, sampled, places, pad_token_id=7)
-    # The second launch starts from what the test gave it: put its changes over the first.
+    # The second launch starts from the test's arrays: copy its changes over the first's.
     changed = scattered[3] != -77
     input_ids = np.where(changed, scattered[3], filled[3])
     np.testing.assert_array_equal(input_ids, batch.input_ids)
@@ -205,12 +205,12 @@ def test_masked_positions_that_do_not_fit_are_flagged_and_not_written():
     for places, sampled, code, index in cases:
         launch = labels(original, np.array(sampled), np.array(places), pad=0)[1]
         found = emulator.run([launch])[0]
-        # Of [2, 1] the second is out of order and at padding: out of order is told first.
+        # Of [2, 1] the second is out of order and at padding: the order is reported first.
         assert found[5].tolist() == [32 if places == [2, 1] else code, index]
 
 
-def test_the_conversions_of_the_cpu(emulator):
-    """Every bfloat16 and float16 as a logit beside 0: the kernel reads what Rust reads."""
+def test_conversions_equal_those_of_the_cpu(emulator):
+    """Every bfloat16 and float16 as a logit next to 0: the kernel converts them as Rust does."""
     every = np.arange(2**16, dtype=np.uint16)
     for name in ("f16", "bf16"):
         bits = every.view(np.float16) if name == "f16" else every

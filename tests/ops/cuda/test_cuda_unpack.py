@@ -30,7 +30,7 @@ def trits(count: int, density: float, seed: int = 0) -> np.ndarray:
 
 
 def expected(values: np.ndarray, scale: float, name: str) -> np.ndarray:
-    """What the Rust decoder writes, as bits."""
+    """The values that the Rust decoder writes, as bits."""
     if name != "bf16":
         return unpack(pack(values), values.size, scale=scale, dtype=UNPACKED[name])
     torch = pytest.importorskip("torch")
@@ -46,7 +46,7 @@ def emulator() -> Emulator:
 @needs_compiler
 @pytest.mark.parametrize("coding", ["t4", "bitmask"])
 @pytest.mark.parametrize("density", DENSITIES)
-def test_ten_million_parameters_are_those_of_the_cpu(emulator, density: float, coding: str):
+def test_ten_million_parameters_equal_those_of_the_cpu(emulator, density: float, coding: str):
     """6 densities x 2 codings x 3 formats x 300,003: 10.8 million."""
     values = trits(300_003, density)
     block = np.asarray(pack(values, coding=coding, steps=512))
@@ -61,7 +61,7 @@ def test_ten_million_parameters_are_those_of_the_cpu(emulator, density: float, c
 @pytest.mark.parametrize("steps", [512, 1024, 4096, 16384])
 def test_sizes_scales_and_codings(emulator, steps: int):
     """Around the ends of rows, words and streams; all-zero streams; signs and sizes of scales."""
-    # Two lie half way between values of bfloat16 and of float16.
+    # Two are half way between values of bfloat16 and of float16.
     scales = (1.0, -0.37, 0.0, -0.0, 3e-6, 65504.0, 1e-42, 1 + 2.0**-8, -1 - 2.0**-11)
     cases = []
     for i, count in enumerate((1, 3, 31, 32, 33, 255, 256, 257, 1024, 9_999, 64 * steps + 5)):
@@ -77,7 +77,7 @@ def test_sizes_scales_and_codings(emulator, steps: int):
 
 
 def scattered(seed: int, name: str, *, aligned: bool):
-    """Blocks of different codings, cut into tensors that go to three outputs, in part added."""
+    """Blocks of different codings, cut into tensors for three outputs; some are added."""
     random = np.random.default_rng(seed)
     blocks, pieces, sources = [], [], []
     outputs = [random.standard_normal(90_000).astype(np.float32) for _ in range(3)]
@@ -122,7 +122,7 @@ def test_many_tensors_of_many_blocks_in_one_launch(emulator, name: str, aligned:
             if piece.mode == 1:
                 scaled = floats_of(bits[piece.output][place], name) + scaled
             new = bits_of(scaled, name)
-            # Where a trit is zero, a sum stays as it is and what is written is +0.
+            # Where a trit is zero, a sum is unchanged and a written value is +0.
             old = bits[piece.output][place] if piece.mode == 1 else np.zeros_like(new)
             bits[piece.output][place] = np.where(values != 0, new, old)
         found = emulator.run([unpack_many(blocks, pieces, outputs, name)])[0]
@@ -134,7 +134,7 @@ def test_many_tensors_of_many_blocks_in_one_launch(emulator, name: str, aligned:
 @needs_compiler
 @pytest.mark.parametrize("name", FORMATS)
 def test_values_that_start_at_one(emulator, name: str):
-    """IA3: a tensor of 1 - s, 1 and 1 + s between two of a LoRA."""
+    """IA3: a tensor of 1 - s, 1 and 1 + s between two tensors of a LoRA."""
     values = trits(3_000, 0.3)
     outputs = [np.full(3_100, 7, UNPACKED[name])]
     pieces = [
@@ -156,7 +156,7 @@ def test_values_that_start_at_one(emulator, name: str):
 
 
 def resealed(block: np.ndarray) -> np.ndarray:
-    """The block with checksums that fit what its index says, as far as it can be followed."""
+    """The block with checksums that agree with its index, as far as the index can be followed."""
     data = bytearray(block.tobytes())
     if len(data) < 32:
         return block
@@ -203,7 +203,7 @@ def damaged(random: np.random.Generator, block: np.ndarray) -> np.ndarray:
 @needs_compiler
 @pytest.mark.slow  # builds a program with the address sanitizer, and decodes 1,200 blocks
 def test_damaged_blocks_are_flagged_and_never_read_or_written_out_of_bounds():
-    """What the checksums let pass; the outputs are of their exact sizes, and so are the blocks."""
+    """Damage that the checksums let pass; outputs and blocks have their exact sizes."""
     emulator = Emulator("address")
     random = np.random.default_rng(5)
     count = 40_000
@@ -231,10 +231,10 @@ def test_damaged_blocks_are_flagged_and_never_read_or_written_out_of_bounds():
             np.testing.assert_array_equal(found[3].view(np.uint8), bits.view(np.uint8))
             seen["equal"] += 1
         elif code == 0:
-            # What the CPU refuses and the GPU cannot see: guard bytes, and blocks of other lengths.
+            # Only the CPU sees damaged guard bytes and blocks of other lengths.
             guard = block[-256:].any()
             held = int(block[8:16].view(np.uint64)[0]) if block.size >= 16 else 0
-            # A count of 0 has no streams to look at.
+            # A block with a count of 0 has no streams.
             assert guard or held != count or block.size < 288, block[:48]
         else:
             assert values is None, code
@@ -246,7 +246,7 @@ def test_damaged_blocks_are_flagged_and_never_read_or_written_out_of_bounds():
 
 @needs_compiler
 def test_a_stream_in_the_worst_class_is_decoded(emulator):
-    """Any class decodes, and a stream in another than its best is longer than its bitmask."""
+    """Every class can be decoded; a stream in a wrong class is longer than its bitmask."""
     count = 64 * 16384
     values = np.random.default_rng(0).integers(0, 2, count).astype(np.int8) * 2 - 1
     sparsest = t4_rans.load_frequencies(ROOT / "docs" / "t4-frequencies.csv")[:1]
@@ -278,10 +278,10 @@ def test_bytes_before_the_first_stream_are_flagged(emulator, coding: str):
 
 @needs_compiler
 @pytest.mark.slow  # builds a program with the thread sanitizer, and runs real threads
-def test_threads_meet_where_they_must():
-    """A thread of the system for each of the GPU's: a missing barrier would be a race."""
+def test_no_barrier_between_threads_is_missing():
+    """One thread of the system per thread of the GPU: a missing barrier would be a race."""
     emulator = Emulator("thread")
-    # Of every symbol some, so that what each thread put into the table is read by another.
+    # Every symbol occurs, so that each thread's part of the table is read by another thread.
     values = np.concatenate([trits(15_000, 0.05), trits(3_000, 0.5)])
     blocks = [np.asarray(pack(values, coding=coding, steps=512)) for coding in ("t4", "bitmask")]
     assert [block[40] for block in blocks] == [0, 1]
@@ -291,7 +291,7 @@ def test_threads_meet_where_they_must():
         np.testing.assert_array_equal(found[3], expected(values, 0.5, "f16"))
 
 
-def test_the_tables_are_those_of_the_format_page():
+def test_the_tables_equal_those_of_the_format_page():
     """docs/t4-frequencies.csv, the text for CUDA and the Rust table hold the same numbers."""
     rows = list(csv.reader((ROOT / "docs" / "t4-frequencies.csv").read_text().splitlines()))[1:]
     page = [[int(cell) for cell in row[1:]] for row in rows]

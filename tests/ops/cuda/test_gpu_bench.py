@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", checks.CHECKS)
-def test_the_checks_pass_where_ours_is_the_cpu(name: str):
+def test_the_checks_pass_on_the_cpu(name: str):
     found = checks.CHECKS[name](CPU, 11)
     assert found > 0 or name in ("packed LoRA", "graphs")
 
@@ -39,7 +39,7 @@ def test_a_check_fails_where_something_is_wrong(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:the update of:UserWarning")
-def test_the_names_that_are_promised_come_out():
+def test_the_promised_names_are_reported():
     found = [one for timing in timings.TIMINGS.values() for one in timing(CPU, timings.SMALL, 1e10)]
     found += metro_step.split(CPU, metro_step.SMALL)
     names = {one.name for one in found}
@@ -79,12 +79,12 @@ def test_clocks_take_turns():
     works = {name: (lambda name=name: seen.append(name)) for name in "ab"}
     times = interleaved(works, CPU, rounds=3)
     assert set(times) == {"a", "b"}
-    assert "".join(seen).count("ab") == 3  # turns of both, three times
+    assert "".join(seen).count("ab") == 3  # three turns of both
     assert median_of(lambda: None, CPU, rounds=3) >= 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_without_a_gpu_it_says_so_in_a_line():
+def test_without_a_gpu_one_line_says_so():
     command = [sys.executable, str(BENCHES / "run.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1

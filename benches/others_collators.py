@@ -1,4 +1,4 @@
-"""Other people's collators, loaded from a checkout where a variable names one."""
+"""Other people's collators, loaded from the checkout that an environment variable names."""
 
 import os
 import re
@@ -17,8 +17,8 @@ import transformers
 def _take(name: str, variable: str, path: str, given: dict[str, Any]) -> Any:
     """One class or function of a file in the checkout that a variable names.
 
-    The rest of such a file needs what is not here, or does not even run. Skips where the variable
-    names nothing.
+    The rest of such a file needs packages that are absent, or does not run at all. Skips where the
+    variable is not set.
     """
     checkout = os.environ.get(variable)
     if not checkout:
@@ -28,14 +28,14 @@ def _take(name: str, variable: str, path: str, given: dict[str, Any]) -> Any:
     found = re.search(pattern, file.read_text(), re.M | re.S)
     assert found is not None, f"{file} has no {name}"
     module = ModuleType(name)
-    sys.modules[name] = module  # A dataclass looks its module up.
+    sys.modules[name] = module  # A dataclass looks up its module.
     module.__dict__.update(given, np=np)
     exec(compile(found[0], str(file), "exec"), module.__dict__)
     return module.__dict__[name]
 
 
 class _Vocabulary:
-    """What nanoT5's collator asks of a tokenizer."""
+    """The part of a tokenizer that nanoT5's collator needs."""
 
     eos_token_id = 1
 

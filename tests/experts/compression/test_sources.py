@@ -1,13 +1,13 @@
-"""What experts.compress takes: files of several origins, tied tensors, strangers' bytes."""
+"""experts.compress on files of several origins, tied tensors and strangers' bytes."""
 
 import contextlib
-import json
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from malformed import PICKLE_THAT_RUNS, SAFETENSORS_CASES, TRUNCATED_ADAPTER
 from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import compress, decompress, fidelity, task_vector
 from metro_fast.experts.adapters.roles import role_of
@@ -16,6 +16,7 @@ from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.experts.adapters.tied import tied_groups
 from metro_fast.experts.adapters.updates import modules
 from metro_fast.experts.expert import entropy
+from shared_files import real_adapters
 
 RNG = np.random.default_rng(3)
 
@@ -82,8 +83,8 @@ def test_an_erased_module_of_other_names_is_named():
     assert [row.module for row in fidelity(state, expert) if row.erased] == ["unet:3"]
 
 
-def test_modules_are_erased_where_no_estimate_shows_it(shared_data: Path):
-    """Rank by rank, A keeps what B loses: each factor is well kept, their product is not."""
+def test_modules_are_erased_where_no_estimate_shows_it():
+    """A keeps the ranks that B loses: each factor is kept well, their product is not."""
     a, b = floats(2, 400), floats(400, 2)
     a[1] *= 0.02
     b[:, 0] *= 0.02
@@ -93,8 +94,10 @@ def test_modules_are_erased_where_no_estimate_shows_it(shared_data: Path):
     [estimate], [row] = expert.estimated_fidelity, fidelity(state, expert)
     assert row.erased
     assert not estimate.erased
-    # A real adapter: all that are erased are counted.
-    path = shared_data / "adapters/sd15_lora_analog/analog_svd_rank4.safetensors"
+
+
+@pytest.mark.parametrize("path", real_adapters("sd15_lora_analog/analog_svd_rank4.safetensors"))
+def test_the_erased_modules_of_a_real_adapter_are_counted(path: Path):
     for scope in ("role", "tensor"):
         with pytest.warns(UserWarning, match="is erased") as caught:
             expert = compress(path, kind="lora", density=0.05, scope=scope)
@@ -138,8 +141,8 @@ def test_a_classifier_never_joins_the_ia3_vector():
 
 
 @pytest.mark.parametrize(
-    ("file", "kind", "options", "groups"),
-    [
+    ("path", "kind", "options", "groups"),
+    real_adapters(
         ("t0_3b_ia3_tfew/t03b_ia3_finish.pt", "ia3", {"kind": "ia3"}, ["ia3"]),
         (
             "sd15_lora_analog/analog_svd_rank4.safetensors",
@@ -150,11 +153,10 @@ def test_a_classifier_never_joins_the_ia3_vector():
         ("t5v11_base_prompts/rte.npy", "prompt", {}, ["prompt"]),
         ("roberta_imdb_pfeiffer/pytorch_adapter.bin", "other", {"kind": "other"}, ["other"]),
         ("gpt2_tigrinya_lora/adapter_model.safetensors", "lora", {}, ["lora_A", "lora_B"]),
-    ],
+    ),
 )
 @pytest.mark.filterwarnings("ignore:the update of:UserWarning")
-def test_real_files(shared_data: Path, file, kind, options, groups):
-    path = shared_data / "adapters" / file
+def test_real_files(path: Path, kind, options, groups):
     if path.suffix in (".pt", ".bin"):
         pytest.importorskip("torch")
     expert = compress(path, density=0.3, **options)
@@ -164,7 +166,7 @@ def test_real_files(shared_data: Path, file, kind, options, groups):
     assert list(expert.arrays()) == sorted(state)
     rows = fidelity(path, expert)
     assert len(rows) == (len(state) // 2 if kind == "lora" else len(state))
-    assert (expert.config is not None) == ("gpt2" in file)
+    assert (expert.config is not None) == ("gpt2" in path.parent.name)
     # The goal of the design at 0.9 million parameters.
     bound = entropy(0.3) * expert.manifest.parameters / 8
     assert expert.nbytes <= 1.12 * (bound + 2000)
@@ -182,7 +184,7 @@ def test_dense_names_by_pattern():
         compress(state, kind="other", dense="norm.weight")
 
 
-def test_a_head_that_the_base_has_not(tmp_path: Path):
+def test_a_head_that_the_base_lacks(tmp_path: Path):
     base = {"layer.weight": floats(20, 10)}
     tuned = {"layer.weight": base["layer.weight"] + 0.1, "classifier.weight": floats(2, 20)}
     with pytest.raises(MetroFastError, match=r"no classifier\.weight.*dense="):
@@ -236,7 +238,7 @@ def test_tied_tensors_are_kept_once_and_restored(cloned):
         "encoder.embed_tokens.weight",
         "layer.weight",
     ]
-    # A base whose file holds the matrix once, under another name.
+    # A base whose file has the matrix once, under another name.
     once = {name: base[name] for name in ("shared.weight", "layer.weight")}
     expert = compress(tuned, kind="full", initial=once, density=0.5)
     assert list(expert.arrays(initial=once)) == ["layer.weight", "shared.weight"]
@@ -309,13 +311,13 @@ def test_a_tied_model_of_transformers(tmp_path: Path):
         ("q.lora_variant.x", "variants"),
     ],
 )
-def test_what_is_not_plain_is_refused_by_name(name, message):
+def test_unsupported_configurations_are_refused_by_name(name, message):
     state = {"q.lora_A.weight": floats(2, 4), "q.lora_B.weight": floats(4, 2), name: floats(4)}
     with pytest.raises(MetroFastError, match=message):
         compress(state)
 
 
-def test_a_compressed_expert_is_no_source(tmp_path: Path):
+def test_a_compressed_expert_is_not_a_source(tmp_path: Path):
     file = compress({"w": floats(4, 4)}, kind="other").save(tmp_path)
     with pytest.raises(MetroFastError, match=r"compressed expert already: use Expert\.load"):
         compress(file)
@@ -345,7 +347,7 @@ def test_npy_files(tmp_path: Path):
         (tmp_path / "cut.npy").write_bytes(whole[:cut])
         with pytest.raises(FormatError, match="not an array as numpy saves it"):
             compress(tmp_path / "cut.npy")
-    # A header that claims 4 TB takes no memory; one that is no header is an error too.
+    # A header that claims 4 TB takes no memory; a header that is not valid is an error too.
     with (tmp_path / "huge.npy").open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (1 << 40,)}
         np.lib.format.write_array_header_1_0(file, header)
@@ -357,23 +359,23 @@ def test_npy_files(tmp_path: Path):
         compress(tmp_path / "bad.npy")
 
 
-def test_malformed_files_are_clear_errors(shared_data: Path, tmp_path: Path):
-    malformed = shared_data / "malformed"
+def test_malformed_files_are_clear_errors(tmp_path: Path):
+    (tmp_path / "truncated_adapter.safetensors").write_bytes(TRUNCATED_ADAPTER)
     with pytest.raises(FormatError, match=r"truncated_adapter\.safetensors: "):
-        compress(malformed / "truncated_adapter.safetensors")
+        compress(tmp_path / "truncated_adapter.safetensors")
     pytest.importorskip("torch")
+    (tmp_path / "pickle_calls_system.bin").write_bytes(PICKLE_THAT_RUNS)
     with pytest.raises(FormatError, match="not a pickle of tensors alone"):
-        compress(malformed / "pickle_calls_system.bin")
-    cases = json.loads((malformed / "safetensors_cases.json").read_text())
+        compress(tmp_path / "pickle_calls_system.bin")
     refused = 0
-    for case in cases:
+    for data in SAFETENSORS_CASES.values():
         path = tmp_path / "case.safetensors"
-        path.write_bytes(bytes.fromhex(case["hex"]))
-        # Those that are whole hold integers only.
+        path.write_bytes(data)
+        # The whole files hold integers only, or nothing that makes an expert.
         with pytest.raises((FormatError, MetroFastError)) as caught:
             compress(path, kind="other")
         refused += isinstance(caught.value, FormatError)
-    assert refused >= len(cases) // 2
+    assert refused >= len(SAFETENSORS_CASES) // 2
 
 
 def test_damaged_pickles_are_format_errors(tmp_path: Path):
@@ -395,7 +397,7 @@ def test_damaged_pickles_are_format_errors(tmp_path: Path):
                 if bad:
                     bad[flips.integers(len(bad))] = flips.integers(256)
             path.write_bytes(bad)
-            with contextlib.suppress(FormatError, TypeError):  # nothing else, no warning
+            with contextlib.suppress(FormatError, TypeError):  # no other exception, and no warning
                 read_state(path)
                 survived += 1
     assert 0 < survived < 300
