@@ -9,6 +9,7 @@ from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.expert import Expert, read_expert
 from metro_fast.experts.loading.load import load_expert
+from metro_fast.experts.merging.fits import check_kinds
 
 
 def load_experts(
@@ -71,15 +72,15 @@ def load_experts(
 
 def _check(experts: Mapping[str, Expert], weights: Mapping[str, float]) -> None:
     if not experts:
-        raise MetroFastError("no experts to load")
+        raise MetroFastError("no experts are given, expected at least one")
     for name, weight in weights.items():
         if name not in experts:
-            raise MetroFastError(f"a weight for {name!r}, which is none of {', '.join(experts)}")
+            raise MetroFastError(
+                f"weights has a weight for {name!r}, but the experts are {', '.join(experts)}"
+            )
         if not -float("inf") < weight < float("inf"):
             raise MetroFastError(f"the weight of {name!r} is {weight}, expected a finite number")
-    kinds = {name: expert.manifest.kind for name, expert in experts.items()}
-    if len(set(kinds.values())) > 1 or not set(kinds.values()) <= {"lora", "ia3"}:
-        raise MetroFastError(f"the kinds of the experts are {kinds}, expected all lora or all ia3")
+    check_kinds(experts)
 
 
 def _scale(adapted: Any, name: str, weight: float) -> None:
