@@ -1,4 +1,4 @@
-"""What pictures in SVG text share: limits, ticks, and the element around them."""
+"""Elements that all pictures in SVG text share: limits, steps between ticks, and the `<svg>`."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ __all__ = ["limits", "round_step", "svg"]
 
 
 def limits(values: Sequence[float]) -> tuple[float, float]:
-    """Smallest and largest, never equal.
+    """The smallest and the largest value, moved apart if they are equal.
 
     Example:
         >>> limits([3, 1]), limits([2])
@@ -19,7 +19,7 @@ def limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def round_step(reach: float) -> float:
-    """1, 2 or 5 times a power of ten that gives two to five steps to the reach.
+    """The step, 1, 2 or 5 times a power of ten, that divides the reach into two to five steps.
 
     Example:
         >>> round_step(1.7)
@@ -33,10 +33,10 @@ def svg(parts: Sequence[str], height: float, description: str, kind: str = "char
     """An `<svg>` of full width.
 
     Args:
-        parts: What it holds, as SVG text whose words are escaped.
-        height: In pixels.
-        description: What a reader who cannot see the picture is told.
-        kind: Its class.
+        parts: The content, as SVG text whose words are escaped.
+        height: Height in pixels.
+        description: A description for readers who cannot see the picture.
+        kind: The class of the element.
 
     Example:
         >>> svg(["<g/>"], 20, "a < b")

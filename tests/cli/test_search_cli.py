@@ -77,7 +77,7 @@ def test_compose_writes_a_plain_adapter_and_continues(room: Path) -> None:
     assert yaml.safe_load((out / "resolved_config.yaml").read_text())["steps"] == 6
     # A folder with an adapter is refused before the search.
     refused = CliRunner().invoke(compose_app, [*map(str, arguments), "--no-resume"])
-    assert "holds adapter_model.safetensors" in str(refused.exception)
+    assert "contains adapter_model.safetensors already" in str(refused.exception)
     # Again, as if it had died before the adapter was written: nothing is scored. With another seed
     # the log belongs to another search.
     before = (out / "search.jsonl").read_bytes()

@@ -16,6 +16,7 @@ from metro_fast.experts.merging.merge import merge
 from metro_fast.experts.merging.similarity import Similarity, similarity
 from metro_fast.experts.plain.decompress import decompress
 from metro_fast.experts.plain.export import export
+from metro_fast.experts.plain.plain import save_plain
 from metro_fast.experts.pool import ExpertPool
 from metro_fast.experts.search.compose import Composition, compose_fewshot
 from metro_fast.experts.search.tune import tune_compression
@@ -40,6 +41,7 @@ __all__ = [
     "load_expert",
     "load_experts",
     "merge",
+    "save_plain",
     "similarity",
     "task_vector",
     "tune_compression",

@@ -65,7 +65,7 @@ def test_an_expert_that_does_not_fit_leaves_the_model_unchanged():
     other = peft.get_peft_model(wide, peft.LoraConfig(r=2, target_modules=["0"]))
     cases = [
         ({}, None, "no experts"),
-        (experts, {"x": 1.0}, "a weight for 'x'"),
+        (experts, {"x": 1.0}, "a weight for 'x', but the experts are e0, e1"),
         (experts, {"e0": np.nan}, "the weight of 'e0' is nan"),
         (experts | {"ia3": ia3}, None, "expected all lora or all ia3"),
         (experts | {"wide": compress(other, density=0.5)}, None, "has shape"),

@@ -82,7 +82,7 @@ def test_an_expert_that_kept_nothing_and_one_of_odd_names() -> None:
         expert = compress({"w": np.ones(8, np.float32)}, kind="other", density=0.05)
     html = expert_page(expert, "empty")
     Page(html)
-    assert "1 of 1 tensors have kept nothing" in html
+    assert "1 of 1 tensors have only zeros left" in html
     names = {f"x{i}<&>\"'": RNG.standard_normal(64).astype(np.float32) for i in range(50)}
     Page(expert_page(compress(names, kind="other"), "odd"))
 

@@ -47,17 +47,17 @@ def test_folders_that_peft_reads(tmp_path: Path):
         for key, values in one.arrays(np.float16).items():
             np.testing.assert_array_equal(found[key].data, values)
     assert not list((tmp_path / "served").glob(".*"))
-    with pytest.raises(MetroFastError, match="is there already"):
+    with pytest.raises(MetroFastError, match="exists already"):
         export({"a": experts["a"]}, tmp_path / "served")
 
 
 def test_experts_that_servers_do_not_load_are_refused(tmp_path: Path):
     ia3 = expert(peft_type="IA3")
     cases = [
-        ({"../a": expert()}, "is no name of a folder"),
-        ({"": expert()}, "is no name of a folder"),
-        ({"a": ia3}, "servers load LoRA alone"),
-        ({"a": expert(base_model_name_or_path=None)}, "names no base_model_name_or_path"),
+        ({"../a": expert()}, "cannot be the name of a folder"),
+        ({"": expert()}, "cannot be the name of a folder"),
+        ({"a": ia3}, "servers only load LoRA"),
+        ({"a": expert(base_model_name_or_path=None)}, "has no base_model_name_or_path"),
         ({"a": compress({"w": np.eye(2, dtype=np.float32)}, kind="other", density=1)}, "has no"),
     ]
     for experts, message in cases:

@@ -447,6 +447,65 @@ def test_the_least_recently_used_are_dropped_and_read_again(tmp_path):
     assert kept.names == ("a", "b")
 
 
+def test_adding_reads_and_decodes_once(tmp_path, monkeypatch):
+    from metro_fast import _core
+    from metro_fast.experts import expert as expert_module
+    from metro_fast.experts.pool import pool as pool_module
+
+    calls = []
+
+    def count(module, name):
+        function = getattr(module, name)
+
+        def counted(*arguments, **options):
+            calls.append(name)
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(module, name, counted)
+
+    for seed in range(2):
+        expert("t5", lora("t5"), seed).save(tmp_path / str(seed))
+    count(pool_module, "resolve_expert")
+    count(expert_module, "read_bytes")
+    count(_core, "expand")
+    pool = ExpertPool(t5())
+    for seed in range(2):
+        pool.add(f"e{seed}", tmp_path / str(seed))
+        assert sorted(calls) == ["expand", "read_bytes", "resolve_expert"]
+        calls.clear()
+    # The first is in the model after that one decode; every swap is one more.
+    pool.swap("e0")
+    assert calls == []
+    pool.swap("e1")
+    assert calls == ["expand"]
+
+
+def test_a_damaged_first_expert_leaves_the_model_unchanged(tmp_path):
+    damaged = expert("t5", lora("t5"), 0)
+    damaged.save(tmp_path)
+    data = damaged.file.copy()
+    data[-300] ^= 1
+    (tmp_path / "adapter_model.compeft.safetensors").write_bytes(data.tobytes())
+    model = t5()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    pool = ExpertPool(model)
+    with pytest.raises(FormatError):
+        pool.add("e0", tmp_path)
+    assert (pool.model, pool.resident, pool.names) == (model, None, ())
+    after = dict(model.named_parameters())
+    assert before.keys() == after.keys()
+    assert all(torch.equal(p, after[name]) for name, p in before.items())
+
+
+def test_the_repr_is_one_short_line():
+    pool = ExpertPool(t5())
+    assert repr(pool) == "<ExpertPool of 0 experts; 0 bytes in memory; none is in the model>"
+    one = expert("t5", lora("t5"), 0)
+    pool.add("e0", one)
+    expected = f"<ExpertPool of 1 expert; {one.nbytes:,} bytes in memory; 'e0' is in the model>"
+    assert repr(pool) == expected
+
+
 def test_a_base_of_few_bits(tmp_path):
     """A layer like bitsandbytes' Linear4bit: whole numbers and a scale, a float result."""
 

@@ -270,7 +270,7 @@ def test_experts_that_do_not_fit_each_other() -> None:
     other_scaling = compress(adapted(1, lora_alpha=4), density=0.5)
     with pytest.raises(MetroFastError, match="expert b scales 0 by 1, expert a by 2"):
         search({"a": one, "b": other_scaling})
-    with pytest.raises(MetroFastError, match="expert b is ia3, expert a lora"):
+    with pytest.raises(MetroFastError, match="expert b has kind 'ia3', expert a has kind 'lora'"):
         search({"a": one, "b": compress(adapted(0, "ia3"), density=0.5)})
     fewer = compress(adapted(0, target_modules=["0"]), density=0.5)
     with pytest.raises(MetroFastError, match=r"only one of the experts a and b has .*2\.lora_A"):

@@ -1,1 +1,1 @@
-"""Experts into models."""
+"""Loading of experts into models."""

@@ -1,47 +1,53 @@
-"""An expert or a merge added to the weights of its base for good."""
+"""Permanent addition of an expert or a merge to the weights of its base."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import kind_of, parse_config
 from metro_fast.experts.compression.task_vector import TaskVector
 from metro_fast.experts.expert import Expert
-from metro_fast.experts.loading.load import adapt, load_expert, peft_config
+from metro_fast.experts.loading.load import adapt, load_expert, load_whole, peft_config
+from metro_fast.experts.loading.load_full import ModelT
 from metro_fast.experts.plain.plain import plain_tensors
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 def add_to_base(
-    model: Any,
-    source: "TaskVector | Expert | str | Path",
+    model: ModelT,
+    source: TaskVector | Expert | str | Path,
     *,
     initial: Mapping[str, Any] | str | Path | None = None,
-) -> Any:
+) -> ModelT:
     """Add an expert, or a merge of several, to a model's weights.
 
-    The result is an ordinary model: no adapter layers, nothing to load beside it. Of a LoRA or IA3
-    adapter this is what PEFT's `merge_and_unload` makes of it; a full residual is added to the
-    weights, its dense tensors (heads) replace the model's. While it runs, the changed weights are
-    in memory twice.
+    The result is an ordinary model: it has no adapter layers, and no other file has to be loaded
+    with it. For a LoRA or IA3 adapter it equals the result of PEFT's `merge_and_unload`. A full
+    residual is added to the weights, and its dense tensors (heads) replace those of the model.
+    While this runs, the changed weights are in memory twice.
 
     Args:
         model: A transformers or torch model in its own precision; changed in place. If something
-            does not fit, it is left as it was.
-        source: What `merge` returned, an `Expert`, or the path or Hub name of one.
-        initial: Of a full residual: the pristine base, if the model has other weights by now.
+            does not fit, it is left unchanged.
+        source: A task vector, for instance from `merge`, an `Expert`, or the path or Hub name of
+            an expert.
+        initial: For a full residual: the original base, if the model has other weights by now.
 
     Returns:
-        The model, in evaluation mode; heads of `modules_to_save` are in it.
+        The model, in evaluation mode, with the heads of `modules_to_save`.
 
     Raises:
         MissingExtraError: If peft is not installed.
         FileNotFoundError: If there is no expert at that path.
         FormatError: If it is damaged.
-        MetroFastError: If it does not fit the model, the model is quantized or holds adapters
-            already, the sum is not finite, or it is a prompt, which no weight can hold.
+        MetroFastError: If it does not fit the model, the model is quantized or has adapters
+            already, the sum is not finite, or the expert is a prompt, which cannot be added to
+            any weight.
 
     Example:
         >>> import torch
@@ -58,62 +64,75 @@ def add_to_base(
     """
     peft = require("peft", "peft")
     if isinstance(model, peft.PeftModel):
-        raise MetroFastError("the model holds adapters: pass its base, or merge_and_unload() first")
+        raise MetroFastError(
+            "the model has adapters already: pass its base model, or call merge_and_unload() first"
+        )
     if not isinstance(source, TaskVector | Expert):
         source = Expert.load(source)
     if source.config is None:
         if isinstance(source, Expert):
-            return load_expert(model, source, initial=initial)
+            return load_whole(model, source, initial)
         return _add_residual(model, source, initial)
     if initial is not None:
         raise MetroFastError("initial is given, but this is an adapter, not a full residual")
     if kind_of(parse_config(source.config)) == "prompt":
         raise MetroFastError(
-            "a prompt is read with every input: no weight of the model can hold it"
+            "a prompt is read with every input, so no weight of the model can hold it: use "
+            "load_expert"
         )
-    if getattr(model, "quantization_method", None) is not None:
+    quantization = getattr(model, "quantization_method", None)
+    if quantization is not None:
         raise MetroFastError(
-            f"the model is quantized ({model.quantization_method}): load it in its own precision, "
-            "or keep the expert beside it with load_expert"
+            f"the model is quantized ({quantization}): load it in its own precision, or keep the "
+            "expert beside it with load_expert"
         )
     if isinstance(source, Expert):
-        adapted = load_expert(model, source)
+        adapted: Any = load_expert(model, source)
     else:
         adapted = _load(peft, model, source, source.config)
-    # A safe merge makes new tensors, so that these are what the model had.
+    return _merged(model, adapted)
+
+
+def _merged(model: ModelT, adapted: Any) -> ModelT:
+    """The model with the weights of its only adapter added to its own."""
+    # A safe merge creates new tensors, so these stay what the model had.
     before = [(parameter, parameter.data) for parameter in model.parameters()]
     try:
-        return adapted.merge_and_unload(safe_merge=True).eval()
-    except ValueError as error:  # of PEFT: a sum is not finite, which it sees module by module
+        merged: ModelT = adapted.merge_and_unload(safe_merge=True).eval()
+    except ValueError as error:  # PEFT found a sum that is not finite, after changing other modules
         for parameter, data in before:
             parameter.data = data
         adapted.unload()
-        told = " ".join(str(error).split())[:200]
-        raise MetroFastError(f"a sum does not fit the model's dtype ({told})") from error
+        reason = " ".join(str(error).split())[:200]
+        raise MetroFastError(
+            f"a sum does not fit the model's dtype ({reason}): load the model in a wider dtype"
+        ) from error
+    return merged
 
 
-def _load(peft: Any, model: Any, vector: TaskVector, config: bytes) -> Any:
-    """The model with the vector as its adapter, or the model as it was and an error."""
+def _load(peft: Any, model: Any, vector: TaskVector, config: bytes) -> "PeftModel":
+    """The model with the vector as its adapter; on an error the model is left unchanged."""
     tensors = {name: tensor.torch() for name, tensor in plain_tensors(vector).items()}
     with ExitStack() as undo:
         try:
             adapted = adapt(peft, model, peft_config(peft, config), "default", undo)
-        except ValueError as error:  # of PEFT: it finds none of the modules
+        except ValueError as error:  # PEFT found none of the adapter's modules
             raise MetroFastError(f"the merge does not fit the model ({error})") from error
         places = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
         for name in sorted(set(tensors) | set(places)):
             ours, theirs = (tuple(t[name].shape) if name in t else None for t in (tensors, places))
             if ours != theirs:
+                in_model = f"shape {theirs} in the model" if theirs else "no place in the model"
                 raise MetroFastError(
-                    f"the merge does not fit the model: {name} has shape {ours}, the model's "
-                    f"{theirs}"
+                    f"the merge does not fit the model: {name} has "
+                    f"{f'shape {ours}' if ours else 'no values'} in the merge, {in_model}"
                 )
         peft.set_peft_model_state_dict(adapted, tensors)
         undo.pop_all()
     return adapted
 
 
-def _add_residual(model: Any, vector: TaskVector, initial: Any) -> Any:
+def _add_residual(model: ModelT, vector: TaskVector, initial: Any) -> ModelT:
     state = model.state_dict()
     tensors = {
         name: tensor.torch()
@@ -122,6 +141,9 @@ def _add_residual(model: Any, vector: TaskVector, initial: Any) -> Any:
     for name, tensor in tensors.items():
         shape = tuple(state[name].shape) if name in state else None
         if shape != tuple(tensor.shape):
-            raise MetroFastError(f"{name} has shape {tuple(tensor.shape)}, the model's {shape}")
+            raise MetroFastError(
+                f"{name} has shape {tuple(tensor.shape)} in the merge, {shape or 'no place'} in "
+                "the model"
+            )
     model.load_state_dict(tensors, strict=False)
     return model.eval()

@@ -1,39 +1,45 @@
-"""Several experts in a model at once, each with a weight."""
+"""Loading of several weighted experts into one model."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.expert import Expert, read_expert
 from metro_fast.experts.loading.load import load_expert
+from metro_fast.experts.merging.fits import check_kinds
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
 
 
 def load_experts(
-    model: Any,
+    model: "torch.nn.Module",
     experts: Mapping[str, Expert | str | Path],
     weights: Mapping[str, float] | None = None,
-) -> Any:
+) -> "PeftModel":
     """Put several experts into a model, all of them active.
 
-    Each becomes an adapter of PEFT. The updates of LoRA experts add up, exactly and whatever their
-    ranks, since none is merged with another; the vectors of IA3 experts multiply, as PEFT has it. A
-    weight scales what an expert adds: B of a LoRA, the distance from 1 of an IA3 vector.
+    Each becomes a PEFT adapter. The updates of LoRA experts add up exactly, for any ranks, because
+    they are not merged with each other; the vectors of IA3 experts multiply, as in PEFT. A weight
+    scales what an expert adds: B of a LoRA, or the distance of an IA3 vector from 1.
 
     Args:
         model: A transformers model, or a PeftModel without adapters of these names.
         experts: Experts, their paths or `hf://` names, by the names that their adapters get.
-        weights: Of the experts; 1 where there is none.
+        weights: The weights of the experts by name; 1 for an expert that has none.
 
     Returns:
         The PeftModel, in evaluation mode.
 
     Raises:
+        TypeError: If a source is not an expert or a path.
         MissingExtraError: If peft is not installed.
-        MetroFastError: If there are none, a weight belongs to no expert or is not finite, they are
-            not all LoRA or all IA3, or one does not fit; the model is then as it was.
+        MetroFastError: If no experts are given, a weight is not finite or has an unknown name, the
+            experts are not all LoRA or all IA3, or one does not fit; the model is left unchanged.
 
     Example:
         >>> import torch
@@ -51,13 +57,13 @@ def load_experts(
     found = {name: read_expert(source) for name, source in experts.items()}
     _check(found, weights or {})
     with ExitStack() as undo, torch.no_grad():
-        adapted = model
+        adapted: Any = model
         for name, expert in found.items():
             first = adapted
             adapted = load_expert(adapted, expert, name)
             if adapted is first:
                 undo.callback(adapted.delete_adapter, name)
-                # Before that: PEFT warns if the adapter that it deletes is active.
+                # This runs first: PEFT warns if the adapter that it deletes is active.
                 undo.callback(adapted.set_adapter, next(iter(found)))
             else:
                 undo.callback(adapted.base_model.unload)
@@ -66,20 +72,21 @@ def load_experts(
         adapted.base_model.set_adapter(list(found))
         adapted.requires_grad_(False)
         undo.pop_all()
-    return adapted.eval()
+    adapted.eval()
+    return adapted
 
 
 def _check(experts: Mapping[str, Expert], weights: Mapping[str, float]) -> None:
     if not experts:
-        raise MetroFastError("no experts to load")
+        raise MetroFastError("no experts are given, expected at least one")
     for name, weight in weights.items():
         if name not in experts:
-            raise MetroFastError(f"a weight for {name!r}, which is none of {', '.join(experts)}")
+            raise MetroFastError(
+                f"weights has a weight for {name!r}, but the experts are {', '.join(experts)}"
+            )
         if not -float("inf") < weight < float("inf"):
             raise MetroFastError(f"the weight of {name!r} is {weight}, expected a finite number")
-    kinds = {name: expert.manifest.kind for name, expert in experts.items()}
-    if len(set(kinds.values())) > 1 or not set(kinds.values()) <= {"lora", "ia3"}:
-        raise MetroFastError(f"the kinds of the experts are {kinds}, expected all lora or all ia3")
+    check_kinds(experts)
 
 
 def _scale(adapted: Any, name: str, weight: float) -> None:
@@ -87,8 +94,9 @@ def _scale(adapted: Any, name: str, weight: float) -> None:
         return
     for layer in adapted.modules():
         for attribute, start in (("lora_B", 0.0), ("lora_embedding_B", 0.0), ("ia3_l", 1.0)):
-            held = getattr(layer, attribute, None)
-            if held is None or name not in held:
+            adapters = getattr(layer, attribute, None)
+            if adapters is None or name not in adapters:
                 continue
-            values = held[name].weight if hasattr(held[name], "weight") else held[name]
+            factor = adapters[name]
+            values = factor.weight if hasattr(factor, "weight") else factor
             values.data.sub_(start).mul_(weight).add_(start)

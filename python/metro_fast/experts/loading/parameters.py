@@ -1,13 +1,20 @@
 """The parameters of an adapter, by the names that PEFT saves them under."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 
+if TYPE_CHECKING:
+    import torch
 
-def parameters_by_key(adapted: Any, adapter_name: str) -> dict[str, Any]:
-    """Parameters by the names that PEFT saves them under, found by their memory."""
+
+def parameters_by_key(adapted: Any, adapter_name: str) -> "dict[str, torch.nn.Parameter]":
+    """Find the parameters of an adapter among those of its model, by their addresses.
+
+    Raises:
+        MetroFastError: If a saved tensor is not a parameter of the model.
+    """
     peft = require("peft", "peft")
     saved = peft.get_peft_model_state_dict(
         adapted, adapter_name=adapter_name, save_embedding_layers=False
@@ -18,8 +25,8 @@ def parameters_by_key(adapted: Any, adapter_name: str) -> dict[str, Any]:
         parameter = places.get((tensor.data_ptr(), tuple(tensor.shape)))
         if parameter is None:
             raise MetroFastError(
-                f"{name} is not a parameter of the model as it is saved (a variant of the adapter, "
-                "or offloaded): use load_expert"
+                f"{name} is not saved as it is in the model (a variant of the adapter, or "
+                "offloaded): use load_expert"
             )
         found[name] = parameter
     return found

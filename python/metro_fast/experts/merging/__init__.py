@@ -1,1 +1,1 @@
-"""Several experts into one, and how alike they are."""
+"""Merging several experts into one, and comparing them."""

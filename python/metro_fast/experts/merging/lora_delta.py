@@ -1,4 +1,4 @@
-"""LoRA experts merged by their updates B A, of which the factors of the result are made."""
+"""Merges of LoRA experts by their updates B A, returned as factors again."""
 
 import json
 from collections.abc import Sequence
@@ -8,34 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast.errors import MetroFastError
-from metro_fast.experts.adapters.peft_folder import kind_of, parse_config
+from metro_fast.experts.adapters.peft_folder import parse_config
 from metro_fast.experts.adapters.scaling import lora_scaling, module_of
 from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.experts.adapters.updates import modules
 from metro_fast.experts.compression.task_vector import Residual, TaskVector
 from metro_fast.experts.expert import Expert
+from metro_fast.experts.merging.fits import common_modules
 
 Factors = tuple[NDArray[np.float64], NDArray[np.float64]]
-
-
-def same_scaling(experts: Sequence[Expert]) -> None:
-    """Check that factors of LoRA experts may be merged apart: B A is scaled alike in all.
-
-    Raises:
-        MetroFastError: If alpha / r differs between two experts.
-    """
-    configs = [parse_config(e.config) if e.config is not None else None for e in experts]
-    first = configs[0]
-    if first is None or kind_of(first) != "lora":
-        return
-    for i, config in enumerate(configs[1:], 1):
-        for tensor in experts[0].manifest.tensors:
-            module = module_of(tensor.name)
-            if config is None or lora_scaling(config, module) != lora_scaling(first, module):
-                raise MetroFastError(
-                    f"expert {i} scales {module} differently (lora_alpha, r or use_rslora): "
-                    "factors cannot be merged apart, use space='delta'"
-                )
 
 
 def merge_deltas(
@@ -46,22 +27,24 @@ def merge_deltas(
 ) -> TaskVector:
     """The weighted sum of the updates, as factors.
 
-    Without `rank` the factors stand one after the other, which is exact. With it they are those of
-    the truncated singular value decomposition, of r x r matrices by way of QR: B A is never formed.
+    Without `rank` the factors are concatenated, which is exact. With it they come from the
+    truncated singular value decomposition, computed on r x r matrices by way of QR: B A is never
+    formed.
 
     Args:
         experts: LoRA experts of one base, of any ranks and scalings.
         weights: float64 [experts].
-        rank: Of the result, or None.
-        heads: Its dense tensors.
+        rank: Rank of the result, or None for the sum of the ranks.
+        heads: Dense tensors of the result.
 
     Returns:
         A task vector whose configuration has alpha = r without rank stabilization, so that its
-        scaling is 1. (PEFT's own "cat" keeps rank stabilization, and its result is too large by
-        the root of the rank.)
+        scaling is 1. (PEFT's own "cat" keeps rank stabilization, so that its result is too large
+        by a factor of the square root of the rank.)
 
     Raises:
-        MetroFastError: If an expert is no LoRA of linear layers, or they do not fit.
+        MetroFastError: If an expert is not a LoRA of linear layers, or the experts adapt
+            different modules.
     """
     merged = combine([factors_of(expert) for expert in experts], weights, rank)
     return lora_of(merged, experts[0].config, heads)
@@ -70,12 +53,12 @@ def merge_deltas(
 def lora_of(
     merged: dict[str, Factors], first: bytes | None, heads: dict[str, RawTensor]
 ) -> TaskVector:
-    """A task vector of factors that stand for B A without scaling.
+    """A task vector of factors whose product B A is the whole update, without scaling.
 
     Args:
         merged: A [r, in] and B [out, r], by module.
-        first: The configuration of one of the experts, whose ranks and alphas are replaced.
-        heads: Dense tensors.
+        first: The configuration of one of the experts; its ranks and alphas are replaced.
+        heads: Dense tensors of the result.
     """
     residuals: dict[str, Residual] = {}
     for module, (a, b) in merged.items():
@@ -93,9 +76,9 @@ def combine(
     """Factors of the weighted sum of updates, by module.
 
     Args:
-        parts: Of each expert, by module: A [r, in] and scaling times B [out, r]. Ranks may differ.
+        parts: For each expert, by module: A [r, in] and scaling times B [out, r]. Ranks may differ.
         weights: float64 [experts].
-        rank: Of the results, or None for the sum of the ranks.
+        rank: Rank of the results, or None for the sum of the ranks.
 
     Raises:
         MetroFastError: If the experts adapt different modules.
@@ -109,27 +92,13 @@ def combine(
     return merged
 
 
-def common_modules(parts: Sequence[dict[str, Factors]]) -> list[str]:
-    """The modules that all experts adapt, in ascending order.
-
-    Raises:
-        MetroFastError: If one expert lacks a module.
-    """
-    names = set(parts[0])
-    for i, part in enumerate(parts):
-        if set(part) != names:
-            odd = sorted(set(part) ^ names)[0]
-            raise MetroFastError(f"only one of the experts 0 and {i} adapts {odd}")
-    return sorted(names)
-
-
 def truncated(a: NDArray[np.float64], b: NDArray[np.float64], rank: int) -> Factors:
-    """The best approximation of b a of a rank (Eckart and Young), as new factors.
+    """The best approximation of b a by a matrix of low rank (Eckart and Young), as new factors.
 
     Args:
         a: [r, in].
         b: [out, r].
-        rank: At most this many rows of the new a, and columns of the new b.
+        rank: Most rows of the new a, and most columns of the new b.
 
     Example:
         >>> a, b = np.eye(2), np.diag([3.0, 1.0])
@@ -145,11 +114,11 @@ def truncated(a: NDArray[np.float64], b: NDArray[np.float64], rank: int) -> Fact
 
 
 def best_factors(update: NDArray[np.floating], rank: int) -> Factors:
-    """The best approximation of a matrix of a rank (Eckart and Young), as A and B.
+    """The best approximation of an update by one of low rank (Eckart and Young), as A and B.
 
     Args:
         update: float [out, in].
-        rank: At most this many rows of A and columns of B.
+        rank: Most rows of A, and most columns of B.
 
     Example:
         >>> a, b = best_factors(np.float32([[3, 0], [0, 1]]), 1)
@@ -166,20 +135,27 @@ def factors_of(expert: Expert) -> dict[str, Factors]:
     """A and scaling times B of each module of a LoRA expert.
 
     Raises:
-        MetroFastError: If it is no LoRA of linear layers.
+        MetroFastError: If it is not a LoRA of linear layers.
     """
     if expert.manifest.kind != "lora":
         raise MetroFastError(
-            f"an expert is of kind {expert.manifest.kind!r}: space='delta' is for LoRA"
+            f"an expert has kind {expert.manifest.kind!r}, but space='delta' is for LoRA experts: "
+            "use space='factors'"
         )
     config: dict[str, Any] | None = None if expert.config is None else parse_config(expert.config)
     tensors = expert.arrays(np.float32)
     found: dict[str, Factors] = {}
     for names in modules({t.name: None for t in expert.manifest.tensors}).values():
         if len(names) != 2 or any(tensors[name].ndim != 2 for name in names):
-            raise MetroFastError(f"{names[0]} is no pair of matrices: space='delta' needs A and B")
+            raise MetroFastError(
+                f"{names[0]} does not belong to a pair of matrices A and B, which space='delta' "
+                "needs: use space='factors'"
+            )
         if not names[0].endswith(".lora_A.weight"):
-            raise MetroFastError(f"{names[0]}: space='delta' needs linear layers, named as in PEFT")
+            raise MetroFastError(
+                f"{names[0]} does not end in .lora_A.weight: space='delta' needs the LoRA of "
+                "linear layers under PEFT's names"
+            )
         a, b = (tensors[name].astype(np.float64) for name in names)
         module = names[0].removesuffix(".lora_A.weight")
         scaling = 1.0 if config is None else lora_scaling(config, module_of(names[0]))
@@ -191,6 +167,6 @@ def _config(config: dict[str, Any], ranks: dict[str, int]) -> bytes:
     most = max(ranks.values())
     other = {module_of(f"{m}.lora_A"): r for m, r in ranks.items() if r != most}
     config |= {"r": most, "lora_alpha": most, "use_rslora": False}
-    # alpha_pattern too: a scaling of 1 everywhere.
+    # The alphas equal the ranks, so that the scaling is 1 everywhere.
     config |= {"rank_pattern": other, "alpha_pattern": dict(other)}
     return json.dumps(config, indent=2, sort_keys=True).encode()

@@ -1,4 +1,4 @@
-"""LoRA experts merged by updates B A that are trimmed, or whose signs are elected."""
+"""Merges of LoRA experts whose updates B A are trimmed, or whose signs are elected."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -10,13 +10,8 @@ from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.experts.compression.task_vector import TaskVector
 from metro_fast.experts.expert import Expert
-from metro_fast.experts.merging.lora_delta import (
-    Factors,
-    best_factors,
-    common_modules,
-    factors_of,
-    lora_of,
-)
+from metro_fast.experts.merging.fits import common_modules
+from metro_fast.experts.merging.lora_delta import Factors, best_factors, factors_of, lora_of
 from metro_fast.experts.merging.rules import Ties, prune
 from metro_fast.experts.merging.ties import SLAB, global_sign, ties_of_slabs
 
@@ -29,27 +24,28 @@ def merge_trimmed(
     rule: Ties | None,
     heads: dict[str, RawTensor],
 ) -> TaskVector:
-    """Merge written-out updates, and make factors of the result (PEFT's `ties_svd`).
+    """Merge full updates B A, and factorize the result (PEFT's `ties_svd`).
 
-    Neither a trimmed update nor an election has low rank, so that B A is written out, a module of
-    all experts at a time (float32), and the result is cut down by a whole singular value
-    decomposition: seconds for a matrix of 2,000 x 2,000.
+    Trimmed and elected updates do not have low rank. So B A of all experts is computed for one
+    module at a time (float32), and a full singular value decomposition reduces the result to the
+    rank, which takes seconds for a matrix of 2,000 x 2,000.
 
     Args:
         experts: LoRA experts of one base, of any ranks and scalings.
         weights: float64 [experts].
-        rank: Of the result.
+        rank: Rank of the result; required.
         trim: Share of each update that is kept, or None for all of it.
-        rule: Of the election, or None for the weighted sum.
+        rule: The rule of the election, or None for the weighted sum.
         heads: Dense tensors of the result.
 
     Raises:
-        MetroFastError: If an expert is no LoRA of linear layers, they do not fit, or the rank or
-            the share is missing or impossible.
+        MetroFastError: If an expert is not a LoRA of linear layers, the experts adapt different
+            modules, the rank is missing, or the share is out of range.
     """
     if rank is None:
         raise MetroFastError(
-            "a trimmed or elected update has no low rank: rank= says which rank the result gets"
+            "rank is None, but a trimmed or elected update does not have low rank: rank= says "
+            "which rank the result gets"
         )
     if trim is not None and not 0 < trim <= 1:
         raise MetroFastError(f"trim is {trim}, expected a share above 0 and at most 1")
@@ -70,16 +66,16 @@ def trimmed_updates(
     """The merged update of each module: float32 [out, in].
 
     Args:
-        parts: Of each expert, by module: A [r, in] and scaling times B [out, r].
+        parts: For each expert, by module: A [r, in] and scaling times B [out, r].
         weights: float64 [experts].
         trim: Share of each update that is kept, or None for all of it.
-        rule: Of the election, or None for the weighted sum.
+        rule: The rule of the election, or None for the weighted sum.
     """
     modules = common_modules(parts)
 
     def updates(module: str) -> NDArray[np.float32]:
-        written = [(part[module][1] @ part[module][0]).astype(np.float32) for part in parts]
-        flat = np.stack(written).reshape(len(parts), -1)
+        products = [(part[module][1] @ part[module][0]).astype(np.float32) for part in parts]
+        flat = np.stack(products).reshape(len(parts), -1)
         return flat if trim is None else prune(flat, trim)
 
     def all_slabs() -> Iterator[tuple[slice, NDArray[np.floating]]]:

@@ -1,4 +1,4 @@
-"""What a merge makes of the values that its experts have at one position."""
+"""Rules that merge the values of several experts at one position."""
 
 from typing import Any, NamedTuple
 
@@ -16,12 +16,12 @@ MAJORITIES = ("total", "frequency")
 
 
 class Ties(NamedTuple):
-    """Which of TIES' variants (arXiv 2306.01708); `merge` tells what each is.
+    """A variant of TIES (arXiv 2306.01708); `merge` explains each choice.
 
     Attributes:
-        function: `"sum"`, `"mean"` or `"max"` of the values that agree.
-        sign_ties: `"peft"` or `"compeft"`: who wins where signs balance.
-        majority: `"total"` or `"frequency"`: what the election sums.
+        function: `"sum"`, `"mean"` or `"max"` of the values that agree with the elected sign.
+        sign_ties: `"peft"` or `"compeft"`: which sign wins where the signs balance.
+        majority: `"total"` or `"frequency"`: whether the election sums values or signs.
     """
 
     function: str = "mean"
@@ -29,10 +29,10 @@ class Ties(NamedTuple):
     majority: str = "total"
 
     def check(self) -> None:
-        """Refuse what is no variant.
+        """Check that all three choices are known.
 
         Raises:
-            MetroFastError: With the value and the known ones.
+            MetroFastError: If one is not; the message has the value and the known ones.
         """
         choice("merge_function", self.function, FUNCTIONS)
         choice("sign_ties", self.sign_ties, TIES)
@@ -40,10 +40,10 @@ class Ties(NamedTuple):
 
 
 def choice(name: str, value: Any, known: tuple[str, ...]) -> None:
-    """Refuse a value that is none of the known ones.
+    """Check that the value of an option is one of the known ones.
 
     Raises:
-        MetroFastError: With the value and the known ones.
+        MetroFastError: If it is not; the message has the value and the known ones.
     """
     if value not in known:
         raise MetroFastError(f"{name} is {value!r}, expected one of {', '.join(known)}")
@@ -73,14 +73,14 @@ def elect(
     majority: str = "total",
     global_sign: float = 0.0,
 ) -> Values:
-    """The sign of each position, by TIES (arXiv 2306.01708): that of the sum over the experts.
+    """The sign that TIES (arXiv 2306.01708) elects at each position: that of the experts' sum.
 
     Args:
         values: float [experts, n], not weighted.
-        sign_ties: Who wins where the sum is 0: `"peft"`: plus; `"compeft"`: the sign that most
-            positions have, which the caller counts (0 where that is undecided too).
-        majority: `"total"` sums values, `"frequency"` signs, as PEFT calls them.
-        global_sign: Of all positions, for `"compeft"`.
+        sign_ties: The sign where the sum is 0. `"peft"`: plus; `"compeft"`: the sign of most
+            positions, which the caller counts (0 where that is undecided too).
+        majority: `"total"` sums values, `"frequency"` sums signs, as PEFT calls them.
+        global_sign: The sign of most positions, for `"compeft"`.
 
     Returns:
         float64 [n]: -1, 0 or 1; never 0 under `"peft"`.
@@ -101,11 +101,11 @@ def ties(
 
     Args:
         values: float [experts, n].
-        weights: float64 [experts]: what an expert's values count, after the election.
-        sign: float64 [n], of `elect`.
+        weights: float64 [experts]: the weight of an expert's values, applied after the election.
+        sign: float64 [n], from `elect`.
         function: `"sum"`, `"mean"` (over those that agree) or `"max"` (the largest magnitude).
-        sign_ties: `"compeft"`: where the sign is 0 the negative values are taken, and the largest
-            magnitude is 0, as its code has it.
+        sign_ties: With `"compeft"`, where the sign is 0, the negative values are taken, and the
+            largest magnitude is 0, as in the code of ComPEFT.
 
     Returns:
         float64 [n].

@@ -1,17 +1,17 @@
-"""Which of many experts are alike."""
+"""Cosines between the updates of experts."""
 
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
-from metro_fast.experts.expert import Expert
-from metro_fast.experts.merging.members import Members, read_members
+from metro_fast.experts.expert import Expert, read_expert
+from metro_fast.experts.merging.members import Members
+from metro_fast.experts.merging.names import names_of
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,28 @@ class Similarity:
     """Cosines of all pairs of experts.
 
     Attributes:
-        names: Of the experts.
+        names: The names of the experts.
         matrix: float64 [experts, experts], symmetric; 0 where an expert is all zero.
+
+    Example:
+        >>> Similarity(("a", "b"), np.array([[1.0, 0.95], [0.95, 1.0]]))
+        <Similarity of 2 experts; closest: a and b at 0.950>
     """
 
     names: tuple[str, ...]
     matrix: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        count = len(self.names)
+        if count < 2:
+            return f"<Similarity of {count} expert{'' if count == 1 else 's'}>"
+        others = np.where(np.triu(np.ones_like(self.matrix), 1) > 0, self.matrix, -np.inf)
+        i, j = divmod(int(others.argmax()), count)
+        pair = f"{self.names[i]} and {self.names[j]} at {self.matrix[i, j]:.3f}"
+        return f"<Similarity of {count} experts; closest: {pair}>"
+
     def pairs(self, least: float = 0.9) -> list[tuple[str, str, float]]:
-        """Pairs of different experts whose cosine is at least this, the closest first.
+        """Pairs of different experts whose cosine is at least `least`, the closest first.
 
         Example:
             >>> Similarity(("a", "b"), np.array([[1.0, 0.95], [0.95, 1.0]])).pairs()
@@ -41,7 +54,7 @@ class Similarity:
         return sorted(found, key=lambda pair: -pair[2])
 
     def write_csv(self, path: str | Path) -> None:
-        """Write the matrix as a table with names in the first row and column."""
+        """Write the matrix as a table with the names in its first row and column."""
         with Path(path).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["expert", *self.names])
@@ -54,11 +67,11 @@ def similarity(
     *,
     num_threads: int | None = None,
 ) -> Similarity:
-    """Compare every pair of experts, by their bits: cos of what is added to the weights.
+    """Compare every pair of experts by the cosine of what they add to the weights.
 
-    Each expert is decoded once, to two bits a parameter; a pair takes two passes of AND and
-    POPCNT. Of LoRA experts the factors are compared, A with A and B with B: two experts with
-    different factors and one product would be called unlike.
+    Each expert is decoded once, to two bits per parameter; each pair then takes two passes of AND
+    and POPCNT. LoRA experts are compared by their factors, A with A and B with B. So two experts
+    with different factors, but equal products B A, count as different.
 
     Args:
         experts: Experts or paths, by name or in order (then named by their folders or numbers).
@@ -68,8 +81,8 @@ def similarity(
         Names and cosines.
 
     Raises:
-        TypeError: If one is no expert.
-        MetroFastError: If they do not hold the same tensors.
+        TypeError: If a source is not an expert or a path.
+        MetroFastError: If no experts are given, or they do not hold the same tensors.
 
     Example:
         >>> from metro_fast.experts import compress
@@ -79,12 +92,11 @@ def similarity(
         [[1.0, 0.0], [0.0, 1.0]]
     """
     sources = list(experts.values() if isinstance(experts, Mapping) else experts)
-    found = read_members(sources, least=1)
-    names = list(experts) if isinstance(experts, Mapping) else _names(sources)
-    members = Members(found, num_threads)
+    names = list(experts) if isinstance(experts, Mapping) else names_of(sources)
+    members = Members([read_expert(source) for source in sources], num_threads)
     rows = zip(members.starts, members.sizes, range(len(members.sizes)), strict=True)
     pieces = np.array(list(rows), np.int64).reshape(-1, 3)
-    count, tensors = len(found), len(members.sizes)
+    count, tensors = len(sources), len(members.sizes)
     dots = _core.dot_products(members.planes, pieces, tensors, members.count, members.threads)
     inner = np.einsum(
         "ijt,it,jt->ij", dots.reshape(count, count, tensors), members.scales, members.scales
@@ -93,16 +105,3 @@ def similarity(
     both = np.outer(norms, norms)
     matrix = np.divide(inner, both, out=np.zeros_like(inner), where=both > 0).clip(-1, 1)
     return Similarity(tuple(names), matrix)
-
-
-def _names(experts: Sequence[Any]) -> list[str]:
-    """The shortest ends of the paths that tell them apart, or numbers."""
-    paths = [None if isinstance(e, Expert) else Path(e).parts for e in experts]
-    deepest = max((len(parts) for parts in paths if parts is not None), default=1)
-    for depth in range(1, deepest + 1):
-        names = [
-            str(i) if parts is None else "/".join(parts[-depth:]) for i, parts in enumerate(paths)
-        ]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{i} {name}" for i, name in enumerate(names)]

@@ -1,4 +1,4 @@
-"""TIES over whole experts: a table of combinations while there is one, else slabs of values."""
+"""TIES over whole experts: by a table of combinations for up to 8 experts, else slab by slab."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,10 +11,10 @@ from metro_fast.experts.merging.members import NATIVE_EXPERTS, Members, trits_of
 from metro_fast.experts.merging.rules import Ties, elect, ties
 
 SLAB = 1 << 17
-"""Positions of one slab: of 16 experts, 16 MiB in float64."""
+"""Positions in one slab; the values of 16 experts take 16 MiB in float64."""
 
 Slabs = Callable[[], Iterator[tuple[slice, NDArray[np.floating]]]]
-"""Makes, as often as it is called, all places of the result and their values [experts, n]."""
+"""Returns a new iterator, at each call, over places of the result and their values [experts, n]."""
 
 
 def merge_ties(
@@ -25,8 +25,8 @@ def merge_ties(
     Args:
         packed: The experts.
         weights: float64 [experts].
-        rule: Which of the variants.
-        flat: float32, an entry a trit; nothing is written between the tensors.
+        rule: The variant of TIES.
+        flat: float32, one entry per trit; nothing is written between the tensors.
     """
     if len(packed.experts) <= NATIVE_EXPERTS:
         _by_combinations(packed, weights, rule, flat)
@@ -47,9 +47,9 @@ def ties_of_slabs(
     Args:
         slabs: The values.
         weights: float64 [experts].
-        rule: Which of the variants.
-        flat: float32: what the places of the slabs are places of.
-        undecided: Of `global_sign`.
+        rule: The variant of TIES.
+        flat: float32: the array that the places of the slabs index.
+        undecided: The sign for undecided positions, from `global_sign`.
     """
     for place, values in slabs():
         sign = elect(values, rule.sign_ties, rule.majority, undecided)
@@ -57,11 +57,11 @@ def ties_of_slabs(
 
 
 def global_sign(slabs: Slabs, rule: Ties) -> float:
-    """The sign that most positions have, which ComPEFT's rule gives to undecided ones.
+    """The sign of most positions, which ComPEFT's rule assigns to undecided ones.
 
     Args:
         slabs: The values of all positions.
-        rule: Which of the variants; under `"peft"` nothing is undecided.
+        rule: The variant of TIES; under `"peft"` no position is undecided.
     """
     if rule.sign_ties != "compeft":
         return 0.0
@@ -100,7 +100,7 @@ def _slabs(packed: Members) -> Iterator[tuple[slice, NDArray[np.float64]]]:
 def _trits(
     planes: tuple[NDArray[np.uint64], NDArray[np.uint64]], first: int, last: int
 ) -> NDArray[np.float64]:
-    """Of positions first to last; first is a multiple of 8, as the start of every tensor is."""
+    """The trits from first to last; first is a multiple of 8, as is the start of every tensor."""
     mask, negative = (
         np.unpackbits(
             plane.view(np.uint8)[first // 8 : (last + 7) // 8],

@@ -7,8 +7,8 @@ from metro_fast import _core
 from metro_fast.experts.merging.members import NATIVE_EXPERTS, Members, trits_of_combinations
 
 SEARCH_EXPERTS = 4
-"""Experts of one pass where sums are made again and again: near the best from 71 thousand to 20
-million positions and from 2 to 72 tables (one core; eight take up to 40 times as long there)."""
+"""Experts per pass where sums are computed repeatedly: close to the fastest choice from 71 thousand
+to 20 million positions and from 2 to 72 tables (one core; 8 take up to 40 times as long there)."""
 
 
 def weighted_sum(
@@ -18,13 +18,14 @@ def weighted_sum(
     *,
     at_once: int = NATIVE_EXPERTS,
 ) -> None:
-    """Write the weighted sum of what experts add to the weights: a sum of sums of a few experts.
+    """Write the weighted sum of the updates of experts, computed a few experts at a time.
 
     Args:
         packed: The experts.
         weights: float64 [experts].
-        flat: float32, an entry a trit; between the tensors, where nothing is written, finite.
-        at_once: Experts of one pass, 1 to 8: more make fewer passes and larger tables.
+        flat: float32, one entry per trit. Between the tensors nothing is written; the values there
+            must be finite.
+        at_once: Experts per pass, 1 to 8: more experts mean fewer passes and larger tables.
 
     Example:
         >>> from metro_fast.experts import compress

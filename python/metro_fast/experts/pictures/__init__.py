@@ -1,4 +1,4 @@
-"""Pictures of experts: pages of one file that load nothing, drawn as SVG text."""
+"""Pictures of experts, drawn as SVG text on pages of one file that load nothing."""
 
 from metro_fast.experts.pictures.expert_page import expert_page
 from metro_fast.experts.pictures.similarity_page import similarity_page

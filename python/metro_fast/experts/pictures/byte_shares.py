@@ -1,4 +1,4 @@
-"""Where the bytes of an expert file go."""
+"""The parts of an expert file, in bytes."""
 
 from metro_fast import _core
 from metro_fast.experts.expert import Expert
@@ -9,14 +9,14 @@ _T4 = 0
 
 
 def byte_shares(expert: Expert) -> dict[str, int]:
-    """Bytes of the parts of a file, which add up to all of it (docs/expert-format.md).
+    """Bytes of the parts of a file, which add up to the whole file (docs/expert-format.md).
 
     Args:
         expert: The expert.
 
     Returns:
-        Bytes by part: what codes the trits, the coder's states and the block's index, the manifest,
-        dense tensors, and the rest (scales, checksums, the safetensors header).
+        Bytes by part: the coded trits, the coder's states with the block's index, the manifest,
+        the dense tensors, and the rest (scales, checksums, the safetensors header).
 
     Example:
         >>> import numpy as np

@@ -1,4 +1,4 @@
-"""What a compressed expert holds, as a page."""
+"""The page of one compressed expert."""
 
 from collections.abc import Mapping
 from html import escape
@@ -6,22 +6,23 @@ from typing import Any
 
 import numpy as np
 
+from metro_fast._page import Section, table
 from metro_fast._svg import svg
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.pictures.byte_shares import byte_shares
 from metro_fast.experts.pictures.heat_map import BLUE, ORANGE, heat_map
-from metro_fast.experts.pictures.page import Section, figure, page, table
+from metro_fast.experts.pictures.page import page, picture
 from metro_fast.experts.pictures.places import in_order, places_of
 
 _BINS = 20
 
 
 def expert_page(expert: Expert, title: str) -> str:
-    """Density and scale by layer and module, and where the bytes go; one offline HTML page.
+    """Density and scale by layer and module, and the parts of the file; one offline HTML page.
 
     Args:
         expert: The expert; all of it is decoded.
-        title: Heading of the page, for instance where it lies.
+        title: Heading of the page, for instance the expert's path.
 
     Returns:
         HTML.
@@ -41,21 +42,21 @@ def expert_page(expert: Expert, title: str) -> str:
     base = "an unnamed base" if manifest.base.model is None else manifest.base.model
     lead = [
         f"{manifest.parameters:,} parameters in {expert.nbytes:,} bytes: "
-        f"{expert.bits_per_parameter:.3f} bits a parameter, {ratio:.1f} times smaller than 16-bit "
-        f"weights. Kind {manifest.kind}, scope {manifest.scope}, made for {base}.",
+        f"{expert.bits_per_parameter:.3f} bits per parameter, {ratio:.1f} times smaller than "
+        f"16-bit weights. Kind {manifest.kind}, scope {manifest.scope}, made for {base}.",
     ]
     empty = sum(1 for row in rows if row["density"] == 0 and np.prod(row["shape"]) > 0)
     if empty:
-        lead.append(f"{empty} of {len(rows)} tensors have kept nothing.")
+        lead.append(f"{empty} of {len(rows)} tensors have only zeros left.")
     groups = [
         [group.name, f"{group.density:g}", f"{group.alpha:.3f}", f"{float(scale):.6g}"]
         for group, scale in zip(manifest.groups, expert.scales, strict=True)
     ]
-    head = ["group", "density asked for", "alpha", "scale"]
+    head = ["group", "requested density", "alpha", "scale"]
     sections = [
-        Section("Where the bytes go", _bytes(byte_shares(expert))),
+        Section("Parts of the file", _bytes(byte_shares(expert))),
         Section("Density by layer and module", _map(rows, "density")),
-        Section("How densities are spread", _histogram(rows)),
+        Section("Distribution of densities", _histogram(rows)),
         Section("Scale by layer and module", _map(rows, "scale")),
     ]
     if len(groups) <= 40:
@@ -63,32 +64,32 @@ def expert_page(expert: Expert, title: str) -> str:
     return page(title, lead, sections)
 
 
-def _map(rows: list[dict[str, Any]], what: str) -> str:
+def _map(rows: list[dict[str, Any]], field: str) -> str:
     places = places_of([row["tensor"] for row in rows])
-    values = {places[row["tensor"]]: float(row[what]) for row in rows}
+    values = {places[row["tensor"]]: float(row[field]) for row in rows}
     layers = in_order([layer for layer, _ in places.values()])
     modules = list(dict.fromkeys(module for _, module in sorted(places.values())))
-    density = what == "density"
-    picture = heat_map(
+    density = field == "density"
+    heat = heat_map(
         layers,
         modules,
         [[values.get((layer, module)) for module in modules] for layer in layers],
-        description=f"{what.capitalize()} of {len(rows)} tensors by layer and module",
+        description=f"{field.capitalize()} of {len(rows)} tensors by layer and module",
         form=(lambda v: f"{100 * v:.2f} %") if density else (lambda v: f"{v:.4g}"),
         short=(lambda v: f"{100 * v:.0f}") if density else (lambda v: f"{v:.2g}"),
         color=BLUE if density else ORANGE,
     )
     caption = (
         "Share of a tensor's entries that are kept, in percent. Tensors of one group share a "
-        "threshold, so that those with larger entries keep more."
+        "threshold, so tensors with larger entries keep more of them."
         if density
-        else "What a trit of a tensor stands for. Tensors of one group share a scale."
+        else "The value that a trit of a tensor stands for. Tensors of one group share a scale."
     )
-    return figure(picture, caption, layers)
+    return picture(heat, caption, layers)
 
 
 def _histogram(rows: list[dict[str, Any]]) -> str:
-    """Parameters by the density of their tensor."""
+    """A histogram of parameters by the density of their tensor."""
     sizes = np.array([np.prod(row["shape"]) for row in rows], np.float64)
     densities = np.array([row["density"] for row in rows])
     high = max(float(densities.max(initial=0)), 1e-6)
@@ -97,13 +98,13 @@ def _histogram(rows: list[dict[str, Any]]) -> str:
     height, width, parts = 120, 100 / _BINS, []
     for i, count in enumerate(counts):
         tall = 0 if count == 0 else max(1.5, (height - 26) * count / counts.max())
-        told = (
+        label = (
             f"{100 * edges[i]:.2f} to {100 * edges[i + 1]:.2f} %: {int(tensors[i])} tensors, "
             f"{int(count):,} parameters"
         )
         parts.append(
             f'<rect class="bar" x="{i * width + 0.1:.2f}%" y="{height - 20 - tall:.1f}" '
-            f'width="{width - 0.2:.2f}%" height="{tall:.1f}"><title>{escape(told)}</title></rect>'
+            f'width="{width - 0.2:.2f}%" height="{tall:.1f}"><title>{escape(label)}</title></rect>'
         )
     for at, anchor, value in ((0, "start", 0.0), (50, "middle", high / 2), (100, "end", high)):
         parts.append(
@@ -113,24 +114,24 @@ def _histogram(rows: list[dict[str, Any]]) -> str:
     quantiles = ", ".join(
         f"{name} {100 * float(q):.2f} %"
         for name, q in zip(
-            ("least", "median", "most"), np.quantile(densities, (0, 0.5, 1)), strict=True
+            ("lowest", "median", "highest"), np.quantile(densities, (0, 0.5, 1)), strict=True
         )
     )
-    caption = f"Parameters by the density of their tensor. Of the tensors: {quantiles}."
-    return figure(svg(parts, height, caption), caption)
+    caption = f"Parameters by the density of their tensor. Densities of the tensors: {quantiles}."
+    return picture(svg(parts, height, caption), caption)
 
 
 def _bytes(shares: Mapping[str, int]) -> str:
     total, at = sum(shares.values()), 0.0
     parts, keys = [], []
     for number, (name, nbytes) in enumerate(shares.items()):
-        told = f"{name}: {nbytes:,} bytes, {100 * nbytes / total:.1f} %"
+        label = f"{name}: {nbytes:,} bytes, {100 * nbytes / total:.1f} %"
         width = 100 * nbytes / total
         parts.append(
             f'<rect class="c{number}" x="{at:.3f}%" y="0" width="{width:.3f}%" height="26">'
-            f"<title>{escape(told)}</title></rect>"
+            f"<title>{escape(label)}</title></rect>"
         )
-        keys.append(f'<span><i class="key k{number}"></i>{escape(told)}</span>')
+        keys.append(f'<span><i class="key k{number}"></i>{escape(label)}</span>')
         at += width
     legend = f'<p class="legend">{"".join(keys)}</p>'
-    return svg(parts, 28, f"Bytes of the file. {'; '.join(shares)}") + legend
+    return svg(parts, 28, f"Parts of the file in bytes: {'; '.join(shares)}") + legend

@@ -1,4 +1,4 @@
-"""Numbers by row and column as colors."""
+"""Heat maps: numbers by row and column, as colors."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ ORANGE: Color = (181, 72, 15)
 _MOST_NAMED = 40
 _MOST_NUMBERED = 14
 _LONGEST_NAME = 22
-"""Letters of a name that is written out; the place for names holds no more."""
+"""Most letters of a name that are shown, which is as many as fit beside the map."""
 
 
 def heat_map(
@@ -27,21 +27,22 @@ def heat_map(
     color: Color = BLUE,
     short: Callable[[float], str] | None = None,
 ) -> str:
-    """A cell a number, from pale to a full color; what lies on the other side of pale is orange.
+    """One cell per number, from pale to a full color; numbers beyond the palest are orange.
 
-    Every cell tells its row, column and number when pointed at; up to 14 columns the numbers stand
-    in the cells, and up to 40 the columns' names above them.
+    Pointing at a cell shows its row, column and number. With up to 14 columns the numbers are also
+    written in the cells, and with up to 40 the names of the columns above them.
 
     Args:
-        rows: Names, written left of the picture: leave room there. Of long ones the end is shown.
-        columns: Names.
-        values: A row a row; None leaves a cell out.
-        description: What a reader who cannot see the picture is told.
-        form: How a number is told.
-        reach: Numbers of the palest and the fullest color, which may be the smaller one; by default
-            0 and the largest.
-        color: The fullest one.
-        short: How a number is written in its cell; as `form` by default.
+        rows: Names of the rows, written left of the picture, where the caller leaves room. Only
+            the end of a long name is shown.
+        columns: Names of the columns.
+        values: The numbers of each row; None leaves a cell out.
+        description: A description for readers who cannot see the picture.
+        form: Formats a number for the text that pointing at a cell shows.
+        reach: The numbers with the palest and with the fullest color; the first may be the larger
+            one. By default 0 and the largest number.
+        color: The fullest color.
+        short: Formats a number for its cell; `form` by default.
 
     Example:
         >>> picture = heat_map(["a"], ["x", "y"], [[0.5, None]], description="", form=str)
@@ -56,12 +57,11 @@ def heat_map(
     named = columns if len(columns) <= _MOST_NAMED else []
     top = 12 + min(150, 5.2 * max((len(_shown(name)) for name in named), default=0))
     width = 100 / max(1, len(columns))
-    parts = []
-    for i, name in enumerate(named):
-        parts.append(
-            f'<svg x="{(i + 0.5) * width:.3f}%" y="{top - 5:g}" overflow="visible">'
-            f'<text class="tick" transform="rotate(-50)">{escape(_shown(name))}</text></svg>'
-        )
+    parts = [
+        f'<svg x="{(i + 0.5) * width:.3f}%" y="{top - 5:g}" overflow="visible">'
+        f'<text class="tick" transform="rotate(-50)">{escape(_shown(name))}</text></svg>'
+        for i, name in enumerate(named)
+    ]
     for r, name in enumerate(rows):
         y = top + r * cell
         if cell >= 11:
@@ -73,29 +73,44 @@ def heat_map(
             if value is None:
                 continue
             share = (value - low) / (high - low) if math.isfinite(value) else 0.0
-            told = f"{name}, {columns[c]}: {form(value)}"
-            parts.append(
-                f'<rect x="{c * width:.3f}%" y="{y:g}" width="{width:.3f}%" height="{cell}" '
-                f'fill="{_mixed(share, color)}" stroke="#fff" stroke-width="{0.5 * (cell > 8):g}">'
-                f"<title>{escape(told)}</title></rect>"
-            )
-            if len(columns) <= _MOST_NUMBERED and cell >= 16:
-                light = " light" if abs(share) > 0.55 else ""
-                parts.append(
-                    f'<text class="cell{light}" x="{(c + 0.5) * width:.3f}%" '
-                    f'y="{y + cell / 2 + 4:g}" pointer-events="none">'
-                    f"{escape((short or form)(value))}</text>"
-                )
+            label = f"{name}, {columns[c]}: {form(value)}"
+            number = (short or form)(value) if len(columns) <= _MOST_NUMBERED else ""
+            parts.append(_cell(c * width, y, width, cell, share, color, label, number))
     return svg(parts, top + cell * len(rows) + 4, description, "heat")
 
 
+def _cell(
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    share: float,
+    color: Color,
+    label: str,
+    number: str,
+) -> str:
+    """A colored cell, with its number if there is room for it."""
+    rectangle = (
+        f'<rect x="{x:.3f}%" y="{y:g}" width="{width:.3f}%" height="{height}" '
+        f'fill="{_mixed(share, color)}" stroke="#fff" stroke-width="{0.5 * (height > 8):g}">'
+        f"<title>{escape(label)}</title></rect>"
+    )
+    if not number or height < 16:
+        return rectangle
+    light = " light" if abs(share) > 0.55 else ""
+    return rectangle + (
+        f'<text class="cell{light}" x="{x + 0.5 * width:.3f}%" y="{y + height / 2 + 4:g}" '
+        f'pointer-events="none">{escape(number)}</text>'
+    )
+
+
 def _shown(name: str) -> str:
-    """The end of a long name, where names of one kind differ."""
+    """A name, of which only the end is left if it is long: there similar names differ."""
     return name if len(name) <= _LONGEST_NAME else "…" + name[1 - _LONGEST_NAME :]
 
 
 def _mixed(share: float, color: Color) -> str:
-    """From pale (0) to the color (1), or to orange (-1)."""
+    """A mixture of pale (0) and the color (1), or of pale and orange (-1)."""
     full = color if share >= 0 else ORANGE
     amount = min(1.0, abs(share))
     mixed = (round(p + amount * (f - p)) for p, f in zip(_PALE, full, strict=True))

@@ -1,4 +1,4 @@
-"""Where in a network the tensors of an adapter lie, by their names."""
+"""The places of an adapter's tensors in a network, according to their names."""
 
 import re
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ Place = tuple[str, str]
 
 
 def places_of(names: Sequence[str]) -> dict[str, Place]:
-    """Layer and module of each tensor, as rows and columns of a picture.
+    """The layer and the module of each tensor, as rows and columns of a picture.
 
-    A layer is what a name says up to its first number, `encoder.block.0`; a module the rest without
-    further numbers, with A or B behind it of a LoRA. If two tensors would share a place, a layer
-    goes up to a name's last number; where that is not enough, or there is no number, it is all of
-    the name.
+    The layer is a name up to its first number, such as `encoder.block.0`. The module is the rest
+    of the name without further numbers, followed by A or B for LoRA. If two tensors would share a
+    place, the layer extends to the last number of a name; if that is not enough, or a name has no
+    number, the layer is the whole name.
 
     Example:
         >>> name = "base_model.model.encoder.block.1.layer.0.SelfAttention.q.lora_A.weight"
@@ -29,7 +29,7 @@ def places_of(names: Sequence[str]) -> dict[str, Place]:
 
 
 def in_order(rows: Sequence[str]) -> list[str]:
-    """Different names in the order a person would count them.
+    """The distinct names, with numbers in them sorted by value.
 
     Example:
         >>> in_order(["block.10", "block.9", "block.10"])
@@ -44,7 +44,7 @@ def in_order(rows: Sequence[str]) -> list[str]:
 
 
 def _module(name: str) -> tuple[list[str], str]:
-    """Parts of the module's name, and the factor behind it."""
+    """The parts of the module's name, and the role of the factor."""
     factor = factor_of(name)
     module = name if factor is None else factor.module
     module = re.sub(r"\.(weight|ia3_l)$", "", module.removeprefix("base_model.model."))

@@ -1,4 +1,4 @@
-"""Cosines of experts as a page: like ones stand together."""
+"""The page of the cosines between experts, on which similar experts are next to each other."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,21 +7,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast._extras import require
+from metro_fast._page import Section, table
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.pictures.heat_map import heat_map
-from metro_fast.experts.pictures.page import Section, figure, page, table
+from metro_fast.experts.pictures.page import page, picture
 
 _LISTED = 20
 
 
 def similarity_page(
-    names: Sequence[str], matrix: NDArray[np.float64], title: str = "Experts alike"
+    names: Sequence[str], matrix: NDArray[np.float64], title: str = "Similarity of experts"
 ) -> str:
     """A heat map of all pairs, ordered by average-linkage clustering; one offline HTML page.
 
     Args:
-        names: Of the experts, at least one.
-        matrix: float64 [experts, experts]: cosines, symmetric; what `similarity` gives.
+        names: The names of the experts, at least one.
+        matrix: float64 [experts, experts]: symmetric cosines, as returned by `similarity`.
         title: Heading of the page.
 
     Returns:
@@ -29,7 +30,8 @@ def similarity_page(
 
     Raises:
         MissingExtraError: If scipy is not installed.
-        MetroFastError: If names and matrix do not belong together, or a cosine is no cosine.
+        MetroFastError: If the numbers of names and rows differ, or the matrix is not symmetric
+            with values from -1 to 1.
 
     Example:
         >>> html = similarity_page(["a", "b"], np.array([[1.0, 0.25], [0.25, 1.0]]))
@@ -38,9 +40,12 @@ def similarity_page(
     """
     values = np.asarray(matrix, np.float64)
     if values.shape != (len(names), len(names)) or not names:
-        raise MetroFastError(f"{len(names)} names for a matrix of shape {values.shape}")
+        raise MetroFastError(
+            f"{len(names)} names for a matrix of shape {values.shape}, expected one name per row "
+            "and at least one"
+        )
     if not (np.abs(values) <= 1 + 1e-9).all() or not np.allclose(values, values.T):
-        raise MetroFastError("the matrix is not symmetric with numbers from -1 to 1")
+        raise MetroFastError("the matrix is not symmetric with values from -1 to 1")
     order = clustered(values)
     ordered = [names[i] for i in order]
     sorted_values = values[np.ix_(order, order)]
@@ -49,7 +54,7 @@ def similarity_page(
         (float(values[i, j]), names[i], names[j]) for i in range(count) for j in range(i + 1, count)
     ]
     pairs.sort(key=lambda pair: -pair[0])
-    picture = heat_map(
+    heat = heat_map(
         ordered,
         ordered,
         [[float(v) for v in row] for row in sorted_values],
@@ -59,20 +64,20 @@ def similarity_page(
         reach=(0.0, 1.0),
     )
     caption = (
-        "Cosine of what two experts add to the weights: blue is alike, orange opposite. The order "
-        "is that of average-linkage clustering of 1 minus the cosine, so that experts that are "
-        "alike stand together."
+        "Cosine of what two experts add to the weights: blue is similar, orange opposite. Experts "
+        "are ordered by average-linkage clustering of 1 minus the cosine, so that similar experts "
+        "are next to each other."
     )
     rows = [[f"{one}, {two}", f"{cosine:.3f}"] for cosine, one, two in pairs[:_LISTED]]
     sections = [
-        Section("All pairs", figure(picture, caption, ordered)),
+        Section("All pairs", picture(heat, caption, ordered)),
         Section("The closest pairs", table(["pair", "cosine"], rows)),
     ]
     return page(title, [f"{len(names)} experts. {_sentence(pairs)}"], sections)
 
 
 def clustered(matrix: NDArray[np.float64]) -> list[int]:
-    """Indices of the experts in the order of the leaves of average-linkage clustering.
+    """The indices of the experts, in the order of the leaves of average-linkage clustering.
 
     Args:
         matrix: float64 [experts, experts], symmetric cosines.

@@ -1,13 +1,13 @@
-"""A grid of densities and alphas as a page: size against score."""
+"""The page of a grid of densities and alphas, with size against score."""
 
 import math
-from collections.abc import Callable
 from html import escape
 from itertools import pairwise
 
+from metro_fast._page import Section, file_size, table
 from metro_fast._svg import limits, round_step, svg
 from metro_fast.experts.pictures.heat_map import heat_map
-from metro_fast.experts.pictures.page import Section, figure, page, table
+from metro_fast.experts.pictures.page import page, picture
 from metro_fast.experts.search.tuning_table import Candidate, Tuning
 
 _HEIGHT = 320
@@ -38,12 +38,13 @@ def tuning_page(tuning: Tuning, title: str = "Density and alpha") -> str:
         f"Chosen: {_setting(best)}, {best.nbytes:,} bytes, score {best.score:.6g} ({word} is "
         f"better; {tuning.rule}).",
         _reference(tuning),
-        "The scores are those that the choice was made from: report its score on other data.",
+        "The choice was made by these scores: report the score of the chosen candidate on other "
+        "data.",
     ]
     sections = [
         Section("Size and score", _scatter(tuning)),
         Section("The grid", _grid(tuning)),
-        Section("Not beaten by a smaller one", _front(tuning)),
+        Section("Candidates that no smaller one beats", _front(tuning)),
     ]
     return page(title, lead, sections)
 
@@ -53,7 +54,7 @@ def _reference(tuning: Tuning) -> str:
     size = f"{tuning.original_nbytes:,} bytes, {ratio}"
     if tuning.original_score is None:
         return f"The uncompressed adapter has {size}; it was not scored."
-    return f"The uncompressed adapter has {size}, and scores {tuning.original_score:.6g}."
+    return f"The uncompressed adapter has {size}; its score is {tuning.original_score:.6g}."
 
 
 def _setting(row: Candidate) -> str:
@@ -67,79 +68,132 @@ def _alpha(row: Candidate) -> str:
     return row.alpha.replace("_", " ") if isinstance(row.alpha, str) else f"{row.alpha:g}"
 
 
-def _told(row: Candidate) -> str:
+def _label(row: Candidate) -> str:
     erased = f", {len(row.erased)} modules erased" if row.erased else ""
     return f"{_setting(row)}: {row.nbytes:,} bytes, score {row.score:.6g}{erased}"
 
 
 def _scatter(tuning: Tuning) -> str:
-    """Log bytes along x, score along y, a line a density, the original as a diamond."""
-    original = tuning.original_score
-    ys = [row.score for row in tuning.rows] + ([] if original is None else [original])
-    (y0, y1), xs = limits(ys), [row.nbytes for row in tuning.rows]
-    room = 0.06 * (y1 - y0)
-    y0, y1 = y0 - room, y1 + room
-    if original is not None:
-        xs.append(tuning.original_nbytes)
-    x0, x1 = math.log(min(xs) / 1.15), math.log(max(xs) * 1.15)
-    plot = _HEIGHT - 26
-
-    def x(nbytes: int) -> float:
-        return 100 * (math.log(nbytes) - x0) / (x1 - x0)
-
-    def y(score: float) -> float:
-        return plot * (1 - (score - y0) / (y1 - y0))
-
-    parts, labels = _axes(x0, x1, y0, y1, x, y)
-    if original is not None:
-        level = y(original)
+    """Bytes (log scale) against score, one line per density, and the original as a diamond."""
+    plot = _Plot(tuning)
+    parts, labels = plot.axes()
+    if tuning.original_score is not None:
+        level = plot.y(tuning.original_score)
         parts.append(f'<line class="level" x1="0" x2="100%" y1="{level:.1f}" y2="{level:.1f}"/>')
     densities = list(dict.fromkeys(row.density for row in tuning.rows))
     for number, density in enumerate(densities):
         rows = [row for row in tuning.rows if row.density == density]
-        for one, two in pairwise(rows):
-            parts.append(
-                f'<line class="line c{number % 6}" x1="{x(one.nbytes):.2f}%" '
-                f'x2="{x(two.nbytes):.2f}%" y1="{y(one.score):.1f}" y2="{y(two.score):.1f}"/>'
-            )
-        for row in rows:
-            parts.append(
-                f'<circle class="c{number % 6}" cx="{x(row.nbytes):.2f}%" '
-                f'cy="{y(row.score):.1f}" r="4.5"><title>{escape(_told(row))}</title></circle>'
-            )
+        parts += [plot.line(f"line c{number % 6}", *pair) for pair in pairwise(rows)]
+        parts += [plot.dot(f"c{number % 6}", row) for row in rows]
     tops = [_best_of(tuning, density) for density in densities]
-    for one, two in pairwise(sorted(tops, key=lambda row: row.nbytes)):
-        parts.append(
-            f'<line class="front" x1="{x(one.nbytes):.2f}%" x2="{x(two.nbytes):.2f}%" '
-            f'y1="{y(one.score):.1f}" y2="{y(two.score):.1f}"/>'
-        )
+    front = sorted(tops, key=lambda row: row.nbytes)
+    parts += [plot.line("front", *pair) for pair in pairwise(front)]
     for top in tops:
-        ring = f'cx="{x(top.nbytes):.2f}%" cy="{y(top.score):.1f}" r="8.5"'
-        parts.append(f'<circle class="best" {ring}/>' if top is tuning.best else "")
-        parts.append(
-            f'<text class="tick" x="{x(top.nbytes):.2f}%" dx="11" y="{y(top.score) + 16:.1f}">'
-            f"{escape(_alpha(top))}</text>"
-        )
-    if original is not None:
-        told = f"uncompressed: {tuning.original_nbytes:,} bytes, score {original:.6g}"
-        parts.append(
-            f'<svg x="{x(tuning.original_nbytes):.2f}%" y="{y(original):.1f}" overflow="visible">'
-            f'<path class="original" d="M0 -7 L6 0 L0 7 L-6 0 Z"><title>{escape(told)}</title>'
-            "</path></svg>"
-        )
+        parts.append(plot.ring(top) if top is tuning.best else "")
+        parts.append(plot.alpha(top))
+    if tuning.original_score is not None:
+        parts.append(plot.diamond(tuning.original_nbytes, tuning.original_score))
     keys = "".join(
         f'<span><i class="key k{number % 6}"></i>density {100 * density:.3g} %</span>'
         for number, density in enumerate(densities)
     )
-    told = "; ".join(map(_told, tuning.rows))
     caption = (
-        "Bytes of the file (log scale) against score. A line joins the alphas of a density in the "
-        "order they were tried; the dashes join the best of each density, whose alpha stands "
-        "beside it. The diamond and the level line are the uncompressed adapter, the ring is the "
-        "choice."
+        "Bytes of the file (log scale) against score. Each line connects the alphas of one density "
+        "in the order in which they were tried. The dashes connect the best candidates of all "
+        "densities, each labeled with its alpha. The diamond and the level line are the "
+        "uncompressed adapter; the ring is the chosen candidate."
     )
-    picture = figure(svg(parts, _HEIGHT, f"Size and score. {told}"), caption, labels)
-    return f'<p class="legend">{keys}</p>{picture}'
+    description = f"Size and score. {'; '.join(map(_label, tuning.rows))}"
+    chart = picture(svg(parts, _HEIGHT, description), caption, labels)
+    return f'<p class="legend">{keys}</p>{chart}'
+
+
+class _Plot:
+    """The scales of the scatter plot, and its marks.
+
+    Args:
+        tuning: The candidates, and the original, which all have a place in the plot.
+    """
+
+    def __init__(self, tuning: Tuning) -> None:
+        scores, sizes = zip(*((row.score, row.nbytes) for row in tuning.rows), strict=True)
+        if tuning.original_score is not None:
+            scores, sizes = (*scores, tuning.original_score), (*sizes, tuning.original_nbytes)
+        low, high = limits(scores)
+        room = 0.06 * (high - low)
+        self._scores = (low - room, high + room)
+        self._sizes = (math.log(min(sizes) / 1.15), math.log(max(sizes) * 1.15))
+
+    def x(self, nbytes: int) -> float:
+        """The place of a size, in percent from the left."""
+        low, high = self._sizes
+        return 100 * (math.log(nbytes) - low) / (high - low)
+
+    def y(self, score: float) -> float:
+        """The place of a score, in pixels from the top."""
+        low, high = self._scores
+        return (_HEIGHT - 26) * (1 - (score - low) / (high - low))
+
+    def line(self, kind: str, one: Candidate, two: Candidate) -> str:
+        return (
+            f'<line class="{kind}" x1="{self.x(one.nbytes):.2f}%" x2="{self.x(two.nbytes):.2f}%" '
+            f'y1="{self.y(one.score):.1f}" y2="{self.y(two.score):.1f}"/>'
+        )
+
+    def dot(self, kind: str, row: Candidate) -> str:
+        return (
+            f'<circle class="{kind}" cx="{self.x(row.nbytes):.2f}%" cy="{self.y(row.score):.1f}" '
+            f'r="4.5"><title>{escape(_label(row))}</title></circle>'
+        )
+
+    def ring(self, row: Candidate) -> str:
+        place = f'cx="{self.x(row.nbytes):.2f}%" cy="{self.y(row.score):.1f}"'
+        return f'<circle class="best" {place} r="8.5"/>'
+
+    def alpha(self, row: Candidate) -> str:
+        return (
+            f'<text class="tick" x="{self.x(row.nbytes):.2f}%" dx="11" '
+            f'y="{self.y(row.score) + 16:.1f}">{escape(_alpha(row))}</text>'
+        )
+
+    def diamond(self, nbytes: int, score: float) -> str:
+        label = f"uncompressed: {nbytes:,} bytes, score {score:.6g}"
+        return (
+            f'<svg x="{self.x(nbytes):.2f}%" y="{self.y(score):.1f}" overflow="visible">'
+            f'<path class="original" d="M0 -7 L6 0 L0 7 L-6 0 Z"><title>{escape(label)}</title>'
+            "</path></svg>"
+        )
+
+    def axes(self) -> tuple[list[str], list[str]]:
+        """Grid lines with their numbers, and the numbers on the left."""
+        parts, labels = [], []
+        low, high = self._scores
+        step = round_step(high - low)
+        for i in range(math.ceil(low / step), math.floor(high / step) + 1):
+            labels.append(f"{step * i:.6g}")
+            y = self.y(step * i)
+            parts.append(
+                f'<line class="grid" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>'
+                f'<text class="tick" x="0" dx="-8" y="{y + 4:.1f}" text-anchor="end">'
+                f"{labels[-1]}</text>"
+            )
+        parts += map(self._size_line, _round_sizes(*self._sizes))
+        return parts, labels
+
+    def _size_line(self, nbytes: int) -> str:
+        place = self.x(nbytes)
+        return (
+            f'<line class="grid" x1="{place:.2f}%" x2="{place:.2f}%" y1="0" '
+            f'y2="{_HEIGHT - 26}"/><text class="tick" x="{place:.2f}%" y="{_HEIGHT - 8}" '
+            f'text-anchor="middle">{file_size(nbytes)}</text>'
+        )
+
+
+def _round_sizes(low: float, high: float) -> list[int]:
+    """1, 2 and 5 times the powers of ten between two natural logarithms of bytes."""
+    powers = range(math.floor(low / math.log(10)), math.ceil(high / math.log(10)) + 1)
+    sizes = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    return [int(size) for size in sizes if size >= 1 and low <= math.log(size) <= high]
 
 
 def _best_of(tuning: Tuning, density: float) -> Candidate:
@@ -148,51 +202,6 @@ def _best_of(tuning: Tuning, density: float) -> Candidate:
         if row.better(best, higher_is_better=tuning.higher_is_better):
             best = row
     return best
-
-
-def _axes(
-    x0: float,
-    x1: float,
-    y0: float,
-    y1: float,
-    x: Callable[[int], float],
-    y: Callable[[float], float],
-) -> tuple[list[str], list[str]]:
-    """Grid lines with numbers, and the numbers on the left."""
-    parts, labels = [], []
-    step = round_step(y1 - y0)
-    for i in range(math.ceil(y0 / step), math.floor(y1 / step) + 1):
-        labels.append(f"{step * i:.6g}")
-        parts.append(
-            f'<line class="grid" x1="0" x2="100%" y1="{y(step * i):.1f}" y2="{y(step * i):.1f}"/>'
-            f'<text class="tick" x="0" dx="-8" y="{y(step * i) + 4:.1f}" text-anchor="end">'
-            f"{labels[-1]}</text>"
-        )
-    for power in range(math.floor(x0 / math.log(10)), math.ceil(x1 / math.log(10)) + 1):
-        for factor in (1, 2, 5):
-            if not x0 <= math.log(factor * 10.0**power) <= x1:
-                continue
-            nbytes = factor * 10**power
-            place = x(nbytes)
-            parts.append(
-                f'<line class="grid" x1="{place:.2f}%" x2="{place:.2f}%" y1="0" '
-                f'y2="{_HEIGHT - 26}"/><text class="tick" x="{place:.2f}%" y="{_HEIGHT - 8}" '
-                f'text-anchor="middle">{size(nbytes)}</text>'
-            )
-    return parts, labels
-
-
-def size(nbytes: int) -> str:
-    """Bytes in a few characters.
-
-    Example:
-        >>> size(999), size(50_000), size(2_500_000)
-        ('999 B', '50 kB', '2.5 MB')
-    """
-    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if nbytes >= unit:
-            return f"{nbytes / unit:.3g} {name}"
-    return f"{nbytes} B"
 
 
 def _grid(tuning: Tuning) -> str:
@@ -204,17 +213,17 @@ def _grid(tuning: Tuning) -> str:
     values = [[scores.get((d, a)) for a in alphas] for d in densities]
     low, high = min(scores.values()), max(scores.values())
     reach = (low, high) if tuning.higher_is_better else (high, low)
-    # Colors go from the worst to the best: of losses, from the highest down.
-    picture = heat_map(
+    # Colors go from the worst score to the best, so for losses from the highest to the lowest.
+    heat = heat_map(
         names,
         columns,
         values,
-        description=f"Scores by density and alpha: {'; '.join(map(_told, tuning.rows))}",
+        description=f"Scores by density and alpha: {'; '.join(map(_label, tuning.rows))}",
         form=lambda value: f"{value:.6g}",
         short=lambda value: f"{value:.3g}",
         reach=reach,
     )
-    return figure(picture, "Score by density and alpha, the better the darker.", names)
+    return picture(heat, "Score by density and alpha; darker is better.", names)
 
 
 def _front(tuning: Tuning) -> str:
@@ -228,5 +237,5 @@ def _front(tuning: Tuning) -> str:
         ]
         for row in tuning.pareto
     ]
-    head = ["candidate", "bytes", "bits a parameter", "score", "modules erased"]
+    head = ["candidate", "bytes", "bits per parameter", "score", "modules erased"]
     return table(head, rows)

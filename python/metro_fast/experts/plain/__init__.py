@@ -1,1 +1,1 @@
-"""From an expert back to a plain adapter."""
+"""Experts and task vectors written as plain adapters that other tools load."""

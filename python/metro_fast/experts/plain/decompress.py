@@ -1,4 +1,4 @@
-"""From a compressed expert to what any tool loads: a plain PEFT folder, or a safetensors file."""
+"""Decompression of an expert into a plain PEFT folder or a safetensors file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, PICKLED_WEIGHTS, WEIGHTS, write_folder
 from metro_fast.experts.adapters.state_file import write_safetensors
 from metro_fast.experts.compression.source import read_initial
-from metro_fast.experts.expert import EXPERT_FILE, Expert
+from metro_fast.experts.expert import EXPERT_FILE, Expert, read_expert
 
 
 def decompress(
@@ -22,16 +22,18 @@ def decompress(
 
     Args:
         source: An expert, the path of its folder, or its name on the Hub (`hf://owner/name`).
-        target: Folder to write, made if it does not exist; each file is there whole or not at all.
-            A name that ends in `.safetensors` is a file instead, which needs no configuration.
+        target: Folder to write, created if it does not exist; each file is written completely or
+            not at all. A path that ends in `.safetensors` is written as a file instead, which
+            needs no configuration.
         initial: The initial values that were given to `compress`, if any were, or their path.
         num_threads: Threads to use; the machine's cores by default.
 
     Raises:
+        TypeError: If the source is not an expert or a path.
         FileNotFoundError: If there is no expert at that path.
         FormatError: If it is damaged.
-        MetroFastError: If a folder is asked for and it is no PEFT adapter, the target is there
-            already, or initial values are missing or not those of `compress`.
+        MetroFastError: If a folder is requested for an expert without an adapter_config.json, the
+            target exists already, or initial values are missing or not those of `compress`.
         OSError: If the target cannot be written to.
 
     Example:
@@ -42,24 +44,28 @@ def decompress(
         >>> compress("prompt.safetensors").manifest.kind
         'prompt'
     """
-    expert = source if isinstance(source, Expert) else Expert.load(source)
+    expert = read_expert(source)
     target = Path(target)
     values = read_initial(initial)
     given = None if values is None else dict(values)
     if target.suffix == ".safetensors":
         if target.exists():
-            raise MetroFastError(f"{target} is there: remove it or choose another name")
+            raise MetroFastError(f"{target} exists already: remove it or choose another name")
         write_safetensors(target, expert.raw(initial=given, num_threads=num_threads))
         return
     if expert.config is None:
         raise MetroFastError(
-            "the expert has no adapter_config.json: write it to a .safetensors file, or use its "
-            "state_dict() instead"
+            "the expert has no adapter_config.json, which a PEFT folder needs: choose a target "
+            "that ends in .safetensors, or use the expert's state_dict()"
         )
     for name in (EXPERT_FILE, WEIGHTS, PICKLED_WEIGHTS):
         if (target / name).exists():
-            raise MetroFastError(f"{target} holds {name}: remove it or choose another folder")
+            raise MetroFastError(
+                f"{target} contains {name} already: remove it or choose another folder"
+            )
     config = target / CONFIG
     if config.exists() and config.read_bytes() != expert.config:
-        raise MetroFastError(f"{target} holds another {CONFIG}: choose another folder")
+        raise MetroFastError(
+            f"{target} contains the {CONFIG} of another adapter: choose another folder"
+        )
     write_folder(target, expert.raw(initial=given, num_threads=num_threads), expert.config)

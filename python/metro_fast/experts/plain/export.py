@@ -1,4 +1,4 @@
-"""Plain PEFT folders of compressed experts, for servers that load nothing else."""
+"""Export of compressed experts as plain PEFT folders, for servers that load only those."""
 
 import tempfile
 from collections.abc import Mapping
@@ -17,17 +17,18 @@ def export(
 
     Args:
         experts: Experts, their paths or `hf://` names, by the names that their folders get.
-        target: Where the folders go; made if it does not exist.
-        dtype: float32, float16 or bfloat16 for all weights; their own by default. Servers convert
-            to the base model's, so bfloat16 loses nothing there and halves the bytes.
+        target: Folder in which the folders are written; created if it does not exist.
+        dtype: float32, float16 or bfloat16 for all weights; their own dtypes by default. Servers
+            convert weights to the dtype of the base model, so for a bfloat16 model bfloat16
+            loses nothing and halves the bytes.
 
     Returns:
-        The folders. Each is there whole or not at all.
+        The folders. Each is written completely or not at all.
 
     Raises:
-        TypeError: If one is no expert, or the dtype is no float.
-        MetroFastError: If a name is no file name or taken, or an expert is no LoRA with a base
-            model's name, which is what those servers load.
+        TypeError: If a source is not an expert or a path, or the dtype is not a float.
+        MetroFastError: If a name cannot be the name of a folder or is taken, or an expert cannot
+            be served: it must be a LoRA, without dense tensors, that names its base model.
 
     Example:
         >>> export({"math": "expert-math"}, "served")  # doctest: +SKIP
@@ -39,46 +40,51 @@ def export(
         check_name(name)
         _check_served(name, expert)
         if (target / name).exists():
-            raise MetroFastError(f"{target / name} is there already: remove it or use another name")
+            raise MetroFastError(f"{target / name} exists already: remove it or use another name")
     target.mkdir(parents=True, exist_ok=True)
     return [write_plain(expert, target / name, dtype) for name, expert in found.items()]
 
 
 def write_plain(expert: Expert, folder: Path, dtype: Any = None) -> Path:
-    """Write one expert as a plain folder, which appears whole: a server may be looking.
+    """Write one expert as a plain folder that appears complete, since a server may be watching.
 
     Args:
         expert: An expert with an adapter_config.json.
         folder: The folder, which must not exist.
-        dtype: As `export`.
+        dtype: As for `export`.
     """
     assert expert.config is not None
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        made = Path(temporary) / folder.name
-        write_folder(made, expert.raw(dtype), expert.config)
-        made.rename(folder)
+        complete = Path(temporary) / folder.name
+        write_folder(complete, expert.raw(dtype), expert.config)
+        complete.rename(folder)
     return folder
 
 
 def check_name(name: str) -> None:
-    """Refuse names that would leave the folder they are put into.
+    """Check that a name is that of a folder inside the folder it is joined to.
 
     Raises:
         MetroFastError: If it is empty, hidden, or has a separator.
     """
     if not name or name != Path(name).name or name.startswith(".") or "\\" in name:
-        raise MetroFastError(f"the name {name!r} is no name of a folder")
+        raise MetroFastError(
+            f"the name {name!r} cannot be the name of a folder: it must not be empty, begin with a "
+            "dot or contain a separator"
+        )
 
 
 def _check_served(name: str, expert: Expert) -> None:
     if expert.config is None:
-        raise MetroFastError(f"{name} has no {CONFIG}: servers load PEFT adapters")
+        raise MetroFastError(f"{name} has no {CONFIG}, and servers only load PEFT adapters")
     config = parse_config(expert.config)
     kind = kind_of(config)
     if kind != "lora":
-        raise MetroFastError(f"{name} is of kind {kind!r}: servers load LoRA alone")
+        raise MetroFastError(f"{name} has kind {kind!r}, and servers only load LoRA")
     if not config.get("base_model_name_or_path"):
-        raise MetroFastError(f"the {CONFIG} of {name} names no base_model_name_or_path")
+        raise MetroFastError(
+            f"the {CONFIG} of {name} has no base_model_name_or_path, which servers need: add it"
+        )
     if expert.dense:
         head = next(iter(expert.dense))
         raise MetroFastError(f"{name} has dense tensors ({head}), which servers do not load")

@@ -1,4 +1,4 @@
-"""A task vector as plain tensors, and as the PEFT folder that any tool loads."""
+"""Task vectors as plain tensors, and as PEFT folders that any tool loads."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,14 +21,14 @@ def plain_tensors(
     """Initial values plus residuals, in the tensors' own dtypes, and the dense tensors.
 
     Args:
-        vector: A task vector, for instance one that `compress(..., quantize="prune")` made.
-        initial: The initial values that were taken off, if any were given.
+        vector: A task vector, for instance from `compress(..., quantize="prune")`.
+        initial: The initial values that were subtracted, if any were.
 
     Returns:
         Tensors by name, in ascending order.
 
     Raises:
-        MetroFastError: If initial values are missing, or are not those that were taken off.
+        MetroFastError: If initial values are missing, or are not those that were subtracted.
 
     Example:
         >>> from metro_fast.experts import task_vector
@@ -40,10 +40,16 @@ def plain_tensors(
     state = read_initial(initial) or {}
     missing = [name for name in needed if name not in state]
     if missing:
-        raise MetroFastError(f"the vector is a residual: pass initial=, with {missing[0]}")
+        raise MetroFastError(
+            f"the vector holds differences from initial values, and that of {missing[0]} is "
+            "missing: pass the initial values as initial="
+        )
     given = {name: RawTensor.of(state[name], name).float32() for name in needed}
     if needed and initial_checksum(given) != vector.initial_crc32c:
-        raise MetroFastError("initial values are not those that were taken off")
+        raise MetroFastError(
+            "the initial values are not those that were subtracted: their checksum is "
+            f"{initial_checksum(given)}, expected {vector.initial_crc32c}"
+        )
     tensors = dict(vector.dense)
     for name, residual in vector.residuals.items():
         start = given.get(name, np.float32(residual.initial == "one"))
@@ -57,30 +63,48 @@ def save_plain(
     *,
     initial: Mapping[str, Any] | str | Path | None = None,
 ) -> None:
-    """Write a task vector as a plain PEFT folder.
+    """Write a task vector, for instance a merge, as a plain PEFT folder.
 
     Args:
-        vector: A task vector that was made of a PEFT adapter.
-        folder: Made if it does not exist; each file is there whole or not at all.
-        initial: The initial values that were taken off, if any were given.
+        vector: A task vector of a PEFT adapter.
+        folder: Created if it does not exist; each file is written completely or not at all.
+        initial: The initial values that were subtracted, if any were.
 
     Raises:
-        MetroFastError: If it is no PEFT adapter, or the folder holds an adapter already.
+        MetroFastError: If the vector is not that of a PEFT adapter, the folder contains an adapter
+            already, or initial values are missing or not those that were subtracted.
         OSError: If the folder cannot be written to.
+
+    Example:
+        >>> import torch
+        >>> from peft import LoraConfig, PeftModel, get_peft_model
+        >>> from metro_fast.experts import compress, merge
+        >>> def base():
+        ...     return torch.nn.Sequential(torch.nn.Linear(4, 4))
+        >>> config = LoraConfig(r=2, target_modules=["0"], init_lora_weights=False)
+        >>> experts = [compress(get_peft_model(base(), config), density=0.5) for _ in range(2)]
+        >>> save_plain(merge(experts), "merged")
+        >>> PeftModel.from_pretrained(base(), "merged").active_adapter
+        'default'
     """
     if vector.config is None:
-        raise MetroFastError("the vector has no adapter_config.json: save its tensors instead")
+        raise MetroFastError(
+            "the vector has no adapter_config.json, which a PEFT folder needs: save the tensors "
+            "of the vector instead"
+        )
     folder = Path(folder)
     refuse_adapter(folder)
     write_folder(folder, plain_tensors(vector, initial), vector.config)
 
 
 def refuse_adapter(folder: Path) -> None:
-    """Refuse a folder that an adapter lies in; ask before long work, not after it.
+    """Check that a folder contains no adapter; to be called before long work, not after it.
 
     Raises:
-        MetroFastError: If one does; the message names the file.
+        MetroFastError: If it contains one; the message names the file.
     """
     for name in (EXPERT_FILE, WEIGHTS, PICKLED_WEIGHTS, CONFIG):
         if (folder / name).exists():
-            raise MetroFastError(f"{folder} holds {name}: remove it or choose another folder")
+            raise MetroFastError(
+                f"{folder} contains {name} already: remove it or choose another folder"
+            )

@@ -1,24 +1,28 @@
-"""Compressed experts in vLLM: resolved by name when a request asks for one.
+"""A resolver for vLLM that finds compressed experts by the names in requests.
 
 vLLM finds `register` by its entry point (group `vllm.general_plugins`). Set `METRO_FAST_EXPERTS` to
-a folder of experts and `VLLM_ALLOW_RUNTIME_LORA_UPDATING=true`; a request for the model `NAME` is
-then served with the expert `$METRO_FAST_EXPERTS/NAME`, expanded once into
+a folder of experts and `VLLM_ALLOW_RUNTIME_LORA_UPDATING=true`. A request for the model `NAME` is
+then served with the expert `$METRO_FAST_EXPERTS/NAME`, which is decompressed once into
 `$METRO_FAST_EXPERTS_PLAIN` (by default a folder in /dev/shm, which is memory).
 """
 
 import os
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, parse_config
 from metro_fast.experts.expert import EXPERT_FILE, Expert
 from metro_fast.experts.plain.export import check_name, write_plain
 
+if TYPE_CHECKING:
+    from vllm.lora.request import LoRARequest
+    from vllm.lora.resolver import LoRAResolver
+
 
 def register() -> None:
-    """Register the resolver with vLLM; does nothing without `METRO_FAST_EXPERTS`."""
+    """Register the resolver with vLLM; this does nothing if `METRO_FAST_EXPERTS` is not set."""
     folder = os.environ.get("METRO_FAST_EXPERTS")
     if not folder:
         return
@@ -28,18 +32,18 @@ def register() -> None:
     LoRAResolverRegistry.register_resolver("metro_fast", make_resolver(Path(folder), Path(plain)))
 
 
-def make_resolver(folder: Path, plain: Path) -> Any:
+def make_resolver(folder: Path, plain: Path) -> "LoRAResolver":
     """A `LoRAResolver` of vLLM over a folder of experts.
 
     Args:
-        folder: Holds an expert's folder for each name.
-        plain: Where plain folders are written, one for each version of an expert's bytes.
+        folder: Folder with one expert folder per name.
+        plain: Folder in which plain folders are written, one per version of an expert's bytes.
     """
     from vllm.lora.request import LoRARequest
     from vllm.lora.resolver import LoRAResolver
 
     class ExpertResolver(LoRAResolver):  # type: ignore[misc]
-        async def resolve_lora(self, base_model_name: str, lora_name: str) -> Any:
+        async def resolve_lora(self, base_model_name: str, lora_name: str) -> "LoRARequest | None":
             found = expand(folder, plain, base_model_name, lora_name)
             if found is None:
                 return None
@@ -50,20 +54,21 @@ def make_resolver(folder: Path, plain: Path) -> Any:
 
 
 def expand(folder: Path, plain: Path, base_model: str, name: str) -> Path | None:
-    """The plain folder of an expert of a base model, or None if there is none of that name.
+    """The plain folder of an expert, or None if the base model has no expert of that name.
 
     Args:
-        folder: Holds an expert's folder for each name.
-        plain: Where plain folders are written.
-        base_model: As adapter_config.json names it; experts of other models are not served.
-        name: As a request spells it: it may be anything.
+        folder: Folder with one expert folder per name.
+        plain: Folder in which plain folders are written.
+        base_model: The base model's name in adapter_config.json; experts of other base models are
+            not served.
+        name: The name in a request, which may be any string.
 
     Raises:
         FormatError: If the expert is damaged.
     """
     try:
         check_name(name)
-    except MetroFastError:  # a request for no folder at all: another resolver may know it
+    except MetroFastError:  # It cannot name a folder, but another resolver may know it.
         return None
     if not (folder / name / EXPERT_FILE).is_file():
         return None
@@ -80,7 +85,7 @@ def expand(folder: Path, plain: Path, base_model: str, name: str) -> Path | None
         try:
             write_plain(expert, target)
         except OSError:
-            # Another process was first: its folder appeared whole.
+            # If another process was first, its folder is complete.
             if not (target / CONFIG).exists():
                 raise
     return target

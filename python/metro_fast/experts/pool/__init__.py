@@ -1,4 +1,4 @@
-"""Many experts packed in memory, one of them in the model."""
+"""A pool of experts that are packed in memory, one of them in the model."""
 
 from metro_fast.experts.pool.pool import ExpertPool
 

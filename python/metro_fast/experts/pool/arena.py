@@ -1,6 +1,6 @@
-"""The adapter's parameters as views of one buffer, which one decode fills."""
+"""The buffer behind an adapter's parameters, which one decode fills."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +13,30 @@ from metro_fast.experts.file.manifest import Manifest, layout
 from metro_fast.experts.loading.checks import check_parameters
 from metro_fast.experts.loading.parameters import parameters_by_key
 
+if TYPE_CHECKING:
+    import torch
+
 RANK_AXIS = {"lora_A": 0, "lora_B": 1}
-"""Where the rank stands in the shape of a factor."""
+"""The axis of the rank in the shape of a factor, by the factor's role."""
 
 
 class Arena:
-    """One buffer in the layout of an expert file: tensors at multiples of 32 elements, by name.
+    """One buffer in the layout of an expert file: each tensor begins at a multiple of 32 elements.
+
+    Args:
+        adapted: The PeftModel.
+        adapter_name: The adapter whose parameters become views of the buffer.
+        manifest: The manifest of the first expert.
 
     Attributes:
         parameters: The model's parameters by the expert's names, ternary ones first, then dense.
-        shapes: Of the ternary ones.
-        dtype: Of the ternary ones, as safetensors names it.
-        bits: The buffer, as the native decoder writes it; empty if it is not on the CPU.
+        shapes: The shapes of the ternary parameters, by name.
+        dense: The shapes of the dense parameters, by name.
+        dtype: The safetensors name of the dtype of the ternary parameters.
+        bits: The buffer as the native decoder writes it; empty if it is not on the CPU.
+
+    Raises:
+        MetroFastError: If the model lacks a parameter, or one cannot be overwritten in place.
     """
 
     def __init__(self, adapted: Any, adapter_name: str, manifest: Manifest) -> None:
@@ -42,8 +54,8 @@ class Arena:
         names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
         if len(dtypes) != 1 or not dtypes <= set(names):
             raise MetroFastError(
-                f"the adapter's parameters are of {sorted(map(str, dtypes))}, expected one of "
-                "float32, float16 and bfloat16 for all"
+                f"the adapter's parameters have the dtypes {sorted(map(str, dtypes))}, expected "
+                "one of float32, float16 and bfloat16 for all of them"
             )
         (dtype,) = dtypes
         self.dtype = names[dtype]
@@ -65,25 +77,26 @@ class Arena:
         """Check that the parameters are still views of the buffer.
 
         Raises:
-            MetroFastError: If something gave one of them other memory.
+            MetroFastError: If one of them was moved to other memory.
         """
         for parameter, place in self._places:
             if parameter.data_ptr() != place:
                 raise MetroFastError(
                     "the adapter's parameters were moved out of the pool's buffer (by model.to(), "
-                    "half() or load_state_dict(assign=True)): make a new pool after that"
+                    "half() or load_state_dict(assign=True)): create a new pool after such a call"
                 )
 
     def has_layout_of(self, expert: Expert) -> bool:
-        """Whether an expert's tensors lie in its file as they lie in the buffer."""
+        """Whether an expert's file has the same layout as the buffer."""
         return self.shapes == {tensor.name: tensor.shape for tensor in expert.manifest.tensors}
 
-    def values_of(self, bits: NDArray[Any]) -> Any:
-        """What the native decoder wrote, as a tensor of the buffer's dtype."""
-        return self._torch.from_numpy(bits).view(self.buffer.dtype)
+    def values_of(self, bits: NDArray[Any]) -> "torch.Tensor":
+        """The output of the native decoder as a tensor of the buffer's dtype."""
+        values: torch.Tensor = self._torch.from_numpy(bits).view(self.buffer.dtype)
+        return values
 
-    def set_padded(self, expert: Expert, values: Any) -> None:
-        """Copy an expert of lower rank, decoded in its own layout, and zeros up to the rank."""
+    def set_padded(self, expert: Expert, values: "torch.Tensor") -> None:
+        """Copy an expert of lower rank, decoded in its own layout, and pad it with zeros."""
         for tensor in expert.manifest.tensors:
             part = values[tensor.start : tensor.start + tensor.size].view(tensor.shape)
             view = self._views[tensor.name]
@@ -98,5 +111,5 @@ class Arena:
             self.parameters[name].data.copy_(tensor.torch())
 
     def bump(self) -> None:
-        """Tell autograd that the parameters changed: what it saved of them is stale."""
+        """Mark the parameters as changed, so that autograd notices that its copies are stale."""
         self._torch.autograd.graph.increment_version(self._changed)

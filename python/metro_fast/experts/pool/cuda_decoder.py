@@ -1,4 +1,4 @@
-"""Experts decoded on the GPU that the model is on. Not yet run on a GPU: see docs/cuda.md."""
+"""Decoding of experts on the GPU that the model is on; docs/cuda.md lists what ran on a GPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,21 +16,21 @@ from metro_fast.ops.cuda import kernels
 from metro_fast.ops.cuda.pieces import Piece, tables_of
 
 _LINE = 256
-"""Parts of a blob begin at multiples of this: a block must at 16, and torch allocates at 256."""
+"""Alignment of the parts of a blob: a block needs 16 bytes, and torch allocates at 256."""
 
 
 @dataclass
 class Held:
-    """An expert's tables and block, one after the other: one copy to the device.
+    """An expert's tables and block in one blob, which takes one copy to the device.
 
     Attributes:
         blob: uint8, in pinned host memory or on the device.
-        segments: Where the segments begin.
-        works: Where the works begin.
-        packed: Where the block begins.
-        streams: Streams of the block.
-        base: For which address of the blob on the device its first 16 bytes, the block's address
-            and length, were made.
+        segments: Offset of the segments.
+        works: Offset of the works.
+        packed: Offset of the block.
+        streams: Number of streams in the block.
+        base: The blob's address on the device for which its first 16 bytes (the address and the
+            length of the block) were written.
     """
 
     blob: Any
@@ -42,11 +42,11 @@ class Held:
 
 
 class CudaDecoder:
-    """One copy and one launch on a stream of its own; the caller's stream waits for them there.
+    """Decodes with one copy and one launch on a side stream, for which the caller's stream waits.
 
     Args:
-        arena: Where to decode: its buffer is on the GPU.
-        keep: `"device"` keeps the packed bytes there, `"host"` in pinned memory.
+        arena: The arena to decode into; its buffer is on the GPU.
+        keep: `"device"` keeps the packed bytes on the GPU, `"host"` in pinned memory.
 
     Raises:
         CudaError: If CUDA is missing.
@@ -58,11 +58,11 @@ class CudaDecoder:
         self._keep = keep
         self._device = arena.buffer.device
         self._staging = self._empty(0)
-        self._scratch: Any = None  # where experts of lower rank are decoded
+        self._scratch: Any = None  # experts of lower rank are decoded into it
         self._side = SideStream(self._device)
 
     def hold(self, expert: Expert, segments: Segments) -> Held:
-        """Make the blob of an expert, and put it where it is kept."""
+        """Build the blob of an expert, in pinned memory or on the device."""
         base = self._target(expert)
         size = self._arena.buffer.element_size()
         rows = zip(segments.starts, segments.lengths, segments.values, segments.write, strict=True)
@@ -83,10 +83,10 @@ class CudaDecoder:
             view[place : place + part.size] = part
         held = Held(blob, places[1], places[2], places[3], tables.streams, 0)
         if self._keep == "device":
-            there = self._empty(blob.numel())
-            self._address(held, view, there.data_ptr(), expert.block.size)
-            there.copy_(blob)
-            held.blob = there
+            copy = self._empty(blob.numel())
+            self._address(held, view, copy.data_ptr(), expert.block.size)
+            copy.copy_(blob)
+            held.blob = copy
         else:
             held.blob = self._side.pinned(blob)
             self._room(blob.numel())
@@ -115,18 +115,18 @@ class CudaDecoder:
             self._arena.set_dense(expert)
 
     def _target(self, expert: Expert) -> int:
-        """Address of the first trit's value."""
+        """The address to which the first trit's value is written."""
         if self._arena.has_layout_of(expert):
             return int(self._arena.buffer.data_ptr())
         if self._scratch is None:
-            # A lower rank never has more trits.
+            # An expert of lower rank never has more trits.
             self._scratch = self._torch.empty_like(self._arena.buffer)
         return int(self._scratch.data_ptr())
 
     def _room(self, size: int) -> None:
-        """A staging area that holds this much; its address goes into the blobs that pass it."""
+        """Enlarge the staging area to `size` bytes; blobs contain its address."""
         if self._staging.numel() < size:
-            # Nobody may still read the old one, or the blobs that get the new one's address.
+            # The stream may still read the old area, or blobs that will get the new address.
             self._side.settle()
             self._staging = self._empty(size)
 
@@ -141,7 +141,7 @@ class CudaDecoder:
 
 
 class SideStream:
-    """A stream beside the one that the model runs on.
+    """A second stream next to the one that the model runs on.
 
     Args:
         device: The GPU.
@@ -154,7 +154,7 @@ class SideStream:
 
     @contextmanager
     def beside(self) -> Iterator[None]:
-        """Run after what the current stream has to do, and before what it is given next."""
+        """Run the body on this stream, between the current stream's earlier and later work."""
         current = self._torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with self._torch.cuda.stream(self._stream):
@@ -162,13 +162,13 @@ class SideStream:
         current.wait_stream(self._stream)
 
     def settle(self) -> None:
-        """Wait until the stream has done all it was given."""
+        """Wait until the stream has finished all of its work."""
         self._stream.synchronize()
 
     def uses(self, tensor: Any) -> None:
-        """Tell torch's allocator that the stream reads a tensor that another stream made."""
+        """Record that this stream reads a tensor of another stream, for torch's allocator."""
         tensor.record_stream(self._stream)
 
     def pinned(self, tensor: Any) -> Any:
-        """A copy in memory that the GPU reads by itself."""
+        """A copy in pinned memory, which the GPU reads directly."""
         return tensor.pin_memory()

@@ -1,4 +1,4 @@
-"""How a pool's experts get into its buffer: on the CPU, or on the GPU that the buffer is on."""
+"""Decoding of a pool's experts into its buffer, on the CPU or on the GPU."""
 
 from typing import Any, Protocol
 
@@ -15,25 +15,29 @@ KEEP = ("host", "device")
 
 
 class Decoder(Protocol):
-    """Puts experts into an arena."""
+    """Decodes experts into an arena."""
 
     def hold(self, expert: Expert, segments: Segments) -> Any:
-        """What is kept of an expert beside its file, for `decode`."""
+        """Prepare an expert once; `decode` gets the result at every swap."""
 
     def decode(self, expert: Expert, held: Any) -> None:
         """Write the expert's values into the arena.
 
+        Args:
+            expert: The expert.
+            held: What `hold` returned for it.
+
         Raises:
-            FormatError: If its bytes were changed since they were checked.
+            FormatError: If the expert's bytes were changed since they were checked.
         """
 
 
 class CpuDecoder:
-    """Decodes with the instructions of the CPU, in place.
+    """Decodes on the CPU, directly into the arena's buffer.
 
     Args:
-        arena: Where to.
-        num_threads: Threads of a swap, or None for as many as pay.
+        arena: The arena.
+        num_threads: Threads of a swap, or None to choose by the size of the expert.
     """
 
     def __init__(self, arena: Arena, num_threads: int | None) -> None:
@@ -41,7 +45,7 @@ class CpuDecoder:
         self._num_threads = num_threads
 
     def hold(self, expert: Expert, segments: Segments) -> Segments:
-        """The segments themselves."""
+        """Return the segments: `decode` needs nothing else."""
         return segments
 
     def decode(self, expert: Expert, held: Segments) -> None:
@@ -61,12 +65,12 @@ def decoder_of(arena: Arena, num_threads: int | None, keep: str) -> Decoder:
     """The decoder for the device that an arena is on.
 
     Args:
-        arena: Where to decode.
+        arena: The arena to decode into.
         num_threads: Threads of a swap on the CPU.
-        keep: On a GPU: where the packed bytes wait, `"host"` (pinned) or `"device"`.
+        keep: On a GPU: where the packed bytes are kept, `"host"` (pinned memory) or `"device"`.
 
     Raises:
-        MetroFastError: If `keep` is none of them, or the device is neither CPU nor CUDA.
+        MetroFastError: If `keep` is neither, or the device is neither the CPU nor a CUDA device.
         CudaError: If CUDA is missing.
     """
     if keep not in KEEP:

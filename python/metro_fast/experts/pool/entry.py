@@ -1,4 +1,4 @@
-"""An expert in a pool: its bytes, and what a swap needs of it, made once."""
+"""One expert of a pool: its bytes, and what every swap to it needs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ _MUST_EQUAL = ("peft_type", "target_modules", "feedforward_modules", "fan_in_fan
 
 @dataclass
 class Entry:
-    """An expert and where it came from.
+    """An expert and its origin.
 
     Attributes:
-        expert: Its bytes, checked and decoded once; None after it was dropped from memory.
-        path: Where it is read from again, or None.
-        held: What the arena's decoder needs.
+        expert: The expert, whose bytes are checked; None after it was dropped from memory.
+        path: The path from which it can be read again, or None.
+        held: What the decoder prepared for swaps.
         nbytes: Bytes of its file.
     """
 
@@ -38,20 +38,23 @@ def config_of(expert: Expert) -> dict[str, Any]:
     """The adapter's configuration.
 
     Raises:
-        MetroFastError: If the expert is no PEFT adapter that a pool can hold.
+        MetroFastError: If the expert is not a PEFT adapter that a pool supports.
     """
     if expert.config is None:
-        raise MetroFastError("the expert has no adapter_config.json: a pool holds PEFT adapters")
+        raise MetroFastError(
+            "the expert has no adapter_config.json, but a pool only holds PEFT adapters: use its "
+            "state_dict()"
+        )
     config = parse_config(expert.config)
     kind = kind_of(config)
     if kind not in ("lora", "ia3"):
         raise MetroFastError(
-            f"the expert is of kind {kind!r}, expected lora or ia3: use load_expert for prompts"
+            f"the expert has kind {kind!r}, expected lora or ia3: use load_expert for prompts"
         )
     if any(tensor.initial == "given" for tensor in expert.manifest.tensors):
         raise MetroFastError(
             "the expert was compressed with initial=..., which a pool does not keep: compress it "
-            "without, or use its state_dict(initial=...)"
+            "without initial=, or use its state_dict(initial=...)"
         )
     return config
 
@@ -59,13 +62,13 @@ def config_of(expert: Expert) -> dict[str, Any]:
 def prepare(
     expert: Expert, arena: Arena, scaling: Mapping[str, float], resident: Mapping[str, Any]
 ) -> Segments:
-    """Check that an expert fits the arena, and what its trits stand for there.
+    """Check that an expert fits the arena, and compute the values of its trits there.
 
     Args:
         expert: The expert.
-        arena: The model's.
-        scaling: By what the model multiplies B A, by the name of B.
-        resident: The configuration that the model was made with.
+        arena: The arena of the model.
+        scaling: The factor by which the model multiplies B A, by the name of B.
+        resident: The configuration of the adapter in the model.
 
     Raises:
         MetroFastError: If it does not fit; the message names the tensor or the option.
@@ -74,7 +77,10 @@ def prepare(
     for key in _MUST_EQUAL:
         ours, theirs = _comparable(config.get(key)), _comparable(resident.get(key))
         if ours != theirs:
-            raise MetroFastError(f"{key} is {ours}, the pool's experts have {theirs}")
+            raise MetroFastError(
+                f"{key} is {ours}, but the experts of the pool have {theirs}: use another pool for "
+                "this expert"
+            )
     found = {tensor.name: tensor.shape for tensor in expert.manifest.tensors}
     heads = {tensor.name: tensor.shape for tensor in expert.manifest.dense}
     for name in sorted(set(found) | set(arena.shapes) | set(heads) | set(arena.dense)):
@@ -82,9 +88,9 @@ def prepare(
         theirs = arena.shapes.get(name, arena.dense.get(name))
         if not _fits(name, ours, theirs):
             raise MetroFastError(
-                f"{name} has shape {ours}, the pool's adapter {theirs}: an expert has the modules "
-                "of the pool's first and at most its rank; make another pool for this one, or "
-                "begin with the expert of highest rank"
+                f"{name} has shape {ours}, in the pool's adapter {theirs}: an expert must have the "
+                "modules of the pool's first expert and at most its rank; use another pool for "
+                "this expert, or add the expert of highest rank first"
             )
 
     def factor(tensor: TernaryTensor) -> float:
@@ -96,7 +102,7 @@ def prepare(
 
 
 def _fits(name: str, ours: tuple[int, ...] | None, theirs: tuple[int, ...] | None) -> bool:
-    """Whether shapes are equal, or differ in the rank alone and ours is lower."""
+    """Whether two shapes are equal, or differ only in the rank, and ours is lower."""
     if ours == theirs:
         return True
     axis = RANK_AXIS.get(role_of(name) or "")

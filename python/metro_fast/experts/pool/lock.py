@@ -1,4 +1,4 @@
-"""Who may use the weights of a model that are changed in place."""
+"""The lock around weights that are changed in place."""
 
 import threading
 from collections import deque
@@ -9,10 +9,13 @@ from metro_fast.errors import MetroFastError
 
 
 class ResidentLock:
-    """Readers of one name go together; a reader of another name waits, and makes it resident first.
+    """Lets readers of one name in together, and makes another name resident between readers.
 
-    Requests are served in the order in which they came, except that those for the resident name go
-    in together as long as nobody waits for another: no name waits for ever.
+    Requests are served in the order of their arrival. Consecutive requests for the resident name
+    enter together, as long as no request for another name waits before them; so none waits forever.
+
+    Attributes:
+        resident: The name that is resident, or None.
     """
 
     def __init__(self) -> None:
@@ -27,18 +30,19 @@ class ResidentLock:
         """Hold the name while the body runs.
 
         Args:
-            name: Which name must be resident.
-            make_resident: Called with the name while nobody reads, if another one is resident.
+            name: The name that must be resident.
+            make_resident: Called with the name while there are no readers, if another name is
+                resident.
 
         Raises:
             MetroFastError: If this thread holds another name already.
         """
-        held = getattr(self._own, "name", None)
-        if held is not None and held != name:
+        own = getattr(self._own, "name", None)
+        if own is not None and own != name:
             raise MetroFastError(
-                f"this thread uses {held!r} already: leave that block before using {name!r}"
+                f"this thread uses {own!r} already: leave that block before using {name!r}"
             )
-        if held is not None:
+        if own is not None:
             yield
             return
         self._enter(name, make_resident)
@@ -62,7 +66,7 @@ class ResidentLock:
                     )
                 )
                 if self.resident != name:
-                    # Nobody reads, and nobody enters while the condition is held.
+                    # There are no readers, and none can enter while the condition is held.
                     make_resident(name)
                     self.resident = name
                 self._readers += 1
@@ -72,10 +76,10 @@ class ResidentLock:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold off every reader while the body runs.
+        """Keep every reader out while the body runs.
 
         Raises:
-            MetroFastError: If this thread itself is inside `use`.
+            MetroFastError: If this thread is itself inside `use`.
         """
         if getattr(self._own, "name", None) is not None:
             raise MetroFastError("this thread is inside pool.use(...): leave that block first")

@@ -1,10 +1,10 @@
-"""ExpertPool: hundreds of packed experts, any of them in the model within a millisecond."""
+"""ExpertPool: hundreds of packed experts, any of which can be in the model within a millisecond."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast.errors import FormatError, MetroFastError
@@ -19,27 +19,34 @@ from metro_fast.experts.pool.decoder import Decoder, decoder_of
 from metro_fast.experts.pool.entry import Entry, config_of, prepare
 from metro_fast.experts.pool.lock import ResidentLock
 
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+
 
 class ExpertPool:
     """Experts of one layout, packed in memory; one of them is in the model.
 
     The adapter's parameters are views of one buffer, and a swap decodes an expert's file into that
-    buffer: no module, tensor or graph is made anew, so that a compiled model is not compiled again.
-    Outputs are bit-equal to PEFT's on the decompressed folder, as long as alpha / r is that of the
-    first expert; otherwise the ratio is folded into B and rounded once.
+    buffer. No module, tensor or graph is created, so a compiled model is not compiled again.
+    Outputs are bit-equal to PEFT's on the decompressed folder if the expert's alpha / r is that of
+    the first expert; otherwise the ratio of the two is folded into B and rounded once.
 
     Args:
-        model: A transformers model, or a PeftModel without an adapter of this name. The first
-            expert that is added puts the adapter into it. The whole adapter must lie on one device.
-        max_bytes: Limit for the packed experts. Those that came from a path are dropped, least
-            recently used first, and read again when they are asked for. No limit by default.
+        model: A transformers model, or a PeftModel without adapters. The first expert that is
+            added puts its adapter into the model. The whole adapter must be on one device.
+        max_bytes: Limit for the bytes of the packed experts. When it is exceeded, experts that came
+            from a path are dropped, least recently used first, and read again when they are used.
+            No limit by default.
         adapter_name: The adapter's name in the model.
         num_threads: Threads of a swap on the CPU; chosen by the size of the experts by default.
-        keep: Of a model on a GPU: where the packed experts wait, `"host"` (pinned memory) or
+        keep: For a model on a GPU: where the packed experts are kept, `"host"` (pinned memory) or
             `"device"`. They are decoded on the GPU either way.
 
     Attributes:
-        model: The PeftModel, once an expert was added.
+        model: The model that was passed; the PeftModel once an expert was added.
+        max_bytes: The limit, or None.
+        adapter_name: The adapter's name in the model.
 
     Example:
         >>> import torch
@@ -56,11 +63,13 @@ class ExpertPool:
         ...     output = model(torch.ones(1, 64))
         >>> pool.resident, pool.names
         ('b', ('a', 'b'))
+        >>> pool  # doctest: +ELLIPSIS
+        <ExpertPool of 2 experts; ... bytes in memory; 'b' is in the model>
     """
 
     def __init__(
         self,
-        model: Any,
+        model: "torch.nn.Module",
         *,
         max_bytes: int | None = None,
         adapter_name: str = "default",
@@ -70,7 +79,7 @@ class ExpertPool:
         if max_bytes is not None and max_bytes <= 0:
             raise MetroFastError(f"max_bytes is {max_bytes}, expected a positive number or None")
         check_offload(model)
-        self.model = model
+        self.model: torch.nn.Module | PeftModel = model
         self.max_bytes = max_bytes
         self.adapter_name = adapter_name
         self._num_threads = num_threads
@@ -84,6 +93,12 @@ class ExpertPool:
         self._scaling: dict[str, float] = {}
         self._config: dict[str, Any] = {}
 
+    def __repr__(self) -> str:
+        count, resident = len(self._entries), self.resident
+        where = "none is in the model" if resident is None else f"{resident!r} is in the model"
+        experts = f"{count} expert{'' if count == 1 else 's'}"
+        return f"<ExpertPool of {experts}; {self.nbytes:,} bytes in memory; {where}>"
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all experts, in memory or on disk, in the order in which they were added."""
@@ -91,73 +106,80 @@ class ExpertPool:
 
     @property
     def resident(self) -> str | None:
-        """The expert that is in the model."""
+        """The name of the expert that is in the model, or None before one was added."""
         return self._lock.resident
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the packed experts that are in memory."""
+        """Bytes of the files of the experts that are in memory."""
         return sum(entry.nbytes for entry in self._entries.values() if entry.expert is not None)
 
     def add(self, name: str, source: str | Path | Expert) -> None:
-        """Take an expert into the pool; the first one is put into the model.
+        """Add an expert to the pool; the first one is also put into the model.
+
+        The source is read once and decoded once, which checks all of its bytes.
 
         Args:
-            name: What it is called from now on.
-            source: Its folder or weights file, its name on the Hub, or an `Expert`.
+            name: The name of the expert in this pool.
+            source: The expert's folder or weights file, its name on the Hub, or an `Expert`.
 
         Raises:
-            FileNotFoundError: If there is none at that path.
-            FormatError: If it is damaged; all of it is decoded once.
-            MetroFastError: If the name is taken, it does not fit the model or the pool's other
-                experts, or it does not fit `max_bytes`.
+            FileNotFoundError: If there is no expert at that path.
+            FormatError: If it is damaged.
+            MetroFastError: If the name is taken, the expert does not fit the model or the pool's
+                other experts, or it does not fit `max_bytes`.
         """
         with self._lock.alone():
             if name in self._entries:
                 raise MetroFastError(f"the pool has an expert {name!r} already: remove it first")
             path: Path | None = None
             if not isinstance(source, Expert):
-                path = resolve_expert(source)  # of the Hub one commit, which is read again later
+                # For the Hub this is the folder of one commit, which is read again later.
+                path = resolve_expert(source)
                 source = Expert.load(path)
             expert = source
-            expert.verify()
             self._check_room(expert.nbytes)
             if self._arena is None:
-                self._start(expert)
+                self._start(expert)  # which decodes all of it into the model
                 self._lock.resident = name
+            else:
+                expert.verify()
             entry = Entry(expert, path, self._held(expert), expert.nbytes)
             self._entries[name] = entry
             self._added[name] = len(self._added)
             self._drop_beyond_the_limit(keep=name)
 
     def remove(self, name: str) -> None:
-        """Forget an expert.
+        """Remove an expert from the pool.
+
+        Args:
+            name: The name of the expert.
 
         Raises:
-            MetroFastError: If there is none of that name, or it is in the model.
+            MetroFastError: If the pool has no expert of that name, or it is in the model.
         """
         with self._lock.alone():
             self._entry(name)
             if name == self.resident:
-                raise MetroFastError(f"{name!r} is in the model: swap another one in first")
+                raise MetroFastError(f"{name!r} is in the model: swap in another expert first")
             del self._entries[name], self._added[name]
 
     @contextmanager
-    def use(self, name: str) -> Iterator[Any]:
+    def use(self, name: str) -> "Iterator[PeftModel]":
         """Keep an expert in the model while the body runs.
 
-        Threads that use the same expert run together; those that ask for another one wait until it
-        is free. So no forward pass sees half of one expert and half of another.
+        Threads that use the same expert run together; a thread that needs another one waits until
+        they have finished. So no forward pass sees half of one expert and half of another.
 
         Args:
-            name: The expert.
+            name: The name of the expert.
 
         Yields:
             The PeftModel.
 
         Raises:
-            MetroFastError: If there is no such expert, this thread uses another one already, or the
-                model's adapter was merged, disabled, replaced, moved or set to be trained.
+            MetroFastError: If the pool has no such expert, this thread uses another one already, or
+                the model's adapter was merged, disabled, replaced, moved or set to be trained.
         """
         with self._lock.use(name, self._make_resident):
             yield self.model
@@ -165,13 +187,14 @@ class ExpertPool:
     def swap(self, name: str) -> None:
         """Put an expert into the model, and leave it there.
 
-        For a program of one thread: with several, another may swap again at once; see `use`.
+        This is for programs of one thread; with several, another thread may swap again at any
+        time, so they call `use`.
 
         Args:
-            name: The expert.
+            name: The name of the expert.
 
         Raises:
-            MetroFastError: As `use`.
+            MetroFastError: As for `use`.
         """
         with self.use(name):
             pass
@@ -185,9 +208,9 @@ class ExpertPool:
         if isinstance(self.model, peft.PeftModel) and self.model.peft_config:
             names = list(self.model.peft_config)
             raise MetroFastError(
-                f"the model has the adapters {names}: give the base model, or unload() them first"
+                f"the model has the adapters {names}: pass the base model, or unload() them first"
             )
-        adapted = load_expert(self.model, expert, self.adapter_name)
+        adapted: Any = load_expert(self.model, expert, self.adapter_name)
         arena = Arena(adapted, self.adapter_name, expert.manifest)
         self._layers = [m for m in adapted.modules() if isinstance(m, BaseTunerLayer)]
         base = adapted.get_base_model()
@@ -212,14 +235,14 @@ class ExpertPool:
         self._arena.check()
         if any(parameter.requires_grad for parameter in self._arena.parameters.values()):
             raise MetroFastError(
-                "the adapter's parameters require gradients, which would be those of another "
-                "expert after a swap: call requires_grad_(False)"
+                "the adapter's parameters require gradients, and after a swap they would belong to "
+                "another expert: call requires_grad_(False)"
             )
         if entry.expert is None:
             self._read_again(name, entry)
         try:
             self._decode(entry)
-        except FormatError:  # of bytes that were changed in memory: the old expert comes back whole
+        except FormatError:  # Its bytes were changed in memory: restore the whole previous expert.
             if self.resident is not None:
                 self._decode(self._entry(self.resident))
             raise
@@ -242,19 +265,20 @@ class ExpertPool:
 
     def _entry(self, name: str) -> Entry:
         if name not in self._entries:
-            known = ", ".join(map(repr, self.names)) or "none"
+            known = ", ".join(map(repr, self.names)) or "an empty list of experts"
             raise MetroFastError(f"the pool has no expert {name!r}, only {known}")
         return self._entries[name]
 
     def _check_room(self, nbytes: int) -> None:
-        """Refuse what does not fit beside the experts that cannot be dropped."""
+        """Check that an expert fits in addition to the experts that cannot be dropped."""
         if self.max_bytes is None:
             return
         kept = sum(e.nbytes for e in self._entries.values() if e.path is None)
         if kept + nbytes > self.max_bytes:
             raise MetroFastError(
-                f"an expert of {nbytes:,} bytes does not fit max_bytes = {self.max_bytes:,} beside "
-                f"{kept:,} bytes of experts without a path, which cannot be dropped"
+                f"an expert of {nbytes:,} bytes does not fit max_bytes = {self.max_bytes:,}, since "
+                f"{kept:,} bytes are taken by experts without a path, which cannot be dropped: "
+                "raise max_bytes, or add experts by their paths"
             )
 
     def _drop_beyond_the_limit(self, keep: str) -> None:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.compression.task_vector import TaskVector
+from metro_fast.experts.merging.names import names_of
 from metro_fast.experts.search.log import SearchLog
 from metro_fast.experts.search.optimizer import Optimizer
 from metro_fast.experts.search.progress import search_progress
 from metro_fast.experts.search.score import checked_score
 from metro_fast.experts.search.slots import Slots
-from metro_fast.experts.search.summands import Summands, checksum, names_of, read_summand
+from metro_fast.experts.search.summands import Summands, checksum, read_summand
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""Experts whose weighted sums are made again and again, packed or as they were trained."""
+"""Experts whose weighted sums are computed repeatedly, packed or as they were trained."""
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +10,29 @@ from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
-from metro_fast.experts.adapters.peft_folder import parse_config
 from metro_fast.experts.adapters.roles import role_of
-from metro_fast.experts.adapters.scaling import lora_scaling, module_of
 from metro_fast.experts.compression.compress import read_vector
 from metro_fast.experts.compression.task_vector import Residual, TaskVector
 from metro_fast.experts.expert import EXPERT_FILE, Expert
 from metro_fast.experts.file.manifest import layout
 from metro_fast.experts.hub.fetch import resolve_expert
+from metro_fast.experts.merging.fits import (
+    Source,
+    check_kinds,
+    check_layouts,
+    check_scalings,
+    kind_of_source,
+    layout_of,
+)
 from metro_fast.experts.merging.members import Members
 from metro_fast.experts.merging.weighted_sum import SEARCH_EXPERTS, weighted_sum
 
-Summand = Expert | TaskVector
 
-
-def read_summand(source: Any) -> Summand:
-    """A compressed expert as it is, anything else that `compress` takes as a task vector.
+def read_summand(source: Any) -> Source:
+    """A compressed expert unchanged, or anything else that `compress` takes as a task vector.
 
     Raises:
-        TypeError: If it is neither.
+        TypeError: If the source is neither.
         MetroFastError: If it cannot be read as an adapter.
     """
     if isinstance(source, Expert | TaskVector):
@@ -41,44 +44,21 @@ def read_summand(source: Any) -> Summand:
     return read_vector(source)
 
 
-def names_of(sources: Sequence[Any]) -> list[str]:
-    """Names of experts that were given in order: of their folders, if no two are equal, or numbers.
-
-    Example:
-        >>> names_of(["experts/qa", "experts/re"]), names_of(["a/x", "b/x"]), names_of([{}, {}])
-        (['qa', 're'], ['a/x', 'b/x'], ['0', '1'])
-    """
-    paths = [Path(s) if isinstance(s, str | Path) else None for s in sources]
-    names = [str(i) if path is None else path.name for i, path in enumerate(paths)]
-    if len(set(names)) == len(names):
-        return names
-    return [str(i) if path is None else str(path) for i, path in enumerate(paths)]
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    """What must be alike in all of them."""
-
-    shape: tuple[int, ...]
-    initial: str
-    dtype: str
-
-
 class Summands:
     """LoRA or IA3 experts of one base and one layout.
 
-    Compressed ones are held as two planes of bits, others as float32. IA3 vectors count as what
-    they add to 1.
+    Compressed experts are held as two planes of bits, others as float32. The value of an IA3
+    vector is what it adds to 1.
 
     Args:
         names: Names of the experts.
-        sources: The experts, as `read_summand` gives them.
+        sources: The experts, as `read_summand` returns them.
         num_threads: Threads to use; the machine's cores by default.
 
     Attributes:
         names: Names of the experts.
-        starts: Of each tensor, by name, its first entry of `flat`.
-        shapes: Its shape.
+        starts: The first entry of each tensor in `flat`, by name.
+        shapes: The shape of each tensor, by name.
         flat: float32, the last sum.
         config: The bytes of the first adapter_config.json.
 
@@ -95,18 +75,17 @@ class Summands:
     """
 
     def __init__(
-        self, names: Sequence[str], sources: Sequence[Summand], num_threads: int | None = None
+        self, names: Sequence[str], sources: Sequence[Source], num_threads: int | None = None
     ) -> None:
         if not sources:
-            raise MetroFastError("no experts, expected at least one")
+            raise MetroFastError("no experts are given, expected at least one")
+        _check(dict(zip(names, sources, strict=True)))
         self.names = tuple(names)
-        self._tensors = _tensors(sources[0])
-        self.shapes = {name: tensor.shape for name, tensor in self._tensors.items()}
+        self._layout = layout_of(sources[0])
+        self._dtypes = _dtypes_of(sources[0])
+        self.shapes = {name: tensor.shape for name, tensor in self._layout.items()}
         self.config = sources[0].config
-        self._kind = _kind(sources[0])
-        for name, source in zip(names, sources, strict=True):
-            _check(name, source)
-            _refuse_unlike(names[0], sources[0], name, source)
+        self._kind = kind_of_source(sources[0])
         sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
         starts, count = layout(sizes)
         self.starts = dict(zip(self.shapes, starts, strict=True))
@@ -134,27 +113,27 @@ class Summands:
         for i, values in self._plain.items():
             np.multiply(values, np.float32(weights[i]), out=self._part)
             np.add(self.flat, self._part, out=self.flat)
-        for name, tensor in self._tensors.items():
+        for name, tensor in self._layout.items():
             if tensor.initial == "one":
                 self.tensor(name)[...] += np.float32(1)
 
     def tensor(self, name: str) -> NDArray[np.float32]:
-        """One tensor of the last sum, a view."""
+        """A view of one tensor of the last sum."""
         shape, start = self.shapes[name], self.starts[name]
         return self.flat[start : start + int(np.prod(shape))].reshape(shape)
 
     def vector(self) -> TaskVector:
         """A task vector of the last sum, with the first expert's dtypes and configuration."""
         residuals = {}
-        for name, tensor in self._tensors.items():
+        for name, tensor in self._layout.items():
             values = self.tensor(name) - np.float32(tensor.initial == "one")
             role = role_of(name) or self._kind
-            residuals[name] = Residual(values, tensor.dtype, role, tensor.initial)
+            residuals[name] = Residual(values, self._dtypes[name], role, tensor.initial)
         return TaskVector(self._kind, residuals, {}, None, self.config)
 
     @property
     def nbytes(self) -> int:
-        """Bytes held of the experts themselves, without the sum."""
+        """Bytes in which the experts are held, without the sum."""
         packed = self._packed.planes if self._packed is not None else []
         planes = sum(plane.nbytes for planes in packed for plane in planes)
         return planes + sum(values.nbytes for values in self._plain.values())
@@ -172,61 +151,34 @@ class Summands:
         return flat
 
 
-def _kind(source: Summand) -> str:
-    return source.manifest.kind if isinstance(source, Expert) else source.kind
-
-
-def _tensors(source: Summand) -> dict[str, _Tensor]:
-    if isinstance(source, Expert):
-        return {t.name: _Tensor(t.shape, t.initial, t.dtype) for t in source.manifest.tensors}
-    return {n: _Tensor(r.values.shape, r.initial, r.dtype) for n, r in source.residuals.items()}
-
-
-def _check(name: str, source: Summand) -> None:
-    if _kind(source) not in ("lora", "ia3"):
-        raise MetroFastError(
-            f"expert {name} is of kind {_kind(source)!r}: only LoRA and IA3 are composed"
-        )
-    if source.dense:
-        raise MetroFastError(
-            f"expert {name} has the dense tensor {next(iter(source.dense))} (a head, or a module "
-            "that was trained whole), of which no weighted sum is made"
-        )
-    given = next((n for n, t in _tensors(source).items() if t.initial == "given"), None)
-    if given is not None:
-        raise MetroFastError(f"expert {name} was made with initial= ({given}): make it without")
-
-
-def _refuse_unlike(first: str, one: Summand, other: str, two: Summand) -> None:
-    if _kind(one) != _kind(two):
-        raise MetroFastError(f"expert {other} is {_kind(two)}, expert {first} {_kind(one)}")
-    configs = [parse_config(s.config) if s.config is not None else {} for s in (one, two)]
-    bases = [config.get("base_model_name_or_path") for config in configs]
-    if bases[0] != bases[1]:
-        raise MetroFastError(
-            f"expert {other} is of the base {bases[1]}, expert {first} of {bases[0]}: no sum of "
-            "updates of different models means anything"
-        )
-    a, b = _tensors(one), _tensors(two)
-    for name in sorted(set(a) | set(b)):
-        if name not in a or name not in b:
-            raise MetroFastError(f"only one of the experts {first} and {other} has {name}")
-        if a[name].shape != b[name].shape or a[name].initial != b[name].initial:
+def _check(experts: Mapping[str, Source]) -> None:
+    """Check that experts can be summed, tensor by tensor."""
+    check_kinds(experts)
+    for name, source in experts.items():
+        if source.dense:
             raise MetroFastError(
-                f"{name} has shape {b[name].shape} in expert {other}, {a[name].shape} in {first}: "
-                "A and B are summed apart, which needs one rank; merge(..., space='delta') does not"
+                f"expert {name} has the dense tensor {next(iter(source.dense))} (a head, or a "
+                "module that was trained as a whole), which cannot be part of a weighted sum: "
+                "compose adapters without such modules"
             )
-        if _kind(one) == "lora" and all("r" in config for config in configs):
-            scalings = [lora_scaling(config, module_of(name)) for config in configs]
-            if scalings[0] != scalings[1]:
-                raise MetroFastError(
-                    f"expert {other} scales {module_of(name)} by {scalings[1]:g}, expert {first} "
-                    f"by {scalings[0]:g} (lora_alpha, r or use_rslora): B cannot be summed as it is"
-                )
+        given = next((n for n, t in layout_of(source).items() if t.initial == "given"), None)
+        if given is not None:
+            raise MetroFastError(
+                f"expert {name} was compressed with initial= ({given}), which sums do not "
+                "support: compress it without"
+            )
+    check_layouts(experts)
+    check_scalings(experts, "B cannot be summed as it is, use merge(..., space='delta')")
 
 
-def checksum(source: Summand) -> int:
-    """Of everything that is summed or scored of an expert, for a file of a search."""
+def _dtypes_of(source: Source) -> dict[str, str]:
+    if isinstance(source, Expert):
+        return {tensor.name: tensor.dtype for tensor in source.manifest.tensors}
+    return {name: residual.dtype for name, residual in source.residuals.items()}
+
+
+def checksum(source: Source) -> int:
+    """A checksum of everything in an expert that a search depends on, for the search's file."""
     if isinstance(source, Expert):
         return _core.crc32c(source.file)
     total = zlib.crc32(source.config or b"")

@@ -1,1 +1,1 @@
-"""The offline page of a report."""
+"""The offline page of one or several reports."""

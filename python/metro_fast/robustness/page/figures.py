@@ -1,30 +1,31 @@
 """Pictures of the page, as SVG text.
 
-Drawn here and not by matplotlib: positions along x are percentages, so a picture fits a phone and
-a printed page while its text keeps its size; every mark tells its number when pointed at; and a
-picture is a few kB of text, which a screen reader can read.
+They are drawn here and not by matplotlib for three reasons. Positions along x are percentages, so a
+picture fits a phone and a printed page while its text keeps its size. Pointing at a mark shows its
+number. And a picture is a few kB of text, which a screen reader can read.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
-from markupsafe import Markup, escape
 
 from metro_fast._svg import limits, round_step, svg
 from metro_fast.errors import MetroFastError
 
-__all__ = ["Dot", "StripRow", "accuracy_strip", "interval_chart", "line_chart"]
+__all__ = ["DASHES", "Dot", "StripRow", "accuracy_strip", "interval_chart", "line_chart"]
 
 _ROW = 88  # height of a model's row, in pixels
 _MINUS = "\N{MINUS SIGN}"
-_DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 3", "10 4")
+DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 3", "10 4")
+"""The dashes of each curve, in the order of their colors."""
 
 
 @dataclass(frozen=True)
 class Dot:
-    """One instruction: its accuracy, whether it was seen, and what pointing at it tells."""
+    """One instruction: its accuracy, whether it was seen, and the label shown when pointed at."""
 
     value: float
     seen: bool
@@ -33,7 +34,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class StripRow:
-    """One model: its instructions as dots, and their mean as the tables beside it have it."""
+    """One model: its instructions as dots, and the same mean as in the tables."""
 
     label: str
     dots: tuple[Dot, ...]
@@ -42,17 +43,17 @@ class StripRow:
 
 def accuracy_strip(
     rows: Sequence[StripRow], baselines: Mapping[str, float], *, description: str
-) -> Markup:
+) -> str:
     """Accuracy over instructions: a box plot with its dots for each model, lines for baselines.
 
-    The box spans the quartiles, the bar in it is the median, the whiskers end at the worst and
-    best instruction, the diamond is the mean. Seen instructions stand filled above the middle,
-    unseen ones hollow below.
+    The box spans the quartiles, the bar in it is the median, the whiskers end at the worst and the
+    best instruction, and the diamond is the mean. Seen instructions are filled dots above the
+    middle, unseen ones are hollow dots below it.
 
     Args:
-        rows: Models, at least one dot each; values from 0 to 1.
+        rows: The models, with at least one dot each; values from 0 to 1.
         baselines: Label and accuracy of each vertical line.
-        description: What a reader who cannot see the picture is told.
+        description: A description for readers who cannot see the picture.
 
     Returns:
         An `<svg>` of full width.
@@ -60,7 +61,7 @@ def accuracy_strip(
     top = 18 * len(baselines) + 6
     height = top + _ROW * len(rows) + 22
     parts = [_axis(top, height, [i / 5 for i in range(6)], lambda v: 100 * v, "{:.0%}")]
-    # The lowest on top: a label runs to the right, where the other lines begin below it.
+    # The lowest is at the top: its label extends to the right, where other lines begin below it.
     for number, (label, value) in enumerate(sorted(baselines.items(), key=lambda b: b[1])):
         x, y = 100 * value, 18 * number + 12
         stretches = [(y - 9, top + 2)]
@@ -72,7 +73,7 @@ def accuracy_strip(
         parts.append(_label(x, y, f"{label} {100 * value:.1f} %"))
     for number, row in enumerate(rows):
         parts.append(_strip_row(row, top + number * _ROW))
-    return _svg(parts, height, description)
+    return svg(parts, height, description)
 
 
 def interval_chart(
@@ -81,14 +82,14 @@ def interval_chart(
     description: str,
     unit: str = "points",
     margin: float | None = None,
-) -> Markup:
+) -> str:
     """Estimates with their intervals around a line at zero.
 
     Args:
-        rows: (label, estimate, low, high), in the unit to be shown.
-        description: What a reader who cannot see the picture is told.
-        unit: Name of the unit, told when a mark is pointed at.
-        margin: Half width of a band around zero that counts as no difference.
+        rows: (label, estimate, low, high), in the unit that is shown.
+        description: A description for readers who cannot see the picture.
+        unit: Name of the unit, shown when a mark is pointed at.
+        margin: Half the width of a band around zero within which values count as equal.
 
     Returns:
         An `<svg>` of full width.
@@ -119,22 +120,22 @@ def interval_chart(
     )
     for number, (label, estimate, start, end) in enumerate(rows):
         y = number * row_height + 32
-        told = f"{label}: {estimate:+.1f} {unit}, 95 % interval {start:+.1f} to {end:+.1f}"
+        text = f"{label}: {estimate:+.1f} {unit}, 95 % interval {start:+.1f} to {end:+.1f}"
         parts.append(
             f'<text class="row-label" x="0" y="{y - 14}">{escape(label)}</text>'
-            f'<g><title>{escape(told)}</title><line class="whisker thick" '
+            f'<g><title>{escape(text)}</title><line class="whisker thick" '
             f'x1="{place(start):.2f}%" x2="{place(end):.2f}%" y1="{y}" y2="{y}"/>'
             f'<circle class="estimate" cx="{place(estimate):.2f}%" cy="{y}" r="5"/></g>'
         )
-    return _svg(parts, height, description)
+    return svg(parts, height, description)
 
 
-def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, description: str) -> Markup:
-    """Curves, told apart by color and dashes.
+def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, description: str) -> str:
+    """Curves, distinguished by color and dashes.
 
     Args:
-        series: Name and (x, y) points of each curve, at least one finite point each.
-        description: What a reader who cannot see the picture is told.
+        series: Name and (x, y) points of each curve, with at least one point, all finite.
+        description: A description for readers who cannot see the picture.
 
     Returns:
         An `<svg>` of full width; class `curve-<i>` colors curve i.
@@ -143,10 +144,12 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, descripti
         MetroFastError: If a curve has no points or one that is not finite.
     """
     if not series:
-        raise MetroFastError("a chart of curves has no curve")
+        raise MetroFastError("a chart of curves has no curve, expected at least one")
     for name, curve in series.items():
         if len(curve) == 0 or not np.isfinite(np.asarray(curve, dtype=np.float64)).all():
-            raise MetroFastError(f"curve {name!r} has no points, or one that is not finite")
+            raise MetroFastError(
+                f"curve {name!r} has no points, or one that is not finite: pass finite (x, y) pairs"
+            )
     xs = [float(x) for curve in series.values() for x, _ in curve]
     ys = [float(y) for curve in series.values() for _, y in curve]
     (x0, x1), (y0, y1) = limits(xs), limits(ys)
@@ -177,11 +180,11 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, descripti
         )
         parts.append(
             f'<polyline class="curve curve-{number % 6}" '
-            f'stroke-dasharray="{_DASHES[number % 6]}" points="{points}">'
+            f'stroke-dasharray="{DASHES[number % 6]}" points="{points}">'
             f"<title>{escape(name)}</title></polyline>"
         )
     parts.append("</svg>")
-    return _svg(parts, height, description, kind="curves")
+    return svg(parts, height, description, kind="curves")
 
 
 def _strip_row(row: StripRow, top: int) -> str:
@@ -200,7 +203,7 @@ def _strip_row(row: StripRow, top: int) -> str:
         placed: list[tuple[float, int]] = []
         for dot in sorted((d for d in row.dots if d.seen is seen), key=lambda d: d.value):
             x = 100 * dot.value
-            # Dots closer than about their own width step away from the middle, three deep.
+            # Dots that would overlap are moved away from the middle, on up to three levels.
             level = next(
                 (n for n in range(3) if all(abs(x - px) > 2.2 or n != pn for px, pn in placed)), 2
             )
@@ -211,7 +214,7 @@ def _strip_row(row: StripRow, top: int) -> str:
                 f'<circle class="{kind}" cx="{x:.2f}%" cy="{cy}" r="5">'
                 f"<title>{escape(dot.label)}</title></circle>"
             )
-    # A nested svg moves its own origin by a percentage, which a path alone cannot.
+    # The origin of a nested svg can be a percentage; that of a path cannot.
     parts.append(
         f'<svg x="{mean:.2f}%" y="{y}" overflow="visible"><path class="mean" '
         f'd="M0 -6 L5 0 L0 6 L-5 0 Z"><title>mean {mean:.1f} %</title></path></svg>'
@@ -222,7 +225,7 @@ def _strip_row(row: StripRow, top: int) -> str:
 def _axis(
     top: int, height: int, ticks: Sequence[float], place: Callable[[float], float], form: str
 ) -> str:
-    """Grid lines and their numbers; those at the very ends stay inside the picture."""
+    """Grid lines with their numbers, of which the outermost stay inside the picture."""
     parts = []
     for tick in ticks:
         x = place(tick)
@@ -237,13 +240,9 @@ def _axis(
 
 
 def _label(x: float, y: int, text: str) -> str:
-    """Text beside a vertical line, on the side that has room."""
+    """A text next to a vertical line, on the side that has room."""
     anchor, shift = ("start", 5) if x < 55 else ("end", -5)
     return (
         f'<text class="base-label" x="{x:.2f}%" y="{y}" dx="{shift}" text-anchor="{anchor}">'
         f"{escape(text)}</text>"
     )
-
-
-def _svg(parts: Sequence[str], height: int, description: str, kind: str = "chart") -> Markup:
-    return Markup(svg(parts, height, description, kind))

@@ -1,15 +1,16 @@
-"""Numbers and sentences of the page: plain words that claim no more than the intervals allow."""
+"""Numbers and sentences of the page, which claim no more than the intervals allow."""
 
 from metro_fast.robustness.compare import Comparison, TaskComparison
 from metro_fast.robustness.gap import SeenGap
 from metro_fast.robustness.report import Report
+from metro_fast.robustness.statistics import Interval
 from metro_fast.robustness.summary import TaskSummary
 
 __all__ = [
     "caption",
-    "file_size",
     "gap_sentence",
     "headline",
+    "interval",
     "p_value",
     "percent",
     "points",
@@ -39,7 +40,7 @@ def points(difference: float) -> str:
 
 
 def p_value(p: float) -> str:
-    """A p value to three decimals; one that would show as zero is told as below.
+    """A p value with its relation sign, to three decimals; smaller ones are an upper bound.
 
     Example:
         >>> p_value(0.0123), p_value(2e-9)
@@ -48,21 +49,18 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
-def file_size(size: int) -> str:
-    """Bytes in a unit that keeps the number short.
+def interval(ends: Interval) -> str:
+    """An interval of differences, in points.
 
     Example:
-        >>> file_size(285_184)
-        '285.2 kB'
+        >>> interval(Interval(-0.01, 0.025))
+        '[−1.0, +2.5]'
     """
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"
+    return f"[{points(ends.low)}, {points(ends.high)}]"
 
 
 def caption(summary: TaskSummary) -> str:
-    """What the numbers of a task are numbers of."""
+    """The items, instructions and protocol behind the numbers of a task."""
     return (
         f"n = {summary.item_count} items under each of {len(summary.instructions)} instructions; "
         f"split {summary.split}, items {summary.items_hash[:8]}, preset {summary.preset}"
@@ -70,44 +68,46 @@ def caption(summary: TaskSummary) -> str:
 
 
 def headline(report: Report) -> list[str]:
-    """One sentence a task: what the wording alone does to a model."""
+    """One sentence per task about the effect of the wording on a model."""
     sentences = []
     for task in report.tasks:
         summary = report.summary(task)
         mean = percent(summary.mean_accuracy)
         if len(summary.instructions) == 1:
-            sentences.append(f"On {task}, {report.model_name} gets {mean} right.")
+            sentences.append(f"On {task}, {report.model_name} answers {mean} correctly.")
             continue
         ends = f"{percent(summary.worst.accuracy)} to {percent(summary.best.accuracy)}"
         cochran = summary.cochran
         differ = cochran is not None and cochran.p_value < 0.05
         moved = (
-            f"the wording alone moves that from {ends}"
+            f"the wording alone changes that from {ends}"
             if differ
-            else f"over the wordings it runs from {ends}, which chance alone could do"
+            else f"over the wordings it ranges from {ends}, which could be chance alone"
         )
-        sentences.append(f"On {task}, {report.model_name} gets {mean} right on average; {moved}.")
+        sentences.append(
+            f"On {task}, {report.model_name} answers {mean} correctly on average; {moved}."
+        )
     return sentences
 
 
 def gap_sentence(model_name: str, gap: SeenGap) -> str:
-    """The seen/unseen gap in words; no direction is claimed if the interval holds 0."""
+    """The seen/unseen gap in words; no direction is claimed if the interval contains 0."""
     low, high = gap.interval
-    interval = f"95 % interval {points(low)} to {points(high)}"
+    ends = f"95 % interval {points(low)} to {points(high)}"
     if low <= 0 <= high:
         return (
             f"{model_name}: no clear difference between seen and unseen instructions "
-            f"({points(gap.gap)} points, {interval})."
+            f"({points(gap.gap)} points, {ends})."
         )
     better, worse = ("seen", "unseen") if gap.gap > 0 else ("unseen", "seen")
     return (
         f"{model_name}: {abs(100 * gap.gap):.1f} points better on {better} than on {worse} "
-        f"instructions ({interval})."
+        f"instructions ({ends})."
     )
 
 
 def verdict_sentence(comparison: Comparison, task: TaskComparison) -> str:
-    """The paired comparison of a task in words."""
+    """The paired comparison on a task in words."""
     low, high = task.difference.interval
     first, second = comparison.first, comparison.second
     margin = f"{100 * task.margin:g} point{'' if task.margin == 0.01 else 's'}"
@@ -115,7 +115,7 @@ def verdict_sentence(comparison: Comparison, task: TaskComparison) -> str:
         "as robust": f"{second} is as good and as robust as {first} within {margin}",
         "better": f"{second} is better than {first}",
         "worse": f"{second} is worse than {first}",
-        "undecided": f"{second} is shown neither to differ from {first} nor to equal it",
+        "undecided": f"{second} is neither shown to differ from {first} nor to be equal to it",
     }[task.verdict]
     same = " All scores are bit-identical: was the expert applied?" if task.identical else ""
     return (

@@ -1,4 +1,4 @@
-"""Items that show where a wording breaks a model."""
+"""Items whose answers depend on the wording."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,30 +8,36 @@ import numpy as np
 from metro_fast.robustness.agreement import flip_rates
 from metro_fast.robustness.cells import Cell
 
-__all__ = ["FlippedItem", "WorstExample", "most_flipped", "worst_example"]
+__all__ = ["FlippedItem", "LostItem", "WorstExample", "most_flipped", "worst_example"]
+
+
+@dataclass(frozen=True)
+class LostItem:
+    """An item that only the best instruction gets right, and the answer under the worst one."""
+
+    id: str
+    input: str
+    given: str
+    right: str
 
 
 @dataclass(frozen=True)
 class WorstExample:
-    """The worst instruction, and an item that it loses and the best one gets right, if any."""
+    """The worst and the best instruction, and an item that the worst one loses, if there is one."""
 
     instruction_id: str
-    text: str
     accuracy: float
     best_id: str
     best_accuracy: float
-    item_id: str | None
-    item_input: str | None
-    given: str | None
-    right: str | None
+    item: LostItem | None
 
 
 @dataclass(frozen=True)
 class FlippedItem:
-    """An item, its most telling input, and who answered what.
+    """An item, its input under the best instruction, and its answers.
 
-    `answers` maps a given answer to the ids of the instructions under which it was given, the most
-    frequent first.
+    `answers` has each given answer with the ids of the instructions under which it was given, the
+    most frequent answer first.
     """
 
     item_id: str
@@ -42,47 +48,48 @@ class FlippedItem:
 
 
 def worst_example(cells: Sequence[Cell]) -> WorstExample:
-    """Find the worst instruction of a task and an item that shows it.
+    """Find the worst instruction of a task, and an item that shows why it is the worst.
 
     Args:
         cells: Cells of one model on one task.
 
     Returns:
-        The instruction, and of the items that only the best instruction gets right the one that
-        the worst one is surest about.
+        The instruction and, among the items that only the best instruction gets right, the one
+        with the largest margin of the wrong answer.
     """
     worst = min(cells, key=lambda cell: cell.accuracy)
     best = max(cells, key=lambda cell: cell.accuracy)
     lost = [i for i, (w, b) in enumerate(zip(worst.correct, best.correct, strict=True)) if b > w]
-    # By how much the answer trails the wrong choice: ties and noise come last.
+    # By the margin of the wrong answer, so that ties and noise come last.
     index = max(
         lost,
         key=lambda i: max(worst.scores[i]) - worst.scores[i][worst.items[i].answer],
         default=None,
     )
-    item = None if index is None else worst.items[index]
     return WorstExample(
         instruction_id=worst.record.instruction.id,
-        text=worst.record.instruction.text,
         accuracy=worst.accuracy,
         best_id=best.record.instruction.id,
         best_accuracy=best.accuracy,
-        item_id=None if item is None else item.id,
-        item_input=None if index is None else worst.inputs[index],
-        given=None if item is None or index is None else item.choices[worst.predictions[index]],
-        right=None if item is None else item.answer_text,
+        item=None if index is None else _lost_item(worst, index),
     )
 
 
+def _lost_item(cell: Cell, index: int) -> LostItem:
+    item = cell.items[index]
+    given = item.choices[cell.predictions[index]]
+    return LostItem(item.id, cell.inputs[index], given, item.answer_text)
+
+
 def most_flipped(cells: Sequence[Cell], *, count: int) -> list[FlippedItem]:
-    """Items whose answer depends most on the wording.
+    """The items whose answers depend most on the wording.
 
     Args:
         cells: Cells of one model on one task.
-        count: How many at most.
+        count: Most items to return.
 
     Returns:
-        Items by falling flip rate, those that never flip left out.
+        Items by decreasing flip rate, without those that never flip.
     """
     rates = flip_rates([cell.predictions for cell in cells])
     found: list[FlippedItem] = []

@@ -1,0 +1,74 @@
+"""Elements of a page: tables, and pictures with their captions."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+
+class Html(str):
+    """Text that is HTML already, so that it is not escaped again."""
+
+    __slots__ = ()
+
+
+def html_of(text: str) -> Html:
+    """Escape a text, unless it is HTML already.
+
+    Example:
+        >>> html_of("a < b"), html_of(Html("<b>a</b>"))
+        ('a &lt; b', '<b>a</b>')
+    """
+    return text if isinstance(text, Html) else Html(escape(text))
+
+
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    label: str | None = None,
+    kind: str | None = None,
+    caption: str | None = None,
+) -> Html:
+    """A table that scrolls sideways where the page is narrow; its first column names the rows.
+
+    Args:
+        head: The names of the columns; none for a table without a head.
+        rows: The cells of each row, as text or `Html`.
+        label: A description for screen readers; the table can then be reached with the keyboard.
+        kind: The class of the table.
+        caption: A caption above the table.
+
+    Example:
+        >>> table(["name", "bytes"], [["a", "12"]]).count("<th")
+        3
+    """
+    top = "".join(f'<th scope="col">{html_of(cell)}</th>' for cell in head)
+    lines = "\n".join(
+        f'<tr><th scope="row">{html_of(row[0])}</th>'
+        + "".join(f"<td>{html_of(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in rows
+    )
+    region = "" if label is None else f' tabindex="0" role="region" aria-label="{escape(label)}"'
+    of_kind = "" if kind is None else f' class="{kind}"'
+    return Html(
+        f'<div class="scroll"{region}>\n<table{of_kind}>\n'
+        + ("" if caption is None else f"<caption>{escape(caption)}</caption>\n")
+        + (f"<thead><tr>{top}</tr></thead>\n" if head else "")
+        + f"<tbody>\n{lines}\n</tbody>\n</table>\n</div>\n"
+    )
+
+
+def figure(picture: str, caption: str, *, before: str = "", style: str = "") -> Html:
+    """A picture and its caption.
+
+    Args:
+        picture: An `<svg>`.
+        caption: The caption, as text or `Html`.
+        before: HTML above the picture, for instance a legend.
+        style: CSS of the figure.
+    """
+    inline = "" if not style else f' style="{style}"'
+    return Html(
+        f"<figure{inline}>\n{before}{picture}\n"
+        f"<figcaption>{html_of(caption)}</figcaption>\n</figure>\n"
+    )

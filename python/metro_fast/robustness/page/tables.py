@@ -1,0 +1,115 @@
+"""Tables of a task: models, comparisons and instructions."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from metro_fast._page import Html, file_size, table
+from metro_fast.robustness.compare import Comparison, TaskComparison
+from metro_fast.robustness.page.text import interval, p_value, percent, points
+from metro_fast.robustness.summary import InstructionScore, TaskSummary
+
+__all__ = ["comparison_table", "instruction_table", "summary_table"]
+
+_NONE = "\N{EN DASH}"
+
+
+def summary_table(summaries: Sequence[TaskSummary], sizes: Mapping[str, int]) -> Html:
+    """One row per model.
+
+    Args:
+        summaries: The numbers of each model on the task.
+        sizes: Bytes on disk by model name, where they are known.
+    """
+    head = (
+        "Model", "Mean", "Seen", "Unseen", "Worst", "Best", "Std, raw", "Std, noise removed",
+        "Do they differ?", "Consistency",
+    )  # fmt: skip
+    rows = [_summary_row(summary, sizes.get(summary.model_name)) for summary in summaries]
+    return table(head, rows, label=f"Summary of {summaries[0].task}")
+
+
+def _summary_row(summary: TaskSummary, size: int | None) -> list[str]:
+    gap, variance, cochran = summary.gap, summary.variance, summary.cochran
+    name = escape(summary.model_name) + _hash(summary.model_hash[:8])
+    return [
+        Html(name if size is None else name + _hash(file_size(size))),
+        percent(summary.mean_accuracy),
+        percent(gap.seen_mean) if gap else _NONE,
+        percent(gap.unseen_mean) if gap else _NONE,
+        percent(summary.worst.accuracy),
+        percent(summary.best.accuracy),
+        percent(variance.raw_std) if variance else _NONE,
+        percent(variance.sigma_prompt) if variance else _NONE,
+        f"Q = {cochran.statistic:.1f}, p {p_value(cochran.p_value)}" if cochran else _NONE,
+        _NONE if summary.consistency is None else percent(summary.consistency),
+    ]
+
+
+def comparison_table(compared: Sequence[tuple[Comparison, TaskComparison]]) -> Html:
+    """One row per pair of models."""
+    head = ("Models", "Difference", "Same answer", "Change of spread", "Lowest change", "Verdict")
+    rows = [_comparison_row(comparison, task) for comparison, task in compared]
+    return table(head, rows, label=f"Comparison on {compared[0][1].task}")
+
+
+def _comparison_row(comparison: Comparison, task: TaskComparison) -> list[str]:
+    hashes = f"{comparison.second_hash[:8]} \N{MINUS SIGN} {comparison.first_hash[:8]}"
+    names = escape(f"{comparison.second} \N{MINUS SIGN} {comparison.first}")
+    verdict = f"<strong>{task.verdict}</strong>"
+    if task.identical:
+        verdict += "; <strong>bit-identical: was the expert applied?</strong>"
+    worst = task.worst
+    return [
+        Html(names + _hash(hashes)),
+        Html(f"{points(task.difference.mean)} {quiet(interval(task.difference.interval))}"),
+        percent(task.agreement),
+        _NONE
+        if task.spread is None
+        else Html(f"{points(task.spread.mean)} {quiet(interval(task.spread.interval))}"),
+        Html(
+            f"{escape(worst.instruction_id)} {points(worst.difference)} "
+            + quiet(f"(adjusted p {p_value(worst.adjusted_p)})")
+        ),
+        Html(verdict),
+    ]
+
+
+def instruction_table(summaries: Sequence[TaskSummary]) -> Html:
+    """One row per instruction, with a column per model."""
+    texts = {i.instruction_id: i.text for summary in summaries for i in summary.instructions}
+    by_id = [{i.instruction_id: i for i in summary.instructions} for summary in summaries]
+    head = [
+        "Instruction",
+        *(Html(f"{escape(s.model_name)}<br>{quiet(f'n = {s.item_count}')}") for s in summaries),
+    ]
+    rows = [
+        [
+            Html(f'<span class="id">{escape(name)}</span><code>{escape(text)}</code>'),
+            *(_NONE if name not in scores else _score(scores[name]) for scores in by_id),
+        ]
+        for name, text in texts.items()
+    ]
+    label = f"Instructions of {summaries[0].task}"
+    return table(head, rows, label=label, kind="instructions")
+
+
+def _score(row: InstructionScore) -> Html:
+    """An accuracy, its interval in words and as a bar, and the number of ties."""
+    seen = "seen" if row.seen else "unseen"
+    low, high, accuracy = (100 * v for v in (*row.interval, row.accuracy))
+    ties = f'<span class="warning">{row.ties} ties</span>' if row.ties else ""
+    return Html(
+        f'<span class="key {seen}-key" title="{seen}"></span> {percent(row.accuracy)}\n'
+        + quiet(f"{seen}, {low:.1f}{_NONE}{high:.1f}")
+        + f'<span class="range" aria-hidden="true"><span style="left:{low:.1f}%;'
+        f'width:{high - low:.1f}%"></span><b style="left:{accuracy:.1f}%"></b></span>{ties}'
+    )
+
+
+def quiet(text: str) -> Html:
+    """A text in a small, gray font."""
+    return Html(f'<span class="quiet">{escape(text)}</span>')
+
+
+def _hash(text: str) -> Html:
+    return Html(f'<span class="hash">{escape(text)}</span>')
