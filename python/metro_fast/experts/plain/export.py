@@ -1,10 +1,10 @@
 """Plain PEFT folders of compressed experts, for servers that load nothing else."""
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metro_fast._atomic import write_folder as write_whole_folder
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, kind_of, parse_config, write_folder
 from metro_fast.experts.expert import Expert, read_expert
@@ -52,12 +52,11 @@ def write_plain(expert: Expert, folder: Path, dtype: Any = None) -> Path:
         folder: The folder, which must not exist.
         dtype: As `export`.
     """
-    assert expert.config is not None
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        made = Path(temporary) / folder.name
-        write_folder(made, expert.raw(dtype), expert.config)
-        made.rename(folder)
-    return folder
+    config = expert.config
+    assert config is not None
+    return write_whole_folder(
+        folder, lambda temporary: write_folder(temporary, expert.raw(dtype), config)
+    )
 
 
 def check_name(name: str) -> None:
