@@ -123,7 +123,7 @@ def test_files_and_their_folders_are_synced_before_the_rename(
     real_sync, real_rename = os.fsync, Path.rename
 
     def fsync(descriptor: int) -> None:
-        events.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        events.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
         real_sync(descriptor)
 
     def rename(self: Path, target: Path) -> Path:

@@ -65,6 +65,8 @@ def python_edges() -> dict[tuple[str, str], list[str]]:
     """Edges between Python rooms, each with the files that make it."""
     edges: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in sorted(PACKAGE.rglob("*.py")):
+        if path == PACKAGE / "__init__.py":
+            continue  # names the rooms for type checkers; it imports them when they are first used
         relative = path.relative_to(PACKAGE)
         source = relative.parts[0] if relative.parts[0] in LEVELS else "base"
         for module in imported_modules(path):
