@@ -1,11 +1,19 @@
-"""Files that are either whole or absent, and folders that know their files."""
+"""Files and folders that are either whole or absent, also after a power failure."""
 
 import os
 import secrets
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-__all__ = ["damaged_file", "sync_files", "write_atomically"]
+__all__ = [
+    "damaged_file",
+    "move_files",
+    "move_folder",
+    "sync_files",
+    "write_atomically",
+    "write_folder",
+]
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> Path:
@@ -19,7 +27,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> Path:
         The path.
 
     Raises:
-        OSError: If the folder cannot be made or written; what was at `path` is then untouched.
+        OSError: If the folder cannot be made or written; the file at `path` is then untouched.
 
     Example:
         >>> import tempfile
@@ -29,8 +37,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> Path:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile.mkstemp: its files are mode 0600 whatever the umask says, and rename keeps that.
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+    temporary = _beside(target)
     try:
         with temporary.open("xb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -39,33 +46,122 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> Path:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+    _sync_folder(target.parent)
     return target
 
 
-def sync_files(folder: Path, *, but: str) -> dict[str, int]:
+def write_folder(
+    folder: str | os.PathLike[str], write: Callable[[Path], object], *, keep_others: bool = False
+) -> Path:
+    """Let `write` fill a temporary folder, then move it, or its files, into place.
+
+    If `write` fails, or the process dies before it is done, `folder` is as it was before. A killed
+    process may leave a hidden `.tmp` folder behind; an exception does not.
+
+    Args:
+        folder: Where the files end up. It must not exist or be empty, unless `keep_others` is set.
+        write: Called with the path of the temporary folder, which exists and is empty.
+        keep_others: Whether `folder` may hold other files, which stay. In a folder that is there,
+            the new files are then moved one by one, so that a kill between two moves leaves some of
+            them old and some new, each of them whole.
+
+    Returns:
+        The path of the folder.
+
+    Raises:
+        OSError: If a folder cannot be made or written, or `folder` is not empty.
+
+    Example:
+        >>> def write(folder):
+        ...     (folder / "a.txt").write_text("whole")
+        >>> sorted(path.name for path in write_folder("results", write).iterdir())
+        ['a.txt']
+    """
+    target = Path(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    one_by_one = keep_others and target.is_dir()
+    # Inside the folder if that stays, since it may be a file system of its own.
+    temporary = _beside(target / "new" if one_by_one else target)
+    try:
+        temporary.mkdir()
+        write(temporary)
+        if one_by_one:
+            move_files(temporary, target)
+        else:
+            sync_files(temporary)
+            move_folder(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def move_folder(source: Path, target: Path) -> None:
+    """Rename a folder, and make the new name last.
+
+    Args:
+        source: A folder whose files `sync_files` has made last.
+        target: Its new path, on the same file system. An empty folder there is replaced.
+
+    Raises:
+        OSError: If the folder cannot be moved, for instance because `target` is not empty.
+    """
+    if target.is_dir():
+        target.rmdir()
+    source.rename(target)
+    _sync_folder(target.parent)
+
+
+def move_files(source: Path, target: Path) -> dict[str, int]:
+    """Move everything in one folder into another, and make it last; the first is then removed.
+
+    Args:
+        source: A folder that nobody else writes to.
+        target: An existing folder on the same file system. Files of the same names are replaced.
+
+    Returns:
+        The size in bytes of each file, by its path in the folder.
+
+    Raises:
+        OSError: If a file cannot be moved.
+    """
+    sizes = sync_files(source)
+    for path in sorted(source.iterdir()):
+        path.replace(target / path.name)
+    source.rmdir()
+    _sync_folder(target)
+    return sizes
+
+
+def sync_files(folder: Path, *, but: str | None = None) -> dict[str, int]:
     """Make every file of a folder last, so that a mark written afterwards does not outlive them.
 
     Args:
-        folder: Looked through at every depth.
+        folder: Its files at every depth are synced, and so are the folders themselves.
         but: Name of the mark itself, which is left out.
 
     Returns:
-        Bytes of each file, by its path in the folder.
+        The size in bytes of each file, by its path in the folder.
 
     Raises:
         OSError: If a file cannot be read.
     """
     sizes = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != but:
+        if path.is_dir():
+            _sync_folder(path)
+        elif path.is_file() and path.name != but:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             sizes[str(path.relative_to(folder))] = path.stat().st_size
+    _sync_folder(folder)
     return sizes
 
 
 def damaged_file(folder: Path, sizes: Mapping[str, int]) -> str | None:
-    """What is wrong with the first file that does not have the size that `sync_files` saw.
+    """Describe the first file that does not have the size that `sync_files` recorded.
+
+    Returns:
+        A sentence about that file, or None if every file has its size.
 
     Example:
         >>> damaged_file(Path("nowhere"), {"a.txt": 5})
@@ -76,3 +172,23 @@ def damaged_file(folder: Path, sizes: Mapping[str, int]) -> str | None:
         if not path.is_file() or path.stat().st_size != size:
             return f"{path} is missing or does not have its {size} bytes"
     return None
+
+
+def _beside(target: Path) -> Path:
+    """A free name in the same folder, and so on the same file system.
+
+    The module tempfile is not used: its files and folders are closed to other users whatever the
+    umask says, and a rename keeps that.
+    """
+    return target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder last. Windows has no such call and needs none."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,14 +1,15 @@
-"""What every trainer of metro_fast shares: summed losses, exact counts, exact resume.
+"""The trainer that METRO and finetuning share: summed losses, exact counts, exact resume.
 
 `SummedLossTrainer` divides sums of losses by counts over the whole accumulation window and all
-ranks; `Objective` tells it what the sums and counts of a batch are. `metro` and `tuning` bring
-the objectives. Internal: the public names are those of the two rooms.
+ranks. An `Objective` gives it the sums and counts of each batch; `metro` and `tuning` bring the
+objectives. This package is internal: the public names are those of these two rooms.
 """
 
 from metro_fast._extras import require
+from metro_fast._training.private_methods import check_private_methods
 
 require("torch", "train")
-require("transformers", "train")
+check_private_methods(require("transformers", "train"))
 require("accelerate", "train")
 
 from metro_fast._training.arguments import SummedLossArguments  # noqa: E402

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from metro_fast._ranges import check_seed
 from metro_fast.errors import MetroFastError
-
-SEED_LIMIT = 2**32  # numpy's global generator takes no more
 
 
 @dataclass
@@ -75,8 +74,7 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
             raise MetroFastError(
                 "fp16=True: T5 overflows in fp16 and gives NaN; use bf16=True, or fp32"
             )
-        if not 0 <= self.seed < SEED_LIMIT:
-            raise MetroFastError(f"seed is {self.seed}, expected 0 <= seed < 2**32")
+        check_seed(32, seed=self.seed)  # numpy's global generator takes no more
         if self.save_total_limit == 1:
             raise MetroFastError(
                 "save_total_limit=1: the old checkpoint is deleted before the new one is known "
@@ -87,3 +85,23 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
                 f"label_smoothing_factor is {self.label_smoothing_factor}: the summed losses "
                 "have no label smoothing; set it to 0"
             )
+
+
+def check_one_process_per_gpu(args: SummedLossArguments) -> None:
+    """Refuse ways of running that would change the batches behind the trainer's back.
+
+    Raises:
+        MetroFastError: If one process would drive several GPUs, or transformers would search for a
+            batch size.
+    """
+    if args.n_gpu > 1:
+        raise MetroFastError(
+            f"{args.n_gpu} GPUs in one process (DataParallel) would split each batch and its "
+            f"counts: start one process per GPU with torchrun --nproc-per-node={args.n_gpu} ..., "
+            "or set CUDA_VISIBLE_DEVICES to one GPU"
+        )
+    if args.auto_find_batch_size:
+        raise MetroFastError(
+            "auto_find_batch_size=True restarts with other batches, and so with another run: set "
+            "per_device_train_batch_size and gradient_accumulation_steps"
+        )

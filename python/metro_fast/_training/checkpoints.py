@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainingArguments
+
 from metro_fast._atomic import damaged_file, sync_files, write_atomically
 from metro_fast.errors import FormatError, MetroFastError
 
@@ -80,3 +82,30 @@ def latest_checkpoint(folder: Path) -> Path | None:
             return steps[step]
         logger.warning("%s is not whole (no %s): passed over", steps[step], MARK)
     return None
+
+
+def checkpoint_to_resume(wanted: str | Path | bool | None, args: TrainingArguments) -> Path | None:
+    """Find the checkpoint that training is to continue from.
+
+    Args:
+        wanted: True for the newest whole one in `args.output_dir`, whose unfinished ones are then
+            removed; or the folder of a checkpoint; or False or None for a new run.
+        args: The training arguments.
+
+    Returns:
+        The folder, or None for a new run.
+
+    Raises:
+        MetroFastError: If there is no whole checkpoint.
+    """
+    if wanted is not True:
+        return Path(wanted) if wanted else None
+    folder = Path(args.output_dir)
+    found = latest_checkpoint(folder)
+    if found is None:
+        raise MetroFastError(
+            f"{folder} has no whole checkpoint to resume from: start the run without resume"
+        )
+    if args.should_save:
+        remove_unfinished(folder)
+    return found

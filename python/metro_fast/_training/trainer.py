@@ -13,18 +13,18 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from metro_fast._parameter_groups import parameter_groups
 from metro_fast._pretrained import explained
-from metro_fast._training.arguments import SummedLossArguments
+from metro_fast._training.arguments import SummedLossArguments, check_one_process_per_gpu
 from metro_fast._training.callbacks import EpochCallback
 from metro_fast._training.checkpoints import (
     MARK,
-    latest_checkpoint,
+    checkpoint_to_resume,
     mark_complete,
     read_mark,
-    remove_unfinished,
 )
+from metro_fast._training.evaluation_rows import evaluation_loader
 from metro_fast._training.objective import Batch, Objective, normalized
+from metro_fast._training.optimizer import groups_of, has_our_groups
 from metro_fast._training.randomness import DataRandomness
 from metro_fast._training.ranks import leave_group_at_exit
 from metro_fast._training.samplers import EpochSampler, training_sampler
@@ -33,7 +33,6 @@ from metro_fast._training.window import MetricWindow
 from metro_fast.errors import MetroFastError
 
 logger = logging.getLogger(__name__)
-ADAMW = ("adamw_torch", "adamw_torch_fused")
 
 
 class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
@@ -60,17 +59,7 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
     def __init__(self, objective: Objective, args: SummedLossArguments, **options: Any) -> None:
         if not isinstance(args, SummedLossArguments):
             raise TypeError(f"args is {type(args).__name__}, expected SummedLossArguments")
-        if args.n_gpu > 1:
-            raise MetroFastError(
-                f"{args.n_gpu} GPUs in one process (DataParallel) would split each batch and its "
-                "counts; start one process a GPU: torchrun --nproc-per-node="
-                f"{args.n_gpu} ..., or set CUDA_VISIBLE_DEVICES to one GPU"
-            )
-        if args.auto_find_batch_size:
-            raise MetroFastError(
-                "auto_find_batch_size=True restarts with other batches and so another run; choose "
-                "per_device_train_batch_size and gradient_accumulation_steps"
-            )
+        check_one_process_per_gpu(args)
         if is_stream(options.get("train_dataset")):
             check_stream(args)
         if args.world_size > 1:
@@ -201,26 +190,16 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         return None, None, None
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
-        """Rows of the evaluation, each on exactly one rank.
+        """The rows of the evaluation, each on exactly one rank.
 
-        The stock loader repeats rows until every rank has as many, which would count them twice.
+        Raises:
+            MetroFastError: If there is no evaluation data.
+            TypeError: If it has no length.
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(dataset, str):
             dataset = self.eval_dataset[dataset]
-        if dataset is None:
-            raise MetroFastError("no evaluation data: pass eval_dataset")
-        if not hasattr(dataset, "__len__"):
-            raise TypeError(f"{type(dataset).__name__} has no length; evaluation needs rows")
-        mine = range(self.args.process_index, len(dataset), self.args.world_size)
-        loader: DataLoader[Any] = DataLoader(
-            dataset,
-            batch_size=self.args.eval_batch_size,
-            sampler=mine,
-            collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-        )
-        return loader
+        return evaluation_loader(dataset, self.args, self.data_collator)
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader[Any]:
         """As `get_eval_dataloader`: rows of `predict`, each on exactly one rank."""
@@ -268,25 +247,12 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         """
         if self.optimizer is not None:
             return self.optimizer
-        embedding = self.args.embedding_multiplier
-        relative = self.args.relative_bias_multiplier
-        if self.args.optim not in ADAMW or self.optimizer_cls_and_kwargs is not None:
-            if (embedding, relative) != (1.0, 1.0):
-                raise MetroFastError(
-                    f"learning-rate multipliers {embedding} and {relative} need optim="
-                    f"{' or '.join(ADAMW)}, got {self.args.optim}"
-                )
+        own = self.optimizer_cls_and_kwargs is not None
+        if not has_our_groups(self.args, own_optimizer=own):
             return super().create_optimizer(model)
         model = self.model if model is None else model
         optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, model)
-        groups = parameter_groups(
-            model,
-            learning_rate=self.args.learning_rate,
-            weight_decay=self.args.weight_decay,
-            embedding_multiplier=embedding,
-            relative_bias_multiplier=relative,
-        )
-        self.optimizer = optimizer(groups, **options)
+        self.optimizer = optimizer(groups_of(self.args, model), **options)
         return self.optimizer
 
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, **options: Any) -> Any:
@@ -297,15 +263,7 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
                 finite any more at a log line, a checkpoint or the end.
         """
         self._window.reset()
-        checkpoint: Path | None = None
-        if resume_from_checkpoint is True:
-            checkpoint = latest_checkpoint(Path(self.args.output_dir))
-            if checkpoint is None:
-                raise MetroFastError(f"{self.args.output_dir} has no whole checkpoint to resume")
-            if self.args.should_save:
-                remove_unfinished(Path(self.args.output_dir))
-        elif resume_from_checkpoint:
-            checkpoint = Path(resume_from_checkpoint)
+        checkpoint = checkpoint_to_resume(resume_from_checkpoint, self.args)
         if checkpoint is not None:
             window = read_mark(checkpoint)
             if self.is_world_process_zero():

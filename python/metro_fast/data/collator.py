@@ -88,7 +88,7 @@ class Collator(ABC):
                 "the same noise. Call set_epoch at the start of each epoch, or give a Trainer "
                 "callbacks=[metro_fast.data.EpochCallback(collator)]."
             )
-        torch = require("torch", "train")
+        torch = require("torch", "torch")
         epoch = self.epoch.get()
         batch = {name: torch.as_tensor(value) for name, value in self._corrupt(rows, epoch).items()}
         batch["sample_ids"] = torch.from_numpy(rows.sample_ids)
@@ -127,6 +127,6 @@ class Collator(ABC):
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)
-            info = require("torch.utils.data", "train").get_worker_info()
+            info = require("torch.utils.data", "torch").get_worker_info()
             if info is None or info.id == 0:
                 warnings.warn(message, stacklevel=4)

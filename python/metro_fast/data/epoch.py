@@ -29,7 +29,7 @@ class EpochCell:
     """
 
     def __init__(self) -> None:
-        torch = require("torch", "train")
+        torch = require("torch", "torch")
         # The epoch, and the sample id that `came_round` remembers.
         self._shared: Any = torch.full((2,), _NEVER, dtype=torch.int64).share_memory_()
 

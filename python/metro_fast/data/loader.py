@@ -79,13 +79,13 @@ class CorpusLoader:
         self._steps = Steps(len(corpus), batch_size, rank, world_size, drop_last)
         self._epoch = 0
         self._running: object = None
-        torch = require("torch", "train")
+        torch = require("torch", "torch")
         options.setdefault("collate_fn", corpus.collator)
         self._collator = options["collate_fn"]
         # A DataLoader draws a number for its workers at every epoch: not from the stream that a
         # model's dropout is drawn from, which would differ after a resumption.
         options.setdefault("generator", torch.Generator())
-        self._loader = require("torch.utils.data", "train").DataLoader(
+        self._loader = require("torch.utils.data", "torch").DataLoader(
             corpus, batch_sampler=self._steps, num_workers=num_workers, **options
         )
 

@@ -1,12 +1,11 @@
 """Pieces: what the inputs are cut into, and the marks of those that are done."""
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from metro_fast._atomic import write_atomically
+from metro_fast._atomic import move_files, write_atomically
 from metro_fast._json import parse_json
 from metro_fast.data.source import Source
 from metro_fast.errors import FormatError, MetroFastError
@@ -61,15 +60,9 @@ def mark_done(work: Path, number: int, made: Path) -> None:
     Raises:
         OSError: If the folder cannot be written.
     """
-    sizes, tokens = {}, 0
-    for path in sorted(made.iterdir()):
-        if path.suffix == ".metadata":
-            tokens = int(path.read_text().splitlines()[1])
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        sizes[path.name] = path.stat().st_size
-        path.replace(work / path.name)
-    made.rmdir()
+    counts = [int(path.read_text().splitlines()[1]) for path in made.glob("*.metadata")]
+    tokens = sum(counts)
+    sizes = move_files(made, work)
     write_atomically(_mark(work, number), json.dumps({"files": sizes, "tokens": tokens}) + "\n")
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from metro_fast._atomic import damaged_file, sync_files, write_atomically
+from metro_fast._atomic import damaged_file, move_folder, sync_files, write_atomically
 from metro_fast._extras import require
 from metro_fast._json import parse_json
 from metro_fast.data.pieces import MARKS, UNFINISHED, count_tokens
@@ -115,7 +115,7 @@ def finish(work: Path, final: Path, record: dict[str, Any]) -> None:
             shutil.rmtree(work / name)
     files = sync_files(work, but=RECORD)
     write_atomically(work / RECORD, json.dumps({**record, _FILES: files}, indent=2) + "\n")
-    work.replace(final)
+    move_folder(work, final)
 
 
 def _read(made: Path) -> dict[str, Any]:

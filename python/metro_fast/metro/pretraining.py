@@ -8,19 +8,13 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration, set_seed
 
 from metro_fast._pretrained import explained, load_tokenizer
-from metro_fast._training.resolved import record_settings
-from metro_fast._training.run import (
-    CHECKPOINTS,
-    claim_folder,
-    refuse_other_run,
-    save_whole,
-    train_in_folder,
-)
+from metro_fast._training.run_folder import RunFolder
 from metro_fast.data import DataCollatorForMetro, DataCollatorForSpanCorruption, TokenCorpus
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.configuration import MetroConfig
 from metro_fast.metro.held_out import RowSelection
 from metro_fast.metro.modeling import MetroForPretraining
+from metro_fast.metro.options import OPTION_NAMES
 from metro_fast.metro.pretrain_config import PretrainConfig
 from metro_fast.metro.trainer import MetroTrainer
 from metro_fast.metro.training_arguments import MetroTrainingArguments
@@ -63,7 +57,7 @@ def pretrain(config: PretrainConfig) -> Path:
         >>> (Path("run") / "main" / "config.json").exists()
         True
     """
-    refuse_other_run(config.output, resume=config.resume)
+    run = RunFolder(config.output, resume=config.resume)
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     tokenizer = _tokenizer(config)
@@ -71,9 +65,15 @@ def pretrain(config: PretrainConfig) -> Path:
     set_seed(config.seed)
     with explained("a model of these settings"):
         model = _model(config, tokenizer)
-    arguments = _arguments(config)
-    resume = claim_folder(config.output, resume=config.resume)
-    record_settings(config.output, config, resume=resume, free=FREE)
+    arguments = config.arguments(
+        MetroTrainingArguments,
+        run.checkpoints,
+        evaluate=True,
+        dataloader_num_workers=config.num_workers,
+        dataloader_persistent_workers=config.num_workers > 0,
+    )
+    run.open()
+    run.record(config, free=FREE)
     trainer = MetroTrainer(
         model,
         arguments,
@@ -81,10 +81,9 @@ def pretrain(config: PretrainConfig) -> Path:
         eval_dataset=rows.held_out,
         data_collator=rows.collator,
     )
-    train_in_folder(trainer, config.output, resume=resume, evaluate=True)
-    if trainer.is_world_process_zero():
-        _save(model, tokenizer, config.output)
-    return config.output
+    run.train(trainer, evaluate=True)
+    _save(model, tokenizer, run)
+    return run.path
 
 
 @dataclass(frozen=True)
@@ -160,53 +159,22 @@ def _model(config: PretrainConfig, tokenizer: Any) -> Any:
     return MetroForPretraining(
         MetroConfig(
             main=main,
-            auxiliary_num_layers=config.auxiliary_num_layers,
-            embedding_sharing=config.embedding_sharing,
-            rtd_head=config.rtd_head,
-            decoding_target=config.decoding_target,
-            mlm_weight=config.mlm_weight,
-            lm_weight=config.lm_weight,
-            rtd_weight=config.rtd_weight,
-            sampling_temperature=config.sampling_temperature,
+            **{name: getattr(config, name) for name in OPTION_NAMES},
             sampling_seed=config.seed,
         )
     )
 
 
-def _arguments(config: PretrainConfig) -> MetroTrainingArguments:
-    return MetroTrainingArguments(
-        output_dir=str(config.output / CHECKPOINTS),
-        max_steps=config.steps,
-        per_device_train_batch_size=config.batch_size,
-        per_device_eval_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.accumulation_steps,
-        learning_rate=config.learning_rate,
-        warmup_steps=config.warmup_steps,
-        weight_decay=config.weight_decay,
-        embedding_multiplier=config.embedding_multiplier,
-        relative_bias_multiplier=config.relative_bias_multiplier,
-        max_grad_norm=config.max_grad_norm,
-        bf16=config.bf16,
-        seed=config.seed,
-        dataloader_num_workers=config.num_workers,
-        dataloader_persistent_workers=config.num_workers > 0,
-        logging_steps=config.logging_steps,
-        save_strategy="steps",  # also without save_steps, so that Ctrl-C can save
-        save_steps=config.save_steps or config.steps,
-        save_total_limit=2,
-        eval_strategy="steps" if config.evaluation_steps else "no",
-        eval_steps=config.evaluation_steps or None,
-    )
-
-
-def _save(model: Any, tokenizer: Any, output: Path) -> None:
+def _save(
+    model: MetroForPretraining | T5ForConditionalGeneration, tokenizer: Any, run: RunFolder
+) -> None:
     main = model
     if isinstance(model, MetroForPretraining):
-        save_whole(output, model.save_pretrained)
+        run.save(model.save_pretrained)
         main = model.main
 
     def write(folder: Path) -> None:
         main.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
-    save_whole(output / "main", write)
+    run.save(write, under="main")

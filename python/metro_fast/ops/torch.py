@@ -8,6 +8,11 @@ compiled or captured graph reads them when it runs, and does not keep what they 
 The data path (collators) is not registered: it calls the numpy functions.
 """
 
+# ruff: noqa: E402
+from metro_fast._extras import require
+
+require("torch", "torch")
+
 import torch
 from torch import Tensor
 

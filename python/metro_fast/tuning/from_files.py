@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from metro_fast._pretrained import load_seq2seq, load_tokenizer
-from metro_fast._training.resolved import record_settings
-from metro_fast._training.run import refuse_other_run
+from metro_fast._ranges import check_at_least
+from metro_fast._training.run_folder import RunFolder
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import InstructionSet, Task, render_examples
 from metro_fast.tuning.options import TuningOptions
@@ -19,18 +18,18 @@ FREE = frozenset({"output", "resume", "num_threads", "logging_steps"})
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(TuningOptions):
-    """Finetune a seq2seq model on tasks worded by instructions, wholly or by LoRA.
+    """Finetune a seq2seq model on tasks worded by instructions, in full or by LoRA.
 
     Attributes:
-        model: Folder (or cached hub name) of the model and its tokenizer.
+        model: Folder (or cached Hub name) of the model and its tokenizer.
         tasks: JSONL files of task items (`metro_fast.prompts.Task`).
         instructions: YAML or JSON file of instructions (`metro_fast.prompts.InstructionSet`).
         output: Folder for the result; with LoRA it is a plain PEFT adapter.
         evaluation_tasks: JSONL files of held-out items.
-        seen_by: Only instructions that this model family may see; empty means all.
-        instructions_per_item: Wordings of each item.
+        seen_by: Use only the instructions that this model family was trained with; empty means all.
+        instructions_per_item: How many wordings each item gets.
         num_threads: CPU threads; 0 leaves torch's choice.
-        resume: Continue the run that output holds.
+        resume: Continue the run in the output folder.
     """
 
     model: str
@@ -47,8 +46,7 @@ class FinetuneConfig(TuningOptions):
         super().__post_init__()
         if not self.tasks:
             raise MetroFastError("tasks is empty, expected at least one JSONL file")
-        if self.num_threads < 0:
-            raise MetroFastError(f"num_threads is {self.num_threads}, expected at least 0")
+        check_at_least(0, num_threads=self.num_threads)
 
 
 def finetune(config: FinetuneConfig) -> Path:
@@ -67,7 +65,7 @@ def finetune(config: FinetuneConfig) -> Path:
         OSError: If a file cannot be read or the output cannot be written.
         KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; `resume=True` continues.
     """
-    refuse_other_run(config.output, resume=config.resume)
+    run = RunFolder(config.output, resume=config.resume)
     instructions = InstructionSet.load(config.instructions)
     if config.seen_by:
         instructions = instructions.seen(config.seen_by)
@@ -76,12 +74,11 @@ def finetune(config: FinetuneConfig) -> Path:
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     tokenizer, model = load_tokenizer(config.model), load_seq2seq(config.model)
-    config.output.mkdir(parents=True, exist_ok=True)
-    # Absolute, so that the run may be resumed from another folder; the adapter's configuration
-    # names the model as the caller did.
+    # The recorded path is absolute, so that the run may be resumed from another folder; the
+    # adapter's configuration names the model as the caller did.
     folder = Path(config.model)
     settings = replace(config, model=str(folder.absolute())) if folder.is_dir() else config
-    record_settings(config.output, settings, resume=config.resume, free=FREE)
+    run.record(settings, free=FREE)
     finetune_model(
         model,
         tokenizer,
@@ -99,9 +96,8 @@ def _render(
 ) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     for path in paths:
-        task: Any = Task.load(path)
         pairs += render_examples(
-            task,
+            Task.load(path),
             instructions,
             seed=config.seed,
             instructions_per_item=config.instructions_per_item,

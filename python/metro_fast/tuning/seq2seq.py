@@ -9,13 +9,7 @@ from typing import Any
 from transformers import set_seed
 
 from metro_fast._training import Seq2SeqObjective, SummedLossArguments, SummedLossTrainer
-from metro_fast._training.run import (
-    CHECKPOINTS,
-    claim_folder,
-    refuse_other_run,
-    save_whole,
-    train_in_folder,
-)
+from metro_fast._training.run_folder import RunFolder
 from metro_fast.errors import MetroFastError
 from metro_fast.tuning.lora import add_lora
 from metro_fast.tuning.options import TuningOptions
@@ -34,22 +28,22 @@ def finetune_model(
     evaluation_pairs: Pairs | None = None,
     resume: bool = False,
 ) -> Any:
-    """Finetune an encoder-decoder, wholly or by a LoRA adapter.
+    """Finetune an encoder-decoder: all of its weights, or a LoRA adapter.
 
     The loss is the mean over all label tokens of an optimizer step, however the step is cut into
-    forward passes and ranks (transformers' own T5 loss is not). Batches hold inputs of like
-    length. With the same seed, thread count and machine the result is bit-equal, also after a
-    resume.
+    forward passes and ranks (transformers' own T5 loss is not). Batches hold inputs of similar
+    length. With the same seed, thread count and machine the result is equal bit for bit, also
+    after a resume.
 
     Args:
-        model: A transformers encoder-decoder, or a `PeftModel` over one, which is trained as it
-            is. It is trained in place.
+        model: A transformers encoder-decoder, or a `PeftModel` over one, which gets no further
+            adapter. It is trained in place.
         tokenizer: Its tokenizer.
         pairs: (input, target) texts, for instance from `metro_fast.prompts.render_examples`.
         options: Method and schedule.
         output: Folder for the result, checkpoints and `metrics.jsonl`; None keeps nothing.
         evaluation_pairs: Held-out pairs; their loss and accuracy are logged as `eval_*`.
-        resume: Continue the run that `output` holds.
+        resume: Continue the run in `output`.
 
     Returns:
         The model in evaluation mode; with method "lora" a `PeftModel`, whose folder at `output`
@@ -65,28 +59,17 @@ def finetune_model(
         >>> pairs = [("Is 2 even?", "yes"), ("Is 3 even?", "no")]  # doctest: +SKIP
         >>> tuned = finetune_model(model, tokenizer, pairs)  # doctest: +SKIP
     """
-    options = options or TuningOptions()
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if not hasattr(base, "prepare_decoder_input_ids_from_labels"):
-        raise MetroFastError(f"model is {type(base).__name__}, expected an encoder-decoder")
-    limits = {
-        "max_input_length": options.max_input_length,
-        "max_target_length": options.max_target_length,
-        "vocab_size": base.config.vocab_size,
-    }
-    rows = PairRows(tokenizer, pairs, **limits)
-    held_out = PairRows(tokenizer, evaluation_pairs, **limits) if evaluation_pairs else None
     if resume and output is None:
         raise MetroFastError("resume=True needs the output folder of the run")
-    if output is not None:  # before the model is touched
-        refuse_other_run(Path(output), resume=resume)
-    set_seed(options.seed)
-    if options.method == "lora" and model is base:
-        model = add_lora(model, options)
-    with _folder(output) as folder:
-        evaluate = held_out is not None
-        arguments = _arguments(folder, options, keep=output is not None, evaluate=evaluate)
-        resume = claim_folder(folder, resume=resume)
+    options = options or TuningOptions()
+    base = _encoder_decoder(model)
+    rows, held_out = _rows(tokenizer, pairs, evaluation_pairs, options, base.config.vocab_size)
+    with _run_folder(output, resume=resume) as run:
+        set_seed(options.seed)
+        if options.method == "lora" and model is base:
+            model = add_lora(model, options)
+        arguments = _arguments(run, options, keep=output is not None, evaluate=held_out is not None)
+        run.open()
         trainer = SummedLossTrainer(
             Seq2SeqObjective(base.config.vocab_size, base.prepare_decoder_input_ids_from_labels),
             arguments,
@@ -95,20 +78,45 @@ def finetune_model(
             eval_dataset=held_out,
             data_collator=PairCollator(base.config.pad_token_id),
         )
-        train_in_folder(trainer, folder, resume=resume, evaluate=evaluate)
+        run.train(trainer, evaluate=held_out is not None)
         model.eval()
-        if output is not None and trainer.is_world_process_zero():
-            save_whole(folder, lambda temporary: _save(model, tokenizer, temporary))
+        if output is not None:
+            run.save(lambda temporary: _save(model, tokenizer, temporary))
     return model
 
 
+def _encoder_decoder(model: Any) -> Any:
+    """The transformers model itself, without the adapter that may be on it."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not hasattr(base, "prepare_decoder_input_ids_from_labels"):
+        raise MetroFastError(f"model is {type(base).__name__}, expected an encoder-decoder")
+    return base
+
+
+def _rows(
+    tokenizer: Any,
+    pairs: Pairs,
+    evaluation_pairs: Pairs | None,
+    options: TuningOptions,
+    vocab_size: int,
+) -> tuple[PairRows, PairRows | None]:
+    limits = {
+        "max_input_length": options.max_input_length,
+        "max_target_length": options.max_target_length,
+        "vocab_size": vocab_size,
+    }
+    rows = PairRows(tokenizer, pairs, **limits)
+    held_out = PairRows(tokenizer, evaluation_pairs, **limits) if evaluation_pairs else None
+    return rows, held_out
+
+
 @contextlib.contextmanager
-def _folder(output: str | Path | None) -> Iterator[Path]:
+def _run_folder(output: str | Path | None, *, resume: bool) -> Iterator[RunFolder]:
     if output is not None:
-        yield Path(output)
+        yield RunFolder(Path(output), resume=resume)
         return
     with tempfile.TemporaryDirectory(prefix="metro_fast-") as name:
-        yield Path(name)
+        yield RunFolder(Path(name), resume=False)
 
 
 def _save(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -125,28 +133,13 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def _arguments(
-    folder: Path, options: TuningOptions, *, keep: bool, evaluate: bool
+    run: RunFolder, options: TuningOptions, *, keep: bool, evaluate: bool
 ) -> SummedLossArguments:
-    return SummedLossArguments(
-        output_dir=str(folder / CHECKPOINTS),
-        max_steps=options.steps,
-        per_device_train_batch_size=options.batch_size,
-        per_device_eval_batch_size=options.batch_size,
-        gradient_accumulation_steps=options.accumulation_steps,
-        learning_rate=options.learning_rate,
-        warmup_steps=options.warmup_steps,
-        weight_decay=options.weight_decay,
-        embedding_multiplier=options.embedding_multiplier,
-        relative_bias_multiplier=options.relative_bias_multiplier,
-        max_grad_norm=options.max_grad_norm,
-        bf16=options.bf16,
-        seed=options.seed,
+    more = {} if keep else {"save_strategy": "no"}
+    return options.arguments(
+        SummedLossArguments,
+        run.checkpoints,
+        evaluate=evaluate,
         train_sampling_strategy="group_by_length",
-        logging_steps=options.logging_steps,
-        # "steps" also without save_steps, so that Ctrl-C leaves a checkpoint to resume from.
-        save_strategy="steps" if keep else "no",
-        save_steps=options.save_steps or options.steps,
-        save_total_limit=2,
-        eval_strategy="steps" if evaluate and options.evaluation_steps else "no",
-        eval_steps=options.evaluation_steps or None,
+        **more,
     )

@@ -1,10 +1,10 @@
 """Export of compressed experts as plain PEFT folders, for servers that load only those."""
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metro_fast._atomic import write_folder as write_whole_folder
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, kind_of, parse_config, write_folder
 from metro_fast.experts.expert import Expert, read_expert
@@ -53,12 +53,11 @@ def write_plain(expert: Expert, folder: Path, dtype: Any = None) -> Path:
         folder: The folder, which must not exist.
         dtype: As for `export`.
     """
-    assert expert.config is not None
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        complete = Path(temporary) / folder.name
-        write_folder(complete, expert.raw(dtype), expert.config)
-        complete.rename(folder)
-    return folder
+    config = expert.config
+    assert config is not None
+    return write_whole_folder(
+        folder, lambda temporary: write_folder(temporary, expert.raw(dtype), config)
+    )
 
 
 def check_name(name: str) -> None:

@@ -42,7 +42,7 @@ def flags_of(device: Any) -> Any:
         device: A `torch.device`.
     """
     if device not in _buffers:
-        torch = require("torch", "train")
+        torch = require("torch", "torch")
         # As u32: no code, and a row that every row is below.
         _buffers[device] = torch.tensor([0, -1], dtype=torch.int32, device=device)
     return _buffers[device]
@@ -96,7 +96,7 @@ def raise_flagged(device: Any) -> None:
     Example:
         >>> raise_flagged("cpu")
     """
-    torch = require("torch", "train")
+    torch = require("torch", "torch")
     device = torch.device(device)
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())

@@ -109,7 +109,7 @@ def sample_replacements(
         MetroFastError: If a value is outside its domain; with its row.
         CudaError: If CUDA is missing or refuses.
     """
-    torch = require("torch", "train")
+    torch = require("torch", "torch")
     name = format_of("logits", logits)
     if logits.ndim != 2 or (logits.shape[1] > 1 and logits.stride(1) != 1):
         raise TypeError(
@@ -176,7 +176,7 @@ def replaced_token_labels(
         MetroFastError: If sizes or values do not fit; with the index.
         CudaError: If CUDA is missing or refuses.
     """
-    torch = require("torch", "train")
+    torch = require("torch", "torch")
     device = original.device
     original = dense("original", original, "int64", device)
     if pad_token_id < 0:
@@ -214,7 +214,7 @@ def launch_on(
     shared_bytes: int = 0,
 ) -> None:
     """Launch on the current stream of a tensor's device."""
-    torch = require("torch", "train")
+    torch = require("torch", "torch")
     device = on.device.index
     launch.launch(
         source,
@@ -230,7 +230,7 @@ def launch_on(
 
 def check(device: Any) -> None:
     """Wait, and raise what was found, unless in a CUDA graph or a block of `check_once`."""
-    torch = require("torch", "train")
+    torch = require("torch", "torch")
     if is_later():
         return
     if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():

@@ -56,7 +56,7 @@ class LoraTable:
     """
 
     def __init__(self, experts: Sequence[TernaryLora], device: Any) -> None:
-        torch = require("torch", "train")
+        torch = require("torch", "torch")
         if not experts:
             raise MetroFastError("a table without experts")
         self.width = (experts[0].a.shape[1], experts[0].b.shape[0])

@@ -1,0 +1,182 @@
+"""The folder of one run: claimed at the start, trained in, and saved whole at the end."""
+
+import dataclasses
+import functools
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from accelerate import PartialState
+
+from metro_fast._atomic import write_atomically, write_folder
+from metro_fast._training.callbacks import HistoryCallback, InterruptCallback
+from metro_fast._training.checkpoints import latest_checkpoint
+from metro_fast._training.trainer import SummedLossTrainer
+from metro_fast.errors import FormatError, MetroFastError
+
+logger = logging.getLogger(__name__)
+HISTORY = "metrics.jsonl"
+RESOLVED = "resolved_config.yaml"
+
+
+class RunFolder:
+    """A folder for a run's settings, checkpoints, history and result.
+
+    Use its methods in this order: `open` on every rank, `train`, `save`. Nothing is written before
+    `open`.
+
+    Args:
+        path: The folder.
+        resume: Whether to continue the run that the folder holds.
+
+    Raises:
+        MetroFastError: If the folder holds a run or a model and `resume` is False.
+
+    Example:
+        >>> run = RunFolder(Path("run"), resume=False)
+        >>> run
+        RunFolder('run', resume=False)
+        >>> run.resumes
+        False
+    """
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        self.path, self._resume = path, resume
+        self._refuse_other_run()
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r}, resume={self._resume})"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints: the trainer's `output_dir`."""
+        return self.path / "checkpoints"
+
+    @functools.cached_property
+    def resumes(self) -> bool:
+        """Whether there is a whole checkpoint to continue from, and it is wanted."""
+        return self._resume and latest_checkpoint(self.checkpoints) is not None
+
+    def open(self) -> None:
+        """Make the folder, and check that it can be written and holds no other run.
+
+        Call it on every rank after the training arguments are made, since they make the process
+        group: no rank goes on, and writes, before all ranks have looked.
+
+        Raises:
+            OSError: If the folder cannot be made or written.
+            MetroFastError: If another run has written there in the meantime.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.path):
+            pass
+        self._refuse_other_run()
+        _ = self.resumes  # looked up before any rank writes a checkpoint
+        PartialState().wait_for_everyone()
+
+    def record(self, settings: Any, *, free: frozenset[str]) -> None:
+        """Write `resolved_config.yaml`; a resumed run must have the settings that are there.
+
+        Args:
+            settings: A dataclass of numbers, texts, paths and lists of them.
+            free: Names of settings that a resumed run may change, because they do not change what
+                is learned.
+
+        Raises:
+            MetroFastError: If a resumed run has other settings.
+            FormatError: If the file that is there is damaged.
+            OSError: If the folder cannot be written.
+        """
+        values = {name: _plain(value) for name, value in dataclasses.asdict(settings).items()}
+        path = self.path / RESOLVED
+        if self.resumes and path.exists():
+            before = _read_settings(path)
+            changed = [
+                f"{name}: {before.get(name)!r} before, {values.get(name)!r} now"
+                for name in sorted({*before, *values} - free)
+                if before.get(name) != values.get(name)
+            ]
+            if changed:
+                raise MetroFastError(
+                    f"{self.path} holds a run with other settings ({'; '.join(changed)}): resume "
+                    "with the same settings, or choose another output"
+                )
+        write_atomically(path, yaml.safe_dump(values, sort_keys=False))
+
+    def train(self, trainer: SummedLossTrainer, *, evaluate: bool) -> None:
+        """Train; the first Ctrl-C saves a checkpoint after the step and stops.
+
+        Args:
+            trainer: A trainer whose output_dir is `checkpoints`.
+            evaluate: Whether to evaluate after the last step, unless it has been evaluated already.
+
+        Raises:
+            KeyboardInterrupt: If training was stopped by Ctrl-C or SIGTERM.
+        """
+        interrupt = InterruptCallback()
+        trainer.add_callback(interrupt)
+        trainer.add_callback(HistoryCallback(self.path / HISTORY))
+        with interrupt:
+            trainer.train(resume_from_checkpoint=self.resumes)
+        last = trainer.state.global_step
+        if interrupt.interrupted:
+            logger.warning("stopped; resume=True continues from step %d", last)
+            raise KeyboardInterrupt
+        evaluated = any(
+            line["step"] == last and "eval_loss" in line for line in trainer.state.log_history
+        )
+        if evaluate and not evaluated:
+            trainer.evaluate()
+
+    def save(self, write: Callable[[Path], object], *, under: str = "") -> None:
+        """Let the first rank write files that appear whole; other files in the folder stay.
+
+        Args:
+            write: Called with a temporary folder, which it fills.
+            under: Name of the subfolder to write to; empty for the folder itself.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        if PartialState().is_main_process:
+            write_folder(self.path / under, write, keep_others=True)
+
+    def _refuse_other_run(self) -> None:
+        if self._resume:
+            return
+        history = self.path / HISTORY
+        # A run that failed before its first step leaves these behind empty.
+        if (history.exists() and history.stat().st_size > 0) or (
+            self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+        ):
+            raise MetroFastError(
+                f"{self.path} holds a run already: pass resume=True (--resume) to continue it, or "
+                "choose another output"
+            )
+        for name in ("config.json", "adapter_config.json"):
+            if (self.path / name).exists():
+                raise MetroFastError(
+                    f"{self.path} holds a model ({name}), which would be overwritten: choose "
+                    "another output"
+                )
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FormatError(f"{path} is not YAML: {error}") from error
+    if not isinstance(before, dict):
+        raise FormatError(f"{path} holds a {type(before).__name__}, expected lines of name: value")
+    return before
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value.absolute())  # a run may be resumed from another folder
+    if isinstance(value, list | tuple):
+        return [_plain(element) for element in value]
+    return value
