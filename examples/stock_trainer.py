@@ -41,7 +41,11 @@ def main() -> None:
         )
     )
     collator = DataCollatorForSpanCorruption(
-        sentinel_first=VOCABULARY - 1, eos_token_id=1, pad_token_id=0, seed=0
+        sentinel_first=VOCABULARY - 1,
+        num_sentinels=SENTINELS,
+        eos_token_id=1,
+        pad_token_id=0,
+        seed=0,
     )
     arguments = TrainingArguments(
         output_dir="stock-trainer",

@@ -6,7 +6,9 @@ and `metro-fast`, which ask the server for such a fork and hand it their argumen
 environment and streams.
 """
 
+import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -16,6 +18,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import traceback
 from pathlib import Path
 from typing import Self
 
@@ -84,6 +88,8 @@ def serve(address: str) -> None:
     """Import, then run every script that is asked for in a fork, and answer its exit status."""
     for name in PRELOADED.split():
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # so that a collection in a fork does not copy what the server has imported
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen()
@@ -106,8 +112,35 @@ def serve(address: str) -> None:
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
-    # Its SystemExit or its traceback ends this process as it would end any other.
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    os._exit(run_script())
+
+
+def run_script() -> int:
+    """Run the script, then what it registered for its end, and return its exit status.
+
+    The interpreter is not taken down: freeing what the server has imported would take a second.
+    """
+    status = 0
+
+    def end(kind: type | None, error: BaseException | None, trace: object) -> bool:
+        nonlocal status
+        if isinstance(error, SystemExit):
+            status = error.code if isinstance(error.code, int) else int(error.code is not None)
+            if isinstance(error.code, str):
+                print(error.code, file=sys.stderr)
+        elif error is not None:
+            traceback.print_exception(error)
+            status = 1
+        return True
+
+    with contextlib.ExitStack() as stack:
+        stack.push(end)
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    threading._shutdown()  # waits for threads that are not daemons
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status
 
 
 def receive(connection: socket.socket) -> tuple[dict, list[int]]:
