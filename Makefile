@@ -16,7 +16,7 @@ RUST += $(wildcard cuda/*.cu cuda/*.cuh)
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# ---- set-up: two stamps, so that a second run is a no-op in well under a second ----
+# ---- set-up: two stamps, so that a second run does nothing in well under a second ----
 
 $(BIN)/.packages: requirements/ci.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,33 +29,45 @@ $(BIN)/.native: $(BIN)/.packages $(RUST)
 	touch $@
 
 .PHONY: setup
-setup: $(BIN)/.native  ## Make .venv with everything in it and build the native module
+setup: $(BIN)/.native  ## Create .venv with every package, and build the native module
 
 # ---- the two commands of the README ----
 
 .PHONY: demo
-demo: setup  ## The whole life of a model on real text: pretrain, finetune, compress, evaluate
+demo: setup  ## Take a tiny model through its whole life: pretrain, finetune, compress, evaluate
 	$(BIN)/python examples/demo.py
 
 .PHONY: test
-test: setup lint  ## Every check: lints, types, Rust tests, Python tests, doctests
+test: setup lint  ## Run every check: lints, types, Rust tests, Python tests, doctests
 	cargo test --locked --package metro-fast-core --quiet
 	$(BIN)/python -m mypy.stubtest metro_fast._core
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: lint
-lint: setup  ## ruff, plain English, mypy --strict, cargo fmt, clippy
+lint: setup  ## Check style, English, types, workflows and Rust lints
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tests/words.py
 	$(BIN)/mypy
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	$(BIN)/zizmor --offline --quiet --no-progress .github
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/idea.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(MAKE) --no-print-directory deny
+
+.PHONY: deny
+deny:  ## Check licenses and sources of the Rust dependencies (needs cargo-deny)
+	@if ! cargo deny --version >/dev/null 2>&1; then \
+		echo "deny: skipped, cargo-deny is not installed (cargo install --locked cargo-deny)"; exit 0; \
+	fi; \
+	cargo deny --log-level error check licenses bans sources
 
 # ---- measuring and shipping ----
 
 .PHONY: bench
-bench: setup  ## Benchmarks against peers; JSON under benches/results/
+bench: setup  ## Run the benchmarks against peers; JSON goes to benches/results/
 	$(BIN)/python -m pytest benches -o python_files='bench_*.py' --benchmark-enable \
 		--benchmark-only --benchmark-columns=min,median,rounds --timeout=0 \
 		--benchmark-json=benches/results/cpu.json
@@ -68,11 +80,13 @@ wheel: setup  ## Build the wheel, install it in a fresh venv outside the tree, c
 	$(PYTHON) tests/check_wheel.py dist/*.whl
 
 .PHONY: docs
-docs: setup  ## Draw the import graph into docs/architecture.md
+docs: setup  ## Draw the import graph, and build the site into target/site; a warning is an error
 	$(BIN)/python tests/support/import_graph.py --write docs/architecture.md
+	NO_COLOR=1 $(BIN)/zensical build --strict --clean
+	$(BIN)/python tests/support/site_names.py target/site
 
 .PHONY: lock
-lock: setup  ## Write the installed versions into requirements/ci.txt
+lock: setup  ## Write the installed versions to requirements/ci.txt
 	{ sed -n '/^#/p' requirements/ci.txt; $(BIN)/python -m pip freeze --exclude metro_fast; } > requirements/ci.new
 	mv requirements/ci.new requirements/ci.txt
 
@@ -83,27 +97,27 @@ clean:  ## Remove everything that was built
 # ---- CUDA ----
 
 .PHONY: cuda-check
-cuda-check: setup  ## Compile every CUDA kernel for every architecture, and run their text on the CPU
+cuda-check: setup  ## Compile every CUDA kernel for every architecture, and run their source on the CPU
 	$(BIN)/python tests/cuda_check.py
 	$(BIN)/python -m pytest -q tests/ops/cuda
 
 .PHONY: cubins
-cubins: setup  ## Machine code of the kernels into the package, for a wheel that needs no compiler
+cubins: setup  ## Put machine code of the kernels into the package, for a wheel that needs no compiler
 	$(BIN)/python cuda/fill_cubins.py
 
 .PHONY: gpu
 gpu:  ## Check and time the CUDA kernels here (a GPU, torch, peft, transformers, a wheel in dist/; no Rust)
-	@ls dist/*.whl >/dev/null 2>&1 || { echo "gpu: there is no wheel in dist/: carry one here, made by make wheel" >&2; exit 1; }
+	@ls dist/*.whl >/dev/null 2>&1 || { echo "gpu: dist/ holds no wheel: copy one here that make wheel built" >&2; exit 1; }
 	$(PYTHON) benches/gpu/run.py --wheel "$$(ls -t dist/*.whl | head -1)"
 
-# ---- the readers of hostile files ----
+# ---- readers of files that strangers made ----
 
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := block manifest container expert
 FUZZ_DIR := target/fuzz
 
 .PHONY: fuzz
-fuzz:  ## Fuzz the readers of hostile files, FUZZ_SECONDS a target (needs a nightly toolchain)
+fuzz:  ## Fuzz the readers of such files, FUZZ_SECONDS for each target (needs a nightly toolchain)
 	@if ! cargo +nightly --version >/dev/null 2>&1; then \
 		echo "fuzz: skipped, there is no nightly toolchain (rustup toolchain install nightly)"; exit 0; \
 	fi; \
