@@ -131,7 +131,7 @@ def test_what_is_wrong_here_asks_nothing_of_the_hub(hub: FakeHub, monkeypatch: p
             expert().push_to_hub(name)
     with pytest.raises(MetroFastError, match="give one"):
         expert().push_to_hub("hf://owner/name@a", revision="b")
-    with pytest.raises(MetroFastError, match="is no revision"):
+    with pytest.raises(MetroFastError, match="is not a revision"):
         expert().push_to_hub("owner/name", revision="../x")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'metro_fast\[peft\]'"):

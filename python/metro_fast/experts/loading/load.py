@@ -9,7 +9,7 @@ from typing import Any
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, kind_of, parse_config
-from metro_fast.experts.expert import Expert
+from metro_fast.experts.expert import Expert, read_expert
 from metro_fast.experts.loading.load_full import load_full
 
 
@@ -56,7 +56,7 @@ def load_expert(
         'default'
     """
     peft = require("peft", "peft")
-    expert = path if isinstance(path, Expert) else Expert.load(path)
+    expert = read_expert(path)
     if expert.config is None and expert.manifest.kind == "full":
         return load_full(model, expert, initial)
     if expert.config is None:

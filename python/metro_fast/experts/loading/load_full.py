@@ -43,7 +43,7 @@ def load_full(
                 "its own precision, not quantized"
             )
     given = dict((read_initial(initial) if initial is not None else state) or {})
-    if not any(tensor.initial == "given" for tensor in expert.manifest.tensors):
+    if not expert.manifest.needs_initial:
         raise MetroFastError("the expert was made without initial=: it is no residual of a model")
     tensors = expert.state_dict(initial=given)
     for name, tensor in tensors.items():

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from html import escape
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
 from metro_fast._svg import svg
 from metro_fast.experts.expert import Expert
+from metro_fast.experts.file.describe import TensorRow
 from metro_fast.experts.pictures.byte_shares import byte_shares
 from metro_fast.experts.pictures.heat_map import BLUE, ORANGE, heat_map
 from metro_fast.experts.pictures.page import Section, figure, page, table
@@ -63,7 +64,7 @@ def expert_page(expert: Expert, title: str) -> str:
     return page(title, lead, sections)
 
 
-def _map(rows: list[dict[str, Any]], what: str) -> str:
+def _map(rows: list[TensorRow], what: Literal["density", "scale"]) -> str:
     places = places_of([row["tensor"] for row in rows])
     values = {places[row["tensor"]]: float(row[what]) for row in rows}
     layers = in_order([layer for layer, _ in places.values()])
@@ -87,7 +88,7 @@ def _map(rows: list[dict[str, Any]], what: str) -> str:
     return figure(picture, caption, layers)
 
 
-def _histogram(rows: list[dict[str, Any]]) -> str:
+def _histogram(rows: list[TensorRow]) -> str:
     """Parameters by the density of their tensor."""
     sizes = np.array([np.prod(row["shape"]) for row in rows], np.float64)
     densities = np.array([row["density"] for row in rows])

@@ -8,7 +8,7 @@ from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, PICKLED_WEIGHTS, WEIGHTS, write_folder
 from metro_fast.experts.adapters.state_file import write_safetensors
 from metro_fast.experts.compression.source import read_initial
-from metro_fast.experts.expert import EXPERT_FILE, Expert
+from metro_fast.experts.expert import EXPERT_FILE, Expert, read_expert
 
 
 def decompress(
@@ -42,7 +42,7 @@ def decompress(
         >>> compress("prompt.safetensors").manifest.kind
         'prompt'
     """
-    expert = source if isinstance(source, Expert) else Expert.load(source)
+    expert = read_expert(source)
     target = Path(target)
     values = read_initial(initial)
     given = None if values is None else dict(values)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
+from metro_fast.experts.adapters.initial import Initial, constant_of
 from metro_fast.experts.adapters.peft_folder import parse_config
 from metro_fast.experts.adapters.roles import role_of
 from metro_fast.experts.adapters.scaling import lora_scaling, module_of
@@ -60,7 +61,7 @@ class _Tensor:
     """What must be alike in all of them."""
 
     shape: tuple[int, ...]
-    initial: str
+    initial: Initial
     dtype: str
 
 
@@ -135,8 +136,8 @@ class Summands:
             np.multiply(values, np.float32(weights[i]), out=self._part)
             np.add(self.flat, self._part, out=self.flat)
         for name, tensor in self._tensors.items():
-            if tensor.initial == "one":
-                self.tensor(name)[...] += np.float32(1)
+            if constant_of(tensor.initial) != 0:
+                self.tensor(name)[...] += constant_of(tensor.initial)
 
     def tensor(self, name: str) -> NDArray[np.float32]:
         """One tensor of the last sum, a view."""
@@ -147,7 +148,7 @@ class Summands:
         """A task vector of the last sum, with the first expert's dtypes and configuration."""
         residuals = {}
         for name, tensor in self._tensors.items():
-            values = self.tensor(name) - np.float32(tensor.initial == "one")
+            values = self.tensor(name) - constant_of(tensor.initial)
             role = role_of(name) or self._kind
             residuals[name] = Residual(values, tensor.dtype, role, tensor.initial)
         return TaskVector(self._kind, residuals, {}, None, self.config)
