@@ -218,8 +218,8 @@ fn ascending<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
     }
 }
 
-fn bad<T>(what: String) -> Result<T> {
-    Err(Error::Format(format!("expert manifest: {what}")))
+fn bad<T>(problem: String) -> Result<T> {
+    Err(Error::Format(format!("expert manifest: {problem}")))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod atomic;
 pub mod container;
+mod deflated;
 mod dtype;
 mod file;
 mod manifest;
