@@ -38,6 +38,7 @@ __all__ = [
     "nvrtc_version",
     "pack",
     "planes",
+    "read_safetensors_header",
     "replaced_token_labels",
     "sample_replacements",
     "simd_level",
