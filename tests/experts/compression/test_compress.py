@@ -364,6 +364,13 @@ def test_folders_that_cannot_be_compressed(tmp_path: Path, config, error, messag
         compress(write_folder(tmp_path, config))
 
 
+def test_sources_that_do_not_exist_are_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"there is no .*nowhere: expected a PEFT folder"):
+        compress(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"holds no adapter_config\.json: expected a PEFT"):
+        compress(tmp_path)
+
+
 def test_damaged_weights_and_pickles(tmp_path: Path, shared_data: Path):
     malformed = shared_data / "malformed"
     truncated = (malformed / "truncated_adapter.safetensors").read_bytes()

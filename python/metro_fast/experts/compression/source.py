@@ -42,6 +42,11 @@ def read_source(source: Any) -> tuple[Adapter | None, Mapping[str, Any]]:
             path = path.parent
         if not (path / CONFIG).exists() and (path.is_file() or _is_model(path)):
             return None, read_state(path)
+        if not (path / CONFIG).exists():
+            absent = f"{path} holds no {CONFIG}" if path.exists() else f"there is no {path}"
+            raise FileNotFoundError(
+                f"{absent}: expected a PEFT folder, a file of weights or the folder of a model"
+            )
         adapter = read_folder(path)
     elif hasattr(source, "peft_config"):
         adapter = read_model(source, source.active_adapter)
