@@ -13,7 +13,7 @@ import pytest
 
 from metro_fast import _core
 from metro_fast.experts import compress
-from metro_fast.experts.expert import entropy
+from metro_fast.experts.file.describe import entropy
 
 MODULES = 32
 RANK = 64

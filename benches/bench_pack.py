@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metro_fast import ops
-from metro_fast.experts.expert import entropy
+from metro_fast.experts.file.describe import entropy
 from metro_fast.testing.strategies import random_trits
 
 COUNT = 16_000_000

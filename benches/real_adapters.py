@@ -23,7 +23,7 @@ from real_adapters_tables import embed, markdown
 
 from metro_fast import _core
 from metro_fast.experts import Expert, compress, fidelity
-from metro_fast.experts.expert import entropy
+from metro_fast.experts.file.describe import entropy
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs/experts.md"

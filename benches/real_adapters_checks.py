@@ -10,7 +10,7 @@ import numpy as np
 
 from metro_fast.experts import Expert, compress, fidelity
 from metro_fast.experts.adapters.state_file import read_safetensors, read_state
-from metro_fast.experts.expert import entropy
+from metro_fast.experts.file.describe import entropy
 
 Check = tuple[str, str, list[dict]]
 IA3 = "t0_3b_ia3_tfew/t03b_ia3_finish.pt"

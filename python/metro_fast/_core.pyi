@@ -45,6 +45,7 @@ __all__ = [
     "nvrtc_version",
     "pack",
     "planes",
+    "read_safetensors_header",
     "replaced_token_labels",
     "sample_replacements",
     "simd_level",
@@ -270,6 +271,7 @@ def decode_expert(
 def decode_safetensors(
     file: NDArray[np.uint8],
 ) -> list[tuple[str, str, list[int], int, int]]: ...
+def read_safetensors_header(path: Path) -> list[tuple[str, str, list[int], int, int]]: ...
 def encode_safetensors(
     tensors: list[tuple[str, str, list[int], NDArray[np.uint8]]],
 ) -> NDArray[np.uint8]: ...

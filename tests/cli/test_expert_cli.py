@@ -1,6 +1,8 @@
 """metro-fast expert compress: its options, its table and its files."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from typer.testing import CliRunner
 from metro_fast.cli.expert_compress import app
 from metro_fast.cli.expert_fidelity import print_fidelity
 from metro_fast.experts import Expert, ModuleFidelity, compress
-from metro_fast.experts.adapters.peft_folder import write_folder
+from metro_fast.experts.adapters.peft_folder import read_folder, write_folder
 from metro_fast.experts.adapters.state_file import write_safetensors
 from metro_fast.experts.adapters.tensors import RawTensor
 
@@ -69,6 +71,59 @@ def test_every_option_reaches_the_function(adapter: Path, tmp_path: Path):
     resolved = yaml.safe_load((tmp_path / "out/resolved_config.yaml").read_text())
     assert (resolved["quantize"], resolved["scope"]) == ("stc", "global")
     assert resolved["dense"] == ["*.7.q.*", "*.8.q.*"]
+
+
+OPENED: dict[str, list[str]] = {}
+"""Files opened while a test listens, by its name: an audit hook cannot be taken away again."""
+
+
+@pytest.fixture
+def opened(request: pytest.FixtureRequest):
+    if not OPENED:
+        sys.addaudithook(
+            lambda event, arguments: (
+                [paths.append(os.fsdecode(arguments[0])) for paths in OPENED.values()]
+                if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike)
+                else None
+            )
+        )
+        OPENED["hook"] = []
+    OPENED[request.node.name] = []
+    yield OPENED[request.node.name]
+    del OPENED[request.node.name]
+
+
+@pytest.mark.parametrize("quantize", ["compeft", "prune"])
+@pytest.mark.filterwarnings("ignore:the update of:UserWarning")
+def test_the_source_is_read_once(adapter: Path, tmp_path: Path, quantize: str, opened: list[str]):
+    start = {
+        name: RawTensor("F32", RNG.standard_normal(tensor.shape).astype(np.float32))
+        for name, tensor in read_folder(adapter).state.items()
+    }
+    write_folder(tmp_path / "start", start, (adapter / "adapter_config.json").read_bytes())
+    opened.clear()
+    run(adapter, tmp_path / "out", "--quantize", quantize, "--initial", tmp_path / "start")
+    for source in (adapter, tmp_path / "start"):
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            assert opened.count(str(source / name)) == 1, name
+
+
+def test_help_shows_the_choices_and_a_wrong_one_is_named(adapter: Path, tmp_path: Path):
+    text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    for choices in (
+        "<role|global|tensor>",
+        "<compeft|stc|sign|prune>",
+        "<lora|ia3|prompt|full|other>",
+        "<default|size>",
+    ):
+        assert choices in text
+    for option in ("--scope", "--quantize", "--kind", "--profile"):
+        result = CliRunner().invoke(app, [str(adapter), str(tmp_path / "no"), option, "layer"])
+        assert result.exit_code == 2
+        assert "'layer' is not one of" in result.output
+    result = CliRunner().invoke(app, [str(adapter), str(tmp_path / "no"), "--alpha", "big"])
+    assert "alpha is 'big', expected a number or least_squares" in str(result.exception)
+    assert not (tmp_path / "no").exists()
 
 
 def test_prune_writes_a_plain_folder(adapter: Path, tmp_path: Path):

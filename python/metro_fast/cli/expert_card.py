@@ -18,40 +18,45 @@ app = typer.Typer(add_completion=False)
 def card_command(
     source: Annotated[str, typer.Argument(help="Folder or file of an expert, or its hf:// name.")],
     repo: Annotated[
-        str | None, typer.Option(help="Where it will lie: owner/name, or an hf:// name.")
+        str | None,
+        typer.Option(help="Repository to load it from: owner/name, or an hf:// name."),
     ] = None,
     adapter: Annotated[
         Path | None,
-        typer.Option(help="What it was made of: adds what each module lost, exactly."),
+        typer.Option(help="Adapter that it was made of: adds the exact loss of each module."),
     ] = None,
     initial: Annotated[
-        Path | None, typer.Option(help="With --adapter: the values that compress took off.")
+        Path | None, typer.Option(help="With --adapter: the values that compress subtracted.")
     ] = None,
     terms: Annotated[
-        str | None, typer.Option("--license", help="The Hub's name of a license: apache-2.0")
+        str | None,
+        typer.Option("--license", help="The Hub's name of a license: apache-2.0."),
     ] = None,
     base_model: Annotated[
-        str | None, typer.Option(help="Name of the base on the Hub, if the expert has another.")
+        str | None,
+        typer.Option(help="Name of the base on the Hub, if the expert has another."),
     ] = None,
     rows: Annotated[int, typer.Option(help="Most groups and modules to list.", min=1)] = 10,
     write: Annotated[
-        bool, typer.Option("--write", help=f"Write it to {CARD} in the folder; else print it.")
+        bool, typer.Option("--write", help=f"Write {CARD} in the folder instead of printing it.")
     ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help=f"With --write: also if there is a {CARD}.")
+        bool, typer.Option("--replace", help=f"With --write: replace a {CARD} that exists.")
     ] = False,
 ) -> None:
-    """Print or write a model card; every figure in it is taken from the expert."""
+    """Print or write a model card; every figure on it is taken from the expert."""
     if initial is not None and adapter is None:
-        raise MetroFastError("--initial is of --adapter, which is not given")
+        raise MetroFastError("--initial needs --adapter: give both or neither")
     target = None
     if write:
         if hub_name(source) is not None:
-            raise MetroFastError(f"--write writes to a folder, and {source} is on the Hub: push it")
+            raise MetroFastError(
+                f"--write needs a folder, but {source} is on the Hub: use `metro-fast expert push`"
+            )
         folder = Path(source) if Path(source).is_dir() else Path(source).parent
         target = folder / CARD
         if target.exists() and not replace:
-            raise MetroFastError(f"{target} is there: --replace writes over it")
+            raise MetroFastError(f"{target} exists already: give --replace to overwrite it")
     expert = Expert.load(source)
     kept = None if adapter is None else fidelity(adapter, expert, initial=initial)
     text = expert.card(repo, license=terms, base_model=base_model, fidelity=kept, rows=rows)

@@ -1,4 +1,4 @@
-"""`metro-fast expert decompress`: compressed expert to plain PEFT folder or safetensors file."""
+"""`metro-fast expert decompress`: an expert to a plain PEFT folder or a safetensors file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,9 +20,9 @@ def decompress_command(
         typer.Argument(help="Folder to write the plain PEFT adapter to, or a .safetensors file."),
     ],
     initial: Annotated[
-        Path | None, typer.Option(help="File or folder of the values that compress took off.")
+        Path | None, typer.Option(help="File or folder of the values that compress subtracted.")
     ] = None,
 ) -> None:
-    """Write what every tool loads: a plain PEFT folder, or one safetensors file."""
+    """Write an expert in a form that every tool loads: a PEFT folder, or one safetensors file."""
     decompress(source, target, initial=initial)
     typer.echo(f"wrote {target}")

@@ -1,4 +1,4 @@
-"""`metro-fast expert inspect`: tensors, densities, bits, ratio, checks."""
+"""`metro-fast expert inspect`: the tensors of an expert, densities, bits, ratio and checks."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,10 +22,10 @@ def inspect_command(
         typer.Option(help="File to write a page to: density and scale by layer, bytes by part."),
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Decode all of it as a check.")
+        bool, typer.Option("--verify/--no-verify", help="Decode the whole expert as a check.")
     ] = True,
 ) -> None:
-    """Show what a compressed expert holds, and decode all of it as a check."""
+    """Show the contents of a compressed expert, and decode the whole of it as a check."""
     expert = Expert.load(path)
     if verify:
         expert.verify()
@@ -43,7 +43,7 @@ def print_expert(expert: Expert, path: str | Path) -> None:
 
     Args:
         expert: The expert.
-        path: Where it lies, for the title.
+        path: Its path, for the title.
     """
     table = Table(title=str(path))
     for column in ("tensor", "group", "dtype", "shape", "density", "scale", "bits"):
@@ -67,9 +67,8 @@ def print_expert(expert: Expert, path: str | Path) -> None:
             f"group {group.name}: density {group.density:g}, alpha {group.alpha:.3f}, "
             f"scale {float(scale):.6g}"
         )
-    ratio = 16 / expert.bits_per_parameter
     console.print(
         f"{manifest.parameters:,} parameters in {expert.nbytes:,} bytes: "
-        f"{expert.bits_per_parameter:.3f} bits a parameter, "
-        f"{ratio:.1f}x smaller than 16-bit weights"
+        f"{expert.bits_per_parameter:.3f} bits per parameter, "
+        f"{expert.ratio:.1f}x smaller than 16-bit weights"
     )

@@ -1,4 +1,4 @@
-"""`metro-fast expert push`: a compressed expert to the Hugging Face Hub."""
+"""`metro-fast expert push`: upload of a compressed expert to the Hugging Face Hub."""
 
 import warnings
 from pathlib import Path
@@ -20,33 +20,37 @@ def push_command(
     source: Annotated[str, typer.Argument(help="Folder or file of an expert, or its hf:// name.")],
     repo: Annotated[str, typer.Argument(help="owner/name, or hf://owner/name@branch/folder.")],
     private: Annotated[
-        bool, typer.Option("--private", help="Of a new repository; refuses one that is public.")
+        bool,
+        typer.Option("--private", help="Make a new repository private; refuse one that is public."),
     ] = False,
-    revision: Annotated[str | None, typer.Option(help="Branch to commit to, made if new.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch to commit to, which is made if new.")
+    ] = None,
     message: Annotated[str | None, typer.Option(help="First line of the commit.")] = None,
     create_pr: Annotated[
         bool, typer.Option("--create-pr", help="Open a pull request instead of committing.")
     ] = False,
     card: Annotated[bool, typer.Option(help="Write a model card (README.md) with it.")] = True,
     card_file: Annotated[
-        Path | None, typer.Option(help="File to take the card from; else one is made.")
+        Path | None, typer.Option(help="File to take the card from, instead of making one.")
     ] = None,
     terms: Annotated[
-        str | None, typer.Option("--license", help="License that the card names: apache-2.0")
+        str | None,
+        typer.Option("--license", help="License that the card names: apache-2.0."),
     ] = None,
     replace_card: Annotated[
-        bool, typer.Option("--replace-card", help="Replace a README.md that is there.")
+        bool, typer.Option("--replace-card", help="Replace a README.md that exists.")
     ] = False,
 ) -> None:
     """Upload an expert with its model card, in one commit: weights, configuration, README.md.
 
-    The token is that of `hf auth login` or of HF_TOKEN.
+    The token is the one of `hf auth login` or in HF_TOKEN.
     """
     if card_file is not None and (not card or terms is not None):
         option = "--no-card" if not card else "--license"
         raise MetroFastError(f"{option} does not go with --card-file: leave one of them out")
     if terms is not None and not card:
-        raise MetroFastError("--license is of the card, and --no-card writes none")
+        raise MetroFastError("--license is for the card, but --no-card writes none: leave one out")
     expert = Expert.load(source)
     text: bool | str = card
     if card_file is not None:
@@ -54,7 +58,7 @@ def push_command(
     elif terms is not None:
         name = at_revision(as_place(repo), revision)
         text = expert.card(lasting_name(name), license=terms)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         commit = expert.push_to_hub(
             repo,
@@ -65,7 +69,7 @@ def push_command(
             card=text,
             replace_card=replace_card,
         )
-    for warning in told:
+    for warning in caught:
         typer.echo(f"warning: {warning.message}", err=True)
     typer.echo(f"pushed {expert.nbytes:,} bytes: {commit.pr_url or commit.commit_url}")
 

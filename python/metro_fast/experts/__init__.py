@@ -1,6 +1,6 @@
-"""Compressed experts: ComPEFT (arXiv 2311.13171) as files of 8 to 50 times fewer bytes.
+"""Compressed experts: ComPEFT (arXiv 2311.13171) in files with 8 to 50 times fewer bytes.
 
-Importing this needs numpy alone; torch and peft are imported where an object of theirs is met.
+Importing this package needs numpy alone; torch and peft are imported when they are first used.
 """
 
 from metro_fast.experts.adapters.updates import ModuleFidelity

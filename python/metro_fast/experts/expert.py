@@ -1,48 +1,39 @@
-"""A compressed expert: its file, and where files of experts are found and put."""
+"""A compressed expert with the ways to load it, to publish it and to describe it."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from metro_fast.errors import FormatError
 from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, WEIGHTS
 from metro_fast.experts.adapters.state_file import read_bytes
 from metro_fast.experts.adapters.updates import ModuleFidelity
-from metro_fast.experts.file.expert_file import ExpertFile, entropy
+from metro_fast.experts.file.expert_file import ExpertFile
 from metro_fast.experts.hub.card import model_card
 from metro_fast.experts.hub.fetch import find_pretrained, missing, resolve_expert
 from metro_fast.experts.hub.push import push_expert
 
-__all__ = ["EXPERT_FILE", "Expert", "entropy", "read_expert"]
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+
+__all__ = ["EXPERT_FILE", "Expert", "read_expert"]
 
 
 class Expert(ExpertFile):
     """A compressed expert: 8 to 50 times smaller than its 16-bit adapter.
 
-    It holds the very bytes of its file (docs/expert-format.md) and decodes them when asked.
-
-    Attributes:
-        manifest: Names, shapes, groups and origin.
-        scales: float32 [groups].
-        config: The bytes of adapter_config.json, or None if the expert is no PEFT adapter.
-        block: uint8, the packed trits of all tensors, a view of the file.
-        dense: The tensors that are kept whole, by name.
-        estimated_fidelity: Of an expert made in this process, a row a module: about how well its
-            update is kept (see `estimate_updates`; `fidelity` computes it exactly). Else ().
-
-    Args:
-        file: uint8, the bytes of an expert file.
-        config: The bytes of adapter_config.json.
-
-    Raises:
-        FormatError: If the bytes are not a whole, undamaged expert file.
+    `compress` makes one, `load` and `from_pretrained` read one. `save` writes it to a folder and
+    `push_to_hub` to the Hub; `arrays`, `state_dict` and `trits` decode it. Its attributes and the
+    arguments of the constructor, which takes the bytes of a file, are those of `ExpertFile`.
 
     Example:
         >>> import numpy as np
         >>> from metro_fast.experts import compress
         >>> weights = np.random.default_rng(0).standard_normal((64, 512)).astype(np.float32)
         >>> expert = compress({"layer.weight": weights}, kind="other", density=0.05)
-        >>> Expert(expert.file).arrays()["layer.weight"].shape
+        >>> expert
+        Expert(kind='other', density=0.05, 2,476 bytes, 26.5x smaller than 16 bits)
+        >>> expert.arrays()["layer.weight"].shape
         (64, 512)
     """
 
@@ -51,16 +42,16 @@ class Expert(ExpertFile):
         """Read an expert's folder, or its weights file alone.
 
         Args:
-            path: Folder with the weights file and, of a PEFT adapter, adapter_config.json; or the
-                weights file, whose folder is then looked at for the configuration; or either on
-                the Hub, as `hf://owner/name[@revision][/folder]` (see `resolve_expert`).
+            path: A folder with the weights file and, for a PEFT adapter, adapter_config.json; or
+                the weights file, beside which the configuration is looked for; or a name on the
+                Hub, `hf://owner/name[@revision][/folder]` (see `resolve_expert`).
 
         Returns:
             The expert; nothing is decoded yet.
 
         Raises:
-            FileNotFoundError: If there is none.
-            FormatError: If it is damaged, or of another version.
+            FileNotFoundError: If there is no expert at the path.
+            FormatError: If it is damaged, or has another version.
             OSError: If the Hub cannot be reached, or refuses.
 
         Example:
@@ -77,7 +68,7 @@ class Expert(ExpertFile):
         file = path / EXPERT_FILE if path.is_dir() else path
         if path.is_dir() and not file.exists() and (path / WEIGHTS).exists():
             raise FileNotFoundError(
-                f"{path} holds a plain adapter and no {EXPERT_FILE}: compress it first"
+                f"{path} holds a plain adapter and not {EXPERT_FILE}: compress it first"
             )
         data = read_bytes(file)
         config = folder / CONFIG
@@ -98,16 +89,17 @@ class Expert(ExpertFile):
     ) -> "Expert":
         """Read an expert from a folder or a weights file, or from the Hub.
 
-        Of a repository only the weights file and adapter_config.json are fetched, both of one
+        Only the weights file and adapter_config.json of a repository are fetched, both from one
         commit, and kept in the cache of huggingface_hub.
 
         Args:
-            path_or_repo: A local path; else `owner/name`, or
+            path_or_repo: A local path, or `owner/name` if there is no such path, or
                 `hf://owner/name[@revision][/folder]`, which is never a local path.
             revision: Branch, tag or commit; the main branch by default.
-            token: Of the Hub, or whether to send the one of `hf auth login`, which is the default.
+            token: A token of the Hub, or whether to send the one of `hf auth login`, as is the
+                default.
             cache_dir: Where downloads are kept; by default where huggingface_hub keeps them.
-            local_files_only: Whether to take what the cache has and not to ask the Hub.
+            local_files_only: Whether to use the cache alone and not to ask the Hub.
 
         Returns:
             The expert; nothing is decoded yet.
@@ -117,8 +109,9 @@ class Expert(ExpertFile):
             FileNotFoundError: If there is no such path, repository, revision or expert.
             PermissionError: If the repository is gated, or the token is refused.
             OSError: If the Hub cannot be reached.
-            FormatError: If the expert is damaged, or of another version.
-            MetroFastError: If the name is none of a repository, or a revision does not belong.
+            FormatError: If the expert is damaged, or has another version.
+            MetroFastError: If the name is not that of a repository, or a revision is given with a
+                local path.
 
         Example:
             >>> import numpy as np
@@ -147,14 +140,15 @@ class Expert(ExpertFile):
         create_pr: bool = False,
         card: bool | str = True,
         replace_card: bool = False,
-    ) -> Any:
+    ) -> "CommitInfo":
         """Upload the expert and a model card in one commit; see `push_expert` for the arguments.
 
         Returns:
             huggingface_hub's `CommitInfo`: a string, the commit's URL, with `oid` and `pr_url`.
 
         Raises:
-            MetroFastError: If the expert must not lie there; nothing is uploaded then.
+            MetroFastError: If the repository has files that exclude the expert; nothing is uploaded
+                then.
             OSError: If the Hub refuses or cannot be reached; the message says what to do.
 
         Example:
@@ -181,7 +175,7 @@ class Expert(ExpertFile):
         fidelity: Sequence[ModuleFidelity] | None = None,
         rows: int = 10,
     ) -> str:
-        """A model card with the expert's own figures; see `model_card` for the arguments.
+        """Write a model card with the figures of the expert; see `model_card` for the arguments.
 
         Returns:
             Markdown that begins with YAML between lines of `---`.
@@ -206,13 +200,26 @@ class Expert(ExpertFile):
         )
 
 
-def read_expert(source: Any) -> Expert:
-    """An expert, or the one at a path.
+def read_expert(source: Expert | str | Path) -> Expert:
+    """Return an expert as it is, or load the one at a path or a name on the Hub.
 
     Raises:
-        TypeError: If it is something else.
+        TypeError: If the source is something else.
+        FileNotFoundError: If there is no expert at the path.
+        FormatError: If it is damaged, or has another version.
+        OSError: If the Hub cannot be reached, or refuses.
+
+    Example:
+        >>> import numpy as np
+        >>> from metro_fast.experts import compress
+        >>> expert = compress({"w": np.float32([[1, -2]])}, kind="other", density=1)
+        >>> read_expert(expert) is expert
+        True
     """
-    if not isinstance(source, str | Path | Expert):
-        kind = type(source).__name__
-        raise TypeError(f"an expert is a {kind}, expected an Expert or the path of one")
-    return source if isinstance(source, Expert) else Expert.load(source)
+    if isinstance(source, Expert):
+        return source
+    if isinstance(source, str | Path):
+        return Expert.load(source)
+    raise TypeError(
+        f"an expert is a {type(source).__name__}, expected an Expert or the path of one"
+    )

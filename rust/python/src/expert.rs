@@ -1,4 +1,4 @@
-//! The expert file: bytes to checked parts and back, and atomic writing.
+//! Expert and safetensors files: bytes to checked parts and back, and atomic writing.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,8 @@ use pyo3::prelude::*;
 use crate::enter::enter;
 use crate::error::to_python;
 
-/// Bytes of an expert file from its manifest (JSON), scales, packed block and dense tensors.
+/// Makes the bytes of an expert file from its manifest (JSON), scales, packed block and dense
+/// tensors.
 #[pyfunction]
 pub(crate) fn encode_expert<'py>(
     py: Python<'py>,
@@ -25,7 +26,8 @@ pub(crate) fn encode_expert<'py>(
     Ok(PyArray1::from_vec(py, file))
 }
 
-/// Where the parts of a checked expert file lie: (manifest, scales, block, dense tensors).
+/// The parts of a checked expert file: its manifest and scales, and where its block and its dense
+/// tensors are.
 type Parts<'py> = (String, Bound<'py, PyArray1<f32>>, (usize, usize), Vec<(usize, usize)>);
 
 /// Checks the bytes of an expert file and finds its parts.
@@ -47,18 +49,27 @@ pub(crate) fn decode_expert<'py>(
 /// A tensor of a safetensors file: (name, dtype, shape, first byte, end).
 type Place = (String, String, Vec<usize>, usize, usize);
 
-/// Where the tensors of a safetensors file lie.
+fn to_tuples(places: Vec<container::Place>) -> Vec<Place> {
+    places.into_iter().map(|p| (p.name, p.dtype, p.shape, p.bytes.start, p.bytes.end)).collect()
+}
+
+/// Finds the tensors of a safetensors file that is in memory.
 #[pyfunction]
 pub(crate) fn decode_safetensors(
     py: Python<'_>,
     file: PyReadonlyArray1<'_, u8>,
 ) -> PyResult<Vec<Place>> {
     let file = file.as_slice()?;
-    let places = enter(py, || container::decode(file))?;
-    Ok(places.into_iter().map(|p| (p.name, p.dtype, p.shape, p.bytes.start, p.bytes.end)).collect())
+    enter(py, || container::decode(file)).map(to_tuples)
 }
 
-/// Bytes of a safetensors file as PEFT writes it, from (name, dtype, shape, bytes).
+/// Finds the tensors of a safetensors file on disk, of which only the header is read.
+#[pyfunction]
+pub(crate) fn read_safetensors_header(py: Python<'_>, path: PathBuf) -> PyResult<Vec<Place>> {
+    enter(py, || container::read_places(&path)).map(to_tuples)
+}
+
+/// Makes the bytes of a safetensors file as PEFT writes it, from (name, dtype, shape, bytes).
 #[pyfunction]
 pub(crate) fn encode_safetensors<'py>(
     py: Python<'py>,
@@ -75,7 +86,8 @@ pub(crate) fn encode_safetensors<'py>(
     Ok(PyArray1::from_vec(py, file))
 }
 
-/// Writes a file whole or not at all: temporary file in the same folder, sync, rename.
+/// Writes a file whole or not at all: to a temporary file in the same folder, which is synced and
+/// renamed.
 #[pyfunction]
 pub(crate) fn write_file(
     py: Python<'_>,
@@ -86,7 +98,7 @@ pub(crate) fn write_file(
     enter(py, || expert::write_file(&path, data))
 }
 
-/// CRC32C (Castagnoli) of bytes that follow others, whose checksum is `before`.
+/// The CRC32C (Castagnoli) of bytes; `before` is the checksum of the bytes that precede them.
 #[pyfunction]
 #[pyo3(signature = (data, before=0))]
 pub(crate) fn crc32c(py: Python<'_>, data: PyReadonlyArray1<'_, u8>, before: u32) -> PyResult<u32> {

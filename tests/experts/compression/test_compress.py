@@ -14,7 +14,7 @@ from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import EXPERT_FILE, Expert, compress, decompress, fidelity
 from metro_fast.experts.adapters.state_file import read_safetensors
 from metro_fast.experts.adapters.updates import modules
-from metro_fast.experts.expert import entropy
+from metro_fast.experts.file.describe import entropy
 from metro_fast.testing.ternarize import ternarize as reference
 from shared_files import real_adapters, shared_files
 
@@ -99,13 +99,23 @@ def test_the_estimate_is_exact_at_rank_one():
         assert estimate.norm_ratio == pytest.approx(row.norm_ratio, rel=1e-5)
 
 
+def test_fidelity_takes_an_expert_or_its_path(tmp_path: Path):
+    state = lora(modules=2)
+    expert = compress(state, density=0.2)
+    expert.save(tmp_path / "packed")
+    assert fidelity(state, tmp_path / "packed") == fidelity(state, expert)
+    for other in (None, {"w": 1}):
+        with pytest.raises(TypeError, match=r"expected an Expert or the path of one"):
+            fidelity(state, other)
+
+
 def test_fidelity_to_something_else_is_refused():
     with pytest.raises(MetroFastError, match="does not have the tensors"):
         fidelity(lora(modules=2), compress(lora(modules=3)))
 
 
 def test_a_group_without_kept_entries_is_named():
-    with pytest.warns(UserWarning, match="group a is erased: nothing of its 3 entries"):
+    with pytest.warns(UserWarning, match="group a is erased: none of its 3 entries"):
         expert = compress({"a": np.float32([1, 2, 3])}, kind="other", scope="tensor", density=0.3)
     assert not expert.arrays()["a"].any()
     with pytest.warns(UserWarning, match="all are equal"):
@@ -169,7 +179,7 @@ def test_a_full_residual_is_added_to_its_base(dtype):
         expert.arrays()
     with pytest.raises(MetroFastError, match="not those"):
         expert.arrays(initial=tuned)
-    with pytest.raises(MetroFastError, match="no w2"):
+    with pytest.raises(MetroFastError, match="initial does not have w2"):
         compress(tuned, kind="full", initial={"w0": base["w0"], "w1": base["w1"]})
     with pytest.raises(MetroFastError, match="made without"):
         compress(tuned, kind="full").arrays(initial=base)
@@ -313,7 +323,7 @@ def test_real_adapters_that_are_not_peft_folders(adapters: Path):
         (
             lambda: compress({"w": np.float16([6e4, -6e4, 0, 0])}, kind="other", alpha=2.0),
             MetroFastError,
-            "w is float16, which holds no scale of 97979",
+            "w is float16, which cannot hold a scale of 97979",
         ),
         (lambda: compress(lora()).arrays("int8"), TypeError, "dtype is int8"),
         (lambda: decompress(compress(lora()), "x"), MetroFastError, "no adapter_config"),
@@ -358,8 +368,18 @@ def test_folders_that_cannot_be_compressed(tmp_path: Path, config, error, messag
         compress(write_folder(tmp_path, config))
 
 
+def test_sources_that_do_not_exist_are_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"there is no .*nowhere: expected a PEFT folder"):
+        compress(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"holds no adapter_config\.json: expected a PEFT"):
+        compress(tmp_path)
+
+
 def test_damaged_weights_and_pickles(tmp_path: Path):
-    with pytest.raises(FormatError, match=r"adapter_model\.safetensors: not a safetensors file"):
+    with pytest.raises(
+        FormatError,
+        match=r"adapter_model\.safetensors: the file has \d+ bytes",
+    ):
         compress(write_folder(tmp_path, CONFIG, TRUNCATED_ADAPTER))
     with pytest.raises(FileNotFoundError):
         compress(tmp_path / "absent")

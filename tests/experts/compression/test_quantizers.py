@@ -94,7 +94,7 @@ def test_a_pruned_adapter_is_a_plain_peft_folder(tmp_path: Path):
     initial = {"q.lora_A.weight": vector(8, 30)}
     source = tmp_path / "adapter"
     pruned = compress(source, quantize="prune", density=0.1, initial=initial)
-    with pytest.raises(MetroFastError, match=r"pass initial=, with q\.lora_A"):
+    with pytest.raises(MetroFastError, match=r"pass initial= with q\.lora_A"):
         save_plain(pruned, tmp_path / "plain")
     with pytest.raises(MetroFastError, match="are not those"):
         save_plain(pruned, tmp_path / "plain", initial={"q.lora_A.weight": vector(8, 30)})
@@ -122,7 +122,7 @@ def test_a_pruned_adapter_is_a_plain_peft_folder(tmp_path: Path):
         ({"quantize": "prune", "alpha": 1.0}, "quantize='prune' finds"),
         ({"quantize": "sign", "density": 0.2}, r"density is 0\.2, but quantize='sign' keeps every"),
         ({"quantize": "sign", "upstream": True}, "upstream is True, but"),
-        ({"upstream": True, "density": 1.0}, "keeps the weights as they are"),
+        ({"upstream": True, "density": 1.0}, "leaves the weights unchanged"),
         ({"profile": "small"}, "profile is 'small', expected one of default, size"),
         ({"density": 1.5}, r"density is 1\.5"),
     ],

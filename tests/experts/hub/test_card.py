@@ -56,7 +56,7 @@ def test_figures_are_those_of_the_expert(tmp_path: Path):
     expert = compress(adapter(tmp_path / "a"), density=0.3, alpha=2.0)
     text = expert.card(rows=3)
     assert f"{expert.nbytes:,} bytes" in text
-    assert f"| bits a parameter | {expert.bits_per_parameter:.3f} |" in text
+    assert f"| bits per parameter | {expert.bits_per_parameter:.3f} |" in text
     assert f"{16 / expert.bits_per_parameter:.1f}x smaller" in text
     assert f"| parameters | {expert.manifest.parameters:,} |" in text
     for group, scale in zip(expert.manifest.groups, expert.scales, strict=True):
@@ -175,7 +175,7 @@ def test_errors_are_named(tmp_path: Path):
     expert = compress(adapter(tmp_path / "a"), density=0.2)
     with pytest.raises(MetroFastError, match="rows is 0, expected at least 1"):
         expert.card(rows=0)
-    with pytest.raises(MetroFastError, match="is no repository of the Hub"):
+    with pytest.raises(MetroFastError, match="is not a repository of the Hub"):
         expert.card("name")
 
 

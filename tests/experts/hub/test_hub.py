@@ -98,7 +98,7 @@ def cached(cache: Path, repo: str, content: dict[str, bytes], *, ref: str = "mai
 )  # fmt: skip
 def test_names_that_lead_elsewhere_are_refused(text: str, hub: FakeHub):
     for call in (Expert.load, Expert.from_pretrained, read_summand):
-        with pytest.raises(MetroFastError, match=r"is no|is not allowed|is of"):
+        with pytest.raises(MetroFastError, match=r"is not |is a name of"):
             call(text)
     assert hub.asked == []
 
@@ -135,7 +135,7 @@ def test_a_missing_path_says_how_a_repository_is_named(tmp_path: Path, hub: Fake
     with pytest.raises(FileNotFoundError, match=r"there is no .*nowhere$"):
         Expert.load(tmp_path / "nowhere")
     for path in ("nowhere", "./owner/name", "/owner/name", "a/b/c", "~/a"):
-        with pytest.raises(FileNotFoundError, match="no repository of the Hub either"):
+        with pytest.raises(FileNotFoundError, match="cannot be a repository of the Hub either"):
             Expert.from_pretrained(path)
     assert hub.asked == []
 
@@ -331,7 +331,7 @@ def test_without_a_cache_the_error_names_offline_mode(offline: Path):
         FileNotFoundError, match=r"owner/name at revision v1 is not in the.*HF_HUB_OFFLINE"
     ):
         Expert.load("hf://owner/name@v1")
-    with pytest.raises(FileNotFoundError, match="local_files_only=True forbids"):
+    with pytest.raises(FileNotFoundError, match="local_files_only=True forbids asking"):
         Expert.from_pretrained("owner/name", local_files_only=True)
     # Half an expert is not loaded: its configuration was never fetched.
     cached(offline, "owner/half", {EXPERT_FILE: expert().file.tobytes()})

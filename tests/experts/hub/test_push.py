@@ -133,7 +133,7 @@ def test_local_errors_are_found_without_asking_the_hub(
             expert().push_to_hub(name)
     with pytest.raises(MetroFastError, match="give one"):
         expert().push_to_hub("hf://owner/name@a", revision="b")
-    with pytest.raises(MetroFastError, match="is no revision"):
+    with pytest.raises(MetroFastError, match="is not a revision"):
         expert().push_to_hub("owner/name", revision="../x")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'metro_fast\[peft\]'"):

@@ -1,1 +1,1 @@
-"""Adapters of others: their folders, names, dtypes and scalings."""
+"""Adapters as other tools write them: their folders, names, dtypes, scalings and initial values."""

@@ -1,28 +1,24 @@
-"""Safetensors checkpoints of which one tensor at a time is read: a file, or a folder of shards."""
+"""Safetensors checkpoints that are read one tensor at a time: a file, or a folder of shards."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from metro_fast._json import parse_json
+from metro_fast import _core
 from metro_fast.errors import FormatError
-from metro_fast.experts.adapters.state_file import shard_files
+from metro_fast.experts.adapters.state_file import refuse_absent, shard_files
 from metro_fast.experts.adapters.tensors import RawTensor, element
-
-_MAX_HEADER = 100_000_000
-"""What the safetensors crate accepts."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor lies, and what it is.
+    """The position of a tensor in a checkpoint, with its dtype and shape.
 
     Attributes:
         path: The file.
-        dtype: As safetensors names it.
+        dtype: The name of its dtype in safetensors.
         shape: Its shape.
         offset: Its first byte in the file.
     """
@@ -43,26 +39,29 @@ class Place:
         return self.dtype in ("F32", "F16", "BF16")
 
     def read(self) -> RawTensor:
-        """Read it; the array is the caller's to change.
+        """Read the tensor; the caller may change the array.
 
         Raises:
             FormatError: If the file has become shorter.
             OSError: If it cannot be read.
         """
-        # A file cut under a map kills the process, so nothing is mapped.
+        # The file is not mapped: if another process cut it, ours would be killed.
         data = np.fromfile(self.path, element(self.dtype), self.size, offset=self.offset)
         if data.size != self.size:
-            raise FormatError(f"{self.path} ends within a tensor: cut, or changed while it is read")
+            raise FormatError(
+                f"{self.path} ends within a tensor: it is cut, or was changed while it was read"
+            )
         return RawTensor(self.dtype, data.reshape(self.shape))
 
 
 def read_places(path: Path) -> dict[str, Place]:
-    """Read the headers of a .safetensors file, or of all shards of a folder with a model.
+    """Read the header of a .safetensors file, or of each shard in a folder with a model.
 
     Raises:
-        FileNotFoundError: If nothing is there.
+        FileNotFoundError: If there is no such file, or no model in the folder.
         FormatError: If a header is damaged or does not fit its file.
         TypeError: If a tensor has a dtype that adapters do not have.
+        OSError: If a file cannot be read.
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}")
@@ -72,42 +71,15 @@ def read_places(path: Path) -> dict[str, Place]:
     places: dict[str, Place] = {}
     for file in files:
         places |= _header(file)
-    missing = sorted(names - set(places))
-    if missing:
-        raise FormatError(f"the shards of {path} hold no {missing[0]}, which their index names")
+    refuse_absent(path, names, places)
     return places
 
 
 def _header(path: Path) -> dict[str, Place]:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, _MAX_HEADER):
-            raise FormatError(f"{path}: a header of {length} bytes in {size}: no safetensors file")
-        fields = parse_json(file.read(length), path)
-    if not isinstance(fields, dict):
-        raise FormatError(f"{path}: the header is no JSON object: no safetensors file")
-    fields.pop("__metadata__", None)
-    places = {str(name): _place(path, str(name), fields[name], 8 + length) for name in fields}
-    end = 8 + length
-    for place in sorted(places.values(), key=lambda place: (place.offset, place.size)):
-        if place.offset != end:
-            raise FormatError(f"{path}: its tensors overlap or leave gaps: damaged")
-        end += place.size * element(place.dtype).itemsize
-    if end != size:
-        raise FormatError(f"{path}: {size} bytes, its header says {end}: cut or damaged")
-    return places
-
-
-def _place(path: Path, name: str, field: Any, start: int) -> Place:
-    if not isinstance(field, dict):
-        raise FormatError(f"{path}: {name} is not described by a JSON object: damaged")
-    shape: Any = field.get("shape")
-    offsets: Any = field.get("data_offsets")
-    lists = isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2
-    if not lists or not all(type(number) is int and number >= 0 for number in shape + offsets):
-        raise FormatError(f"{path}: {name} has shape {shape} at {offsets}: damaged")
-    place = Place(path, str(field.get("dtype")), tuple(shape), start + offsets[0])
-    if place.size * element(place.dtype).itemsize != offsets[1] - offsets[0]:
-        raise FormatError(f"{path}: {name} of shape {shape} does not fit {offsets}: damaged")
-    return place
+    try:
+        found = _core.read_safetensors_header(path)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from error
+    for _, dtype, *_ in found:
+        element(dtype)  # refuses dtypes that adapters do not have
+    return {name: Place(path, dtype, tuple(shape), start) for name, dtype, shape, start, _ in found}

@@ -19,7 +19,7 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 PICKLED_WEIGHTS = "adapter_model.bin"
 EXPERT_FILE = "adapter_model.compeft.safetensors"
-"""The weights of a compressed expert, which PEFT does not know and must not load."""
+"""The weights of a compressed expert; PEFT does not know the name and must not load the file."""
 _KINDS = {
     "LORA": "lora",
     "IA3": "ia3",
@@ -29,7 +29,7 @@ _KINDS = {
 }
 
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Ways of PEFT to initialize a LoRA that take B A off the base weights."""
+"""PEFT's ways of initializing a LoRA that subtract B A from the base weights."""
 
 _REFUSED = {
     "use_dora": "DoRA cannot be compressed, only plain LoRA",
@@ -39,8 +39,8 @@ _REFUSED = {
     "target_parameters": "LoRA on bare parameters (one A and B for many experts of a mixture) "
     "cannot be compressed, only LoRA on modules",
 }
-"""Settings whose weights are more, or mean something else, than a module's A and B. rsLoRA, rank
-and alpha patterns are no such thing: the configuration is kept byte for byte."""
+"""Settings under which the weights are more than a module's A and B, or mean something else. rsLoRA
+and the patterns of rank and alpha are allowed: the configuration is kept byte for byte."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,26 @@ class Adapter:
         state: Weights by name.
         config: The bytes of adapter_config.json.
         kind: lora, ia3 or prompt.
+
+    Example:
+        >>> Adapter({}, b"{}", "lora")
+        Adapter(lora, 0 tensors)
     """
 
     state: dict[str, RawTensor]
     config: bytes
     kind: str
 
+    def __repr__(self) -> str:
+        return f"Adapter({self.kind}, {len(self.state)} tensors)"
+
 
 def read_folder(folder: Path) -> Adapter:
-    """Read a PEFT folder: safetensors first, a pickle only by torch's `weights_only` reader.
+    """Read a PEFT folder; safetensors are preferred, and pickles are read with `weights_only`.
 
     Raises:
         FileNotFoundError: If the folder, its configuration or its weights are missing.
-        FormatError: If a file is damaged or is a pickle that does more than hold tensors.
+        FormatError: If a file is damaged, or is a pickle with more than tensors in it.
         MetroFastError: If the adapter is of a kind that cannot be compressed.
     """
     config = (folder / CONFIG).read_bytes()
@@ -78,7 +85,7 @@ def read_folder(folder: Path) -> Adapter:
 
 
 def read_model(model: Any, adapter_name: str = "default") -> Adapter:
-    """Take the adapter out of a PeftModel, as its `save_pretrained` would write it.
+    """Copy the adapter of a PeftModel, as its `save_pretrained` would write it.
 
     Raises:
         MetroFastError: If the model has no adapter of that name, or its kind cannot be compressed.
@@ -87,7 +94,7 @@ def read_model(model: Any, adapter_name: str = "default") -> Adapter:
     if adapter_name not in model.peft_config:
         names = ", ".join(model.peft_config)
         raise MetroFastError(f"the model has no adapter {adapter_name!r}, only {names}")
-    # Not "auto", which asks the Hub whether the vocabulary was resized.
+    # The default, "auto", asks the Hub whether the vocabulary was resized.
     state = peft.get_peft_model_state_dict(
         model, adapter_name=adapter_name, save_embedding_layers=False
     )
@@ -104,7 +111,7 @@ def read_model(model: Any, adapter_name: str = "default") -> Adapter:
 
 
 def write_folder(folder: Path, state: Mapping[str, RawTensor], config: bytes) -> None:
-    """Write a plain PEFT folder, each file whole or not at all.
+    """Write a plain PEFT folder; each file is written whole or not at all.
 
     Raises:
         OSError: If the folder cannot be written to.
@@ -127,7 +134,7 @@ def parse_config(config: bytes) -> dict[str, Any]:
 
 
 def kind_of(config: Mapping[str, Any]) -> str:
-    """The kind of an adapter, from its configuration.
+    """The kind of an adapter, according to its configuration.
 
     Raises:
         MetroFastError: If it is of a kind that cannot be compressed; the message names it.
@@ -136,15 +143,15 @@ def kind_of(config: Mapping[str, Any]) -> str:
     if peft_type not in _KINDS:
         known = ", ".join(_KINDS)
         raise MetroFastError(f"peft_type is {peft_type}, which cannot be compressed, only {known}")
-    for setting, what in _REFUSED.items():
+    for setting, reason in _REFUSED.items():
         if config.get(setting):
-            raise MetroFastError(f"{setting} is set: {what}")
+            raise MetroFastError(f"{setting} is set: {reason}")
     start = config.get("init_lora_weights", True)
     if isinstance(start, str) and start.lower().startswith(_CHANGES_THE_BASE):
         raise MetroFastError(
-            f"init_lora_weights is {start!r}: its base was changed when the adapter was made, so "
-            "what compression drops would be missing from both; convert it first, where PEFT can: "
-            "save_pretrained(..., path_initial_model_for_weight_conversion=...)"
+            f"init_lora_weights is {start!r}: the base was changed when the adapter was made, so "
+            "whatever compression drops would be missing from both. Convert the adapter first, "
+            "where PEFT can: save_pretrained(..., path_initial_model_for_weight_conversion=...)"
         )
     if config.get("bias", "none") != "none" or config.get("lora_bias"):
         raise MetroFastError(

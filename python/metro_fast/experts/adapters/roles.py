@@ -1,4 +1,4 @@
-"""What the names of adapters tell: roles, and which two tensors are the factors of one update."""
+"""Meaning of the names in adapters: roles, and which two tensors are factors of one update."""
 
 import re
 from typing import NamedTuple
@@ -16,8 +16,8 @@ _FACTORS = (
     # diffusers: unet.mid_block.processor.to_q_lora.down.weight, to_q.lora_linear_layer.up.weight.
     re.compile(r"(?P<module>.*[._]lora(?:_linear_layer)?)\.(?P<factor>down|up)(?P<rest>$|\..*)"),
 )
-_FACTORS_IF_TOLD = (
-    # lora_diffusion: text_encoder:0:down. Too plain a name to be taken for LoRA unasked.
+_FACTORS_IF_LORA = (
+    # lora_diffusion: text_encoder:0:down. Only the caller can say that so plain a name is LoRA.
     re.compile(r"(?P<module>.*):(?P<factor>down|up)(?P<rest>)"),
 )
 _SWAPPED = {"A": "B", "B": "A", "down": "up", "up": "down"}
@@ -31,7 +31,7 @@ _REFUSED = {
     "dora_scale": "DoRA magnitude vectors",
     "lora_variant": "variants of LoRA",
     "lora_diag": "KaSA",
-    "lora_mid": "LoCon with a core of its own",
+    "lora_mid": "LoCon with a core matrix",
     "hada_w": "LoHa",
     "lokr_w": "LoKr",
     "vera_lambda": "VeRA",
@@ -55,31 +55,31 @@ class Factor(NamedTuple):
 
 
 def factor_of(name: str) -> Factor | None:
-    """The factor that a name spells, or None; a name ending in `:up` or `:down` is one too.
+    """The factor of LoRA that a name stands for, or None; `:up` and `:down` are factors too.
 
     Example:
         >>> factor_of("lora_unet_to_q.lora_down.weight")
         Factor(module='lora_unet_to_q', role='lora_A', partner='lora_unet_to_q.lora_up.weight')
     """
-    for pattern in _FACTORS + _FACTORS_IF_TOLD:
+    for pattern in _FACTORS + _FACTORS_IF_LORA:
         found = pattern.fullmatch(name)
         if found:
             at, end = found.span("factor")
             role = "lora_A" if found["factor"] in ("A", "down") else "lora_B"
-            # Two adapters of one module differ in what stands behind the factor.
+            # Two adapters of one module differ in what follows the factor.
             module = found["module"] + found["rest"].removesuffix(".weight")
             return Factor(module, role, name[:at] + _SWAPPED[found["factor"]] + name[end:])
     return None
 
 
 def role_of(name: str, kind: str | None = None) -> str | None:
-    """The role that a name tells, or None.
+    """The role of a tensor according to its name, or None.
 
     Args:
         name: Name of a tensor in an adapter.
-        kind: What the caller knows the adapter to be: then names are understood that are too plain
-            to be believed unasked (`text_encoder:0:down` of lora_diffusion with `"lora"`,
-            `multi_lora_b` of T-few with `"ia3"`).
+        kind: The kind of the adapter, if the caller knows it. It gives a meaning to names that
+            are too plain otherwise: `text_encoder:0:down` of lora_diffusion with `"lora"`, and
+            `multi_lora_b` of T-few with `"ia3"`.
 
     Example:
         >>> role_of("base_model.model.encoder.block.0.layer.0.SelfAttention.q.lora_A.weight")
@@ -87,7 +87,7 @@ def role_of(name: str, kind: str | None = None) -> str | None:
         >>> role_of("text_encoder:0:down"), role_of("text_encoder:0:down", "lora")
         (None, 'lora_A')
     """
-    patterns = _FACTORS + (_FACTORS_IF_TOLD if kind == "lora" else ())
+    patterns = _FACTORS + (_FACTORS_IF_LORA if kind == "lora" else ())
     if any(pattern.fullmatch(name) for pattern in patterns):
         factor = factor_of(name)
         return None if factor is None else factor.role
@@ -97,13 +97,13 @@ def role_of(name: str, kind: str | None = None) -> str | None:
 
 
 def refuse_unsupported(name: str) -> None:
-    """Refuse tensors whose adapters are more than A, B, IA3 vectors or prompts.
+    """Refuse tensors of adapters that have more than A and B, IA3 vectors or prompts.
 
     Raises:
-        MetroFastError: Naming the tensor and what it is.
+        MetroFastError: Naming the tensor and the method that it belongs to.
     """
-    for part, what in _REFUSED.items():
+    for part, method in _REFUSED.items():
         if part in name:
-            raise MetroFastError(f"{name}: {what} cannot be compressed, only plain LoRA can")
+            raise MetroFastError(f"{name}: {method} cannot be compressed, only plain LoRA can")
     if _FACTOR_BIAS.search(name):
         raise MetroFastError(f"{name}: LoRA with biases (lora_bias) cannot be compressed")

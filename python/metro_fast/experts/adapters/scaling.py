@@ -1,4 +1,4 @@
-"""By what PEFT multiplies B A, from a LoRA's configuration."""
+"""The factor by which PEFT multiplies B A, from the configuration of a LoRA."""
 
 import math
 import re
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def lora_scaling(config: Mapping[str, Any], module: str) -> float:
-    """The alpha / r of a module, or alpha / sqrt(r) with rank-stabilized LoRA (arXiv 2312.03732).
+    """The scaling of a module, alpha / r, or alpha / sqrt(r) with rsLoRA (arXiv 2312.03732).
 
     Args:
         config: adapter_config.json, parsed.
@@ -23,7 +23,7 @@ def lora_scaling(config: Mapping[str, Any], module: str) -> float:
 
 
 def _of_pattern(pattern: Mapping[str, Any] | None, module: str, default: Any) -> Any:
-    # As peft.utils.other.get_pattern_key: a regular expression for the end of the name.
+    # The rule of peft.utils.other.get_pattern_key: a regular expression for the end of the name.
     for key, value in (pattern or {}).items():
         if re.match(rf"(.*\.)?({key})$", module):
             return value
@@ -31,7 +31,7 @@ def _of_pattern(pattern: Mapping[str, Any] | None, module: str, default: Any) ->
 
 
 def module_of(name: str) -> str:
-    """The base model's name of the module that a LoRA tensor belongs to.
+    """The name, in the base model, of the module that a LoRA tensor belongs to.
 
     Example:
         >>> module_of("base_model.model.encoder.q.lora_B.weight")

@@ -1,9 +1,9 @@
-"""State dicts in files of strangers: safetensors, pickles of torch, a prompt as .npy."""
+"""State dicts in untrusted files: safetensors, pickles of torch, a prompt as .npy."""
 
 import io
 import tokenize
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,14 @@ _NPY_NAME = "prompt_embeddings"
 
 
 def read_state(path: Path) -> dict[str, RawTensor]:
-    """Read a state dict; the extension tells the reader.
+    """Read a state dict; the extension of the file says how.
 
-    A `.npy` file holds one array, which is taken for a soft prompt and named `prompt_embeddings`.
-    A folder is a model that transformers saved: model.safetensors, or its shards.
+    A `.npy` file holds one array, which is taken to be a soft prompt and named
+    `prompt_embeddings`. A folder is a model that transformers saved: model.safetensors or shards.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        FormatError: If it is damaged, or more than tensors.
+        FormatError: If it is damaged, or has more than tensors in it.
         MetroFastError: If the extension is unknown.
     """
     if path.is_dir():
@@ -48,7 +48,7 @@ def read_state(path: Path) -> dict[str, RawTensor]:
 
 
 def read_safetensors(path: Path) -> dict[str, RawTensor]:
-    """Read a safetensors file, checked by the safetensors crate.
+    """Read a safetensors file; the safetensors crate checks it.
 
     Raises:
         FormatError: If it is damaged, a Git LFS pointer, or something else.
@@ -69,7 +69,7 @@ def read_safetensors(path: Path) -> dict[str, RawTensor]:
 
 
 def write_safetensors(path: Path, state: Mapping[str, RawTensor]) -> None:
-    """Write a safetensors file, whole or not at all.
+    """Write a safetensors file whole or not at all.
 
     Raises:
         OSError: If it cannot be written.
@@ -79,27 +79,27 @@ def write_safetensors(path: Path, state: Mapping[str, RawTensor]) -> None:
 
 
 def read_bytes(path: Path) -> NDArray[np.uint8]:
-    """A whole file, read and not mapped: a file cut under a map kills the process."""
+    """The bytes of a file, which is not mapped: if another process cut it, ours would be killed."""
     return np.fromfile(path, np.uint8)
 
 
 def read_pickle(path: Path) -> dict[str, RawTensor]:
-    """Read what `torch.save` wrote, by its `weights_only` reader: nothing in it is run.
+    """Read what `torch.save` wrote with the `weights_only` reader, which runs no code in it.
 
     Raises:
         MissingExtraError: If torch is not installed.
-        FormatError: If it is damaged, or holds more than a state dict.
+        FormatError: If it is damaged, or is more than a state dict.
     """
     torch = require("torch", "peft")
     import pickle
     import struct
 
-    # What torch's reader raises of damaged files, found by cutting and flipping real ones.
+    # What torch's reader raises for damaged files, found by cutting real ones and flipping bits.
     damage = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError,
               AttributeError, AssertionError, struct.error, OverflowError, MemoryError)  # fmt: skip
     try:
         with warnings.catch_warnings():
-            # Of pickle protocols that it does not know; what it cannot read is an error.
+            # It warns of unknown pickle protocols; what it cannot read is an error anyway.
             warnings.simplefilter("ignore", UserWarning)
             file = io.BytesIO(path.read_bytes())
             state = torch.load(file, map_location="cpu", weights_only=True)
@@ -116,11 +116,11 @@ def read_pickle(path: Path) -> dict[str, RawTensor]:
 
 
 def read_npy(path: Path) -> RawTensor:
-    """Read an array; its header is checked against the file's size before memory is taken.
+    """Read an array; its header is checked against the size of the file before memory is taken.
 
     Raises:
         FormatError: If it is damaged, or holds Python objects.
-        TypeError: If its dtype is none of an adapter.
+        TypeError: If adapters do not have its dtype.
     """
     file = io.BytesIO(path.read_bytes())
     try:
@@ -133,9 +133,9 @@ def read_npy(path: Path) -> RawTensor:
         }[version]
         shape, fortran, dtype = read(file)
         if dtype.hasobject:
-            raise ValueError("it holds Python objects, which are not read")
+            raise ValueError("it holds Python objects, which are refused")
         if any(extent < 0 for extent in shape):
-            raise ValueError(f"shape {shape}")
+            raise ValueError(f"its shape is {shape}")
         start = file.tell()
         size = int(dtype.itemsize * np.prod(shape, dtype=object))
         found = len(file.getbuffer()) - start
@@ -146,12 +146,12 @@ def read_npy(path: Path) -> RawTensor:
         raise FormatError(f"{path} is not an array as numpy saves it: {error}") from error
     flat = np.frombuffer(file.getvalue(), dtype, offset=start)
     array = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
-    # Little-endian, as the machine is.
+    # In the byte order of the machine.
     return RawTensor.of(array.astype(dtype.newbyteorder("="), copy=False), _NPY_NAME)
 
 
 def shard_files(folder: Path) -> tuple[list[Path], set[str]]:
-    """The safetensors files of a model, and the names that their index has, if there is one.
+    """The safetensors files of a model, and the names in their index, if there is one.
 
     Raises:
         FileNotFoundError: If the folder holds no model.
@@ -164,7 +164,7 @@ def shard_files(folder: Path) -> tuple[list[Path], set[str]]:
     index = parse_json((folder / _SHARDS).read_bytes(), folder / _SHARDS)
     shards = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict):
-        raise FormatError(f"{folder / _SHARDS} holds no weight_map")
+        raise FormatError(f"{folder / _SHARDS} holds no weight_map, which names the shards")
     files = sorted({str(name) for name in shards.values()})
     for name in files:
         if Path(name).name != name or not name.endswith(".safetensors"):
@@ -177,7 +177,18 @@ def _read_model(folder: Path) -> dict[str, RawTensor]:
     state: dict[str, RawTensor] = {}
     for file in files:
         state |= read_safetensors(file)
-    missing = sorted(names - set(state))
-    if missing:
-        raise FormatError(f"the shards of {folder} hold no {missing[0]}, which their index names")
+    refuse_absent(folder, names, state)
     return state
+
+
+def refuse_absent(folder: Path, names: Iterable[str], found: Collection[str]) -> None:
+    """Refuse shards that lack a tensor which their index names.
+
+    Raises:
+        FormatError: Naming the first such tensor.
+    """
+    absent = sorted(set(names) - set(found))
+    if absent:
+        raise FormatError(
+            f"the shards of {folder} do not hold {absent[0]}, which their index names"
+        )

@@ -1,11 +1,14 @@
-"""Tensors of any origin as bytes with a dtype's name: numpy has no bfloat16, experts do."""
+"""Tensors as bytes with the name of their dtype: experts have bfloat16, which numpy lacks."""
 
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 _NUMPY = {
     "BOOL": np.dtype(np.bool_),
@@ -36,24 +39,31 @@ _TORCH = {
 
 @dataclass(frozen=True)
 class RawTensor:
-    """A tensor's elements and what they are.
+    """The elements of a tensor and the name of their dtype.
 
     Attributes:
-        dtype: As safetensors names it, for instance `"BF16"`.
-        data: The elements, of the tensor's shape; for BF16 their bits as uint16.
+        dtype: Its name in safetensors, for instance `"BF16"`.
+        data: The elements, in the tensor's shape; for BF16 their bits as uint16.
+
+    Example:
+        >>> RawTensor("BF16", np.zeros((2, 3), np.uint16))
+        RawTensor(BF16, shape=(2, 3))
     """
 
     dtype: str
     data: NDArray[Any]
 
+    def __repr__(self) -> str:
+        return f"RawTensor({self.dtype}, shape={self.shape})"
+
     @classmethod
     def of(cls, tensor: Any, name: str) -> "RawTensor":
-        """Borrow a numpy array or torch tensor (copied to the CPU if it lies on a device).
+        """Borrow a numpy array or a torch tensor, which is copied if it is not on the CPU.
 
-        A `RawTensor` is itself.
+        A `RawTensor` is returned unchanged.
 
         Raises:
-            TypeError: If it is none of them, or of a dtype that safetensors adapters do not have.
+            TypeError: If it is something else, or has a dtype that adapters do not have.
         """
         if isinstance(tensor, cls):
             return tensor
@@ -82,19 +92,19 @@ class RawTensor:
         """Copy bytes, so that the elements are aligned.
 
         Raises:
-            TypeError: If the dtype is none of a PEFT adapter.
+            TypeError: If adapters do not have the dtype.
         """
         return cls(dtype, data.copy().view(element(dtype)).reshape(shape))
 
     @classmethod
     def rounded(cls, values: NDArray[np.float32], dtype: str) -> "RawTensor":
-        """Round float32 values to F32, F16 or BF16, to nearest, ties to even."""
+        """Round float32 values to F32, F16 or BF16: to the nearest, and ties to even."""
         if dtype == "F32":
             return cls("F32", values)
         if dtype == "F16":
             return cls("F16", values.astype(np.float16))
         bits = values.view(np.uint32)
-        # Add half of the cut part, less one where the kept part is even.
+        # Add half of the part that is cut off, less one where the part that stays is even.
         rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
         return cls("BF16", np.asarray(rounded).astype(np.uint16))
 
@@ -105,7 +115,7 @@ class RawTensor:
 
     @property
     def bytes(self) -> NDArray[np.uint8]:
-        """Its elements as bytes, a view."""
+        """A view of its elements as bytes."""
         return self.data.reshape(-1).view(np.uint8)
 
     @property
@@ -114,18 +124,18 @@ class RawTensor:
         return self.dtype in ("F32", "F16", "BF16")
 
     def float32(self) -> NDArray[np.float32]:
-        """The values in float32, exactly; a view if they are that already."""
+        """The exact values in float32; a view if they have that dtype already."""
         if self.dtype == "BF16":
-            # Arithmetic makes a scalar of a 0-d array.
+            # Arithmetic turns a 0-d array into a scalar.
             return np.asarray(self.data.astype(np.uint32) << 16).view(np.float32)
         return self.data.astype(np.float32, copy=False)
 
     def numpy(self) -> NDArray[Any]:
-        """A numpy array; bfloat16 becomes float32."""
+        """The tensor as a numpy array; bfloat16 becomes float32."""
         return self.float32() if self.dtype == "BF16" else self.data
 
-    def torch(self) -> Any:
-        """A torch tensor on the same memory."""
+    def torch(self) -> "torch.Tensor":
+        """The tensor as a torch tensor on the same memory."""
         import torch
 
         tensor = torch.from_numpy(self.data)
@@ -133,10 +143,10 @@ class RawTensor:
 
 
 def element(dtype: str) -> np.dtype[Any]:
-    """What numpy holds an element of this dtype in; of BF16 its bits.
+    """The numpy dtype of an element; bfloat16 elements are held as their bits.
 
     Raises:
-        TypeError: If the dtype is none of a PEFT adapter.
+        TypeError: If adapters do not have the dtype.
 
     Example:
         >>> element("BF16")

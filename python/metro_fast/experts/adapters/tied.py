@@ -1,4 +1,4 @@
-"""Tied tensors: one matrix under several names, as embeddings and output heads of models are."""
+"""Tied tensors: one matrix under several names, as models have it for embeddings and heads."""
 
 import re
 import sys
@@ -12,12 +12,12 @@ _MAY_BE_TIED = re.compile(
     r"|lm_head(\.decoder)?|predictions\.decoder|generator_lm_head|proj_out|output_projection)"
     r"\.weight$"
 )
-"""Names of transformers' embeddings and heads. A state dict whose tensors were cast or cloned holds
-equal copies of a tied matrix; under these names equal matrices are taken for one."""
+"""Names of transformers' embeddings and heads. A state dict whose tensors were cast or cloned has
+equal copies of a tied matrix; under these names equal matrices are taken to be one."""
 
 
 def may_be_tied(name: str) -> bool:
-    """Whether it is the name of an embedding or a head.
+    """Whether a name is that of an embedding or a head.
 
     Example:
         >>> may_be_tied("model.embed_tokens.weight"), may_be_tied("q.weight")
@@ -27,10 +27,10 @@ def may_be_tied(name: str) -> bool:
 
 
 def tied_groups(state: Mapping[str, Any]) -> list[list[str]]:
-    """Names that stand for one tensor, in ascending order; groups of two or more.
+    """Groups of two or more names of the same tensor, each in ascending order.
 
-    Tied are tensors of one storage (address, dtype, shape, strides), and matrices of equal bytes
-    if all their names are those of embeddings or heads.
+    Tensors are tied if they have one storage (address, dtype, shape, strides). Matrices with equal
+    bytes are tied too if all their names are those of embeddings or heads.
 
     Args:
         state: Name to numpy array, torch tensor, or anything with such a `data`.
@@ -59,7 +59,7 @@ def tied_groups(state: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _place(tensor: Any) -> tuple[Any, ...] | None:
-    """Where a tensor lies and how it is laid out there; None of an empty one."""
+    """The address and layout of a tensor; None if it is empty."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(tensor, torch.Tensor):
         if tensor.is_meta or tensor.layout != torch.strided or tensor.numel() == 0:
@@ -88,10 +88,10 @@ def _equal(state: Mapping[str, Any], one: str, other: str) -> bool:
 
 
 def leave_out(state: Mapping[str, Any], initial: Mapping[str, Any] | None) -> dict[str, str]:
-    """Names to leave out of a state dict: each to the name under which its tensor is kept.
+    """Names to leave out of a state dict, with the name under which each tensor is kept.
 
-    Of a tied group the first name stays that `initial` has, else the first. Tensors that `initial`
-    holds untied have residuals of their own, and stay.
+    A tied group is kept under its first name in `initial`, or else under its first name. Tensors
+    that are not tied in `initial` have residuals of their own and are not left out.
 
     Example:
         >>> w = np.ones((2, 3), np.float32)

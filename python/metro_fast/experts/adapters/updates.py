@@ -1,4 +1,4 @@
-"""Updates of modules before and after compression, compared."""
+"""Comparison of the updates of modules before and after compression."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,33 +11,44 @@ from numpy.typing import NDArray
 from metro_fast.experts.adapters.roles import factor_of
 
 ERASED_COSINE = 0.15
-"""Below this a module's update is called erased. Normal noise keeps .27 at 5 % density (the cosine
-.52 of its ternary form, once for A and once for B), uniform noise .14."""
+"""A module's update is called erased if its cosine is below this. At 5 % density normal noise keeps
+a cosine of .27 (the .52 of its ternary form, once for A and once for B), uniform noise .14."""
 
 _CHECKED = 0.25
-"""A sample's cosine below this is no proof that a module is not erased."""
+"""If a sample's cosine is below this, the whole module is compared."""
 
 _SAMPLE = 128
-"""Rows of B, and columns of A, that a sample holds at least."""
+"""The least number of rows of B, and of columns of A, in a sample."""
 
 
 @dataclass(frozen=True)
 class ModuleFidelity:
-    """What became of one module's update.
+    """How well the update of one module was kept.
 
     Attributes:
-        module: Its name, without the parameter's.
+        module: Its name, without the name of the parameter.
         cosine: cos(dW, dW') between the updates before and after; 1 where both are zero.
         norm_ratio: |dW'| / |dW|; 1 where both are zero.
+
+    Example:
+        >>> ModuleFidelity("layer.0.q", 0.5, 0.75)
+        ModuleFidelity('layer.0.q', cosine=0.500, norm_ratio=0.750)
     """
 
     module: str
     cosine: float
     norm_ratio: float
 
+    def __repr__(self) -> str:
+        erased = ", erased" if self.erased else ""
+        return (
+            f"ModuleFidelity({self.module!r}, cosine={self.cosine:.3f}, "
+            f"norm_ratio={self.norm_ratio:.3f}{erased})"
+        )
+
     @property
     def erased(self) -> bool:
-        """Whether an update that was there is gone."""
+        """Whether the update is lost: its cosine is below `ERASED_COSINE`."""
         return self.cosine < ERASED_COSINE
 
 
@@ -49,11 +60,11 @@ def compare_updates(
 
     A LoRA module's update is B A (its scaling cancels); the inner products come from r x r
     matrices: <B A, B' A'> = sum((B^T B') * (A A'^T)), and B A is never formed. Any other tensor
-    is its own update.
+    is an update itself.
 
     Args:
-        before: Residuals by name: float32, initial values taken off.
-        after: The same after compression.
+        before: Residuals by name, in float32, without their initial values.
+        after: The same tensors after compression.
 
     Example:
         >>> w = {"m.weight": np.array([3.0, 4.0], np.float32)}
@@ -71,16 +82,16 @@ def erased_modules(
     after: Mapping[str, NDArray[np.int8]],
     estimates: Sequence[ModuleFidelity],
 ) -> list[str]:
-    """Modules whose update is erased, for a fraction of the time of `compare_updates`.
+    """Modules whose update is erased, in a fraction of the time that `compare_updates` takes.
 
-    Of a module of one tensor the estimate is exact. Of a LoRA module it is not (see
-    `estimate_updates`), so a block of its product is compared, some 128 rows of B by as many
-    columns of A; where that or the estimate is low, all of it.
+    The estimate is exact for a module with one tensor. For a LoRA module it is not (see
+    `estimate_updates`), so a block of the product is compared, some 128 rows of B by as many
+    columns of A; where that cosine or the estimate is low, the whole product is compared.
 
     Args:
         before: Residuals by name.
         after: Their trits by name.
-        estimates: What `estimate_updates` gives for them.
+        estimates: What `estimate_updates` returns for them.
 
     Example:
         >>> w = {"m.weight": np.array([3.0, 4.0], np.float32)}
@@ -115,7 +126,7 @@ def _compare(
 
 
 def _thin(factors: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Every n-th column of A and every n-th row of B; n is odd, so as not to follow heads."""
+    """Every n-th column of A and row of B; n is odd, so that it does not coincide with heads."""
     a, b = factors
     columns = a.reshape(a.shape[0], -1)
     rows = b.reshape(-1, a.shape[0])
@@ -126,20 +137,20 @@ def _thin(factors: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
 def estimate_updates(
     agreement: Mapping[str, tuple[float, float, int]], scales: Mapping[str, float]
 ) -> list[ModuleFidelity]:
-    """What `compare_updates` tells, from one pass over the tensors, without any product.
+    """Estimate the result of `compare_updates` from sums over the tensors, without any product.
 
-    Of a LoRA module the cosine is cos(A, A') cos(B, B') and the ratio that of |A| |B|: exact at
-    rank 1, and what to expect at higher ranks where the errors of A and B are unrelated. On real
-    adapters of rank 4 and 8 the cosine came out from .21 too low to .28 too high: it says where to
-    look, and `compare_updates` what is there.
+    For a LoRA module the cosine is cos(A, A') cos(B, B') and the ratio is that of |A| |B|: exact at
+    rank 1, and the expectation at higher ranks where the errors of A and B are unrelated. On real
+    adapters of rank 4 and 8 the cosine was between .21 too low and .28 too high: it shows where to
+    look, and `compare_updates` measures what is there.
 
     Args:
-        agreement: By tensor: the sums of w t, w^2 and t^2 over entries w and trits t.
-        scales: By tensor: what its trits are multiplied with.
+        agreement: For each tensor the sums of w t, w^2 and t^2 over its entries w and trits t.
+        scales: The factor of each tensor's trits.
 
     Example:
         >>> estimate_updates({"m.weight": (4.0, 25.0, 1)}, {"m.weight": 2.0})
-        [ModuleFidelity(module='m.weight', cosine=0.8, norm_ratio=0.4)]
+        [ModuleFidelity('m.weight', cosine=0.800, norm_ratio=0.400)]
     """
     rows = []
     for module, names in modules(agreement).items():
@@ -154,7 +165,7 @@ def estimate_updates(
 
 
 def modules(names: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
-    """Names of A and B of each LoRA module, and every other tensor as a module of its own.
+    """Group names by module: A and B of a LoRA module, and each other tensor alone.
 
     Example:
         >>> modules(dict.fromkeys(["q.lora_A.weight", "q.lora_B.weight", "v.ia3_l"]))
@@ -173,7 +184,7 @@ def modules(names: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
 
 
 def _inner(x: list[NDArray[np.float64]], y: list[NDArray[np.float64]]) -> float:
-    """Inner product of two updates: of two tensors, or of two products B A."""
+    """The inner product of two updates, which are tensors or products B A."""
     if len(x) == 1:
         return float(np.vdot(x[0], y[0]))
     (a, b), (other_a, other_b) = x, y

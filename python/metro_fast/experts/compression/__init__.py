@@ -1,1 +1,1 @@
-"""From an adapter or a task vector to a compressed expert."""
+"""Compression: from an adapter or a task vector to a compressed expert."""

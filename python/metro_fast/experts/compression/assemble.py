@@ -1,4 +1,4 @@
-"""From trits and scales to an expert: the one place that makes a file."""
+"""Making an expert of trits and scales: the one place that makes a file."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ from metro_fast.experts.expert import Expert
 from metro_fast.experts.file.manifest import Base, DenseTensor, Manifest, TernaryTensor
 
 _SIZE_STEPS = (2048, 4096, 8192, 16384)
-"""What the size profile tries: long streams spend less on states, short ones follow densities that
-differ from tensor to tensor."""
+"""The stream lengths that the size profile tries: long streams spend less on states, short ones
+follow densities that differ between tensors."""
 
 
 def pack_block(trits: NDArray[np.int8], profile: str, threads: int) -> NDArray[np.uint8]:
-    """The packed trits; of the size profile the smallest of several stream lengths."""
+    """Pack trits; the size profile tries several stream lengths and keeps the smallest result."""
     steps = _SIZE_STEPS if profile == "size" else (None,)
     return min((_core.pack(trits, "t4", n, threads) for n in steps), key=len)
 
@@ -32,7 +32,7 @@ def assemble(
     starts: Sequence[int],
     block: NDArray[np.uint8],
 ) -> Expert:
-    """An expert of these groups and this block, with the estimate of what was kept."""
+    """Make an expert of groups and a packed block, with the estimate of what was kept."""
     file = _core.encode_expert(
         manifest_of(vector, made, scope, rule, starts).to_json(),
         np.array(made.scales, np.float32),
@@ -45,7 +45,7 @@ def assemble(
 
 
 def fidelity_of(vector: TaskVector, made: Groups) -> tuple[ModuleFidelity, ...]:
-    """The estimate that comes with compressing, module by module."""
+    """Estimate how well the update of each module is kept."""
     products = {name: made.products[name] for name in vector.residuals}
     scales = {name: made.scales[group] for name, group in made.group_of.items()}
     return tuple(estimate_updates(products, scales))
@@ -54,7 +54,7 @@ def fidelity_of(vector: TaskVector, made: Groups) -> tuple[ModuleFidelity, ...]:
 def manifest_of(
     vector: TaskVector, made: Groups, scope: str, rule: Rule, starts: Sequence[int]
 ) -> Manifest:
-    """What the file says of itself; of the residuals only shapes are looked at."""
+    """The manifest of an expert; it depends on the shapes of the residuals, not on their values."""
     return Manifest(
         kind=vector.kind,
         scope=scope,

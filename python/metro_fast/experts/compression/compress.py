@@ -1,4 +1,4 @@
-"""From an adapter or a state dict to a compressed expert."""
+"""Compression of an adapter or a state dict to an expert."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from metro_fast.errors import MetroFastError
 from metro_fast.experts.compression.assemble import assemble, pack_block
 from metro_fast.experts.compression.groups import ternarize_groups
 from metro_fast.experts.compression.lost import erased_updates, warn_of_erased, warn_of_lost
-from metro_fast.experts.compression.rules import PROFILES, SCOPES, read_rule
+from metro_fast.experts.compression.rules import PROFILES, SCOPES, check_choice, read_rule
 from metro_fast.experts.compression.source import read_initial, read_source
 from metro_fast.experts.compression.task_vector import TaskVector, task_vector
 from metro_fast.experts.expert import Expert
@@ -69,38 +69,38 @@ def compress(
     profile: str = "default",
     num_threads: int | None = None,
 ) -> Expert | TaskVector:
-    """Compress an adapter by ComPEFT (arXiv 2311.13171): sparse signs and a scale a group.
+    """Compress an adapter by ComPEFT (arXiv 2311.13171): sparse signs, and one scale per group.
 
     Args:
         source: A PEFT folder, a PeftModel (its active adapter), a state dict (name to numpy array
-            or torch tensor), a file of one (.safetensors, .bin, .pt, .pth, .npy), a folder with a
-            model of transformers (`kind="full"`), or a `TaskVector`.
-        quantize: What the kept entries become. `"compeft"`: their signs times alpha standard
-            deviations. `"stc"`: their signs times their mean magnitude, which is the scale of least
-            squared error. `"sign"`: nothing is pruned, and every entry becomes its sign times the
-            mean magnitude of those that are not zero (BitDelta without its training). `"prune"`:
-            they keep their values; that is not ternary, so the result is a `TaskVector`.
-        density: Share of each group's entries to keep, in (0, 1]; 0.2 if not given, and 1 for sign.
-        alpha: Of compeft, the scale in standard deviations of the group, or `"least_squares"`,
-            which is the same as stc; 1 if not given. The paper's choice without validation data
-            is 1 for bases of 13B and more at densities up to 0.2; smaller ones want more, and least
-            squares is 1.2 to 2.8 by density on real adapters.
-        scope: What is ranked together and shares a scale: `"role"` (all A, all B), `"global"`
-            (the paper's code; it can erase B, since A is larger) or `"tensor"`.
-        kind: What a state dict is whose names do not tell: lora, ia3, prompt, full or other.
-        initial: Values to take off first, by name, or the path of a file or folder of them; see
+            or torch tensor), a file with one (.safetensors, .bin, .pt, .pth, .npy), a folder with
+            a model of transformers (`kind="full"`), or a `TaskVector`.
+        quantize: What becomes of the entries that are kept. `"compeft"`: their signs times alpha
+            standard deviations. `"stc"`: their signs times their mean magnitude, which is the scale
+            of least squared error. `"sign"`: nothing is pruned, and every entry becomes its sign
+            times the mean magnitude of those that are not zero (BitDelta without its training).
+            `"prune"`: they keep their values; that is not ternary, so the result is a `TaskVector`.
+        density: The share of each group's entries to keep, in (0, 1]; 0.2 by default, 1 for sign.
+        alpha: For compeft, the scale in standard deviations of the group, or `"least_squares"`,
+            which is the same as stc; 1 by default. The paper's choice without validation data is 1
+            for bases of 13B and more at densities up to 0.2; smaller ones need more, and least
+            squares gives 1.2 to 2.8 by density on real adapters.
+        scope: The tensors that are ranked together and share a scale: `"role"` (all A, all B),
+            `"global"` (as in the paper's code; it can erase B, since A is larger) or `"tensor"`.
+        kind: lora, ia3, prompt, full or other, for a state dict whose names do not say it.
+        initial: Values to subtract first, by name, or the path of a file or folder with them; see
             `task_vector`.
         dense: Names or patterns of tensors to keep whole; see `task_vector`.
-        upstream: Do as the published code does: keep floor(d * density) + 1 entries and every tie
-            (and for stc scale by the mean of the kept entries with their signs, which is near 0).
-            For comparisons only; where that code crashes, on vectors of one entry or of too few
-            nonzeros, this keeps what is there.
-        profile: `"size"` tries longer and shorter streams and keeps the smallest file; it decodes
-            with less parallelism.
+        upstream: Whether to do what the published code does: keep floor(d * density) + 1 entries
+            and every tie (and for stc scale by the mean of the kept entries with their signs, which
+            is near 0). This is meant for comparisons; where that code crashes, on vectors with one
+            entry or too few nonzeros, the entries that exist are kept.
+        profile: `"size"` tries longer and shorter streams and keeps the smallest file, which is
+            decoded with less parallelism.
         num_threads: Threads to use; the machine's cores by default. The bytes do not depend on it.
 
     Returns:
-        The expert, or the pruned task vector. `fidelity` tells how well each module's update is
+        The expert, or the pruned task vector. `fidelity` measures how well each module's update is
         kept.
 
     Warns:
@@ -108,7 +108,7 @@ def compress(
 
     Raises:
         FileNotFoundError: If there is no adapter at that path.
-        FormatError: If a file of it is damaged.
+        FormatError: If one of its files is damaged.
         TypeError: If a tensor or an argument has the wrong type.
         MetroFastError: If an argument is out of range or belongs to another `quantize`, an entry
             is NaN or infinite, a scale is too large for a float16 tensor, or the adapter is of a
@@ -126,9 +126,8 @@ def compress(
         819
     """
     rule = read_rule(quantize, density, alpha, upstream=upstream)
-    for name, value, known in (("scope", scope, SCOPES), ("profile", profile, PROFILES)):
-        if value not in known:
-            raise MetroFastError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+    check_choice("scope", scope, SCOPES)
+    check_choice("profile", profile, PROFILES)
     vector = read_vector(source, kind, read_initial(initial), dense)
     starts, count = layout([residual.values.size for residual in vector.residuals.values()])
     threads = resolve_threads(num_threads, count, CHUNK)
@@ -139,7 +138,7 @@ def compress(
         return _pruned(vector, starts, trits)
     block = pack_block(trits, profile, threads)
     expert = assemble(vector, made, scope, rule, starts, block)
-    # A group that is gone has been named already, and all its modules with it.
+    # A group that is erased has been named already, and all its modules with it.
     estimate = expert.estimated_fidelity
     erased = [] if made.lost else erased_updates(vector, estimate, starts, trits)
     warn_of_erased(erased, 3)
@@ -152,10 +151,13 @@ def read_vector(
     initial: Mapping[str, Any] | None = None,
     dense: Sequence[str] = (),
 ) -> TaskVector:
-    """The task vector of anything that `compress` takes, with its arguments and errors."""
+    """The task vector of a source; arguments and errors are those of `compress`."""
     if isinstance(source, TaskVector):
         if kind not in (None, source.kind) or initial is not None or dense:
-            raise MetroFastError("a TaskVector has its kind, initial and dense tensors already")
+            raise MetroFastError(
+                "a TaskVector already has its kind, initial values and dense tensors: leave out "
+                "kind=, initial= and dense="
+            )
         return source
     adapter, state = read_source(source)
     if adapter is None:
@@ -167,7 +169,7 @@ def read_vector(
 
 
 def _pruned(vector: TaskVector, starts: list[int], trits: NDArray[np.int8]) -> TaskVector:
-    """The vector with what was not kept set to 0."""
+    """The vector with 0 for the entries that were not kept."""
     residuals = {}
     for (name, residual), start in zip(vector.residuals.items(), starts, strict=True):
         kept = trits[start : start + residual.values.size].reshape(residual.values.shape) != 0

@@ -1,4 +1,4 @@
-"""Warnings of what compression erased."""
+"""Warnings of groups and modules that compression erased."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from metro_fast.experts.compression.task_vector import TaskVector
 
 
 def warn_of_lost(made: Groups, rule: Rule, stacklevel: int) -> None:
-    """Name the groups of which nothing is left."""
+    """Warn of the groups that have no nonzero entry left."""
     for name, entries in made.lost.items():
         warnings.warn(
-            f"group {name} is erased: nothing of its {entries} entries is kept at density "
+            f"group {name} is erased: none of its {entries} entries is kept at density "
             f"{rule.density}, or all are equal",
             stacklevel=stacklevel,
         )
 
 
 def warn_of_erased(erased: Sequence[str], stacklevel: int) -> None:
-    """Name the modules whose update is erased."""
+    """Warn of the modules whose update is erased."""
     if erased:
         more = f" and {len(erased) - 3} more" if len(erased) > 3 else ""
         warnings.warn(
@@ -38,7 +38,7 @@ def erased_updates(
     starts: Sequence[int],
     trits: NDArray[np.int8],
 ) -> list[str]:
-    """Names of the modules whose update the trits no longer point along."""
+    """Names of the modules whose update points in another direction after compression."""
     before = {name: residual.values for name, residual in vector.residuals.items()}
     after = {
         name: trits[start : start + values.size].reshape(values.shape)

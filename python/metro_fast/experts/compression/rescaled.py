@@ -1,4 +1,4 @@
-"""One set of trits at many scales: alpha changes a number a group and nothing else."""
+"""One set of trits at many scales: alpha changes one number per group and nothing else."""
 
 import math
 from dataclasses import replace
@@ -18,19 +18,19 @@ from metro_fast.ops.ternarize import CHUNK
 
 
 class Rescaled:
-    """A task vector at one density, whose trits are found and packed once.
+    """A task vector at one density; its trits are found and packed once.
 
     Args:
         vector: The residuals.
-        density: Share of entries to keep; None of sign, which keeps all.
-        quantize: compeft, stc or sign, as `compress` has them.
+        density: The share of entries to keep; None for sign, which keeps all.
+        quantize: compeft, stc or sign, as in `compress`.
         scope: role, global or tensor.
         num_threads: Threads to use; the machine's cores by default.
 
     Attributes:
-        lost: Names of the groups of which nothing is left.
-        erased: Names of the modules whose update is erased, as `compress` warns of them; alpha
-            does not matter to it.
+        lost: Names of the groups that have no nonzero entry left.
+        erased: Names of the modules whose update is erased, as `compress` warns of them, at any
+            alpha.
 
     Raises:
         MetroFastError: If density is out of range, or an entry is NaN or infinite.
@@ -64,15 +64,18 @@ class Rescaled:
         estimate = fidelity_of(vector, self._made)
         self.erased = tuple(erased_updates(vector, estimate, self._starts, self._trits))
 
+    def __repr__(self) -> str:
+        return f"Rescaled({self._vector!r}, density={self._rule.density:g}, scope={self._scope!r})"
+
     def at(self, alpha: float | str | None) -> Expert:
-        """The expert with this alpha: the bytes that `compress` would make.
+        """The expert with an alpha, in the bytes that `compress` would make.
 
         Args:
-            alpha: As of `compress`; None for stc and sign, which find their scale themselves.
+            alpha: As in `compress`; None for stc and sign, which find their scale themselves.
 
         Raises:
-            TypeError: If it is neither a number nor a known rule.
-            MetroFastError: If it is out of range, or gives a scale that a dtype cannot hold.
+            TypeError: If alpha is neither a number nor the name of a rule.
+            MetroFastError: If alpha is out of range, or gives a scale that a dtype cannot hold.
         """
         rule = self._rule
         if alpha is not None:
@@ -93,15 +96,13 @@ class Rescaled:
             raise MetroFastError(
                 f"alpha is {rule.alpha}, expected a positive number whose scales float32 can hold"
             )
-        residuals = list(self._vector.residuals.items())
-        for index, scale in enumerate(scales):
-            members = [(n, r) for n, r in residuals if self._made.group_of[n] == index]
-            refuse_infinity(scale, members)
+        for name, residual in self._vector.residuals.items():
+            refuse_infinity(scales[self._made.group_of[name]], {name: residual})
         groups = tuple(Group(g.name, g.density, rule.alpha) for g in self._made.groups)
         return replace(self._made, groups=groups, scales=scales)
 
     def _ternarize(self, rule: Rule) -> Groups:
-        """Fills the trits, which are the same at every alpha."""
+        """Fill the trits, which are the same at every alpha."""
         return ternarize_groups(
             self._vector, self._scope, rule, self._starts, self._trits, self._threads
         )

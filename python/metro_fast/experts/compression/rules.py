@@ -1,33 +1,55 @@
-"""What the arguments of `compress` may be, and what they say of a group."""
+"""The options of `compress`, and the rule for a group of tensors that they come to."""
+
+from typing import Literal, TypeAlias, get_args
 
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.compression.groups import Rule
 from metro_fast.ops.ternarize import native_alpha
 
-SCOPES = ("role", "global", "tensor")
-QUANTIZERS = ("compeft", "stc", "sign", "prune")
-PROFILES = ("default", "size")
+Scope: TypeAlias = Literal["role", "global", "tensor"]
+Quantizer: TypeAlias = Literal["compeft", "stc", "sign", "prune"]
+Profile: TypeAlias = Literal["default", "size"]
+
+SCOPES: tuple[str, ...] = get_args(Scope)
+QUANTIZERS: tuple[str, ...] = get_args(Quantizer)
+PROFILES: tuple[str, ...] = get_args(Profile)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is not one of the choices.
+
+    Raises:
+        MetroFastError: If it is not; the message lists them.
+
+    Example:
+        >>> check_choice("scope", "role", SCOPES)
+    """
+    if value not in choices:
+        raise MetroFastError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
 
 
 def read_rule(
     quantize: str, density: float | None, alpha: float | str | None, *, upstream: bool
 ) -> Rule:
-    """What the arguments of `compress` say of each group.
+    """The rule for each group of tensors that the options of `compress` describe.
 
     Raises:
-        TypeError: If alpha is neither a number nor a known rule.
-        MetroFastError: If they do not go together.
+        TypeError: If alpha is neither a number nor the name of a rule.
+        MetroFastError: If the options contradict each other.
+
+    Example:
+        >>> read_rule("stc", None, None, upstream=False)
+        Rule(density=0.2, alpha=None, upstream=False)
     """
-    if quantize not in QUANTIZERS:
-        raise MetroFastError(f"quantize is {quantize!r}, expected one of {', '.join(QUANTIZERS)}")
+    check_choice("quantize", quantize, QUANTIZERS)
     if quantize != "compeft" and alpha is not None:
         raise MetroFastError(
             f"alpha is {alpha!r}, but quantize={quantize!r} finds its scale itself: leave it out"
         )
     if quantize == "sign":
         if upstream or density not in (None, 1):
-            what = "upstream is True" if upstream else f"density is {density}"
-            raise MetroFastError(f"{what}, but quantize='sign' keeps every entry: leave it out")
+            given = "upstream is True" if upstream else f"density is {density}"
+            raise MetroFastError(f"{given}, but quantize='sign' keeps every entry: leave it out")
         density = 1.0
     least_squares = quantize in ("stc", "sign")
     native = None if least_squares else native_alpha(1.0 if alpha is None else alpha)

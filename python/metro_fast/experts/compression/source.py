@@ -1,4 +1,4 @@
-"""What `compress` and `fidelity` take: a folder, a file, a PeftModel or a state dict."""
+"""Sources of weights for `compress` and `fidelity`: folders, files, PeftModels and state dicts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,15 +18,15 @@ from metro_fast.experts.hub.name import hub_name
 
 
 def read_source(source: Any) -> tuple[Adapter | None, Mapping[str, Any]]:
-    """The PEFT adapter, if it is one, and its weights by name.
+    """Read a source: its weights by name, and the PEFT adapter that they are, if they are one.
 
     A path may be a PEFT folder, the weights file in it, any other file that `read_state` reads, or
     a folder with a model of transformers.
 
     Raises:
-        FileNotFoundError: If nothing is there.
-        MetroFastError: If it is a name of the Hub.
-        TypeError: If it is none of these.
+        FileNotFoundError: If there is nothing at the path.
+        MetroFastError: If it is a name on the Hub.
+        TypeError: If it is something else.
     """
     if isinstance(source, Mapping):
         return None, source
@@ -42,6 +42,11 @@ def read_source(source: Any) -> tuple[Adapter | None, Mapping[str, Any]]:
             path = path.parent
         if not (path / CONFIG).exists() and (path.is_file() or _is_model(path)):
             return None, read_state(path)
+        if not (path / CONFIG).exists():
+            absent = f"{path} holds no {CONFIG}" if path.exists() else f"there is no {path}"
+            raise FileNotFoundError(
+                f"{absent}: expected a PEFT folder, a file of weights or the folder of a model"
+            )
         adapter = read_folder(path)
     elif hasattr(source, "peft_config"):
         adapter = read_model(source, source.active_adapter)
@@ -52,18 +57,19 @@ def read_source(source: Any) -> tuple[Adapter | None, Mapping[str, Any]]:
     return adapter, adapter.state
 
 
-def read_initial(initial: Any) -> Mapping[str, Any] | None:
-    """Initial values by name: as they are, or read by `read_source`'s rules.
+def read_initial(
+    initial: Mapping[str, Any] | str | Path | None,
+) -> Mapping[str, Any] | None:
+    """Initial values by name; a path is read as `read_source` reads it.
 
     Raises:
         TypeError: If it is neither a mapping nor a path.
     """
     if initial is None or isinstance(initial, Mapping):
         return initial
-    if not isinstance(initial, str | Path):
-        kind = type(initial).__name__
-        raise TypeError(f"initial is a {kind}, expected a state dict or a path")
-    return read_source(initial)[1]
+    if isinstance(initial, str | Path):
+        return read_source(initial)[1]
+    raise TypeError(f"initial is a {type(initial).__name__}, expected a state dict or a path")
 
 
 def _is_model(folder: Path) -> bool:

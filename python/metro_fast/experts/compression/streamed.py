@@ -1,4 +1,4 @@
-"""Full residuals of checkpoints that do not fit into memory, compressed a tensor at a time."""
+"""Compression of checkpoints that do not fit into memory, one tensor at a time."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +13,12 @@ from metro_fast.experts.adapters.checkpoint import Place, read_places
 from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.experts.adapters.tied import leave_out, may_be_tied
 from metro_fast.experts.compression.assemble import assemble
-from metro_fast.experts.compression.groups import Groups, Rule, members_of, refuse_infinity
+from metro_fast.experts.compression.groups import Groups, Products, Rule, collect_groups, members_of
 from metro_fast.experts.compression.lost import warn_of_erased, warn_of_lost
-from metro_fast.experts.compression.rules import SCOPES, read_rule
+from metro_fast.experts.compression.rules import SCOPES, check_choice, read_rule
 from metro_fast.experts.compression.task_vector import Residual, TaskVector, check_name, chosen
 from metro_fast.experts.expert import Expert
-from metro_fast.experts.file.manifest import ALIGNMENT, Group, layout
+from metro_fast.experts.file.manifest import ALIGNMENT, layout
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
 
@@ -38,36 +38,36 @@ def compress_checkpoint(
     num_threads: int | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Expert:
-    """Compress what finetuning changed in a whole model, without holding a model in memory.
+    """Compress the changes that finetuning made to a whole model, without a model in memory.
 
-    Both checkpoints are read three times, a tensor at a time: counts and sums, then finer counts
-    and squared deviations, then trits, which are packed as they come; with `scope="tensor"` once.
-    In memory are a few float32 copies of the largest tensor, tables of half a megabyte a thread,
-    tensors that are kept whole, and a few times the compressed bytes. The file is that of
-    `compress(state, initial=base, kind="full")`, byte for byte.
+    Both checkpoints are read three times, one tensor at a time: for counts and sums, then for finer
+    counts and squared deviations, then for trits, which are packed at once. With `scope="tensor"`
+    they are read once. Memory is needed for a few float32 copies of the largest tensor, tables of
+    half a megabyte per thread, tensors that are kept whole, and a few times the compressed bytes.
+    The file has the same bytes as that of `compress(state, initial=base, kind="full")`.
 
     Args:
         finetuned: A .safetensors file, or a folder with model.safetensors or its shards.
-        base: The pretrained weights, likewise.
-        target: Folder to write the expert to.
-        density: As `compress` has it.
-        alpha: As `compress` has it.
-        scope: As `compress` has it; `"tensor"` gives each tensor its own scale, and the other two
-            are one group here.
-        quantize: `"compeft"`, `"stc"` or `"sign"`; what is pruned only is not packed.
-        dense: Names or patterns of tensors to keep whole, as `compress` has it.
+        base: The pretrained weights, in the same form.
+        target: The folder to write the expert to.
+        density: As in `compress`.
+        alpha: As in `compress`.
+        scope: As in `compress`; `"tensor"` gives each tensor its own scale, and the other two
+            make one group here.
+        quantize: `"compeft"`, `"stc"` or `"sign"`; a pruned vector cannot be packed.
+        dense: Names or patterns of tensors to keep whole, as in `compress`.
         num_threads: Threads to use; the machine's cores by default. The bytes do not depend on it.
-        progress: Called after each tensor with the entries that were seen, of all passes, and how
-            many there will be.
+        progress: It is called after each tensor with the number of entries that were read, over
+            all passes, and the number that will be read.
 
     Returns:
-        The expert, which lies in `target`.
+        The expert, which has been written to `target`.
 
     Warns:
         UserWarning: If a group or a tensor's update is erased.
 
     Raises:
-        FileNotFoundError: If a checkpoint is not there.
+        FileNotFoundError: If a checkpoint does not exist.
         FormatError: If a file is damaged.
         TypeError: If a tensor or an argument has the wrong type.
         MetroFastError: If an argument is out of range, names or shapes of the two do not fit, an
@@ -86,11 +86,10 @@ def compress_checkpoint(
         array([0, 0, 1], dtype=int8)
     """
     if quantize == "prune":
-        raise MetroFastError("quantize is 'prune', which makes no trits: use compress")
-    if scope not in SCOPES:
-        raise MetroFastError(f"scope is {scope!r}, expected one of {', '.join(SCOPES)}")
+        raise MetroFastError("quantize is 'prune', which does not make trits: use compress")
+    check_choice("scope", scope, SCOPES)
     rule = read_rule(quantize, density, alpha, upstream=False)
-    # Bad densities and alphas are refused before gigabytes are read.
+    # Refuses bad densities and alphas before gigabytes are read.
     _core.Quantizer(rule.density, rule.alpha)
     state, before = read_places(Path(finetuned)), read_places(Path(base))
     vector, pairs = _plan(state, before, dense)
@@ -110,7 +109,7 @@ def compress_checkpoint(
 def _plan(
     state: Mapping[str, Place], before: Mapping[str, Place], patterns: Sequence[str]
 ) -> tuple[TaskVector, dict[str, tuple[Place, Place]]]:
-    """A task vector whose residuals have shapes and no memory, and where each comes from."""
+    """A task vector whose residuals have shapes but use no memory, and the two places of each."""
     for name in state:
         check_name(name)
     left = leave_out(_stand_ins(state), _stand_ins(before))
@@ -118,11 +117,14 @@ def _plan(
     whole = chosen(dict.fromkeys(names), patterns)
     ternary = [name for name in names if name not in whole and state[name].is_float]
     if not ternary:
-        raise MetroFastError("no float32, float16 or bfloat16 tensor to compress")
+        raise MetroFastError(
+            "there is no float32, float16 or bfloat16 tensor to compress: name fewer in dense, or "
+            "convert the tensors"
+        )
     for name in ternary:
         if name not in before:
             raise MetroFastError(
-                f"base has no {name}: a full residual needs every tensor, except those that "
+                f"base does not have {name}: a full residual needs every tensor, except those that "
                 "dense= keeps whole"
             )
         if before[name].shape != state[name].shape:
@@ -141,7 +143,7 @@ def _plan(
 
 
 def _stand_ins(places: Mapping[str, Place]) -> dict[str, RawTensor]:
-    """Small tensors that are tied where those of the checkpoint are: equal digests, equal bytes."""
+    """Small tensors that are tied if those of the checkpoint are: their bytes are digests."""
     return {name: _stand_in(name, place) for name, place in places.items()}
 
 
@@ -154,7 +156,7 @@ def _stand_in(name: str, place: Place) -> RawTensor:
 
 
 class _Stream:
-    """The three passes over one pair of checkpoints."""
+    """The passes over one pair of checkpoints."""
 
     def __init__(
         self,
@@ -167,42 +169,45 @@ class _Stream:
     ) -> None:
         self.vector, self.pairs, self.rule, self.threads = vector, pairs, rule, threads
         self.members = members_of(vector, scope)
-        self.group_of = {t: i for i, names in enumerate(self.members.values()) for t in names}
         self.quantizers = [_core.Quantizer(rule.density, rule.alpha) for _ in self.members]
+        self.quantizer_of = {
+            name: quantizer
+            for quantizer, names in zip(self.quantizers, self.members.values(), strict=True)
+            for name in names
+        }
         self.progress, self.seen, self.checksum = progress, 0, 0
-        # Of groups of one tensor all passes go over what was read once.
+        # If each group has one tensor, all passes use what was read once.
         self.alone = len(self.members) == len(pairs)
         passes = 1 if self.alone else PASSES
         self.total = passes * sum(residual.values.size for residual in vector.residuals.values())
 
     def run(self, count: int) -> tuple[Groups, NDArray[np.uint8], int]:
-        """Groups, the packed block of `count` trits, and the checksum of the base."""
+        """Return the groups, the packed block of `count` trits, and the checksum of the base."""
         for name in () if self.alone else self.pairs:
-            self._quantizer(name).scan(name, self._residual(name, check=True), self.threads)
-            self._tell(name)
+            self.quantizer_of[name].scan(name, self._residual(name, check=True), self.threads)
+            self._report(name)
         for name in () if self.alone else self.pairs:
-            self._quantizer(name).refine(name, self._residual(name), self.threads)
-            self._tell(name)
-        packer, products, results = _core.Packer(count), {}, []
+            self.quantizer_of[name].refine(name, self._residual(name), self.threads)
+            self._report(name)
+        packer, products, results = _core.Packer(count), dict[str, Products](), []
         for name in self.pairs:
-            values, quantizer = self._residual(name, check=self.alone), self._quantizer(name)
+            values, quantizer = self._residual(name, check=self.alone), self.quantizer_of[name]
             if self.alone:
                 quantizer.scan(name, values, self.threads)
                 quantizer.refine(name, values, self.threads)
-            # Zero between the tensors.
+            # The gap after the tensor holds zeros.
             trits = np.zeros(-(-values.size // ALIGNMENT) * ALIGNMENT, np.int8)
             products[name] = quantizer.emit(name, values, trits[: values.size], self.threads)
             del values
             packer.push(trits, self.threads)
             if self.alone:
                 results.append(quantizer.finish())
-            self._tell(name)
+            self._report(name)
         if not self.alone:
             results = [quantizer.finish() for quantizer in self.quantizers]
-        return self._groups(results, products), packer.finish(), self.checksum
-
-    def _quantizer(self, name: str) -> _core.Quantizer:
-        return self.quantizers[self.group_of[name]]
+        scales = ((scale, std, kept) for scale, std, kept, _ in results)
+        groups = collect_groups(self.vector, self.members, self.rule, scales, products)
+        return groups, packer.finish(), self.checksum
 
     def _residual(self, name: str, *, check: bool = False) -> NDArray[np.float32]:
         tuned, base = self.pairs[name]
@@ -210,28 +215,10 @@ class _Stream:
         if check:
             self.checksum = _core.crc32c(given.view(np.uint8), self.checksum)
         values = tuned.read().float32().reshape(-1)
-        # In place: both were read for this alone.
+        # In place, since nothing else uses the values.
         return np.subtract(values, given, out=values)
 
-    def _tell(self, name: str) -> None:
+    def _report(self, name: str) -> None:
         self.seen += self.pairs[name][0].size
         if self.progress is not None:
             self.progress(self.seen, self.total)
-
-    def _groups(
-        self,
-        results: list[tuple[float, float, int, int]],
-        products: dict[str, tuple[float, float, int]],
-    ) -> Groups:
-        groups, scales, stds, lost = [], [], [], {}
-        found = zip(self.members.items(), results, strict=True)
-        for (name, tensors), (scale, std, kept, _) in found:
-            refuse_infinity(scale, [(t, self.vector.residuals[t]) for t in tensors])
-            if (kept == 0 or scale == 0) and any(products[t][1] > 0 for t in tensors):
-                lost[name] = sum(self.pairs[t][0].size for t in tensors)
-            ratio = round(scale / std, 4) if std > 0 else 0.0
-            alpha = ratio if self.rule.alpha is None else self.rule.alpha
-            groups.append(Group(name, float(self.rule.density), alpha))
-            scales.append(scale)
-            stds.append(std)
-        return Groups(tuple(groups), scales, stds, self.group_of, lost, products)

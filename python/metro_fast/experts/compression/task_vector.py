@@ -1,21 +1,28 @@
-"""What finetuning changed, split into what becomes ternary and what stays whole."""
+"""Task vectors: the changes by finetuning, split into tensors to make ternary and to keep whole."""
 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast.errors import MetroFastError
-from metro_fast.experts.adapters.initial import initial_checksum
+from metro_fast.experts.adapters.initial import (
+    Initial,
+    constant_of,
+    initial_checksum,
+    initial_of,
+    read_given,
+)
 from metro_fast.experts.adapters.roles import KIND_OF_ROLE, refuse_unsupported, role_of
 from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.experts.adapters.tied import leave_out
 
-KINDS = ("lora", "ia3", "prompt", "full", "other")
+Kind: TypeAlias = Literal["lora", "ia3", "prompt", "full", "other"]
+KINDS: tuple[str, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -24,15 +31,25 @@ class Residual:
 
     Attributes:
         values: float32, the tensor minus its initial value.
-        dtype: Its own dtype, as safetensors names it.
+        dtype: The dtype of the tensor, as safetensors names it.
         role: lora_A, lora_B, ia3, prompt, full or other.
-        initial: What was taken off: `"zero"`, `"one"` or `"given"`.
+        initial: The initial value that was subtracted: `"zero"`, `"one"` or `"given"`.
+
+    Example:
+        >>> Residual(np.zeros((2, 3), np.float32), "F16", "lora_A", "zero")
+        Residual(F16, shape=(2, 3), role='lora_A', initial='zero')
     """
 
     values: NDArray[np.float32]
     dtype: str
     role: str
-    initial: str
+    initial: Initial
+
+    def __repr__(self) -> str:
+        shape = self.values.shape
+        return (
+            f"Residual({self.dtype}, shape={shape}, role={self.role!r}, initial={self.initial!r})"
+        )
 
 
 @dataclass(frozen=True)
@@ -41,10 +58,14 @@ class TaskVector:
 
     Attributes:
         kind: lora, ia3, prompt, full or other.
-        residuals: What becomes ternary.
-        dense: What stays whole: heads, `modules_to_save`, integers.
+        residuals: The tensors to make ternary.
+        dense: The tensors that stay whole: heads, `modules_to_save`, integers.
         initial_crc32c: Checksum of the given initial values, or None.
-        config: The bytes of adapter_config.json, or None if it is no PEFT adapter.
+        config: The bytes of adapter_config.json, or None if it is not a PEFT adapter.
+
+    Example:
+        >>> task_vector({"layer.ia3_l": np.array([1.5, 1.0], np.float32)})
+        TaskVector(kind='ia3', 1 residuals with 2 entries, 0 dense tensors)
     """
 
     kind: str
@@ -52,6 +73,13 @@ class TaskVector:
     dense: dict[str, RawTensor]
     initial_crc32c: int | None
     config: bytes | None = None
+
+    def __repr__(self) -> str:
+        entries = sum(residual.values.size for residual in self.residuals.values())
+        return (
+            f"TaskVector(kind={self.kind!r}, {len(self.residuals)} residuals with {entries:,} "
+            f"entries, {len(self.dense)} dense tensors)"
+        )
 
 
 def task_vector(
@@ -63,32 +91,32 @@ def task_vector(
 ) -> TaskVector:
     """Split a state dict by its names.
 
-    Names that adapters have (`lora_A`, `lora_down`, `ia3_l`, `prompt_embeddings`) tell their role;
-    everything else in such a dict is a head or a module that was trained whole, and stays dense. A
-    dict without any such name needs `kind`, which then holds for every float tensor.
+    The names in adapters (`lora_A`, `lora_down`, `ia3_l`, `prompt_embeddings`) give the role of a
+    tensor; everything else in such a dict is a head or a module that was trained whole, and stays
+    dense. A dict without any such name needs `kind`, which then holds for every float tensor.
 
-    Of tied tensors (see `tied_groups`) one name is kept, which is one that `initial` has; decoding
-    with `initial` gives all names again that are tied in it.
+    Tied tensors (see `tied_groups`) are kept under one name, which is one that `initial` has;
+    decoding with `initial` restores all names that are tied in it.
 
     Args:
         state: Name to numpy array, torch tensor or `RawTensor`.
         kind: lora, ia3, prompt, full or other; None takes it from the names.
-        initial: Values to take off first, by name: the pretrained weights of a fully finetuned
-            model (then all are needed), or a LoRA's A as it was initialized. Without it, IA3
-            vectors start at 1 and everything else at 0.
+        initial: Values to subtract first, by name: the pretrained weights of a fully finetuned
+            model (all of them are needed then), or the initial A of a LoRA. Without it, the initial
+            values are 1 for IA3 vectors and 0 for everything else.
         dense: Names of tensors to keep whole, or patterns of names with `*`: a head that the base
             does not have, norms and biases.
 
     Returns:
-        The kind, what becomes ternary, and what stays dense.
+        The kind, the residuals, and the tensors that stay dense.
 
     Warns:
-        UserWarning: If tied names cannot be restored, since there is no `initial`.
+        UserWarning: If tied names cannot be restored, since `initial` is not given.
 
     Raises:
         TypeError: If a tensor has a dtype that adapters do not have, or a name is not a string.
-        MetroFastError: If there is nothing to compress, the kind cannot be told or is unknown,
-            a pattern of `dense` fits no name, or initial values do not fit.
+        MetroFastError: If there is nothing to compress, the kind is unknown or the names do not say
+            it, a pattern of `dense` matches no name, or initial values do not fit.
 
     Example:
         >>> vector = task_vector({"layer.ia3_l": np.array([1.5, 1.0], np.float32)})
@@ -102,24 +130,15 @@ def task_vector(
     for name in state:
         check_name(name)
     roles = {name: role_of(name, kind) for name in sorted(state)}
-    told = {KIND_OF_ROLE[role] for role in roles.values() if role is not None}
+    kinds = {KIND_OF_ROLE[role] for role in roles.values() if role is not None}
     left: dict[str, str] = {}
-    if kind in ("full", "other") or (kind in ("ia3", "prompt") and not told):
+    if kind in ("full", "other") or (kind in ("ia3", "prompt") and not kinds):
+        # The kind holds for every tensor, whatever its name.
         roles = dict.fromkeys(roles, kind)
-        told = {kind}
         left = leave_out(state, initial)
         _warn_of_ties(left, initial)
-    if not told:
-        some = ", ".join(list(roles)[:3]) or "none"
-        raise MetroFastError(
-            f"no tensor has a name of LoRA, IA3 or prompts (names: {some}, ...): "
-            "say what they are with kind='full', 'ia3', 'prompt' or 'other'"
-        )
-    if kind is not None and told != {kind}:
-        raise MetroFastError(f"kind is {kind!r}, but the names are those of {', '.join(told)}")
-    if len(told) > 1:
-        raise MetroFastError(f"the names are those of {', '.join(sorted(told))}: expected one kind")
-    (kind,) = told
+    else:
+        kind = _only_kind(kinds, kind, list(roles))
     raw = {name: RawTensor.of(state[name], name) for name in roles if name not in left}
     whole = chosen(raw, dense)
     ternary = {
@@ -128,7 +147,10 @@ def task_vector(
         if role and name in raw and name not in whole and raw[name].is_float
     }
     if not ternary:
-        raise MetroFastError("no float32, float16 or bfloat16 tensor to compress")
+        raise MetroFastError(
+            "there is no float32, float16 or bfloat16 tensor to compress: name fewer in dense, or "
+            "convert the tensors"
+        )
     given = _given(raw, left, ternary, kind, initial)
     residuals = {
         name: _residual(raw[name], role, given.get(name)) for name, role in ternary.items()
@@ -137,41 +159,61 @@ def task_vector(
     return TaskVector(kind, residuals, kept, initial_checksum(given) if given else None)
 
 
+def _only_kind(kinds: set[str], kind: str | None, names: Sequence[str]) -> str:
+    """The one kind of adapter that the names belong to."""
+    if not kinds:
+        some = ", ".join(names[:3]) or "none"
+        raise MetroFastError(
+            f"no tensor has a name of LoRA, IA3 or prompts (names: {some}, ...): "
+            "say what they are with kind='full', 'ia3', 'prompt' or 'other'"
+        )
+    if kind is not None and kinds != {kind}:
+        raise MetroFastError(f"kind is {kind!r}, but the names are those of {', '.join(kinds)}")
+    if len(kinds) > 1:
+        raise MetroFastError(
+            f"the names are those of {', '.join(sorted(kinds))}: expected one kind of adapter"
+        )
+    return next(iter(kinds))
+
+
 def check_name(name: str) -> None:
-    """Refuse names that no file can spell, and tensors of adapters that cannot be compressed.
+    """Refuse names that cannot be printed, and tensors of adapters that cannot be compressed.
 
     Raises:
         MetroFastError: Naming the tensor.
     """
     if not name.isprintable():
-        raise MetroFastError(f"the name {name!r} has characters that no file can spell")
+        raise MetroFastError(
+            f"the name {name!r} has characters that cannot be printed: rename the tensor"
+        )
     refuse_unsupported(name)
 
 
 def _residual(tensor: RawTensor, role: str, given: NDArray[np.float32] | None) -> Residual:
+    initial = initial_of(role, given=given is not None)
     values = tensor.float32()
     if given is not None:
-        return Residual(values - given, tensor.dtype, role, "given")
-    if role == "ia3":
-        return Residual(values - np.float32(1), tensor.dtype, role, "one")
-    return Residual(values, tensor.dtype, role, "zero")
+        values = values - given
+    elif initial != "zero":
+        values = values - constant_of(initial)
+    return Residual(values, tensor.dtype, role, initial)
 
 
 def _warn_of_ties(left: Mapping[str, str], initial: Mapping[str, Any] | None) -> None:
     if left and initial is None:
         both = "; ".join(f"{name} is {kept}" for name, kept in left.items())
         warnings.warn(
-            f"tied tensors are kept once ({both}): a model that ties them takes the one for all",
+            f"tied tensors are kept once ({both}): a model that ties them uses that one for all",
             stacklevel=4,
         )
 
 
 def chosen(raw: Mapping[str, Any], patterns: Sequence[str]) -> set[str]:
-    """Names that fit one of the patterns.
+    """Names that match one of the patterns.
 
     Raises:
         TypeError: If the patterns are one string.
-        MetroFastError: If a pattern fits no name.
+        MetroFastError: If a pattern matches no name.
 
     Example:
         >>> chosen({"head.weight": 0, "q.weight": 0}, ["head.*"])
@@ -181,11 +223,13 @@ def chosen(raw: Mapping[str, Any], patterns: Sequence[str]) -> set[str]:
         raise TypeError(f"dense is the string {patterns!r}, expected a sequence of names")
     found: set[str] = set()
     for pattern in patterns:
-        fitting = {name for name in raw if fnmatchcase(name, pattern)}
-        if not fitting:
+        matching = {name for name in raw if fnmatchcase(name, pattern)}
+        if not matching:
             some = ", ".join(list(raw)[:3])
-            raise MetroFastError(f"dense has {pattern!r}, which no name fits (names: {some}, ...)")
-        found |= fitting
+            raise MetroFastError(
+                f"dense has {pattern!r}, which matches no name (names: {some}, ...)"
+            )
+        found |= matching
     return found
 
 
@@ -202,17 +246,10 @@ def _given(
     unknown = [name for name in initial if name not in raw and name not in left]
     if kind == "full" and missing:
         raise MetroFastError(
-            f"initial has no {missing[0]}: a full residual needs every tensor, except those that "
-            f"dense= keeps whole"
+            f"initial does not have {missing[0]}: a full residual needs every tensor, except those "
+            "that dense= keeps whole"
         )
     if kind != "full" and unknown:
-        raise MetroFastError(f"initial has {unknown[0]}, which the source has not")
-    given = {
-        name: RawTensor.of(initial[name], name).float32() for name in ternary if name in initial
-    }
-    for name, values in given.items():
-        if values.shape != raw[name].shape:
-            raise MetroFastError(
-                f"initial {name} has shape {values.shape}, expected {raw[name].shape}"
-            )
-    return given
+        raise MetroFastError(f"initial has {unknown[0]}, which the source does not have")
+    shapes = {name: raw[name].shape for name in ternary if name in initial}
+    return read_given(initial, shapes)

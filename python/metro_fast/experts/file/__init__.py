@@ -1,1 +1,1 @@
-"""The bytes of an expert file: manifest, segments, decoding."""
+"""The file of an expert: its manifest, and the tensors that its bytes decode to."""

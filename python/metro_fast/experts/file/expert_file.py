@@ -1,40 +1,44 @@
-"""A compressed expert in memory: the bytes of its file, checked."""
+"""The file of a compressed expert: its checked bytes, and the tensors that they decode to."""
 
-import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
-from metro_fast.experts.adapters.initial import initial_checksum
+from metro_fast.experts.adapters.initial import read_same_given
 from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, PICKLED_WEIGHTS, WEIGHTS
 from metro_fast.experts.adapters.tensors import RawTensor, dtype_name
 from metro_fast.experts.adapters.tied import tied_groups
 from metro_fast.experts.adapters.updates import ModuleFidelity
+from metro_fast.experts.file.describe import TensorRow, describe_tensors
 from metro_fast.experts.file.manifest import Manifest, TernaryTensor
 from metro_fast.experts.file.segments import NATIVE, segments_of
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
 
-__all__ = ["ExpertFile", "entropy"]
+if TYPE_CHECKING:
+    import torch
 
 
 class ExpertFile:
-    """A compressed expert: 8 to 50 times smaller than its 16-bit adapter.
+    """The bytes of an expert file (docs/expert-format.md), checked, and decoded when asked.
 
-    It holds the very bytes of its file (docs/expert-format.md) and decodes them when asked.
+    This class knows nothing of paths to read from or of the Hub; `Expert` adds both.
 
     Attributes:
+        file: uint8, the bytes of the file.
         manifest: Names, shapes, groups and origin.
         scales: float32 [groups].
-        config: The bytes of adapter_config.json, or None if the expert is no PEFT adapter.
+        config: The bytes of adapter_config.json, or None if the expert is not a PEFT adapter.
         block: uint8, the packed trits of all tensors, a view of the file.
         dense: The tensors that are kept whole, by name.
-        estimated_fidelity: Of an expert made in this process, a row a module: about how well its
-            update is kept (see `estimate_updates`; `fidelity` computes it exactly). Else ().
+        estimated_fidelity: One row per module with an estimate of how well its update is kept,
+            for an expert that was made in this process (see `estimate_updates`; `fidelity`
+            computes it exactly); else ().
 
     Args:
         file: uint8, the bytes of an expert file.
@@ -64,21 +68,31 @@ class ExpertFile:
             for entry, place in zip(self.manifest.dense, dense, strict=True)
         }
 
+    def __repr__(self) -> str:
+        manifest = self.manifest
+        origin = "" if manifest.base.model is None else f", base={manifest.base.model!r}"
+        densities = sorted({group.density for group in manifest.groups})
+        density = " to ".join(f"{density:g}" for density in (*densities[:1], *densities[1:][-1:]))
+        return (
+            f"{type(self).__name__}(kind={manifest.kind!r}{origin}, density={density or None}, "
+            f"{self.nbytes:,} bytes, {self.ratio:.1f}x smaller than 16 bits)"
+        )
+
     def save(self, folder: str | Path) -> Path:
         """Write the expert's adapter_config.json and its weights.
 
-        Each file is there whole or not at all, whenever the process dies, and the weights last:
-        where they are, their configuration is.
+        Each file is written whole or not at all, even if the process dies, and the weights come
+        last: if they exist, so does their configuration.
 
         Args:
-            folder: Made if it does not exist.
+            folder: It is made if it does not exist.
 
         Returns:
             The path of the weights file.
 
         Raises:
             MetroFastError: If the folder holds a plain adapter, which stock PEFT would load
-                instead, or the configuration of another one.
+                instead, or the configuration of another adapter.
             OSError: If the folder cannot be written to.
         """
         folder = Path(folder)
@@ -91,8 +105,8 @@ class ExpertFile:
         config = folder / CONFIG
         if config.exists() and config.read_bytes() != self.config:
             raise MetroFastError(
-                f"{folder} holds another {CONFIG}, with which its weights would be wrong if this "
-                "save were cut short: remove it or choose another folder"
+                f"{folder} holds another {CONFIG}, and its weights would be read with the wrong "
+                "one if this save were interrupted: remove it or choose another folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
         if self.config is not None and not config.exists():
@@ -104,19 +118,30 @@ class ExpertFile:
         self,
         dtype: Any = None,
         *,
-        initial: dict[str, Any] | None = None,
+        initial: Mapping[str, Any] | None = None,
         num_threads: int | None = None,
     ) -> dict[str, RawTensor]:
         """Decode every tensor, in the manifest's dtypes or in one float dtype.
 
-        Dense tensors come as they are. Arguments and errors are those of `arrays`.
+        Dense tensors keep their dtype. Arguments and errors are those of `arrays`.
 
         Returns:
-            Bytes with their dtype and shape, by name; what `arrays` and `state_dict` wrap.
+            Elements with their dtype, by name, which `arrays` and `state_dict` convert.
+
+        Example:
+            >>> from metro_fast.experts import compress
+            >>> compress({"w": np.float32([[1, -3]])}, kind="other", density=0.5).raw()
+            {'w': RawTensor(F32, shape=(1, 2))}
         """
         target = None if dtype is None else dtype_name(dtype)
         threads = resolve_threads(num_threads, self.manifest.trits, CHUNK)
-        given = self._given(initial)
+        shapes = {t.name: t.shape for t in self.manifest.tensors if t.initial == "given"}
+        if initial is not None and not shapes:
+            raise MetroFastError(
+                "initial is given, but this expert was made without it: leave it out"
+            )
+        checksum = self.manifest.base.initial_crc32c
+        given = read_same_given(initial, shapes, checksum, "this expert")
         tensors: dict[str, RawTensor] = {}
         for name in sorted({target or tensor.dtype for tensor in self.manifest.tensors}):
             chosen = [t for t in self.manifest.tensors if (target or t.dtype) == name]
@@ -126,7 +151,7 @@ class ExpertFile:
                 for key, residual in decoded.items():
                     tensors[key] = RawTensor.rounded(np.asarray(given[key] + residual.data), name)
         for group in tied_groups(initial) if initial is not None else []:
-            # Of a tied matrix one name is in the file; the base tells the others.
+            # A tied matrix is in the file under one name; the base knows the others.
             kept = [name for name in group if name in tensors]
             if len(kept) == 1:
                 tensors |= {name: tensors[kept[0]] for name in group if name not in self.dense}
@@ -136,7 +161,7 @@ class ExpertFile:
         self,
         dtype: Any = None,
         *,
-        initial: dict[str, Any] | None = None,
+        initial: Mapping[str, Any] | None = None,
         num_threads: int | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Decode into numpy arrays.
@@ -144,15 +169,15 @@ class ExpertFile:
         Args:
             dtype: float32, float16 or bfloat16 for all ternary tensors; their own by default.
             initial: The initial values that were given to `compress`, if any were. Names that are
-                tied in it come out tied.
+                tied in them share one tensor in the result.
             num_threads: Threads to use; the machine's cores by default.
 
         Returns:
-            Arrays by name; bfloat16 values come as float32, since numpy has no bfloat16.
+            Arrays by name; bfloat16 values become float32, since numpy lacks bfloat16.
 
         Raises:
             FormatError: If a stream is damaged.
-            MetroFastError: If initial values are missing, or not those of `compress`.
+            MetroFastError: If initial values are missing, or are not those given to `compress`.
 
         Example:
             >>> from metro_fast.experts import compress
@@ -167,31 +192,42 @@ class ExpertFile:
         self,
         dtype: Any = None,
         *,
-        initial: dict[str, Any] | None = None,
+        initial: Mapping[str, Any] | None = None,
         num_threads: int | None = None,
-    ) -> dict[str, Any]:
+    ) -> "dict[str, torch.Tensor]":
         """Decode into torch tensors on the CPU; arguments and errors are those of `arrays`.
 
         Returns:
-            Tensors by name, each in its own dtype or in `dtype`; they are the caller's to change.
+            Tensors by name, each in its own dtype or in `dtype`; the caller may change them.
+
+        Example:
+            >>> from metro_fast.experts import compress
+            >>> expert = compress({"w": np.float32([[1, -3]])}, kind="other", quantize="sign")
+            >>> expert.state_dict()
+            {'w': tensor([[ 2., -2.]])}
         """
         tensors = self.raw(dtype, initial=initial, num_threads=num_threads)
         return {name: tensor.torch() for name, tensor in tensors.items()}
 
     @property
     def steps(self) -> int:
-        """S of docs/expert-format.md, 4.1: a stream codes 64 S trits."""
+        """The S of docs/expert-format.md, 4.1: each stream codes 64 S trits."""
         return _core.block_info(self.block)[2]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the weights file."""
+        """Size of the weights file in bytes."""
         return self.file.nbytes
 
     @property
     def bits_per_parameter(self) -> float:
-        """Bits of the whole weights file over all parameters, dense ones included."""
+        """Bits of the whole weights file divided by all parameters, including dense ones."""
         return 8 * self.nbytes / max(1, self.manifest.parameters)
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the weights file is than 16 bits per parameter."""
+        return 16 / self.bits_per_parameter
 
     def trits(self, num_threads: int | None = None) -> dict[str, NDArray[np.int8]]:
         """The trits of each ternary tensor.
@@ -204,6 +240,11 @@ class ExpertFile:
 
         Raises:
             FormatError: If a stream is damaged.
+
+        Example:
+            >>> from metro_fast.experts import compress
+            >>> compress({"w": np.float32([[1, -3]])}, kind="other", density=0.5).trits()["w"]
+            array([[ 0, -1]], dtype=int8)
         """
         flat = np.empty(self.manifest.trits, np.int8)
         threads = resolve_threads(num_threads, self.manifest.trits, CHUNK)
@@ -212,48 +253,23 @@ class ExpertFile:
             t.name: flat[t.start : t.start + t.size].reshape(t.shape) for t in self.manifest.tensors
         }
 
-    def describe(self) -> list[dict[str, Any]]:
-        """What `metro-fast expert inspect` shows.
-
-        Returns:
-            A row a tensor: tensor, group, dtype, shape, density, scale, bits. `density` is the
-            share of nonzeros, and `bits` what an ideal coder would need for a parameter at that
-            density, H(density) + density; of a dense tensor its own width.
+    def describe(self) -> list[TensorRow]:
+        """Describe each tensor, as `metro-fast expert inspect` shows it.
 
         Raises:
             FormatError: If a stream is damaged.
+
+        Example:
+            >>> from metro_fast.experts import compress
+            >>> expert = compress({"w": np.float32([[1, -3]])}, kind="other", density=0.5)
+            >>> row = expert.describe()[0]
+            >>> row["tensor"], row["density"], row["bits"]
+            ('w', 0.5, 1.5)
         """
-        rows: list[dict[str, Any]] = []
-        trits = self.trits()
-        for tensor in self.manifest.tensors:
-            density = int(np.count_nonzero(trits[tensor.name])) / max(1, tensor.size)
-            rows.append(
-                {
-                    "tensor": tensor.name,
-                    "group": self.manifest.groups[tensor.group].name,
-                    "dtype": tensor.dtype,
-                    "shape": list(tensor.shape),
-                    "density": density,
-                    "scale": float(self.scales[tensor.group]),
-                    "bits": entropy(density),
-                }
-            )
-        for name, dense in self.dense.items():
-            rows.append(
-                {
-                    "tensor": name,
-                    "group": "dense",
-                    "dtype": dense.dtype,
-                    "shape": list(dense.shape),
-                    "density": int(np.count_nonzero(dense.data)) / max(1, dense.data.size),
-                    "scale": 1.0,
-                    "bits": 8.0 * dense.data.itemsize,
-                }
-            )
-        return rows
+        return describe_tensors(self.manifest, self.scales, self.trits(), self.dense)
 
     def verify(self) -> None:
-        """Decode everything, and check the zeros between tensors.
+        """Decode everything as a check, including the zeros between tensors.
 
         Raises:
             FormatError: If a stream is damaged.
@@ -276,39 +292,3 @@ class ExpertFile:
             t.name: RawTensor(dtype, bits[t.start : t.start + t.size].reshape(t.shape))
             for t in chosen
         }
-
-    def _given(self, initial: dict[str, Any] | None) -> dict[str, NDArray[np.float32]]:
-        needed = [t for t in self.manifest.tensors if t.initial == "given"]
-        if not needed:
-            if initial is not None:
-                raise MetroFastError("initial is given, but this expert was made without")
-            return {}
-        missing = [t.name for t in needed if t.name not in (initial or {})]
-        if initial is None or missing:
-            raise MetroFastError(
-                f"this expert is a residual: pass initial=, with {missing[0]} and "
-                f"{len(needed) - 1} others, as compress was given it"
-            )
-        given = {t.name: RawTensor.of(initial[t.name], t.name).float32() for t in needed}
-        for tensor in needed:
-            if given[tensor.name].shape != tensor.shape:
-                raise MetroFastError(
-                    f"initial {tensor.name} has shape {given[tensor.name].shape}, expected "
-                    f"{tensor.shape}"
-                )
-        if initial_checksum(given) != self.manifest.base.initial_crc32c:
-            raise MetroFastError("initial values are not those that compress was given")
-        return given
-
-
-def entropy(density: float) -> float:
-    """Bits of a trit whose nonzeros have this density and signs are even: H(p) + p.
-
-    Example:
-        >>> round(entropy(0.05), 4)
-        0.3364
-    """
-    if density in (0.0, 1.0):
-        return density
-    rest = 1 - density
-    return density - density * math.log2(density) - rest * math.log2(rest)

@@ -1,10 +1,12 @@
-"""What an expert file says about itself (docs/expert-format.md, section 3)."""
+"""The manifest of an expert file (docs/expert-format.md, section 3)."""
 
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from metro_fast.experts.adapters.initial import Initial
 
 ALIGNMENT = 32
 """Tensors start at multiples of this many trits."""
@@ -16,8 +18,8 @@ class Group:
 
     Attributes:
         name: A role, `"global"` or a tensor's name.
-        density: Share of entries that was asked for.
-        alpha: Scale over the group's standard deviation.
+        density: The share of entries that was asked for.
+        alpha: The scale divided by the standard deviation of the group.
     """
 
     name: str
@@ -34,7 +36,7 @@ class TernaryTensor:
         dtype: `"F32"`, `"F16"` or `"BF16"`.
         shape: Its shape.
         group: Index of its group.
-        initial: What a zero trit stands for: `"zero"`, `"one"` or `"given"`.
+        initial: The value that a zero trit stands for: `"zero"`, `"one"` or `"given"`.
         start: Its first trit.
     """
 
@@ -42,7 +44,7 @@ class TernaryTensor:
     dtype: str
     shape: tuple[int, ...]
     group: int
-    initial: str
+    initial: Initial
     start: int
 
     @property
@@ -53,7 +55,7 @@ class TernaryTensor:
 
 @dataclass(frozen=True)
 class DenseTensor:
-    """A tensor that is stored whole."""
+    """A tensor that is stored whole, with a checksum of its bytes."""
 
     name: str
     dtype: str
@@ -63,7 +65,13 @@ class DenseTensor:
 
 @dataclass(frozen=True)
 class Base:
-    """The model that the expert was made for, and a check of the values that must be brought."""
+    """The model that the expert was made for.
+
+    Attributes:
+        model: Its name or path, if it is known.
+        revision: Its revision, if one is known.
+        initial_crc32c: Checksum of the initial values that decoding needs, or None.
+    """
 
     model: str | None = None
     revision: str | None = None
@@ -72,7 +80,18 @@ class Base:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of it. The native module checks it on reading and before writing."""
+    """The description of an expert; the native module checks it on reading and before writing.
+
+    Attributes:
+        kind: lora, ia3, prompt, full or other.
+        scope: role, global or tensor.
+        alpha_rule: fixed or least_squares.
+        base: The model that the expert was made for.
+        groups: Groups of tensors that share a scale.
+        tensors: The ternary tensors, in ascending order of names.
+        dense: The dense tensors, in ascending order of names.
+        version: The version of the format.
+    """
 
     kind: str
     scope: str
@@ -83,8 +102,14 @@ class Manifest:
     dense: tuple[DenseTensor, ...]
     version: int = 1
 
+    def __repr__(self) -> str:
+        return (
+            f"Manifest(kind={self.kind!r}, scope={self.scope!r}, {len(self.groups)} groups, "
+            f"{len(self.tensors)} ternary and {len(self.dense)} dense tensors)"
+        )
+
     def to_json(self) -> str:
-        """JSON with the keys of the format page."""
+        """The manifest in JSON, with the keys of the format page."""
         return json.dumps(asdict(self), allow_nan=False)
 
     @classmethod
@@ -104,19 +129,24 @@ class Manifest:
         )
 
     @property
+    def needs_initial(self) -> bool:
+        """Whether decoding needs the initial values that the expert was made with."""
+        return any(tensor.initial == "given" for tensor in self.tensors)
+
+    @property
     def trits(self) -> int:
-        """Length of the flat sequence of trits, gaps included."""
+        """Length of the flat sequence of trits, including gaps."""
         return layout([tensor.size for tensor in self.tensors])[1]
 
     @property
     def parameters(self) -> int:
-        """Entries of all tensors."""
+        """Number of entries of all tensors."""
         dense = sum(math.prod(tensor.shape) for tensor in self.dense)
         return sum(tensor.size for tensor in self.tensors) + dense
 
 
 def layout(sizes: Sequence[int]) -> tuple[list[int], int]:
-    """Where tensors of these sizes start, and the length of the whole sequence.
+    """Starts of tensors of these sizes, and the length of the whole sequence.
 
     Example:
         >>> layout([3, 32, 1])

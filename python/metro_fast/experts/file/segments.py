@@ -1,4 +1,4 @@
-"""What the trits of each tensor stand for, as the native decoder takes it."""
+"""The values that the trits of each tensor stand for, in the form that the decoder takes."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
+from metro_fast.experts.adapters.initial import constant_of
 from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.experts.file.manifest import Manifest, TernaryTensor
 
@@ -15,16 +16,16 @@ NATIVE: dict[str, tuple[str, Any]] = {
     "F16": ("f16", np.uint16),
     "BF16": ("bf16", np.uint16),
 }
-"""By the dtype's name in safetensors: its name in the native module, and the bits it writes."""
+"""For each dtype of safetensors its name in the native module, and the type that is written."""
 
 
 class Segments(NamedTuple):
-    """A row a ternary tensor, in the manifest's order.
+    """One row per ternary tensor, in the manifest's order.
 
     Attributes:
-        starts: int64 [n], the first trit.
-        lengths: int64 [n].
-        values: float32 [n, 3], of trits -1, 0 and +1.
+        starts: int64 [n], the first trit of each.
+        lengths: int64 [n], the number of trits.
+        values: float32 [n, 3], the values of trits -1, 0 and +1.
         write: bool [n], whether it is decoded.
     """
 
@@ -33,15 +34,19 @@ class Segments(NamedTuple):
     values: NDArray[np.float32]
     write: NDArray[np.bool_]
 
+    def __repr__(self) -> str:
+        trits, chosen = int(self.lengths.sum()), int(self.write.sum())
+        return f"Segments({trits:,} trits of {len(self.starts)} tensors, {chosen} decoded)"
+
     def expand(
         self, block: NDArray[np.uint8], dtype: str, out: NDArray[Any], num_threads: int
     ) -> None:
-        """Decode a packed block into `out`, which has an element a trit.
+        """Decode a packed block into `out`, which has one element per trit.
 
         Args:
             block: uint8, the packed block.
-            dtype: As safetensors names it; `out` has float32 elements or 16 bits.
-            out: Where to write.
+            dtype: Its name in safetensors; `out` has float32 elements, or uint16 for 16-bit dtypes.
+            out: The array to write to.
             num_threads: Threads to use.
 
         Raises:
@@ -63,11 +68,12 @@ def segments_of(
     """The segments of an expert.
 
     Args:
-        manifest: The expert's.
+        manifest: The manifest of the expert.
         scales: float32 [groups].
         write: Which tensors are decoded.
-        factor: What a tensor's update is multiplied with.
-        own_dtype: Round the values to the tensor's own dtype first, as a file of that dtype would.
+        factor: The factor of each tensor's update.
+        own_dtype: Whether to round the values to the dtype of the tensor first, as a file of that
+            dtype would.
 
     Example:
         >>> from metro_fast.experts import compress
@@ -78,7 +84,7 @@ def segments_of(
     tensors = manifest.tensors
     values = np.empty((len(tensors), 3), np.float32)
     for row, tensor in zip(values, tensors, strict=True):
-        initial = np.float32(tensor.initial == "one")
+        initial = constant_of(tensor.initial)
         scale = np.float32(float(scales[tensor.group]) * factor(tensor))
         row[:] = [initial - scale, initial, initial + scale]
         if own_dtype:

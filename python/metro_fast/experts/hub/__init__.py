@@ -1,1 +1,1 @@
-"""Experts on the Hugging Face Hub."""
+"""Experts on the Hugging Face Hub: their names, fetching, pushing and model cards."""

@@ -1,4 +1,4 @@
-"""The model card of an expert: README.md with what the Hub indexes and what people need."""
+"""The model card of an expert: a README.md with what the Hub indexes and what people need."""
 
 import json
 import shlex
@@ -31,7 +31,7 @@ _MODELS = {
     "TOKEN_CLS": "AutoModelForTokenClassification",
     "QUESTION_ANS": "AutoModelForQuestionAnswering",
 }
-"""Classes of transformers, by PEFT's task_type."""
+"""The class of transformers for each task_type of PEFT."""
 
 _CITATION = f"""\
 ```bibtex
@@ -57,23 +57,23 @@ def model_card(
     """Write a model card; every figure in it is taken from the expert.
 
     Args:
-        expert: The expert; all of it is decoded once, for the densities.
-        repo_id: Where it will lie, `owner/name` or `hf://owner/name[@revision][/folder]`; stands in
-            the code that loads it.
+        expert: The expert; it is decoded once, for the densities.
+        repo_id: The repository that it will be in, `owner/name` or
+            `hf://owner/name[@revision][/folder]`; the code on the card loads it from there.
         license: The Hub's name of a license, for instance `"apache-2.0"`; none by default.
-        base_model: The base's name on the Hub, if the expert does not know it or knows it by
-            another name. By default what adapter_config.json says, unless that is a local path.
-        fidelity: What `fidelity(source, expert)` returns, exact; by default the estimates that
-            `compress` made, which an expert that was read from a file does not have.
-        rows: Most groups, and most modules, to list.
+        base_model: The name of the base on the Hub, if the expert has no name or another one. By
+            default the name in adapter_config.json, unless that is a local path.
+        fidelity: The exact figures that `fidelity(source, expert)` returns; by default the
+            estimates of `compress`, which an expert that was read from a file does not have.
+        rows: The greatest number of groups, and of modules, to list.
 
     Returns:
         Markdown that begins with YAML between lines of `---`.
 
     Raises:
         FormatError: If a stream of the expert is damaged.
-        MetroFastError: If repo_id is no name of a repository, base_model none of a model, or rows
-            is below 1.
+        MetroFastError: If repo_id is not the name of a repository, base_model is not that of a
+            model, or rows is below 1.
 
     Example:
         >>> import numpy as np
@@ -89,7 +89,7 @@ def model_card(
         raise MetroFastError(f"base_model is {base!r}, expected a model of the Hub: owner/name")
     if rows < 1:
         raise MetroFastError(f"rows is {rows}, expected at least 1")
-    what, _ = _KINDS[expert.manifest.kind]
+    kind, _ = _KINDS[expert.manifest.kind]
     of = f" of [{base}](https://huggingface.co/{base})" if base else ""
     name = (place.folder or place.repo).rpartition("/")[2] if place else "Compressed expert"
     exact = fidelity is not None
@@ -97,9 +97,9 @@ def model_card(
     parts = [
         f"---\n{_yaml(_front_matter(expert, base, license))}---",
         f"# {name}",
-        f"{what}{of}, compressed by ComPEFT ([arXiv {PAPER}](https://arxiv.org/abs/{PAPER})) with "
-        "metro_fast: of each group of tensors the entries of largest magnitude are kept, and of "
-        "those the signs and one scale.",
+        f"{kind}{of}, compressed by ComPEFT ([arXiv {PAPER}](https://arxiv.org/abs/{PAPER})) with "
+        "metro_fast: each group of tensors keeps the signs of its entries of largest magnitude, "
+        "and one scale.",
         size_table(expert),
         "## Groups",
         group_table(expert, rows),
@@ -113,7 +113,7 @@ def model_card(
 
 
 def as_place(repo_id: str) -> HubName:
-    """A repository, given as `owner/name` or in the `hf://` form.
+    """Read the name of a repository, given as `owner/name` or in the `hf://` form.
 
     Raises:
         MetroFastError: If it is neither.
@@ -122,13 +122,13 @@ def as_place(repo_id: str) -> HubName:
 
 
 def known_base(expert: ExpertFile) -> str | None:
-    """The base model's name on the Hub, if the expert knows one: not a path of this machine."""
+    """The name of the base on the Hub, or None if the expert has none or has a local path."""
     base = expert.manifest.base.model
     return None if base is None or not _is_model(base) or Path(base).exists() else base
 
 
 def _is_model(text: str) -> bool:
-    """Whether it may be a model's name: old ones have no owner."""
+    """Whether it may be the name of a model; old names have no owner."""
     return is_repo(text if "/" in text else f"owner/{text}")
 
 
@@ -152,7 +152,7 @@ def _yaml(fields: dict[str, Any]) -> str:
 
 
 def _use(expert: ExpertFile, place: str, base: str | None) -> str:
-    """How to load it, and what not to do."""
+    """Instructions for loading it, and what not to do."""
     quoted = json.dumps(place, ensure_ascii=False)
     if expert.config is None and expert.manifest.kind != "full":
         return (
@@ -176,11 +176,11 @@ def _use(expert: ExpertFile, place: str, base: str | None) -> str:
         "```"
     )
     if expert.config is None:
-        return f"{load}\n\nThe residual is added to the pristine base, never taken off again."
+        return f"{load}\n\nThe residual is added to the pristine base and never subtracted again."
     return (
         f"{load}\n\n"
         f"**Stock PEFT must not read `{EXPERT_FILE}`**: it holds packed bits under names that PEFT "
-        f"does not know, and is therefore not called `{WEIGHTS}`. For PEFT and for servers write "
+        f"does not know, and is therefore not called `{WEIGHTS}`. For PEFT and for servers, write "
         "the plain adapter first:\n\n"
         f"```bash\nmetro-fast expert decompress {shlex.quote(place)} plain\n```\n\n"
         "```python\n"

@@ -14,14 +14,13 @@ from metro_fast.ops.ternarize import CHUNK
 
 
 def size_table(expert: ExpertFile) -> str:
-    """Bytes, bits a parameter and the ratio to 16 bits, of the whole file."""
+    """Bytes, bits per parameter and the ratio to 16 bits, for the whole file."""
     manifest = expert.manifest
-    ratio = 16 / expert.bits_per_parameter
     rows = [
         ["file", f"`{EXPERT_FILE}`, {expert.nbytes:,} bytes"],
         ["parameters", f"{manifest.parameters:,}"],
-        ["bits a parameter", f"{expert.bits_per_parameter:.3f}"],
-        ["against 16 bits a parameter", f"{ratio:.1f}x smaller"],
+        ["bits per parameter", f"{expert.bits_per_parameter:.3f}"],
+        ["against 16 bits per parameter", f"{expert.ratio:.1f}x smaller"],
         ["scope of a threshold and a scale", manifest.scope],
         ["rule of the scale", manifest.alpha_rule],
     ]
@@ -34,21 +33,21 @@ def size_table(expert: ExpertFile) -> str:
 
 
 def group_table(expert: ExpertFile, rows: int) -> str:
-    """Density that was asked for, share of nonzeros, alpha and scale, the largest groups first.
+    """Density asked for, share of nonzeros, alpha and scale of each group, the largest first.
 
     Raises:
         FormatError: If a stream is damaged.
     """
     groups = expert.manifest.groups
     sizes, nonzeros = [0] * len(groups), [0] * len(groups)
-    # A bit a trit, not a byte: residuals of whole models have cards too.
+    # One bit per trit and not a byte: residuals of whole models have cards too.
     threads = resolve_threads(None, expert.manifest.trits, CHUNK)
     words = _core.planes(expert.block, threads)[0].view(np.uint32)
     for tensor in expert.manifest.tensors:
         first = tensor.start // ALIGNMENT
-        held = words[first : first + -(-tensor.size // ALIGNMENT)]  # the gap after it holds zeros
+        own = words[first : first + -(-tensor.size // ALIGNMENT)]  # the gap after it holds zeros
         sizes[tensor.group] += tensor.size
-        nonzeros[tensor.group] += int(np.bitwise_count(held).sum())
+        nonzeros[tensor.group] += int(np.bitwise_count(own).sum())
     order = sorted(range(len(groups)), key=lambda i: -sizes[i])
     shown = [
         [
@@ -72,16 +71,16 @@ def group_table(expert: ExpertFile, rows: int) -> str:
 
 
 def module_table(modules: Sequence[ModuleFidelity], rows: int, exact: bool) -> str:
-    """The modules whose update was kept worst, by cosine."""
+    """The modules whose updates have the lowest cosines, lowest first."""
     worst = sorted(modules, key=lambda row: (row.cosine, row.module))[:rows]
     cosines = [row.cosine for row in modules]
     how = "computed from the weights" if exact else "estimated when it was compressed"
     shown = [[code(row.module), f"{row.cosine:.3f}", f"{row.norm_ratio:.3f}"] for row in worst]
     return (
-        f"Of {len(modules)} modules the cosine of the update before and after is "
-        f"{min(cosines):.3f} to {max(cosines):.3f} ({how}); those that lost most are:\n\n"
+        f"Over {len(modules)} modules, the cosine between the updates before and after compression "
+        f"is {min(cosines):.3f} to {max(cosines):.3f} ({how}). These lost most:\n\n"
         + table(["module", "cosine", "length ratio"], shown)
-        + "\n\nCosines compare modules of one expert; task scores tell how good it is."
+        + "\n\nCosines compare modules of one expert; task scores show how good it is."
     )
 
 
@@ -99,7 +98,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def code(text: str) -> str:
-    r"""Text of a stranger as code within a cell: it can end neither.
+    r"""Untrusted text as code within a cell, escaped so that it can end neither.
 
     Example:
         >>> print(code("a|b`c"))

@@ -1,4 +1,4 @@
-"""What goes wrong with the Hugging Face Hub, in words that say what to do."""
+"""Errors of the Hugging Face Hub, in messages that say what to do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +15,16 @@ _LOG_IN = "log in with `hf auth login`, set HF_TOKEN, or pass token="
 
 @dataclass(frozen=True)
 class Place:
-    """What is being asked of the Hub.
+    """The file or repository that the Hub is asked for.
 
     Attributes:
         name: The expert.
-        file: The file of it, or None if it is being pushed.
-        local_files_only: Whether the caller said not to ask the Hub.
+        file: The file that is fetched, or None if the expert is being pushed.
+        local_files_only: Whether the caller has forbidden to ask the Hub.
+
+    Example:
+        >>> print(Place(HubName("owner/name")))
+        owner/name at revision main
     """
 
     name: HubName
@@ -34,17 +38,17 @@ class Place:
 
 @contextmanager
 def hub_errors(place: Place) -> Iterator[None]:
-    """Turn what huggingface_hub raises into one error with repository, revision and mend.
+    """Turn errors of huggingface_hub into one that has the repository, the revision and advice.
 
     Args:
-        place: What is being asked for.
+        place: What the Hub is asked for.
 
     Raises:
         FileNotFoundError: If there is no such repository, revision or file, or it is not cached.
-        PermissionError: If it is gated, disabled or refused.
+        PermissionError: If it is gated or disabled, or access is refused.
         ConnectionError: If the Hub cannot be reached.
-        OSError: Of every other answer of the Hub.
-        MetroFastError: If the Hub says that an argument is none.
+        OSError: If the Hub gives any other answer.
+        MetroFastError: If the Hub rejects an argument.
     """
     errors = error_types()
     try:
@@ -61,7 +65,7 @@ def hub_errors(place: Place) -> Iterator[None]:
         raise ConnectionError(
             f"{place} cannot be reached: HF_HUB_OFFLINE is set in the environment; unset it"
         ) from error
-    except errors.HTTPError as error:  # of httpx, which is no OSError
+    except errors.HTTPError as error:  # of httpx, which is not an OSError
         raise ConnectionError(
             f"{place} cannot be reached ({type(error).__name__}: {error}): check the connection, "
             "the proxy and HF_ENDPOINT"
@@ -78,20 +82,20 @@ def error_types() -> Any:
 
 
 def _not_cached(errors: Any, place: Place, error: Exception) -> str:
-    what = f"{place.name.file(place.file or EXPERT_FILE)} of {place} is not in the cache"
+    absent = f"{place.name.file(place.file or EXPERT_FILE)} of {place} is not in the cache"
     if place.local_files_only:
-        return f"{what}, and local_files_only=True forbids to ask the Hub: leave it out once"
+        return f"{absent}, and local_files_only=True forbids asking the Hub: leave it out once"
     if isinstance(error.__cause__, errors.OfflineModeIsEnabled):
-        return f"{what}, and HF_HUB_OFFLINE is set in the environment: unset it once"
+        return f"{absent}, and HF_HUB_OFFLINE is set in the environment: unset it once"
     reason = error.__cause__ or error
     return (
-        f"{what}, and the Hub cannot be reached ({type(reason).__name__}: {reason}): check the "
+        f"{absent}, and the Hub cannot be reached ({type(reason).__name__}: {reason}): check the "
         "connection, the proxy and HF_ENDPOINT"
     )
 
 
 def _answer(errors: Any, place: Place, error: Any) -> OSError:
-    """The error for an answer of the Hub."""
+    """The error that an answer of the Hub becomes."""
     repo, status = place.name.repo, error.response.status_code
     if isinstance(error, errors.GatedRepoError):
         return PermissionError(
@@ -99,7 +103,7 @@ def _answer(errors: Any, place: Place, error: Any) -> OSError:
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         return FileNotFoundError(
-            f"the Hub shows no repository {repo} (asked for {place}): check the name, or, if it is "
+            f"the Hub shows no repository {repo} (asked for {place}): check the name; if it is "
             f"private, {_LOG_IN}"
         )
     if isinstance(error, errors.RevisionNotFoundError):
@@ -110,10 +114,10 @@ def _answer(errors: Any, place: Place, error: Any) -> OSError:
     if isinstance(error, errors.RemoteEntryNotFoundError):
         file = place.name.file(place.file or EXPERT_FILE)
         return FileNotFoundError(
-            f"{place} has no {file}, so no compressed expert is there: name its folder, as in "
-            f"hf://{repo}/FOLDER, or compress the adapter first"
+            f"{place} has no {file}, so it holds no compressed expert: name the folder of one, as "
+            f"in hf://{repo}/FOLDER, or compress the adapter first"
         )
-    told = error.server_message or str(error).partition("\n")[0]
+    reason = error.server_message or str(error).partition("\n")[0]
     if isinstance(error, errors.DisabledRepoError) or status in (401, 403):
-        return PermissionError(f"the Hub refused {place} ({status}: {told}): {_LOG_IN}")
-    return OSError(f"the Hub answered {status} to {place}: {told}")
+        return PermissionError(f"the Hub refused {place} ({status}: {reason}): {_LOG_IN}")
+    return OSError(f"the Hub answered {status} to {place}: {reason}")

@@ -1,4 +1,4 @@
-"""Experts on the Hugging Face Hub: fetched into its cache, two files and nothing else."""
+"""Experts fetched from the Hugging Face Hub into its cache: two files and nothing else."""
 
 from pathlib import Path
 from typing import Any
@@ -18,30 +18,30 @@ def resolve_expert(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """The place on this machine of what is called the path of an expert.
+    """The path of an expert on this machine, after it was fetched if it is on the Hub.
 
-    Everything here that takes such a path asks this function. A name that begins with `hf://` is
-    looked up on the Hub, and its weights file and adapter_config.json, both of one commit, are
-    fetched into the cache of huggingface_hub, unless they are there. No other file is asked for,
-    so no pickle ever is. Any other path is given back as it is, and huggingface_hub is not needed.
+    Every function that takes the path of an expert calls this one. A name that begins with `hf://`
+    is looked up on the Hub: the weights file and adapter_config.json, both of one commit, are
+    fetched into the cache of huggingface_hub unless they are there. No other file is fetched, so
+    never a pickle. Any other path is returned unchanged, and huggingface_hub is not needed.
 
     Args:
         path: A folder, a weights file, or `hf://owner/name[@revision][/folder]`.
         revision: Branch, tag or commit, if the name has none; the main branch by default.
-        token: Of the Hub, or whether to send the one of `hf auth login`, which is the default.
+        token: A token of the Hub, or whether to send the one of `hf auth login`, as is the default.
         cache_dir: Where downloads are kept; by default where huggingface_hub keeps them.
-        local_files_only: Whether to take what the cache has and not to ask the Hub.
+        local_files_only: Whether to use the cache alone and not to ask the Hub.
 
     Returns:
         The path itself, or the folder in the cache.
 
     Raises:
         MissingExtraError: If huggingface_hub is not installed.
-        MetroFastError: If the name is none of a repository, folder or revision.
-        FileNotFoundError: If the Hub has no such repository, revision or expert, or nothing is in
-            the cache and the Hub may not be asked or cannot be reached.
+        MetroFastError: If the name is not that of a repository, folder or revision.
+        FileNotFoundError: If the Hub has no such repository, revision or expert, or the cache
+            does not have it and the Hub may not be asked or cannot be reached.
         PermissionError: If the repository is gated or disabled, or the token is refused.
-        OSError: If anything else went wrong on the way.
+        OSError: If the transfer fails for another reason.
 
     Example:
         >>> resolve_expert("experts/math").as_posix()
@@ -63,7 +63,7 @@ def resolve_expert(
             filename=name.file(EXPERT_FILE), revision=name.revision, **options
         )
     folder = Path(weights).parent
-    # Of the same commit, whatever was pushed meanwhile: .../snapshots/COMMIT/FOLDER/FILE.
+    # The same commit, whatever was pushed meanwhile: .../snapshots/COMMIT/FOLDER/FILE.
     commit = Path(weights).parents[len(Path(name.file(EXPERT_FILE)).parts) - 1].name
     errors, config = error_types(), name.file(CONFIG)
     with hub_errors(Place(name, CONFIG, local_files_only)):
@@ -76,7 +76,7 @@ def resolve_expert(
             if found is not hub._CACHED_NO_EXIST:
                 raise
         except errors.RemoteEntryNotFoundError:
-            pass  # of an expert that did not come from PEFT
+            pass  # the expert did not come from PEFT
     return folder
 
 
@@ -88,11 +88,13 @@ def find_pretrained(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """As `resolve_expert`, but `owner/name` may also be a repository, if it is no local path.
+    """Resolve a path as `resolve_expert` does, but take `owner/name` for a repository too.
+
+    A local path of that name is preferred.
 
     Raises:
-        FileNotFoundError: Also if it is neither a local path nor the name of a repository.
-        MetroFastError: Also if a revision is given and the path is a local one.
+        FileNotFoundError: If it is neither a local path nor the name of a repository.
+        MetroFastError: If a revision is given and the path is a local one.
     """
     if hub_name(path_or_repo) is None:
         text = str(path_or_repo)
@@ -105,8 +107,8 @@ def find_pretrained(
             return Path(path_or_repo)
         if not is_repo(text):
             raise FileNotFoundError(
-                f"{text} does not exist, and is no repository of the Hub either, which would be "
-                "owner/name"
+                f"{text} does not exist, and it cannot be a repository of the Hub either, which "
+                "is named owner/name"
             )
         path_or_repo = SCHEME + text
     return resolve_expert(
@@ -119,20 +121,22 @@ def find_pretrained(
 
 
 def missing(path: Path) -> FileNotFoundError:
-    """The error for a path at which nothing is; it says how a repository is named."""
+    """The error for a path that does not exist; it says how a repository is named."""
     text = path.as_posix()
     hint = f"; a repository of the Hub is named {SCHEME}{text}" if is_repo(text) else ""
     return FileNotFoundError(f"there is no {path}{hint}")
 
 
 def at_revision(name: HubName, revision: str | None) -> HubName:
-    """The name with a revision that was given apart from it.
+    """The name with a revision that was given separately.
 
     Raises:
-        MetroFastError: If the name has another one.
+        MetroFastError: If the name has a different one.
     """
     if revision is None or revision == name.revision:
         return name
     if name.revision is not None:
-        raise MetroFastError(f"{name} has a revision, and revision is {revision!r}: give one")
+        raise MetroFastError(
+            f"{name} has a revision, and revision is {revision!r}: give one of the two"
+        )
     return HubName(name.repo, revision, name.folder)

@@ -18,7 +18,7 @@ _NOT_IN_REVISIONS = re.compile(r"[\s~^:?*\[\\]|\.\.|//|@\{|^[/.-]|[/.]$")
 
 @dataclass(frozen=True)
 class HubName:
-    """Where an expert lies on the Hub.
+    """The position of an expert on the Hub.
 
     Attributes:
         repo: `owner/name`, a model repository.
@@ -35,29 +35,29 @@ class HubName:
     folder: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse names that would leave the repository or its place in the cache.
+        """Refuse names that would lead out of the repository or of its folder in the cache.
 
         Raises:
-            MetroFastError: If a part is none that the Hub has.
+            MetroFastError: If a part is not one that the Hub allows.
         """
         if not is_repo(self.repo):
-            raise MetroFastError(f"{self.repo!r} is no repository of the Hub: {_FORM}")
+            raise MetroFastError(f"{self.repo!r} is not a repository of the Hub: {_FORM}")
         if self.revision is not None and (
             not self.revision.isprintable()
             or not self.revision
             or _NOT_IN_REVISIONS.search(self.revision)
         ):
             raise MetroFastError(
-                f"{self.revision!r} is no revision: expected a branch, a tag or a commit"
+                f"{self.revision!r} is not a revision: expected a branch, a tag or a commit"
             )
         for part in self.folder.split("/") if self.folder else []:
             if part in ("", ".", "..") or not part.isprintable() or re.search(r"[\\:]", part):
                 raise MetroFastError(
-                    f"{self.folder!r} is no folder of a repository: {part!r} is not allowed in it"
+                    f"{self.folder!r} is not a folder of a repository: {part!r} is not allowed"
                 )
 
     def __str__(self) -> str:
-        """The name as it is written."""
+        """The name in the form that `hub_name` reads."""
         revision = self.revision or ""
         if not _PULL_REQUEST.fullmatch(revision):
             revision = quote(revision, safe="")
@@ -70,7 +70,7 @@ class HubName:
 
 
 def is_repo(text: str) -> bool:
-    """Whether the Hub could have a repository `owner/name` of that name.
+    """Whether a text could be the name of a repository on the Hub, `owner/name`.
 
     Example:
         >>> is_repo("google-t5/t5-base"), is_repo("/models/t5"), is_repo("../t5")
@@ -89,14 +89,14 @@ def is_repo(text: str) -> bool:
 def hub_name(path: str | Path) -> HubName | None:
     """Read a name of the Hub; None if the path is one of this machine.
 
-    Of a `Path` the name has one slash after `hf:`, since pathlib drops the other. A `/` within a
-    revision is written `%2F`, except in `refs/pr/N`. The weights file may be named itself.
+    A `Path` has one slash after `hf:`, since pathlib drops the other. A `/` within a revision is
+    written `%2F`, except in `refs/pr/N`. The name may end with that of the weights file.
 
     Args:
-        path: What a user gave as the path of an expert.
+        path: The path of an expert, as a user gave it.
 
     Raises:
-        MetroFastError: If it begins with `hf://` and is no name of a model repository.
+        MetroFastError: If it begins with `hf://` and is not the name of a model repository.
 
     Example:
         >>> hub_name("hf://owner/name@v1/math")
@@ -112,10 +112,10 @@ def hub_name(path: str | Path) -> HubName | None:
     body = text.removeprefix(SCHEME).removeprefix("models/")
     kind = body.partition("/")[0]
     if kind in _KINDS:
-        raise MetroFastError(f"{text!r} is of {kind}: an expert lies in a model repository")
+        raise MetroFastError(f"{text!r} is a name of {kind}, expected a model repository: {_FORM}")
     found = re.fullmatch(r"([^/@]*/[^/@]*)(@?)(.*)", body, re.DOTALL)
     if found is None:
-        raise MetroFastError(f"{text!r} is no name of an expert: {_FORM}")
+        raise MetroFastError(f"{text!r} is not the name of an expert: {_FORM}")
     repo, at, rest = found.groups()
     revision: str | None = None
     if at:
@@ -123,7 +123,7 @@ def hub_name(path: str | Path) -> HubName | None:
         first, _, folder = rest.partition("/")
         revision, folder = (request[1], request[2] or "") if request else (unquote(first), folder)
     elif rest and not rest.startswith("/"):
-        raise MetroFastError(f"{text!r} is no name of an expert: {_FORM}")
+        raise MetroFastError(f"{text!r} is not the name of an expert: {_FORM}")
     else:
         folder = rest.removeprefix("/")
     folder = folder.removesuffix("/")
@@ -133,7 +133,7 @@ def hub_name(path: str | Path) -> HubName | None:
 
 
 def expert_name(path: str | Path) -> str:
-    """What an expert is called after its path: its folder, or the repository.
+    """The name of an expert according to its path: that of its folder or repository.
 
     Example:
         >>> (

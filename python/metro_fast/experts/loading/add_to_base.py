@@ -9,7 +9,7 @@ from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import kind_of, parse_config
 from metro_fast.experts.compression.task_vector import TaskVector
-from metro_fast.experts.expert import Expert
+from metro_fast.experts.expert import Expert, read_expert
 from metro_fast.experts.loading.load import adapt, load_expert, load_whole, peft_config
 from metro_fast.experts.loading.load_full import ModelT
 from metro_fast.experts.plain.plain import plain_tensors
@@ -67,8 +67,8 @@ def add_to_base(
         raise MetroFastError(
             "the model has adapters already: pass its base model, or call merge_and_unload() first"
         )
-    if not isinstance(source, TaskVector | Expert):
-        source = Expert.load(source)
+    if not isinstance(source, TaskVector):
+        source = read_expert(source)
     if source.config is None:
         if isinstance(source, Expert):
             return load_whole(model, source, initial)

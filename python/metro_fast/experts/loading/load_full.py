@@ -48,7 +48,7 @@ def load_full(
                 "base in its own precision, not quantized"
             )
     given = dict((read_initial(initial) if initial is not None else state) or {})
-    if not any(tensor.initial == "given" for tensor in expert.manifest.tensors):
+    if not expert.manifest.needs_initial:
         raise MetroFastError(
             "the expert was made without initial=, so it is not the residual of a model: use its "
             "state_dict()"

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from metro_fast.errors import MetroFastError
+from metro_fast.experts.adapters.initial import Initial
 from metro_fast.experts.adapters.peft_folder import parse_config
 from metro_fast.experts.adapters.scaling import lora_scaling, module_of
 from metro_fast.experts.compression.task_vector import TaskVector
@@ -21,7 +22,7 @@ class TensorLayout(NamedTuple):
     """
 
     shape: tuple[int, ...]
-    initial: str
+    initial: Initial
 
 
 def kind_of_source(source: Source) -> str:

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from html import escape
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
 from metro_fast._page import Section, table
 from metro_fast._svg import svg
 from metro_fast.experts.expert import Expert
+from metro_fast.experts.file.describe import TensorRow
 from metro_fast.experts.pictures.byte_shares import byte_shares
 from metro_fast.experts.pictures.heat_map import BLUE, ORANGE, heat_map
 from metro_fast.experts.pictures.page import page, picture
@@ -64,7 +65,7 @@ def expert_page(expert: Expert, title: str) -> str:
     return page(title, lead, sections)
 
 
-def _map(rows: list[dict[str, Any]], field: str) -> str:
+def _map(rows: list[TensorRow], field: Literal["density", "scale"]) -> str:
     places = places_of([row["tensor"] for row in rows])
     values = {places[row["tensor"]]: float(row[field]) for row in rows}
     layers = in_order([layer for layer, _ in places.values()])
@@ -88,7 +89,7 @@ def _map(rows: list[dict[str, Any]], field: str) -> str:
     return picture(heat, caption, layers)
 
 
-def _histogram(rows: list[dict[str, Any]]) -> str:
+def _histogram(rows: list[TensorRow]) -> str:
     """A histogram of parameters by the density of their tensor."""
     sizes = np.array([np.prod(row["shape"]) for row in rows], np.float64)
     densities = np.array([row["density"] for row in rows])

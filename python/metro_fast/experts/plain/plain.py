@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from metro_fast.errors import MetroFastError
-from metro_fast.experts.adapters.initial import initial_checksum
+from metro_fast.experts.adapters.initial import constant_of, read_same_given
 from metro_fast.experts.adapters.peft_folder import CONFIG, PICKLED_WEIGHTS, WEIGHTS, write_folder
 from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.experts.compression.source import read_initial
@@ -36,23 +36,12 @@ def plain_tensors(
         >>> plain_tensors(vector)["v.ia3_l"].data
         array([1.5, 1. ], dtype=float32)
     """
-    needed = [name for name, r in vector.residuals.items() if r.initial == "given"]
-    state = read_initial(initial) or {}
-    missing = [name for name in needed if name not in state]
-    if missing:
-        raise MetroFastError(
-            f"the vector holds differences from initial values, and that of {missing[0]} is "
-            "missing: pass the initial values as initial="
-        )
-    given = {name: RawTensor.of(state[name], name).float32() for name in needed}
-    if needed and initial_checksum(given) != vector.initial_crc32c:
-        raise MetroFastError(
-            "the initial values are not those that were subtracted: their checksum is "
-            f"{initial_checksum(given)}, expected {vector.initial_crc32c}"
-        )
+    shapes = {n: r.values.shape for n, r in vector.residuals.items() if r.initial == "given"}
+    state = read_initial(initial)
+    given = read_same_given(state, shapes, vector.initial_crc32c, "the vector")
     tensors = dict(vector.dense)
     for name, residual in vector.residuals.items():
-        start = given.get(name, np.float32(residual.initial == "one"))
+        start = given.get(name, constant_of(residual.initial))
         tensors[name] = RawTensor.rounded(np.asarray(start + residual.values), residual.dtype)
     return {name: tensors[name] for name in sorted(tensors)}
 

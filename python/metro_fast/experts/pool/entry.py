@@ -51,7 +51,7 @@ def config_of(expert: Expert) -> dict[str, Any]:
         raise MetroFastError(
             f"the expert has kind {kind!r}, expected lora or ia3: use load_expert for prompts"
         )
-    if any(tensor.initial == "given" for tensor in expert.manifest.tensors):
+    if expert.manifest.needs_initial:
         raise MetroFastError(
             "the expert was compressed with initial=..., which a pool does not keep: compress it "
             "without initial=, or use its state_dict(initial=...)"

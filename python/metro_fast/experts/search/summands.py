@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
+from metro_fast.experts.adapters.initial import constant_of
 from metro_fast.experts.adapters.roles import role_of
 from metro_fast.experts.compression.compress import read_vector
 from metro_fast.experts.compression.task_vector import Residual, TaskVector
@@ -114,8 +115,8 @@ class Summands:
             np.multiply(values, np.float32(weights[i]), out=self._part)
             np.add(self.flat, self._part, out=self.flat)
         for name, tensor in self._layout.items():
-            if tensor.initial == "one":
-                self.tensor(name)[...] += np.float32(1)
+            if constant_of(tensor.initial) != 0:
+                self.tensor(name)[...] += constant_of(tensor.initial)
 
     def tensor(self, name: str) -> NDArray[np.float32]:
         """A view of one tensor of the last sum."""
@@ -126,7 +127,7 @@ class Summands:
         """A task vector of the last sum, with the first expert's dtypes and configuration."""
         residuals = {}
         for name, tensor in self._layout.items():
-            values = self.tensor(name) - np.float32(tensor.initial == "one")
+            values = self.tensor(name) - constant_of(tensor.initial)
             role = role_of(name) or self._kind
             residuals[name] = Residual(values, self._dtypes[name], role, tensor.initial)
         return TaskVector(self._kind, residuals, {}, None, self.config)

@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all.
+//! Writing files so that they exist whole or not at all.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -11,13 +11,14 @@ use crate::{Error, Result};
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
-/// Writes a file: to a temporary one in the same folder, synced, then renamed over `path`.
+/// Writes a file: the bytes go to a temporary file in the same folder, which is synced and then
+/// renamed to `path`.
 ///
-/// After a crash at any moment `path` holds its old bytes or the new ones; a hidden `.tmp` file may
-/// be left beside it.
+/// After a crash at any moment `path` has either its old bytes or the new ones; a hidden `.tmp`
+/// file may be left beside it.
 ///
 /// # Errors
-/// [`Error::Io`] if the folder cannot be written to; `path` is then as it was.
+/// [`Error::Io`] if the folder cannot be written to; `path` is then unchanged.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let context = || format!("cannot write {}", path.display());
     let (temporary, mut file) = create_beside(path)?;
@@ -26,7 +27,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = written {
-        // The first error is the one to tell; a leftover is harmless.
+        // The first error is the one to report; a file left behind does no harm.
         let _ = fs::remove_file(&temporary);
         return Err(Error::io(context(), error));
     }
@@ -57,7 +58,7 @@ fn create_beside(path: &Path) -> Result<(PathBuf, File)> {
     }
 }
 
-/// Makes the rename itself last. Windows has no such call and needs none.
+/// Makes the rename durable. Windows has no such call and does not need one.
 #[cfg(unix)]
 fn sync_folder(path: &Path) -> std::io::Result<()> {
     File::open(folder(path))?.sync_all()

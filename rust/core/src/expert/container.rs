@@ -1,13 +1,21 @@
 //! A safetensors file: written in one fixed order, read through the safetensors crate's checks.
 
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
+use std::path::Path;
 
-use safetensors::SafeTensors;
+use safetensors::tensor::Metadata;
 use serde_json::{Map, Value, json};
 
-use super::manifest::Dtype;
+use super::dtype::Dtype;
 use super::unique_keys;
 use crate::{Error, Result};
+
+/// A file begins with the length of its header, a little-endian integer of this many bytes.
+const LENGTH: usize = 8;
+/// The longest header that the safetensors crate accepts.
+const MAX_HEADER: u64 = 100_000_000;
 
 /// A tensor of a safetensors file.
 #[derive(Clone, Debug)]
@@ -36,7 +44,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Where a tensor of a safetensors file lies.
+/// The position of a tensor in a safetensors file.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// Its name.
@@ -49,9 +57,10 @@ pub struct Place {
     pub bytes: Range<usize>,
 }
 
-/// Writes a safetensors file: falling element size, which keeps every tensor aligned, then name.
+/// Makes the bytes of a safetensors file.
 ///
-/// Made here, because the crate writes `__metadata__` in random order.
+/// Tensors are sorted by falling element size, which keeps each of them aligned, then by name. The
+/// crate's own writer is not used because it writes `__metadata__` in random order.
 ///
 /// # Errors
 /// [`Error::Shape`] if a tensor's bytes do not have the size of its shape.
@@ -85,16 +94,48 @@ pub fn encode(mut tensors: Vec<Entry<'_>>, metadata: &[(&str, &str)]) -> Result<
     Ok(file)
 }
 
-/// Finds the tensors of a safetensors file, by name.
+/// Finds the tensors of a safetensors file, in ascending order of names.
 ///
 /// # Errors
-/// [`Error::Format`] if it is none, or offsets, sizes and shapes do not fit.
+/// [`Error::Format`] if the bytes are not a safetensors file, or if offsets, sizes and shapes do
+/// not fit each other.
 pub fn decode(file: &[u8]) -> Result<Vec<Place>> {
-    let (header, metadata) = SafeTensors::read_metadata(file)
-        .map_err(|error| Error::Format(format!("{}: {error}", looks_like(file))))?;
-    let data = 8 + header;
-    unique_keys::check(&file[8..data])
+    parse(file, file.len() as u64)
+}
+
+/// Finds the tensors of a safetensors file by reading its header alone.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read, else the errors of [`decode`].
+pub fn read_places(path: &Path) -> Result<Vec<Place>> {
+    let failed = |error| Error::io(format!("cannot read {}", path.display()), error);
+    let mut file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let mut start = Vec::new();
+    // Long enough to recognize other formats by.
+    file.by_ref().take(2 * LENGTH as u64).read_to_end(&mut start).map_err(failed)?;
+    let rest = header_end(&start, size)?.saturating_sub(start.len());
+    file.take(rest as u64).read_to_end(&mut start).map_err(failed)?;
+    parse(&start, size)
+}
+
+/// Reads a header from the start of a file of `size` bytes.
+fn parse(start: &[u8], size: u64) -> Result<Vec<Place>> {
+    let data = header_end(start, size)?;
+    let header = start
+        .get(LENGTH..data)
+        .ok_or_else(|| Error::Format("the file became shorter while it was read".into()))?;
+    let metadata: Metadata = serde_json::from_slice(header)
+        .map_err(|error| Error::Format(format!("{}: {error}", looks_like(start))))?;
+    unique_keys::check(header)
         .map_err(|error| Error::Format(format!("the safetensors header: {error}")))?;
+    // The crate has checked that the tensors follow each other without gaps.
+    let end = data as u64 + metadata.data_len() as u64;
+    if end != size {
+        return Err(Error::Format(format!(
+            "the file has {size} bytes, but its header describes {end}: cut or damaged"
+        )));
+    }
     let mut places: Vec<Place> = metadata
         .tensors()
         .into_iter()
@@ -109,7 +150,20 @@ pub fn decode(file: &[u8]) -> Result<Vec<Place>> {
     Ok(places)
 }
 
-/// What a file that is no safetensors file probably is.
+/// The end of the header, which is where the tensors begin.
+fn header_end(start: &[u8], size: u64) -> Result<usize> {
+    let refused = |reason: String| Err(Error::Format(format!("{}: {reason}", looks_like(start))));
+    let Some(length) = start.first_chunk::<LENGTH>() else {
+        return refused(format!("{size} bytes, expected at least {LENGTH}"));
+    };
+    let length = u64::from_le_bytes(*length);
+    if length > MAX_HEADER.min(size.saturating_sub(LENGTH as u64)) {
+        return refused(format!("a header of {length} bytes in a file of {size}"));
+    }
+    Ok(LENGTH + length as usize)
+}
+
+/// Guesses what a file that is not a safetensors file is.
 fn looks_like(file: &[u8]) -> &'static str {
     match file {
         [] => "an empty file",
@@ -145,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_stands_twice_is_refused() {
+    fn a_name_that_appears_twice_is_refused() {
         let header = concat!(
             r#"{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"#,
             r#""w":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}"#
@@ -154,7 +208,7 @@ mod tests {
         file.extend_from_slice(header.as_bytes());
         file.push(0);
         let message = decode(&file).unwrap_err().to_string();
-        assert!(message.contains(r#"the key "w" stands there twice"#), "{message}");
+        assert!(message.contains(r#"the key "w" appears twice"#), "{message}");
     }
 
     #[test]
@@ -164,5 +218,30 @@ mod tests {
         assert!(message(b"version https://git-lfs.github.com/spec/v1\noid").contains("lfs pull"));
         assert!(message(b"PK\x03\x04aaaaaaaa").contains("pickle"));
         assert!(message(b"\x80\x02cos\nsystem\n").contains("pickle"));
+    }
+
+    #[test]
+    fn the_header_alone_gives_the_same_places_and_refusals() {
+        let path = std::env::temp_dir().join(format!("metro-fast-places-{}", std::process::id()));
+        let of_file = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            read_places(&path).map(|places| format!("{places:?}")).map_err(|e| e.to_string())
+        };
+        let of_bytes = |b: &[u8]| decode(b).map(|p| format!("{p:?}")).map_err(|e| e.to_string());
+        let bytes = [7u8; 600];
+        let entry = Entry::of("x", Dtype::U8, &[600], &bytes);
+        let whole = encode(vec![entry], &[("format", "pt")]).unwrap();
+        assert!(of_file(&whole).unwrap().contains("\"x\""));
+        for end in 0..whole.len() {
+            assert_eq!(of_file(&whole[..end]), of_bytes(&whole[..end]), "cut at {end}");
+            assert!(of_file(&whole[..end]).is_err(), "cut at {end}");
+        }
+        let longer = [&whole[..], b"x"].concat();
+        let others: [&[u8]; 4] = [&whole, &longer, b"PK\x03\x04aaaaaaaa", &[0xff; 40]];
+        for bytes in others {
+            assert_eq!(of_file(bytes), of_bytes(bytes));
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(read_places(&path), Err(Error::Io { .. })));
     }
 }

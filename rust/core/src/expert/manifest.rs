@@ -1,19 +1,20 @@
 //! The manifest of an expert file (docs/expert-format.md, section 3).
 //!
-//! Fields are declared in alphabetical order: that is the order in which they are written.
+//! Fields are declared in alphabetical order, which is the order in which they are written.
 
 use serde::{Deserialize, Serialize};
 
+use super::dtype::Dtype;
 use crate::{Error, Result};
 
-/// Format version that this code reads and writes.
+/// The format version that this code reads and writes.
 pub const VERSION: u32 = 1;
 /// Tensors start at multiples of this many trits.
 pub const ALIGNMENT: u64 = 32;
 const MAX_TRITS: u64 = 1 << 40;
 const MAX_DIMENSIONS: usize = 8;
 
-/// What an expert file says about itself.
+/// The description of an expert, which its file carries.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
@@ -33,7 +34,7 @@ pub struct Manifest {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Base {
-    // Named, because serde takes a missing Option for None.
+    // Without this, serde would take a missing field for None.
     #[serde(deserialize_with = "Option::deserialize")]
     pub initial_crc32c: Option<u32>,
     #[serde(deserialize_with = "Option::deserialize")]
@@ -76,7 +77,7 @@ pub struct Tensor {
     pub start: u64,
 }
 
-/// How the scales came about.
+/// The rule that the scales follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -85,7 +86,7 @@ pub enum AlphaRule {
     LeastSquares,
 }
 
-/// What kind of finetuning made the expert.
+/// The kind of finetuning that made the expert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -97,7 +98,7 @@ pub enum Kind {
     Other,
 }
 
-/// What a group is.
+/// The tensors that form a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -107,7 +108,7 @@ pub enum Scope {
     Tensor,
 }
 
-/// What a zero trit stands for.
+/// The value that a zero trit stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -117,52 +118,7 @@ pub enum Initial {
     Given,
 }
 
-/// Element types, as safetensors names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub enum Dtype {
-    BOOL,
-    U8,
-    I8,
-    I16,
-    I32,
-    I64,
-    F16,
-    BF16,
-    F32,
-    F64,
-}
-
-impl Dtype {
-    /// Bytes of an element.
-    pub fn size(self) -> u64 {
-        match self {
-            Self::BOOL | Self::U8 | Self::I8 => 1,
-            Self::I16 | Self::F16 | Self::BF16 => 2,
-            Self::I32 | Self::F32 => 4,
-            Self::I64 | Self::F64 => 8,
-        }
-    }
-
-    /// The dtype of this name.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] if experts hold no such tensors.
-    pub fn parse(name: &str) -> Result<Self> {
-        use Dtype::{BF16, BOOL, F16, F32, F64, I8, I16, I32, I64, U8};
-        [BOOL, U8, I8, I16, I32, I64, F16, BF16, F32, F64]
-            .into_iter()
-            .find(|dtype| dtype.name() == name)
-            .ok_or_else(|| Error::argument("dtype", name, "a plain integer or float type"))
-    }
-
-    /// The name in a safetensors header.
-    pub fn name(self) -> String {
-        format!("{self:?}")
-    }
-}
-
-/// Entries of a tensor of this shape.
+/// The number of entries of a tensor of this shape.
 ///
 /// # Errors
 /// [`Error::Format`] if there are too many dimensions or the product overflows.
@@ -191,7 +147,7 @@ impl Manifest {
         serde_json::to_string(self).expect("strings and numbers always have a JSON form")
     }
 
-    /// Trits of the flat sequence, gaps included.
+    /// The number of trits in the flat sequence, including the gaps between tensors.
     pub fn trits(&self) -> u64 {
         self.tensors.last().map_or(0, |last| {
             let len: u64 = last.shape.iter().product();
@@ -199,24 +155,27 @@ impl Manifest {
         })
     }
 
-    /// Whether a base must be brought.
+    /// Whether decoding needs the initial values that the expert was made with.
     pub fn needs_initial(&self) -> bool {
         self.tensors.iter().any(|tensor| tensor.initial == Initial::Given)
     }
 
     fn check(&self) -> Result<()> {
         if self.version != VERSION {
-            return bad(format!("version {}, this reader knows {VERSION}", self.version));
+            return bad(format!("it has version {}, this reader knows {VERSION}", self.version));
         }
         let mut free = 0u64;
         for tensor in &self.tensors {
             let name = &tensor.name;
             if !matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-                return bad(format!("{name} is ternary of dtype {:?}", tensor.dtype));
+                return bad(format!(
+                    "{name} is ternary and has dtype {:?}, expected F32, F16 or BF16",
+                    tensor.dtype
+                ));
             }
             if tensor.group >= self.groups.len() as u64 {
                 return bad(format!(
-                    "{name} is of group {} of {}",
+                    "{name} belongs to group {}, expected an index below {}",
                     tensor.group,
                     self.groups.len()
                 ));
@@ -224,10 +183,10 @@ impl Manifest {
             if tensor.start != free {
                 return bad(format!("{name} starts at {}, expected {free}", tensor.start));
             }
-            // Both are at most 2^40, and stay so: the sums cannot overflow.
+            // Both summands are at most 2^40, so the sum cannot overflow.
             free = (free + elements(name, &tensor.shape)?).next_multiple_of(ALIGNMENT);
             if free > MAX_TRITS {
-                return bad(format!("more than {MAX_TRITS} trits"));
+                return bad(format!("it describes more than {MAX_TRITS} trits"));
             }
         }
         for dense in &self.dense {
@@ -240,10 +199,13 @@ impl Manifest {
             return bad(format!("{} is both ternary and dense", twice.name));
         }
         if self.needs_initial() != self.base.initial_crc32c.is_some() {
-            return bad("initial_crc32c does not fit the tensors' initial values".into());
+            return bad(
+                "initial_crc32c must be present if and only if a tensor has given initial values"
+                    .into(),
+            );
         }
         if self.groups.iter().any(|g| !g.alpha.is_finite() || !g.density.is_finite()) {
-            return bad("alpha or density is not finite".into());
+            return bad("the alpha or density of a group is not finite".into());
         }
         Ok(())
     }
@@ -256,12 +218,12 @@ fn ascending<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
     }
 }
 
-fn bad<T>(what: String) -> Result<T> {
-    Err(Error::Format(format!("expert manifest: {what}")))
+fn bad<T>(problem: String) -> Result<T> {
+    Err(Error::Format(format!("expert manifest: {problem}")))
 }
 
 #[cfg(test)]
-// Bit-equality is what is promised.
+// Equality to the last bit is promised.
 #[allow(clippy::float_cmp)]
 mod tests {
     use super::*;
@@ -275,7 +237,7 @@ mod tests {
     );
 
     #[test]
-    fn canonical_json_comes_back() {
+    fn canonical_json_is_read_back() {
         let manifest = Manifest::parse(EXAMPLE).unwrap();
         assert_eq!(manifest.to_json(), EXAMPLE);
         assert_eq!(manifest.trits(), 96);
@@ -283,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_come_back_to_the_last_bit() {
+    fn numbers_are_read_back_to_the_last_bit() {
         let far = EXAMPLE
             .replace(r#""alpha":1.0"#, r#""alpha":1222222222222222222222222222222222222220"#);
         let manifest = Manifest::parse(&far).unwrap();
@@ -293,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn manifests_whose_parts_do_not_fit_are_refused() {
         for (from, to) in [
             (r#""version":1"#, r#""version":2"#),
             (r#""start":64"#, r#""start":32"#),

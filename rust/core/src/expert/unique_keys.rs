@@ -1,11 +1,11 @@
-//! JSON in which no object has a key twice: readers differ in which of the two they take.
+//! Refusal of JSON objects that have a key twice: readers differ in which of the two they take.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// Any JSON value, walked through and dropped.
+/// Any JSON value, read through and dropped.
 struct Walked;
 
 impl<'de> Deserialize<'de> for Walked {
@@ -27,7 +27,7 @@ impl<'de> Visitor<'de> for Walker {
         let mut seen = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
             if seen.contains(&key) {
-                return Err(A::Error::custom(format!("the key {key:?} stands there twice")));
+                return Err(A::Error::custom(format!("the key {key:?} appears twice")));
             }
             seen.insert(key);
             map.next_value::<Walked>()?;
@@ -68,7 +68,7 @@ impl<'de> Visitor<'de> for Walker {
 /// Checks that no object of a JSON text has a key twice.
 ///
 /// # Errors
-/// The parser's, which names the key and where it stands.
+/// The parser's error, which names the key and its position.
 pub(super) fn check(json: &[u8]) -> serde_json::Result<()> {
     serde_json::from_slice::<Walked>(json).map(|_| ())
 }
@@ -78,14 +78,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_that_stand_twice_are_named_at_any_depth() {
+    fn keys_that_appear_twice_are_named_at_any_depth() {
         for (json, key) in [
             (r#"{"a": 1, "b": [1.5, "x", null, true], "a": 2}"#, "a"),
             (r#"{"w": {"dtype": "F32", "shape": [-1], "dtype": "F16"}}"#, "dtype"),
             (r#"[[{"x": {}, "\u0078": {}}]]"#, "x"),
         ] {
             let message = check(json.as_bytes()).unwrap_err().to_string();
-            assert!(message.contains(&format!("{key:?} stands there twice")), "{message}");
+            assert!(message.contains(&format!("{key:?} appears twice")), "{message}");
         }
         for json in [r#"{"a": {"b": 1}, "b": {"b": 2}}"#, "[]", "3"] {
             check(json.as_bytes()).unwrap();
