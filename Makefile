@@ -92,7 +92,7 @@ lock: setup  ## Write the installed versions to requirements/ci.txt
 
 .PHONY: clean
 clean:  ## Remove everything that was built
-	rm -rf $(VENV) target dist python/metro_fast/_cubin demo-output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) target .cache dist python/metro_fast/_cubin demo-output .pytest_cache .mypy_cache .ruff_cache
 
 # ---- CUDA ----
 

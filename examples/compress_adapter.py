@@ -2,7 +2,7 @@
 
 python examples/compress_adapter.py [ADAPTER_FOLDER]
 
-Without a folder an adapter with random factors stands in for a trained one.
+Without a folder it makes an adapter with random factors, in place of a trained one.
 """
 
 import sys

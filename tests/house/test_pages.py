@@ -91,6 +91,15 @@ def test_every_page_with_code_is_run() -> None:
     assert sorted(page for page in pages if blocks(page)) == sorted(PAGES)
 
 
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    entries = (ROOT / "mkdocs.yml").read_text("utf-8").split("\nnav:\n")[1].splitlines()
+    named = [entry.split()[-1] for entry in entries if entry.endswith(".md")]
+    assert sorted(named) == sorted(str(p.relative_to(DOCS)) for p in DOCS.rglob("*.md"))
+    index = (DOCS / "decisions" / "index.md").read_text("utf-8")
+    for page in (DOCS / "decisions").glob("0*.md"):
+        assert f"({page.name})" in index, f"{page.name} is not in docs/decisions/index.md"
+
+
 def test_the_tables_of_a_page_are_those_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     benches = ROOT / "benches"
     monkeypatch.syspath_prepend(str(benches))
