@@ -56,7 +56,7 @@ def test_kernels_name_the_torch_extra() -> None:
         "import metro_fast\n"
         "from metro_fast.ops.cuda import flags\n"
         "for use in (lambda: __import__('metro_fast.ops.torch'),\n"
-        "            lambda: flags.raise_flagged("cpu")):\n"
+        "            lambda: flags.raise_flagged('cpu')):\n"
         "    try: use()\n"
         "    except metro_fast.MissingExtraError as error: print(error)\n"
     )
