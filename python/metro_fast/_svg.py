@@ -1,4 +1,4 @@
-"""Elements that all pictures in SVG text share: limits, steps between ticks, and the `<svg>`."""
+"""The parts that SVG pictures share: limits, ticks, and the element around them."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def round_step(reach: float) -> float:
-    """The step, 1, 2 or 5 times a power of ten, that divides the reach into two to five steps.
+    """Find the 1, 2 or 5 times a power of ten that divides a range into two to five steps.
 
     Example:
         >>> round_step(1.7)
@@ -30,13 +30,13 @@ def round_step(reach: float) -> float:
 
 
 def svg(parts: Sequence[str], height: float, description: str, kind: str = "chart") -> str:
-    """An `<svg>` of full width.
+    """Put parts into an `<svg>` element of full width.
 
     Args:
-        parts: The content, as SVG text whose words are escaped.
+        parts: The content as SVG text, in which words are already escaped.
         height: Height in pixels.
-        description: A description for readers who cannot see the picture.
-        kind: The class of the element.
+        description: A description of the picture for readers who cannot see it.
+        kind: CSS class of the element.
 
     Example:
         >>> svg(["<g/>"], 20, "a < b")

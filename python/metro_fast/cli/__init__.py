@@ -1,4 +1,4 @@
-"""The command line, `metro-fast`: one file a command, each a thin call of a room's function.
+"""The command line, `metro-fast`: one file per command, which calls a function of a room.
 
 A command's module is imported only when that command is asked for, so that `metro-fast --help`
 costs typer and rich alone.

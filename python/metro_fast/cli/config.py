@@ -1,4 +1,4 @@
-"""`--config FILE.yaml`: its values become defaults, flags override them, the result is saved."""
+"""`--config FILE.yaml`: its values become defaults, and flags override them."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ def read_config(path: Path) -> dict[str, Any]:
         path: The file; names may be spelled with `-` or `_`.
 
     Returns:
-        Option names, spelled with `_`, to values.
+        Values by option name, spelled with `_`.
 
     Raises:
         MetroFastError: If the file is not a YAML mapping of names to values.
@@ -37,7 +37,9 @@ def read_config(path: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise MetroFastError(f"{path} holds a {type(values).__name__}, expected name: value lines")
+        raise MetroFastError(
+            f"{path} holds a {type(values).__name__}, expected lines of name: value"
+        )
     return {name.replace("-", "_"): value for name, value in values.items()}
 
 
@@ -49,8 +51,8 @@ def _apply(ctx: typer.Context, path: Path | None) -> Path | None:
     unknown = sorted(set(values) - known)
     if unknown:
         raise MetroFastError(
-            f"{path} sets {', '.join(unknown)}, which `metro-fast {ctx.info_name}` does not know; "
-            f"it knows {', '.join(sorted(name for name in known if name))}"
+            f"{path} sets {', '.join(unknown)}, which `metro-fast {ctx.info_name}` does not have; "
+            f"its options are {', '.join(sorted(name for name in known if name))}"
         )
     ctx.default_map = {**(ctx.default_map or {}), **values}
     return path

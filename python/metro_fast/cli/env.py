@@ -1,4 +1,4 @@
-"""`metro-fast env`: versions and what this machine offers, for a bug report."""
+"""`metro-fast env`: versions and the abilities of this machine, for a bug report."""
 
 import importlib.metadata
 import os
@@ -30,15 +30,15 @@ def _version(package: str) -> str:
 
 @app.command()
 def env() -> None:
-    """Show versions and what this machine offers."""
+    """Show the versions and the abilities of this machine, for a bug report."""
     table = Table(show_header=False, box=None)
     table.add_row("metro_fast", metro_fast.__version__)
     table.add_row("native module", str(_core.__file__))
     table.add_row("python", f"{platform.python_version()} on {platform.platform()}")
     table.add_row("cores", f"{os.cpu_count()} (threads by default: {default_threads()})")
     table.add_row("kernels", f"{_core.simd_level()} on the CPU")
-    for name, told in launch.status():
-        table.add_row(name, told)
+    for name, state in launch.status():
+        table.add_row(name, state)
     for package in PACKAGES:
         table.add_row(package, _version(package))
     Console().print(table)

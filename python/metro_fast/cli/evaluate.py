@@ -1,7 +1,7 @@
-"""`metro-fast evaluate`: tasks x instructions for one model, saved cells, tables and the page."""
+"""`metro-fast evaluate`: score one model on tasks under instructions, and write the report."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -17,10 +17,15 @@ from metro_fast.experts.hub.name import expert_name
 from metro_fast.prompts import InstructionSet, Task
 from metro_fast.robustness import Report, evaluate, write_page
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 app = typer.Typer(add_completion=False)
 
 
-def load_model(model: str, expert: str | Path | None) -> tuple[Any, Any]:
+def load_model(
+    model: str, expert: str | Path | None
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load an encoder-decoder and its tokenizer, with an expert if one is given.
 
     Args:
@@ -33,7 +38,7 @@ def load_model(model: str, expert: str | Path | None) -> tuple[Any, Any]:
 
     Raises:
         OSError: If there is no such model or expert.
-        FormatError: If a file of it is damaged, or the expert is not one of that model.
+        FormatError: If one of their files is damaged, or the expert was made for another model.
     """
     path = None if expert is None else resolve_expert(expert)
     if path is not None and not path.exists():
@@ -46,7 +51,10 @@ def load_model(model: str, expert: str | Path | None) -> tuple[Any, Any]:
             with explained(f"the adapter at {expert}"):
                 loaded = require("peft", "peft").PeftModel.from_pretrained(loaded, str(path))
         else:
-            raise FileNotFoundError(f"{expert} holds neither {EXPERT_FILE} nor {CONFIG}")
+            raise FileNotFoundError(
+                f"{expert} holds neither {EXPERT_FILE} nor {CONFIG}: give the folder of a "
+                "compressed expert or of a PEFT adapter"
+            )
     return loaded.eval(), tokenizer
 
 
@@ -54,21 +62,29 @@ def load_model(model: str, expert: str | Path | None) -> tuple[Any, Any]:
 def evaluate_command(
     ctx: typer.Context,
     model: Annotated[str, typer.Option(help="Folder (or Hub name) of the model and tokenizer.")],
-    tasks: Annotated[list[Path], typer.Option(help="JSONL file of items; may be repeated.")],
+    tasks: Annotated[
+        list[Path], typer.Option(help="JSONL file of items; may be given several times.")
+    ],
     instructions: Annotated[Path, typer.Option(help="YAML or JSON file of instructions.")],
     output: Annotated[Path, typer.Option(help="Folder for cells, results and the page.")],
     expert: Annotated[
         str | None, typer.Option(help="Compressed expert or PEFT adapter to load onto it.")
     ] = None,
-    model_name: Annotated[str, typer.Option(help="Name in tables; else the folder's.")] = "",
+    model_name: Annotated[str, typer.Option(help="Name in tables; by default the folder's.")] = "",
     model_family: Annotated[
-        str, typer.Option(help="Whose `seen_by` counts as seen; else the model name.")
+        str,
+        typer.Option(
+            help="Instructions with this name in `seen_by` count as seen; by default model_name."
+        ),
     ] = "",
     preset: Annotated[
-        Literal["metro_t0", "t0"], typer.Option(help="Whether inputs carry special tokens.")
+        Literal["metro_t0", "t0"],
+        typer.Option(help="Whether inputs end in special tokens (metro_t0) or not (t0)."),
     ] = "metro_t0",
     max_batch_tokens: Annotated[int, typer.Option(help="Padded tokens of one batch.")] = 16384,
-    resume: Annotated[bool, typer.Option(help="Take finished cells over from output.")] = True,
+    resume: Annotated[
+        bool, typer.Option(help="Keep the finished cells in the output folder.")
+    ] = True,
     config: ConfigOption = None,
 ) -> None:
     """Score tasks under every instruction of their type; write results and one offline page."""
@@ -96,7 +112,7 @@ def evaluate_command(
 
 
 def summary_table(report: Report) -> Table:
-    """Accuracy by task, seen and unseen instructions apart."""
+    """Tabulate the accuracy by task, for seen and for unseen instructions."""
     table = Table(title=f"{report.model_name}: accuracy, mean over instructions")
     for column in ("task", "items", "seen", "unseen", "worst instruction"):
         table.add_column(column, justify="left" if column == "task" else "right")

@@ -1,4 +1,4 @@
-"""The table of what compression left of each module's update."""
+"""The table that shows how much of each module's update compression kept."""
 
 import statistics
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ def print_fidelity(modules: Sequence[ModuleFidelity], rows: int) -> None:
     """Print exact cosines and norm ratios by module, and how many modules are erased.
 
     Args:
-        modules: What `fidelity` returns.
-        rows: Most modules to list: all in order of names if that many, else those of the lowest
-            cosines, lowest first.
+        modules: The result of `fidelity`.
+        rows: The largest number of modules to list. If there are no more, all are listed by name;
+            otherwise those with the lowest cosines, the lowest first.
     """
     worst = sorted(modules, key=lambda row: (row.cosine, row.module))
     shown = list(modules) if len(modules) <= rows else worst[:rows]
@@ -36,5 +36,5 @@ def print_fidelity(modules: Sequence[ModuleFidelity], rows: int) -> None:
         console.print(
             f"{len(modules)} modules: cosine {min(cosines):.3f} to {max(cosines):.3f}, median "
             f"{statistics.median(cosines):.3f}; {sum(row.erased for row in modules)} erased. "
-            "Computed from the weights; task scores tell more."
+            "Computed from the weights alone: judge the expert by its task scores."
         )

@@ -1,6 +1,6 @@
 """A command from a settings dataclass: its fields are the options, its docstring the help.
 
-The dataclass stays the one place where a setting's name, type, default and meaning are written.
+The dataclass is the one place where a setting's name, type, default and meaning are written.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def option_help(settings: type) -> dict[str, str]:
-    """Meaning of each field, from the `Args:` or `Attributes:` of the class and its bases.
+    """Read the meaning of each field from the `Args:` or `Attributes:` of the class and its bases.
 
     Args:
         settings: A dataclass with a Google-style docstring.
@@ -53,41 +53,55 @@ def command_from_dataclass(settings: type[T], run: Callable[[T], None]) -> Calla
     """Make the function that typer turns into a command.
 
     Args:
-        settings: A dataclass whose fields have types that typer knows.
+        settings: A dataclass whose fields have types that typer knows; a `Literal` becomes a choice
+            of its values.
         run: Called with the settings that the command line gave.
 
     Returns:
-        A function with one keyword parameter a field, and `config` for `--config FILE`.
+        A function with one keyword parameter for each field, and `config` for `--config FILE`.
     """
-    hints = get_type_hints(settings)
-    texts = option_help(settings)
 
     def command(**values: Any) -> None:
         values.pop("config")
         run(settings(**values))
 
-    parameters = [inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None)]
-    annotations: dict[str, Any] = {"config": ConfigOption}
-    for field in dataclasses.fields(settings):  # type: ignore[arg-type]
+    options = _options(settings)
+    # Required options first.
+    options.sort(key=lambda option: option.default is not inspect.Parameter.empty)
+    options.append(
+        inspect.Parameter(
+            "config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigOption
+        )
+    )
+    command.__annotations__ = {option.name: option.annotation for option in options}
+    command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    command.__doc__ = (inspect.getdoc(settings) or "").partition("\n\n")[0]
+    return command
+
+
+def _options(settings: type) -> list[inspect.Parameter]:
+    """One parameter for each field: those of the class itself first, then those of its bases."""
+    hints = get_type_hints(settings)
+    texts = option_help(settings)
+    options = []
+    for field in sorted(dataclasses.fields(settings), key=lambda f: _depth(settings, f.name)):
         default: Any = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
         required = default is dataclasses.MISSING
-        annotations[field.name] = Annotated[
-            hints[field.name],
-            typer.Option(help=texts.get(field.name, ""), show_default=not required),
-        ]
-        parameters.append(
+        option = typer.Option(help=texts.get(field.name, ""), show_default=not required)
+        options.append(
             inspect.Parameter(
                 field.name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=inspect.Parameter.empty if required else default,
-                annotation=annotations[field.name],
+                annotation=Annotated[hints[field.name], option],
             )
         )
-    command.__annotations__ = annotations
-    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [p.replace(annotation=annotations[p.name]) for p in parameters]
-    )
-    command.__doc__ = (inspect.getdoc(settings) or "").partition("\n\n")[0]
-    return command
+    return options
+
+
+def _depth(settings: type, name: str) -> int:
+    """The number of the class that introduces a field, in the order of method resolution."""
+    owners = [i for i, c in enumerate(settings.__mro__) if name in inspect.get_annotations(c)]
+    return owners[-1]

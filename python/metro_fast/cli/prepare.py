@@ -1,7 +1,7 @@
-"""`metro-fast prepare`: text to a corpus of token ids."""
+"""`metro-fast prepare`: tokenize text into a corpus."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,19 +10,31 @@ from metro_fast.data import prepare, read_texts, train_tokenizer
 from metro_fast.data.prepare_plan import PIECE_BYTES
 from metro_fast.errors import MetroFastError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
 app = typer.Typer(add_completion=False)
+
+InputsArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Files (.jsonl, .txt, either also .gz or .zst; .parquet), datasets that "
+        "save_to_disk wrote, or folders of these."
+    ),
+]
+PieceBytesOption = Annotated[
+    int, typer.Option(help="Bytes of text that become one token file; the corpus depends on it.")
+]
+TasksOption = Annotated[
+    int | None,
+    typer.Option(help="Parts the work is cut into; by default one per piece. Changes no byte."),
+]
 
 
 @app.command()
 def prepare_command(
     ctx: typer.Context,
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Files (.jsonl, .txt, either also .gz or .zst; .parquet), datasets that "
-            "save_to_disk wrote, or folders of these."
-        ),
-    ],
+    inputs: InputsArgument,
     output: Annotated[Path, typer.Option(help="Folder to make.")],
     tokenizer: Annotated[
         Path | None, typer.Option(help="Folder of a tokenizer, or a tokenizer.json.")
@@ -33,40 +45,26 @@ def prepare_command(
     num_sentinels: Annotated[int, typer.Option(help="Sentinels of a trained tokenizer.")] = 100,
     text_key: Annotated[str, typer.Option(help="Key or column of the text.")] = "text",
     eos_token: Annotated[
-        str | None, typer.Option(help="Token that ends a document; else the tokenizer's EOS.")
+        str | None,
+        typer.Option(help="Token that ends a document; by default the tokenizer's EOS."),
     ] = None,
     shuffle_documents: Annotated[bool, typer.Option(help="Shuffle within each piece.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the shuffle.")] = 0,
-    piece_bytes: Annotated[
-        int,
-        typer.Option(help="Bytes of text that become one token file; the corpus depends on it."),
-    ] = PIECE_BYTES,
-    tasks: Annotated[
-        int | None,
-        typer.Option(help="Parts the work is cut into; else one a piece. Changes no byte."),
-    ] = None,
+    piece_bytes: PieceBytesOption = PIECE_BYTES,
+    tasks: TasksOption = None,
     num_workers: Annotated[
         int, typer.Option(help="Processes that share the tasks. Changes no byte.")
     ] = 1,
     config: ConfigOption = None,
 ) -> None:
-    """Tokenize text into a corpus; an interrupted run goes on where it stopped.
+    """Tokenize text into a corpus; an interrupted run continues where it stopped.
 
     For Slurm and Ray see docs/prepare.md.
     """
-    if (tokenizer is None) == (train_vocabulary == 0):
-        raise MetroFastError(
-            "give either --tokenizer FOLDER or --train-vocabulary N, to use one or to train one"
-        )
-    chosen = tokenizer or train_tokenizer(
-        read_texts(list(inputs), text_key),
-        vocab_size=train_vocabulary,
-        num_sentinels=num_sentinels,
-    )
     folder = prepare(
         inputs,
         output,
-        chosen,
+        _tokenizer(tokenizer, inputs, text_key, train_vocabulary, num_sentinels),
         text_key=text_key,
         eos_token=eos_token,
         shuffle_documents=shuffle_documents,
@@ -77,3 +75,18 @@ def prepare_command(
     )
     save_resolved(ctx, folder)
     typer.echo(f"wrote {folder}")
+
+
+def _tokenizer(
+    given: Path | None, inputs: list[Path], text_key: str, vocab_size: int, num_sentinels: int
+) -> "Path | PreTrainedTokenizerFast":
+    if (given is None) == (vocab_size == 0):
+        raise MetroFastError(
+            "give either --tokenizer FOLDER, to use a tokenizer, or --train-vocabulary N, to train "
+            "one"
+        )
+    if given is not None:
+        return given
+    return train_tokenizer(
+        read_texts(list(inputs), text_key), vocab_size=vocab_size, num_sentinels=num_sentinels
+    )
