@@ -120,19 +120,22 @@ def evaluate(
             scores = _scores(model, tokenizer, task, inputs, record, max_batch_tokens)
         else:
             scores = found.scores
-        cell = Cell(record, task.items, inputs, scores)
+        cells.append(Cell(record, task.items, inputs, scores))
         if folder is not None and (found is None or found.record != record):
-            cell.save(folder)
-        if cell.ties:
-            _logger.warning(
-                "%s, %s: %d of %d items have several best choices; the first was taken",
-                task.name, instruction.id, cell.ties, len(task),
-            )  # fmt: skip
-        cells.append(cell)
+            cells[-1].save(folder)
+        _report_ties(cells[-1])
     report = Report(cells)
     if folder is not None:
         report.save(folder)
     return report
+
+
+def _report_ties(cell: Cell) -> None:
+    if cell.ties:
+        _logger.warning(
+            "%s, %s: %d of %d items have several best choices; the first was taken",
+            cell.record.task, cell.record.instruction.id, cell.ties, len(cell.items),
+        )  # fmt: skip
 
 
 def _scores(

@@ -51,7 +51,7 @@ def recompute(folder: str | os.PathLike[str]) -> list[Report]:
 
 
 def _known_origin(path: Path) -> tuple[dict[str, str], float]:
-    """Versions and date from an old results file; both are unknown if there is none."""
+    """Versions and date from an old results file; both are unknown without one."""
     if not path.exists():
         return {"unknown": "recomputed from cells"}, 0.0
     try:

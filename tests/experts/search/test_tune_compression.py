@@ -230,7 +230,7 @@ def test_an_interrupted_grid_goes_on(stop: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"densities": ()}, "no densities"),
+        ({"densities": ()}, "0 densities and"),
         ({"densities": (0.5, 0)}, "density is 0"),
         ({"densities": (0.5, 1.5)}, r"density is 1\.5"),
         ({"alphas": ()}, "no alphas"),

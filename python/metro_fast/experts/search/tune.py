@@ -160,9 +160,7 @@ class _Scores:
             _key(row.get("density"), row.get("alpha")): i for i, row in enumerate(log.rows)
         }
 
-    def of(
-        self, density: float | None, alpha: Alpha | None, scored: Callable[[], Any]
-    ) -> float:
+    def of(self, density: float | None, alpha: Alpha | None, scored: Callable[[], Any]) -> float:
         """The score of a candidate; `scored` is only called if the file does not have it."""
         row = self._rows.get(_key(density, alpha))
         if row is not None:
@@ -202,8 +200,8 @@ def _grid(
             raise MetroFastError(f"density is {density}, expected a number in (0, 1]")
     if not densities or not line:
         raise MetroFastError(
-            f"{len(densities)} densities and {len(line)} alphas are given, expected no densities "
-            "or no alphas only where the quantizer needs none"
+            f"{len(densities)} densities and {len(line)} alphas are given, expected at least one "
+            "of each"
         )
     return [(density, line) for density in dict.fromkeys(map(float, densities))]
 
