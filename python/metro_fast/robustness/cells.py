@@ -35,8 +35,8 @@ class CellRecord:
     Attributes:
         model_name: Name of the model in every table.
         model_family: Family whose seen labels apply.
-        model_hash: SHA-256 of what the model computes.
-        tokenizer_hash: SHA-256 of how the tokenizer maps text to ids.
+        model_hash: SHA-256 of the model's tensors, configuration and adapters.
+        tokenizer_hash: SHA-256 of the tokenizer's mapping from text to ids.
         task: Name of the task.
         task_type: Type of the task, which instructions belong to.
         split: Split of the items.

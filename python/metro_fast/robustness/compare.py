@@ -101,8 +101,8 @@ class Comparison:
     Attributes:
         first: Name of the first model.
         second: Name of the second model.
-        first_hash: SHA-256 of what the first model computes.
-        second_hash: SHA-256 of what the second model computes.
+        first_hash: The first model's hash, as in its report.
+        second_hash: The second model's hash, as in its report.
         tasks: The comparison on each task.
     """
 

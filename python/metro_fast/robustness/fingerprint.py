@@ -18,7 +18,7 @@ _IGNORED_CONFIG = frozenset(
 
 
 def model_fingerprint(model: "PreTrainedModel") -> str:
-    """SHA-256 of what a model computes: its tensors, configuration and adapters.
+    """SHA-256 of everything a model computes with: its tensors, configuration and adapters.
 
     A state dict alone is not enough: the scaling of a LoRA is not a tensor, and a `PeftModel` whose
     adapter is disabled has the same tensors as one whose adapter is enabled.
@@ -49,7 +49,7 @@ def model_fingerprint(model: "PreTrainedModel") -> str:
 
 
 def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """SHA-256 of how a tokenizer maps text to ids.
+    """SHA-256 of a tokenizer's mapping from text to ids.
 
     Args:
         tokenizer: Any transformers tokenizer.

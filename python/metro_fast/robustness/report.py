@@ -72,7 +72,7 @@ class Report:
 
     @property
     def model_hash(self) -> str:
-        """SHA-256 of what the model computes."""
+        """SHA-256 of the model's tensors, configuration and adapters."""
         return self.cells[0].record.model_hash
 
     @property

@@ -4,10 +4,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
+
+FieldT = TypeVar("FieldT")
 
 
 class SearchLog:
@@ -73,7 +75,7 @@ class SearchLog:
             self._write(row)
         self.rows.append(dict(row))
 
-    def field(self, row: int, name: str, kind: type) -> Any:
+    def field(self, row: int, name: str, kind: type[FieldT]) -> FieldT:
         """A field of a row.
 
         Args:
