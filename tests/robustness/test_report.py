@@ -469,3 +469,9 @@ def test_reprs_are_one_short_line(reports):
     assert repr(summary) == f"<TaskSummary of base on relations: {numbers}>"
     comparison = compare(base, expert, tasks=["relations"])
     assert repr(comparison) == "<Comparison of expert with base; relations: better>"
+    assert repr(comparison.tasks[0]).startswith(
+        "<TaskComparison on relations: better, +10.4 points"
+    )
+    record = cell.record
+    expected = f"<CellRecord base x relations x relations-0; metro_t0, {record.identity[:8]}>"
+    assert repr(record) == expected

@@ -60,6 +60,12 @@ class CellRecord:
     max_input_length: int
     max_target_length: int
 
+    def __repr__(self) -> str:
+        return (
+            f"<CellRecord {self.model_name} x {self.task} x {self.instruction.id}; {self.preset}, "
+            f"{self.identity[:8]}>"
+        )
+
     @property
     def seen(self) -> bool:
         """Whether models of this family were trained with the instruction."""

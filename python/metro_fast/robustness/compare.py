@@ -68,6 +68,13 @@ class TaskComparison:
     margin: float
     instructions: tuple[InstructionComparison, ...]
 
+    def __repr__(self) -> str:
+        low, high = (100 * end for end in self.difference.interval)
+        return (
+            f"<TaskComparison on {self.task}: {self.verdict}, {100 * self.difference.mean:+.1f} "
+            f"points [{low:+.1f}, {high:+.1f}]>"
+        )
+
     @property
     def worst(self) -> InstructionComparison:
         """The instruction under which the second model loses most."""

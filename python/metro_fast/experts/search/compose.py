@@ -40,6 +40,10 @@ class Trial:
     score: float
     objective: float
 
+    def __repr__(self) -> str:
+        count = len(self.weights)
+        return f"<Trial of {count} weights; score {self.score:.4g}, objective {self.objective:.4g}>"
+
 
 @dataclass(frozen=True)
 class Composition:
@@ -151,6 +155,8 @@ def compose_fewshot(
         (['a', 'b'], 10, True)
         >>> found  # doctest: +ELLIPSIS
         <Composition of 2 experts after 10 trials; score ...; largest weights: ...>
+        >>> found.history[0]  # doctest: +ELLIPSIS
+        <Trial of 2 weights; score ..., objective ...>
     """
     sources = list(experts.values() if isinstance(experts, Mapping) else experts)
     found = [read_summand(source) for source in sources]
