@@ -61,7 +61,7 @@ def test_compose_writes_a_plain_adapter_and_continues(room: Path) -> None:
     arguments = [room / "one", room / "two-packed", "--model", room / "model", "--out", out]
     arguments += ["--examples", room / "pairs.jsonl", "--steps", 6]
     output = run(compose_app, *arguments)
-    assert "mean loss, nats a token, on 3 examples" in " ".join(output.split())
+    assert "mean loss in nats per token on 3 examples" in " ".join(output.split())
     log = (out / "search.jsonl").read_text().splitlines()
     assert len(log) == 7
     rows = [json.loads(line) for line in log[1:]]
@@ -91,7 +91,7 @@ def test_compose_writes_a_plain_adapter_and_continues(room: Path) -> None:
         (out / name).unlink()
     refused = CliRunner().invoke(compose_app, [*map(str, arguments), "--seed", "4"])
     assert isinstance(refused.exception, MetroFastError)
-    assert "its seed is 0, now 4" in str(refused.exception)
+    assert "its seed is 0, that of this search is 4" in str(refused.exception)
     run(compose_app, *arguments, "--seed", 4, "--no-resume", "--density", 0.5)
     assert Expert.load(out).manifest.kind == "lora"
 
@@ -117,7 +117,7 @@ def test_tune_writes_the_expert_the_table_and_the_page(room: Path) -> None:
     best = min(scored, key=lambda row: (float(row[4]), int(row[2])))
     expert = Expert.load(out)
     assert expert.nbytes == int(best[2])
-    assert f"chosen of 4: density {float(best[0]):g}" in " ".join(output.split())
+    assert f"chosen from 4 candidates: density {float(best[0]):g}" in " ".join(output.split())
     assert "Chosen: density" in (out / "tuning.html").read_text()
     assert len((out / "search.jsonl").read_text().splitlines()) == 6
     # A larger grid reuses the scores.

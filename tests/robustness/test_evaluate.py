@@ -185,8 +185,8 @@ def test_bad_arguments(tiny_t5, tiny_tokenizer, tasks, tmp_path, counted):
         ({"preset": "x"}, "preset is 'x'"),
         ({"model_name": ""}, "model_name is empty"),
         ({"model_family": ""}, "model_family is empty"),
-        ({"instructions": []}, "no instruction is of its type 're'"),
-        ({"instructions": INSTRUCTIONS[:3]}, "'questions': no instruction is of its type 'qa'"),
+        ({"instructions": []}, "no instruction has its type 're'"),
+        ({"instructions": INSTRUCTIONS[:3]}, "'questions': no instruction has its type 'qa'"),
         ({"max_batch_tokens": 0}, "max_batch_tokens is 0"),
     ):
         with pytest.raises(MetroFastError, match=message):

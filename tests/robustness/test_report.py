@@ -135,7 +135,7 @@ class TestReport:
         assert base.tasks == ("relations", "questions")
         assert [len(base.task_cells(task)) for task in base.tasks] == [8, 4]
         assert (base.model_name, base.model_family, base.preset) == ("base", "t5", "metro_t0")
-        with pytest.raises(MetroFastError, match="no task 'x'; the report has relations"):
+        with pytest.raises(MetroFastError, match="no task 'x', only the tasks relations"):
             base.summary("x")
 
     def test_summary_agrees_with_its_cells(self, reports):
@@ -227,7 +227,7 @@ class TestReport:
         cells = make_cells(task, "base", [0.5, 0.6])
         with pytest.raises(MetroFastError, match="no cells"):
             Report([])
-        with pytest.raises(MetroFastError, match="stands twice"):
+        with pytest.raises(MetroFastError, match="is given twice"):
             Report([cells[0], cells[0]])
         with pytest.raises(MetroFastError, match="mixes model_hash"):
             Report([cells[0], make_cells(task, "base", [0.5, 0.6], model_hash="b" * 64)[1]])
@@ -238,7 +238,7 @@ class TestReport:
             Report([cells[0], make_cells(other_split, "base", [0.5, 0.6])[1]])
 
     def test_bad_files(self, reports, tmp_path):
-        with pytest.raises(MetroFastError, match=r"one results_\*.json is needed, found none"):
+        with pytest.raises(MetroFastError, match=r"must contain one results_\*.json, found none"):
             Report.load(tmp_path)
         with pytest.raises(FileNotFoundError):
             Report.load(tmp_path / "results_base.json")
@@ -334,7 +334,7 @@ class TestCompare:
     def test_models_that_cannot_be_paired_are_refused(self, reports):
         task = make_task("relations", 20)
         first = Report(make_cells(task, "a", [0.5, 0.6, 0.7]))
-        with pytest.raises(MetroFastError, match="name those to compare"):
+        with pytest.raises(MetroFastError, match="pass tasks= to name those to compare"):
             compare(reports[0], reports[2])
         with pytest.raises(MetroFastError, match=r"only one of the two .* relations-2"):
             compare(first, Report(make_cells(task, "b", [0.5, 0.6])))
@@ -457,3 +457,23 @@ class TestPage:
         (tmp_path / "file").write_text("")
         with pytest.raises(OSError, match="file"):
             write_page(tmp_path / "file" / "page.html", reports)
+
+
+def test_reprs_are_one_short_line(reports):
+    base, expert = reports[:2]
+    expected = "<Report of base on relations (8 instructions), questions (4 instructions)>"
+    assert repr(base) == expected
+    cell = base.cells[0]
+    correct = sum(cell.correct)
+    assert repr(cell) == f"<Cell base x relations x relations-0; {correct} of 120 correct>"
+    summary = base.summary("relations")
+    numbers = f"mean {summary.mean_accuracy:.3f} over 8 instructions, 120 items"
+    assert repr(summary) == f"<TaskSummary of base on relations: {numbers}>"
+    comparison = compare(base, expert, tasks=["relations"])
+    assert repr(comparison) == "<Comparison of expert with base; relations: better>"
+    assert repr(comparison.tasks[0]).startswith(
+        "<TaskComparison on relations: better, +10.4 points"
+    )
+    record = cell.record
+    expected = f"<CellRecord base x relations x relations-0; metro_t0, {record.identity[:8]}>"
+    assert repr(record) == expected

@@ -189,7 +189,7 @@ class TestSeenGap:
         draw = np.random.default_rng(0)
         got = seen_gap(draw.random((8, 50)) < 0.5, [True] * 4 + [False] * 4)
         assert got.p_value is None
-        assert "fewer than 5 a side, so an interval and no test" in got.note
+        assert "fewer than 5 per side, so there is an interval, but no test" in got.note
 
     def test_exact_permutation(self):
         c = np.zeros((10, 10), dtype=int)

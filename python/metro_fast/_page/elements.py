@@ -38,8 +38,9 @@ def table(
         caption: A caption above the table.
 
     Example:
-        >>> table(["name", "bytes"], [["a", "12"]]).count("<th")
-        3
+        >>> html = table(["name", "bytes"], [["a < b", "12"]])
+        >>> "a &lt; b" in html, html.count("<td>")
+        (True, 1)
     """
     top = "".join(f'<th scope="col">{html_of(cell)}</th>' for cell in head)
     lines = "\n".join(

@@ -1,4 +1,4 @@
-"""`metro-fast expert compose`: an expert for a new task, out of experts that are there."""
+"""`metro-fast expert compose`: existing experts composed into one for a new task."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,8 +17,8 @@ from metro_fast.cli.rating import (
     TasksOption,
     make_rating,
 )
-from metro_fast.experts import Composition, compose_fewshot, compress
-from metro_fast.experts.plain.plain import refuse_adapter, save_plain
+from metro_fast.experts import Composition, TaskVector, compose_fewshot, compress, save_plain
+from metro_fast.experts.plain.plain import refuse_adapter
 from metro_fast.robustness.fingerprint import model_fingerprint
 
 app = typer.Typer(add_completion=False)
@@ -29,7 +29,8 @@ LOG = "search.jsonl"
 def compose_command(
     ctx: typer.Context,
     experts: Annotated[
-        list[str], typer.Argument(help="Compressed experts or plain PEFT folders, of one layout.")
+        list[str],
+        typer.Argument(help="Compressed experts or plain PEFT folders, all with the same modules."),
     ],
     model: ModelOption,
     target: Annotated[Path, typer.Option("--out", help="Folder to write the result to.")],
@@ -37,26 +38,26 @@ def compose_command(
     tasks: TasksOption = None,
     instructions: InstructionsOption = None,
     max_input_length: MaxInputLengthOption = 512,
-    steps: Annotated[int, typer.Option(help="Sums to try.", min=1)] = 40,
+    steps: Annotated[int, typer.Option(help="Number of sums to try.", min=1)] = 40,
     bound: Annotated[
-        float, typer.Option(help="Weights lie between minus this and this.", min=0)
+        float, typer.Option(help="Weights are between minus this number and this number.", min=0)
     ] = 1.5,
-    l1: Annotated[float, typer.Option(help="Weight of the mean magnitude of the weights.")] = 0.05,
+    l1: Annotated[float, typer.Option(help="Penalty on the mean magnitude of the weights.")] = 0.05,
     init: Annotated[float, typer.Option(help="Weight of every expert at the start.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of the optimizer's draws.")] = 0,
-    optimizer: Annotated[str, typer.Option(help="An optimizer of nevergrad.")] = "NGOpt",
+    seed: Annotated[int, typer.Option(help="Seed of the optimizer's draws.")] = 0,
+    optimizer: Annotated[str, typer.Option(help="Name of a nevergrad optimizer.")] = "NGOpt",
     density: Annotated[
         float | None, typer.Option(help="Compress the result again, with this density.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option(help=f"Go on with the search that {LOG} in the folder holds.")
+        bool, typer.Option(help=f"Continue the search that is recorded in {LOG} in the folder.")
     ] = True,
     threads: Annotated[
-        int | None, typer.Option(help="Threads to use: the machine's cores by default.")
+        int | None, typer.Option(help="Threads to use; the machine's cores by default.")
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Search the weights of a sum of experts that does best on a few examples (LoraHub)."""
+    """Search for the weighted sum of experts that does best on a few examples (LoraHub)."""
     refuse_adapter(target)
     tokenizer = load_tokenizer(model)
     rating = make_rating(
@@ -81,23 +82,31 @@ def compose_command(
         about={**rating.about, "model": model_fingerprint(network)},
         num_threads=threads,
     )
-    print_composition(found, rating.what)
-    if density is None:
-        save_plain(found.vector, target)
-        typer.echo(f"wrote the plain adapter {target}")
-    else:
-        expert = compress(found.vector, density=density, alpha="least_squares")
-        expert.save(target)
-        typer.echo(f"wrote {target}: {expert.nbytes:,} bytes; rate it too, compression costs some")
+    print_composition(found, rating.description)
+    _write_adapter(found.vector, target, density)
     save_resolved(ctx, target)
 
 
-def print_composition(found: Composition, what: str) -> None:
+def _write_adapter(vector: TaskVector, target: Path, density: float | None) -> None:
+    """Write the sum as a plain adapter, or compressed, and report what was written."""
+    if density is None:
+        save_plain(vector, target)
+        typer.echo(f"wrote the plain adapter {target}")
+        return
+    expert = compress(vector, density=density, alpha="least_squares")
+    expert.save(target)
+    typer.echo(
+        f"wrote {target}: {expert.nbytes:,} bytes; compression changes the score, so rate the "
+        "expert as well"
+    )
+
+
+def print_composition(found: Composition, description: str) -> None:
     """Print the weights, the largest first, and the scores of the search.
 
     Args:
-        found: What the search found.
-        what: What a score is.
+        found: The result of the search.
+        description: What the scores measure.
     """
     table = Table("expert", "weight")
     for name, weight in sorted(found.weights.items(), key=lambda pair: -abs(pair[1])):
@@ -105,10 +114,9 @@ def print_composition(found: Composition, what: str) -> None:
     console = Console()
     console.print(table)
     first = found.history[0]
-    start = "no expert" if not any(first.weights) else "the weights it started from"
-    console.print(f"{what}: {found.score:.4f}, with {start} {first.score:.4f}")
+    start = "without experts" if not any(first.weights) else "with the initial weights"
+    console.print(f"{description}: {found.score:.4f}; {start}: {first.score:.4f}")
     console.print(
-        f"experts held in {found.resident_bytes / 1e6:.1f} MB (dense: "
-        f"{found.dense_bytes / 1e6:.1f}); a sum into the model took "
-        f"{1e3 * found.mixing_seconds:.2f} ms"
+        f"the experts took {found.resident_bytes / 1e6:.1f} MB of memory (dense: "
+        f"{found.dense_bytes / 1e6:.1f} MB); each sum took {1e3 * found.mixing_seconds:.2f} ms"
     )

@@ -18,12 +18,13 @@ def export_command(
     ],
     target: Annotated[Path, typer.Option("--out", help="Folder to write the plain folders to.")],
     dtype: Annotated[
-        Literal["own", "float32", "float16", "bfloat16"], typer.Option(help="Of all weights.")
+        Literal["own", "float32", "float16", "bfloat16"],
+        typer.Option(help="Dtype of all weights; own keeps the dtype of each tensor."),
     ] = "own",
 ) -> None:
-    """Write plain PEFT folders, each named as its expert's: for vLLM, SGLang and LoRAX."""
+    """Write experts as plain PEFT folders of the same names, for vLLM, SGLang and LoRAX."""
     named = {expert_name(path): path for path in experts}
     if len(named) < len(experts):
-        raise typer.BadParameter("two experts have folders of one name")
+        raise typer.BadParameter("two experts have the same name: rename a folder, or export twice")
     for folder in export(named, target, dtype=None if dtype == "own" else dtype):
         typer.echo(f"wrote {folder}")

@@ -1,4 +1,4 @@
-"""`metro-fast expert merge`: several experts to one adapter."""
+"""`metro-fast expert merge`: several experts merged into one adapter or into a model."""
 
 from functools import partial
 from pathlib import Path
@@ -9,21 +9,40 @@ import typer
 from metro_fast.cli.base_model import load_base, refuse_filled, save_whole
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.errors import MetroFastError
-from metro_fast.experts import add_to_base, compress, merge
-from metro_fast.experts.plain.plain import save_plain
+from metro_fast.experts import TaskVector, add_to_base, compress, merge, save_plain
 
 app = typer.Typer(add_completion=False)
 
+FunctionOption = Annotated[
+    Literal["sum", "mean", "max"], typer.Option(help="With TIES: how agreeing values merge.")
+]
+SignTiesOption = Annotated[
+    Literal["peft", "compeft"], typer.Option(help="With TIES: the sign where signs balance.")
+]
+MajorityOption = Annotated[
+    Literal["total", "frequency"],
+    typer.Option(help="With TIES: whether the election sums values or signs."),
+]
+SpaceOption = Annotated[
+    Literal["factors", "delta"],
+    typer.Option(help="For LoRA: merge A and B separately, or the updates B A."),
+]
+RankOption = Annotated[int | None, typer.Option(help="With --space delta: rank of the result.")]
+TrimOption = Annotated[
+    float | None,
+    typer.Option(help="With --space delta: share of each update to keep before the merge."),
+]
+
 
 def parse_weights(text: str | None, count: int) -> list[float] | None:
-    """Numbers with commas between them, one an expert.
+    """Read numbers that are separated by commas, one per expert.
 
     Args:
-        text: What the user wrote, or None.
-        count: How many experts there are.
+        text: The value of the option, or None.
+        count: The number of experts.
 
     Raises:
-        MetroFastError: If they are no numbers, or not as many.
+        MetroFastError: If a part is not a number, or there is not one per expert.
 
     Example:
         >>> parse_weights("0.5,1", 2)
@@ -34,9 +53,13 @@ def parse_weights(text: str | None, count: int) -> list[float] | None:
     try:
         weights = [float(part) for part in text.split(",")]
     except ValueError:
-        raise MetroFastError(f"weights are {text!r}, expected numbers: 0.5,1,0.5") from None
+        raise MetroFastError(
+            f"weights are {text!r}, expected numbers separated by commas, such as 0.5,1,0.5"
+        ) from None
     if len(weights) != count:
-        raise MetroFastError(f"{len(weights)} weights for {count} experts")
+        raise MetroFastError(
+            f"{len(weights)} weights are given for {count} experts, expected one per expert"
+        )
     return weights
 
 
@@ -50,46 +73,34 @@ def merge_command(
     method: Annotated[
         Literal["mean", "task_arithmetic", "ties"], typer.Option(help="How to merge.")
     ] = "mean",
-    weights: Annotated[str | None, typer.Option(help="One number an expert: 0.5,1,0.5")] = None,
-    merge_function: Annotated[
-        Literal["sum", "mean", "max"], typer.Option(help="Of TIES: what agreeing values give.")
-    ] = "mean",
-    sign_ties: Annotated[
-        Literal["peft", "compeft"], typer.Option(help="Of TIES: who wins where signs balance.")
-    ] = "peft",
-    majority: Annotated[
-        Literal["total", "frequency"], typer.Option(help="Of TIES: what the election sums.")
-    ] = "total",
-    space: Annotated[
-        Literal["factors", "delta"],
-        typer.Option(help="Of LoRA: merge A and B apart, or the updates B A."),
-    ] = "factors",
-    rank: Annotated[
-        int | None, typer.Option(help="With --space delta: rank of the result.")
+    weights: Annotated[
+        str | None, typer.Option(help="One number per expert, separated by commas: 0.5,1,0.5")
     ] = None,
-    trim: Annotated[
-        float | None,
-        typer.Option(help="With --space delta: share of each update to keep before merging."),
-    ] = None,
+    merge_function: FunctionOption = "mean",
+    sign_ties: SignTiesOption = "peft",
+    majority: MajorityOption = "total",
+    space: SpaceOption = "factors",
+    rank: RankOption = None,
+    trim: TrimOption = None,
     heads_from: Annotated[
-        int | None, typer.Option(help="Number of the expert (from 0) whose heads to keep.")
+        int | None, typer.Option(help="Index (from 0) of the expert whose heads to keep.")
     ] = None,
     density: Annotated[
         float | None, typer.Option(help="Compress the result again, with this density.")
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option(help="Model (folder or Hub name) to add the merge to: write a whole model."),
+        typer.Option(help="Model (folder or Hub name) to add the merge to; writes a whole model."),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Merge experts into a plain PEFT folder, with --density a compressed one, with --base a model.
+    """Merge experts into a PEFT folder, with --density into an expert, with --base into a model.
 
-    One expert may be given: with --base it is added to the model for good.
+    With --base, a single expert may be given, to add it permanently to the model.
     """
     if base is not None:
         if density is not None:
-            raise MetroFastError("--density makes an expert and --base a model: give one of them")
+            raise MetroFastError("--density writes an expert and --base a model: give only one")
         refuse_filled(target)
     vector = merge(
         experts,
@@ -103,20 +114,25 @@ def merge_command(
         trim=trim,
         heads_from=heads_from,
     )
-    if base is not None:
+    if base is None:
+        _write_adapter(vector, target, density)
+        save_resolved(ctx, target)
+    else:
         model = add_to_base(load_base(base), vector)
         save_whole(model, base, target, partial(save_resolved, ctx))
         typer.echo(f"wrote the model {target}: {base} with the merge in its weights")
-        return
+
+
+def _write_adapter(vector: TaskVector, target: Path, density: float | None) -> None:
+    """Write a merge as a plain adapter, or compressed, and report what was written."""
     if density is None:
         save_plain(vector, target)
         typer.echo(f"wrote the plain adapter {target}")
-    else:
-        expert = compress(vector, density=density, alpha="least_squares")
-        expert.save(target)
-        worst = min(expert.estimated_fidelity, key=lambda row: row.cosine)
-        typer.echo(
-            f"wrote {target}: {expert.nbytes:,} bytes; of the merge the worst module keeps about "
-            f"cosine {worst.cosine:.2f} ({worst.module})"
-        )
-    save_resolved(ctx, target)
+        return
+    expert = compress(vector, density=density, alpha="least_squares")
+    expert.save(target)
+    worst = min(expert.estimated_fidelity, key=lambda row: row.cosine)
+    typer.echo(
+        f"wrote {target}: {expert.nbytes:,} bytes; the worst module, {worst.module}, keeps a "
+        f"cosine of about {worst.cosine:.2f} to the merge"
+    )

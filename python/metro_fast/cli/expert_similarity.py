@@ -1,4 +1,4 @@
-"""`metro-fast expert similarity`: which experts are alike."""
+"""`metro-fast expert similarity`: cosines between experts."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,9 +24,9 @@ def similarity_command(
     html: Annotated[
         Path | None, typer.Option(help="File to write a picture of the matrix to.")
     ] = None,
-    least: Annotated[float, typer.Option(help="Cosine from which a pair is listed.")] = 0.9,
+    least: Annotated[float, typer.Option(help="Lowest cosine of the pairs that are listed.")] = 0.9,
 ) -> None:
-    """Compare all pairs of experts by their bits: cosines of what they add to the weights."""
+    """Compare all pairs of experts by the cosine of what they add to the weights."""
     found = similarity(experts)
     if csv is not None:
         found.write_csv(csv)
@@ -41,4 +41,5 @@ def similarity_command(
     pairs = found.pairs(least)
     for one, two, cosine in pairs:
         console.print(f"{cosine:.3f}  {one}  {two}")
-    console.print(f"{len(pairs)} pairs of {len(found.names)} experts at cosine {least:g} or more")
+    count = f"{len(pairs)} pair{'' if len(pairs) == 1 else 's'}"
+    console.print(f"{count} of {len(found.names)} experts with a cosine of {least:g} or more")

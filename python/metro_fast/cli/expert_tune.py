@@ -1,4 +1,4 @@
-"""`metro-fast expert tune`: density and alpha chosen by scores on validation data."""
+"""`metro-fast expert tune`: the choice of density and alpha by scores on validation data."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -29,10 +29,10 @@ LOG, PAGE, CSV = "search.jsonl", "tuning.html", "tuning.csv"
 
 
 def parse_densities(text: str) -> list[float]:
-    """Numbers with commas between them.
+    """Read numbers that are separated by commas.
 
     Raises:
-        MetroFastError: If one is no number.
+        MetroFastError: If a part is not a number.
 
     Example:
         >>> parse_densities("0.05,0.2")
@@ -41,41 +41,46 @@ def parse_densities(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise MetroFastError(f"densities are {text!r}, expected numbers: 0.05,0.2") from None
+        raise MetroFastError(
+            f"densities are {text!r}, expected numbers separated by commas, such as 0.05,0.2"
+        ) from None
 
 
 @app.command()
 def tune_command(
     ctx: typer.Context,
     source: Annotated[Path, typer.Argument(help="PEFT folder of a LoRA or IA3 adapter.")],
-    target: Annotated[Path, typer.Argument(help="Folder for the expert, the table, the page.")],
+    target: Annotated[
+        Path, typer.Argument(help="Folder to write the expert, the table and the page to.")
+    ],
     model: ModelOption,
     examples: ExamplesOption = None,
     tasks: TasksOption = None,
     instructions: InstructionsOption = None,
     max_input_length: MaxInputLengthOption = 512,
     densities: Annotated[
-        str, typer.Option(help="Shares of entries to keep, with commas between them.")
+        str, typer.Option(help="Shares of entries to keep, separated by commas.")
     ] = "0.05,0.1,0.2,0.3,0.5",
     alphas: Annotated[
-        str, typer.Option(help="Scales to try: numbers or least_squares.")
+        str,
+        typer.Option(help="Scales to try, numbers or least_squares, separated by commas."),
     ] = "0.5,1,2,3,4,5,6,8,10,least_squares",
     scope: Annotated[
         Literal["role", "global", "tensor"],
-        typer.Option(help="What shares one threshold and one scale."),
+        typer.Option(help="Which tensors share one threshold and one scale."),
     ] = "role",
     quantize: Annotated[
-        Literal["compeft", "stc", "sign"], typer.Option(help="What kept entries become.")
+        Literal["compeft", "stc", "sign"], typer.Option(help="How kept entries are quantized.")
     ] = "compeft",
     resume: Annotated[
-        bool, typer.Option(help=f"Take over the scores that {LOG} in the folder holds.")
+        bool, typer.Option(help=f"Reuse the scores that are recorded in {LOG} in the folder.")
     ] = True,
     threads: Annotated[
-        int | None, typer.Option(help="Threads to use: the machine's cores by default.")
+        int | None, typer.Option(help="Threads to use; the machine's cores by default.")
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Compress an adapter at every density and alpha, score each, and keep the best."""
+    """Compress an adapter at every density and alpha, score each result, and keep the best."""
     tokenizer = load_tokenizer(model)
     rating = make_rating(
         tokenizer, examples=examples, tasks=tasks, instructions=instructions,
@@ -101,18 +106,18 @@ def tune_command(
     found.write_csv(target / CSV)
     write_atomically(target / PAGE, tuning_page(found, f"Density and alpha of {source.name}"))
     save_resolved(ctx, target)
-    print_tuning(found, rating.what)
-    typer.echo(f"wrote {target}; the picture is {target / PAGE}")
+    print_tuning(found, rating.description)
+    typer.echo(f"wrote {target}; the page is {target / PAGE}")
 
 
-def print_tuning(found: Tuning, what: str) -> None:
+def print_tuning(found: Tuning, description: str) -> None:
     """Print the candidates that no smaller one beats, and the choice.
 
     Args:
-        found: What the search found.
-        what: What a score is.
+        found: The result of the search.
+        description: What the scores measure.
     """
-    table = Table(title=what)
+    table = Table(title=description)
     for column in ("density", "alpha", "bytes", "score"):
         table.add_column(column, justify="right")
     if found.original_score is not None:
@@ -124,6 +129,7 @@ def print_tuning(found: Tuning, what: str) -> None:
     best = found.best
     alpha = "" if best.alpha is None else f", alpha {best.alpha}"
     typer.echo(
-        f"chosen of {len(found.rows)}: density {best.density:g}{alpha}, {best.nbytes:,} bytes, "
-        f"score {best.score:.4f} ({found.rule}); report its score on other data"
+        f"chosen from {len(found.rows)} candidates: density {best.density:g}{alpha}, "
+        f"{best.nbytes:,} bytes, score {best.score:.4f} ({found.rule}); report its score on other "
+        "data"
     )

@@ -1,4 +1,4 @@
-"""What a search from the command line rates models by: a loss on texts, or accuracy on tasks."""
+"""The ratings of models in searches from the command line: a loss on texts, or an accuracy."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -17,34 +17,34 @@ from metro_fast.tuning import PairLoss, read_pairs
 ModelOption = Annotated[str, typer.Option(help="Folder (or Hub name) of the model and tokenizer.")]
 ExamplesOption = Annotated[
     Path | None,
-    typer.Option(help='JSONL file of {"input": text, "target": text}: rate by the loss on them.'),
+    typer.Option(help='JSONL file of {"input": text, "target": text}, to rate by the loss on it.'),
 ]
 TasksOption = Annotated[
     list[Path] | None,
-    typer.Option(help="JSONL file of items with choices: rate by accuracy; may be repeated."),
+    typer.Option(help="JSONL file of items with choices, to rate by accuracy; may be repeated."),
 ]
 InstructionsOption = Annotated[
     Path | None, typer.Option(help="With --tasks: YAML or JSON file of instructions.")
 ]
 MaxInputLengthOption = Annotated[
-    int, typer.Option(help="Longer inputs are cut to this many tokens.", min=2)
+    int, typer.Option(help="Number of tokens to which longer inputs are cut.", min=2)
 ]
 
 
 @dataclass(frozen=True)
 class Rating:
-    """How models are rated.
+    """A way to rate models.
 
     Attributes:
-        score: Rates a model.
+        score: Returns the score of a model.
         higher_is_better: Whether a higher score is better.
-        what: In words, for the page.
-        about: What the scores depend on beside the model.
+        description: What the scores measure, in words.
+        about: What the scores depend on besides the model.
     """
 
     score: Callable[[Any], float]
     higher_is_better: bool
-    what: str
+    description: str
     about: dict[str, Any]
 
 
@@ -56,35 +56,39 @@ def make_rating(
     instructions: Path | None,
     max_input_length: int,
 ) -> Rating:
-    """Read the examples or tasks that a search rates models by.
+    """Read the examples or tasks by which a search rates models.
 
     Args:
-        tokenizer: Of the model.
+        tokenizer: The tokenizer of the model.
         examples: JSONL file of inputs and targets.
-        tasks: JSONL files of items with choices, instead.
-        instructions: Their wordings.
-        max_input_length: Longer inputs are cut.
+        tasks: JSONL files of items with choices, instead of examples.
+        instructions: File of instructions that word the items.
+        max_input_length: Number of tokens to which longer inputs are cut.
 
     Raises:
-        MetroFastError: If it is not one of both, or a task has no instruction.
-        FormatError: If a file is not what it should be.
-        OSError: If one cannot be read.
+        MetroFastError: If not exactly one of examples and tasks is given, or a task has no
+            instruction.
+        FormatError: If a file has the wrong format.
+        OSError: If a file cannot be read.
     """
     if (examples is None) == (not tasks):
-        raise MetroFastError("give either --examples or --tasks: what models are rated by")
+        raise MetroFastError("give either --examples or --tasks, by which models are rated")
     about: dict[str, Any] = {"max_input_length": max_input_length}
     if examples is not None:
         pairs = read_pairs(examples)
         about["examples"] = hashlib.sha256(examples.read_bytes()).hexdigest()
         loss = PairLoss(tokenizer, pairs, max_input_length=max_input_length)
-        return Rating(loss, False, f"mean loss, nats a token, on {len(pairs)} examples", about)
+        return Rating(loss, False, f"mean loss in nats per token on {len(pairs)} examples", about)
     if instructions is None:
-        raise MetroFastError("--tasks needs --instructions: how the items are put into words")
+        raise MetroFastError("--tasks needs --instructions, which put the items into words")
     loaded, wordings = [Task.load(path) for path in tasks or ()], InstructionSet.load(instructions)
     cells = [(task, wording) for task in loaded for wording in wordings.for_task(task.task_type)]
     for task in loaded:
         if not wordings.for_task(task.task_type):
-            raise MetroFastError(f"{instructions} has no instruction of type {task.task_type!r}")
+            raise MetroFastError(
+                f"{instructions} has no instruction of type {task.task_type!r}, which the task "
+                f"{task.name} needs"
+            )
     about["tasks"] = [task.sha256 for task in loaded]
     about["instructions"] = wordings.sha256
     rendered = [
@@ -103,5 +107,5 @@ def make_rating(
         )
 
     count = sum(len(task) for task, _ in cells)
-    what = f"accuracy, mean over {len(cells)} instructions ({count} questions)"
-    return Rating(score, True, what, about)
+    description = f"accuracy, mean over {len(cells)} instructions ({count} questions)"
+    return Rating(score, True, description, about)

@@ -1,4 +1,4 @@
-"""Do the instructions get the same answers, and what would a constant answer reach?"""
+"""Agreement between instructions, and the accuracy of a constant answer."""
 
 from collections.abc import Hashable, Sequence
 
@@ -13,8 +13,8 @@ __all__ = ["consistency_rate", "flip_rates", "majority_share"]
 def consistency_rate(predictions: ArrayLike) -> float:
     """Share of pairs of instructions that give an item the same answer, over all items.
 
-    As lm-eval's SCORE tasks compute it (lm_eval/tasks/score/utils.py:220-240): agreeing unordered
-    pairs over all unordered pairs. The formula in their README would reach 2.
+    This is computed as in lm-eval's SCORE tasks (lm_eval/tasks/score/utils.py:220-240): agreeing
+    unordered pairs over all unordered pairs. The formula in their README can be as large as 2.
 
     Args:
         predictions: `[P, N]`, index of the chosen answer; P >= 2.
@@ -32,7 +32,7 @@ def consistency_rate(predictions: ArrayLike) -> float:
     counts = _answer_counts(predictions)
     prompts = int(counts[0].sum())
     if prompts < 2:
-        raise MetroFastError("1 instruction; consistency compares at least 2")
+        raise MetroFastError(f"{prompts} instruction is given, but consistency compares at least 2")
     agreeing = sum(float((n * (n - 1)).sum() / 2) for n in counts)
     return agreeing / (len(counts) * prompts * (prompts - 1) / 2)
 
@@ -57,23 +57,23 @@ def flip_rates(predictions: ArrayLike) -> NDArray[np.float64]:
 
 
 def majority_share(labels: Sequence[Hashable]) -> float:
-    """Share of the most frequent label: what a constant answer reaches.
+    """Share of the most frequent label, which is the accuracy of the best constant answer.
 
     Args:
-        labels: Right labels, at least one.
+        labels: The correct labels, at least one.
 
     Returns:
-        A number above 0, at most 1.
+        A number above 0 and at most 1.
 
     Raises:
-        MetroFastError: If there are none.
+        MetroFastError: If there are no labels.
 
     Example:
         >>> majority_share(["a", "b", "a"])
         0.6666666666666666
     """
     if len(labels) == 0:
-        raise MetroFastError("no labels; give at least 1")
+        raise MetroFastError("no labels are given, expected at least one")
     counts: dict[Hashable, int] = {}
     for label in labels:
         counts[label] = counts.get(label, 0) + 1
@@ -81,8 +81,11 @@ def majority_share(labels: Sequence[Hashable]) -> float:
 
 
 def _answer_counts(predictions: ArrayLike) -> list[NDArray[np.int64]]:
-    """For each item, how often each of its given answers was given."""
+    """For each item, the number of times that each of its answers was given."""
     array = np.asarray(predictions)
     if array.ndim != 2 or array.size == 0:
-        raise MetroFastError(f"predictions has shape {array.shape}; give [instructions, items]")
+        raise MetroFastError(
+            f"predictions has shape {array.shape}, expected [instructions, items] with at least "
+            "one of each"
+        )
     return [np.unique(column, return_counts=True)[1] for column in array.T]

@@ -1,9 +1,9 @@
 """A cell of the grid: one model on one task in the words of one instruction, item by item.
 
-A cell is all that statistics need, so every table can be made again from saved cells. On disk it
-is a `samples_*.jsonl` in lm-eval's shape (one object an item), with two additions: every line
-names the cell's identity, and the first one also carries its `cell_record`. One subtraction: the
-input text stands once in `arguments`, not once a choice.
+Statistics need nothing but cells, so every table can be recomputed from saved cells. On disk a cell
+is a `samples_*.jsonl` in lm-eval's shape, with one object per item. It has two additions: every
+line has the cell's identity, and the first line also has its `cell_record`. It leaves out one
+thing: the input text is in `arguments` once, not once per choice.
 """
 
 import functools
@@ -26,11 +26,25 @@ __all__ = ["Cell", "CellRecord", "cell_file_name"]
 
 @dataclass(frozen=True)
 class CellRecord:
-    """What a number of this cell is a number of.
+    """Everything that identifies the numbers of a cell.
 
-    `identity` covers what the scores depend on: the hashes of model, tokenizer and items, the
-    instruction's text, the scoring protocol and its limits. Names and seen labels may change
+    `identity` covers all that the scores depend on: the hashes of model, tokenizer and items, the
+    instruction's text, the scoring protocol and its limits. Names and seen labels can change
     without a new run.
+
+    Attributes:
+        model_name: Name of the model in every table.
+        model_family: Family whose seen labels apply.
+        model_hash: SHA-256 of the model's tensors, configuration and adapters.
+        tokenizer_hash: SHA-256 of the tokenizer's mapping from text to ids.
+        task: Name of the task.
+        task_type: Type of the task, which instructions belong to.
+        split: Split of the items.
+        items_hash: SHA-256 of the items.
+        instruction: The instruction.
+        preset: Scoring protocol.
+        max_input_length: Tokens to which inputs were cut.
+        max_target_length: Tokens to which choices were cut.
     """
 
     model_name: str
@@ -45,6 +59,12 @@ class CellRecord:
     preset: str
     max_input_length: int
     max_target_length: int
+
+    def __repr__(self) -> str:
+        return (
+            f"<CellRecord {self.model_name} x {self.task} x {self.instruction.id}; {self.preset}, "
+            f"{self.identity[:8]}>"
+        )
 
     @property
     def seen(self) -> bool:
@@ -75,14 +95,14 @@ class Cell:
     """Items, rendered inputs and scores of one (model, task, instruction).
 
     Args:
-        record: What this is a cell of.
+        record: The model, task, instruction and protocol.
         items: The task's items, in order.
-        inputs: The text that the model read, one an item.
+        inputs: The text that the model read for each item.
         scores: Log-likelihood in nats of every choice, `[items][choices]`.
 
     Raises:
         MetroFastError: If the lengths do not agree, a score is NaN, or the items are not those
-            that the record names.
+            that the record identifies.
     """
 
     record: CellRecord
@@ -94,17 +114,27 @@ class Cell:
         where = f"cell {self.record.task!r} x {self.record.instruction.id!r}"
         if not len(self.items) == len(self.inputs) == len(self.scores):
             raise MetroFastError(
-                f"{where}: {len(self.items)} items, {len(self.inputs)} inputs, "
-                f"{len(self.scores)} rows of scores"
+                f"{where} has {len(self.items)} items, {len(self.inputs)} inputs and "
+                f"{len(self.scores)} rows of scores, expected equal numbers"
             )
         for item, row in zip(self.items, self.scores, strict=True):
             if len(row) != len(item.choices):
                 raise MetroFastError(
-                    f"{where}, item {item.id!r}: {len(row)} scores, {len(item.choices)} choices"
+                    f"{where}, item {item.id!r} has {len(row)} scores, {len(item.choices)} choices"
                 )
         if self.task.sha256 != self.record.items_hash:
-            raise MetroFastError(f"{where}: the items are not those of its items_hash")
-        self.predictions  # noqa: B018 - refuses NaN now, not in the middle of a report
+            raise MetroFastError(
+                f"{where}: the items have the hash {self.task.sha256}, so they are not those of "
+                f"its items_hash {self.record.items_hash}"
+            )
+        self.predictions  # noqa: B018 - raises for NaN now, and not in the middle of a report
+
+    def __repr__(self) -> str:
+        record = self.record
+        return (
+            f"<Cell {record.model_name} x {record.task} x {record.instruction.id}; "
+            f"{sum(self.correct)} of {len(self.items)} correct>"
+        )
 
     @property
     def task(self) -> Task:
@@ -113,26 +143,28 @@ class Cell:
 
     @functools.cached_property
     def predictions(self) -> list[int]:
-        """Index of the best choice of each item; the first one wins a tie."""
+        """Index of the best choice of each item; in a tie the first one."""
         return predictions(self.scores)
 
     @functools.cached_property
     def correct(self) -> list[bool]:
-        """Whether the prediction is the answer, for each item."""
+        """For each item, whether the prediction is the correct answer."""
         return [p == i.answer for p, i in zip(self.predictions, self.items, strict=True)]
 
     @property
     def accuracy(self) -> float:
-        """Share of right predictions."""
+        """Share of correct predictions."""
         return sum(self.correct) / len(self.correct)
 
     @property
     def ties(self) -> int:
-        """Items with several best choices."""
+        """Number of items with several best choices."""
         return tie_count(self.scores)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the cell's file, whole or not at all; one of the same slot is replaced.
+        """Write the cell's file, completely or not at all.
+
+        A file of the same model name, task and instruction is replaced.
 
         Args:
             folder: Folder of the evaluation.
@@ -161,7 +193,8 @@ class Cell:
 
         Raises:
             FileNotFoundError: If the file is absent.
-            FormatError: If it is damaged: not JSON, a key missing, lines lost, items changed.
+            FormatError: If it is damaged: it is not JSON, a key or a line is missing, or items
+                were changed.
         """
         path = Path(path)
         lines: list[dict[str, Any]] = []
@@ -177,15 +210,17 @@ class Cell:
             cell = cls(record, items, inputs, scores)
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise FormatError(
-                f"{path}: not a whole cell ({type(error).__name__}: {error}); "
-                "delete the file and evaluate again"
+                f"{path} is not a complete cell ({type(error).__name__}: {error}): delete the file "
+                "and evaluate again"
             ) from error
         if identities != {record.identity}:
-            raise FormatError(f"{path}: lines of another cell; delete it and evaluate again")
+            raise FormatError(
+                f"{path} has lines of another cell: delete the file and evaluate again"
+            )
         return cell
 
     def _lines(self) -> list[dict[str, Any]]:
-        """One object an item, with lm-eval's keys; its numbers in `resps` are strings too."""
+        """One object per item, with lm-eval's keys; numbers in `resps` are strings there too."""
         lines = []
         for index, (item, text, row) in enumerate(
             zip(self.items, self.inputs, self.scores, strict=True)
@@ -214,7 +249,7 @@ class Cell:
 
 
 def cell_file_name(model_name: str, task: str, instruction_id: str) -> str:
-    """File name of a cell: readable, and different for different names.
+    """The file name of a cell, which is readable, and different for different names.
 
     Args:
         model_name: Name of the model.
@@ -222,8 +257,8 @@ def cell_file_name(model_name: str, task: str, instruction_id: str) -> str:
         instruction_id: Id of the instruction.
 
     Returns:
-        `samples_<model>_<task>_<instruction>.jsonl`; names with other characters than letters,
-        digits, dot and dash are spelled out by a hash.
+        `samples_<model>_<task>_<instruction>.jsonl`; a name with characters other than letters,
+        digits, dots and dashes is replaced by a similar one with a hash.
 
     Example:
         >>> cell_file_name("base", "re", "ask-1")
@@ -233,7 +268,7 @@ def cell_file_name(model_name: str, task: str, instruction_id: str) -> str:
 
 
 def slug(name: str) -> str:
-    """A name that is safe in a file name; a hash keeps changed or long ones apart."""
+    """A name that is safe in a file name; changed and long names get a hash to stay distinct."""
     plain = re.sub(r"[^A-Za-z0-9.-]+", "-", name)[:60]
     return plain if plain == name else f"{plain}-{_sha256(name)[:8]}"
 

@@ -1,4 +1,4 @@
-"""Two models on the same cells: is the second as good, and as robust, as the first?"""
+"""Comparison of two models on the same cells: is the second as good and as robust as the first?"""
 
 import warnings
 from collections.abc import Sequence
@@ -18,9 +18,14 @@ __all__ = ["Comparison", "InstructionComparison", "TaskComparison", "compare"]
 
 @dataclass(frozen=True)
 class InstructionComparison:
-    """One instruction: both accuracies, and McNemar's exact test of the items they differ on.
+    """One instruction: both accuracies, and McNemar's exact test on the items that differ.
 
-    `adjusted_p` is Holm's, over the instructions of the task.
+    Attributes:
+        instruction_id: Id of the instruction.
+        first_accuracy: Accuracy of the first model.
+        second_accuracy: Accuracy of the second model.
+        test: McNemar's exact test.
+        adjusted_p: The p value with Holm's correction over the instructions of the task.
     """
 
     instruction_id: str
@@ -31,7 +36,7 @@ class InstructionComparison:
 
     @property
     def difference(self) -> float:
-        """Second minus first."""
+        """Accuracy of the second model minus that of the first."""
         return self.second_accuracy - self.first_accuracy
 
 
@@ -39,8 +44,17 @@ class InstructionComparison:
 class TaskComparison:
     """One task: second minus first over the same items under the same instructions.
 
-    `spread` compares the standard deviations over instructions; it is None with one instruction.
-    `agreement` is the share of (item, instruction) pairs with the same prediction, right or wrong.
+    Attributes:
+        task: Name of the task.
+        item_count: Number of items.
+        items_hash: SHA-256 of the items.
+        preset: Scoring protocol.
+        difference: Difference of the mean accuracies.
+        spread: Difference of the standard deviations over instructions; None for one instruction.
+        agreement: Share of (item, instruction) pairs with the same prediction, correct or not.
+        identical: Whether all scores are bit-identical.
+        margin: Differences up to this count as equal.
+        instructions: The comparison under each instruction.
     """
 
     task: str
@@ -54,19 +68,26 @@ class TaskComparison:
     margin: float
     instructions: tuple[InstructionComparison, ...]
 
+    def __repr__(self) -> str:
+        low, high = (100 * end for end in self.difference.interval)
+        return (
+            f"<TaskComparison on {self.task}: {self.verdict}, {100 * self.difference.mean:+.1f} "
+            f"points [{low:+.1f}, {high:+.1f}]>"
+        )
+
     @property
     def worst(self) -> InstructionComparison:
-        """The instruction on which the second model loses most."""
+        """The instruction under which the second model loses most."""
         return min(self.instructions, key=lambda i: i.difference)
 
     @property
     def verdict(self) -> str:
         """`as robust`, `better`, `worse` or `undecided`.
 
-        `as robust` only if the 95 % intervals of the mean difference and of the difference in
-        spread both lie inside ± margin: two one-sided tests at 2.5 % each. `better` or `worse` if
-        the first interval leaves out 0. A difference that is merely not significant is no
-        equivalence, and is `undecided`.
+        `as robust` requires that the 95 % intervals of the mean difference and of the difference
+        in spread are both inside ± margin, which is two one-sided tests at 2.5 % each. `better`
+        and `worse` require that the first interval does not contain 0. A difference that is merely
+        not significant does not show equivalence; it is `undecided`.
         """
         intervals = [self.difference.interval]
         if self.spread is not None:
@@ -82,7 +103,15 @@ class TaskComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models over the tasks they share; differences are second minus first."""
+    """Two models on the tasks that they share; differences are second minus first.
+
+    Attributes:
+        first: Name of the first model.
+        second: Name of the second model.
+        first_hash: The first model's hash, as in its report.
+        second_hash: The second model's hash, as in its report.
+        tasks: The comparison on each task.
+    """
 
     first: str
     second: str
@@ -90,16 +119,24 @@ class Comparison:
     second_hash: str
     tasks: tuple[TaskComparison, ...]
 
+    def __repr__(self) -> str:
+        verdicts = ", ".join(f"{task.task}: {task.verdict}" for task in self.tasks)
+        return f"<Comparison of {self.second} with {self.first}; {verdicts}>"
+
     def task(self, name: str) -> TaskComparison:
         """The comparison on one task.
 
+        Args:
+            name: Name of the task.
+
         Raises:
-            MetroFastError: If it was not compared.
+            MetroFastError: If the task was not compared.
         """
         for task in self.tasks:
             if task.task == name:
                 return task
-        raise MetroFastError(f"task {name!r} was not compared")
+        names = ", ".join(task.task for task in self.tasks)
+        raise MetroFastError(f"task {name!r} was not compared, only {names}")
 
 
 def compare(
@@ -112,21 +149,21 @@ def compare(
     """Compare two models, paired over items and instructions, task by task.
 
     Args:
-        first: Report of the reference, say of a model with its expert.
-        second: Report of the other, say of the same expert compressed.
-        tasks: Names of the tasks to compare; by default those of both, which must be the same.
-        margin: How much accuracy counts as nothing, for the verdict; one point by default.
+        first: Report of the reference, for instance a model with its expert.
+        second: Report of the other model, for instance one with the same expert compressed.
+        tasks: Names of the tasks to compare; by default all, and both must have the same ones.
+        margin: Differences of accuracy up to this count as equal in the verdict; 0.01 is a point.
 
     Returns:
         The comparison.
 
     Raises:
         MetroFastError: If the reports do not have the same tasks, items, instructions and
-            protocol; the message names what differs.
+            protocol; the message names the difference.
         MissingExtraError: If scipy is not installed.
 
     Warns:
-        UserWarning: If every score of both is bit-identical: an expert that was not applied?
+        UserWarning: If all scores are bit-identical, as if an expert was not applied.
 
     Example:
         >>> comparison = compare(expert_report, compressed_report)  # doctest: +SKIP
@@ -134,16 +171,17 @@ def compare(
         'as robust'
     """
     if not 0 < margin < 1:
-        raise MetroFastError(f"margin is {margin}; give a share between 0 and 1, such as 0.01")
+        raise MetroFastError(f"margin is {margin}, expected a share between 0 and 1, such as 0.01")
     if tasks is None:
         if set(first.tasks) != set(second.tasks):
             raise MetroFastError(
                 f"{first.model_name} has the tasks {', '.join(first.tasks)}, "
-                f"{second.model_name} {', '.join(second.tasks)}; name those to compare"
+                f"{second.model_name} has {', '.join(second.tasks)}: pass tasks= to name those to "
+                "compare"
             )
         tasks = first.tasks
     if not tasks:
-        raise MetroFastError("tasks is empty; give at least 1")
+        raise MetroFastError("tasks is empty, expected at least one task")
     compared = tuple(
         _compare_task(first.task_cells(task), second.task_cells(task), margin) for task in tasks
     )
@@ -189,12 +227,15 @@ def _compare_task(first: Sequence[Cell], second: Sequence[Cell], margin: float) 
 
 
 def _aligned(first: Sequence[Cell], second: Sequence[Cell]) -> list[Cell]:
-    """The second's cells in the first's order of instructions; refuses what cannot be paired."""
+    """The second model's cells in the order of the first's, if they can be paired."""
     task = first[0].record.task
     for key in ("split", "items_hash", "preset", "max_input_length", "max_target_length"):
         values = getattr(first[0].record, key), getattr(second[0].record, key)
         if values[0] != values[1]:
-            raise MetroFastError(f"task {task!r}: {key} differs, {values[0]!r} and {values[1]!r}")
+            raise MetroFastError(
+                f"task {task!r}: {key} differs, it is {values[0]!r} and {values[1]!r}: evaluate "
+                "both models with the same one"
+            )
     by_id = {cell.record.instruction.id: cell for cell in second}
     ids = {cell.record.instruction.id for cell in first}
     if ids != by_id.keys():

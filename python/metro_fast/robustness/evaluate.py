@@ -1,9 +1,10 @@
-"""Run a model over the grid of tasks and instructions, cell by cell."""
+"""Evaluation of a model over the grid of tasks and instructions, cell by cell."""
 
 import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,34 +43,34 @@ def evaluate(
 ) -> Report:
     """Score every task in the words of every instruction of its type.
 
-    Each cell is scored by itself, so that its numbers do not depend on which others are run. With
-    `output` each finished cell is written at once, and a run that was cut off goes on where it
-    stopped: a cell on disk is taken over if model, tokenizer, items, wording and protocol have the
-    same hashes, and scored again if not.
+    Each cell is scored separately, so its numbers do not depend on the other cells of the run. With
+    `output`, each cell is written as soon as it is finished, and an interrupted run continues where
+    it stopped. A cell on disk is reused if model, tokenizer, items, wording and protocol have the
+    same hashes; otherwise it is scored again.
 
     Args:
         model: As for `score_choices`.
-        tokenizer: Its tokenizer.
-        tasks: At least one; names are unique.
-        instructions: Those of a task's type are its columns; each task needs at least one.
-        model_name: Name of the model in every table; results of one name share files.
-        model_family: Which instructions count as seen: those with this in `seen_by`.
+        tokenizer: The model's tokenizer.
+        tasks: At least one task; their names are unique.
+        instructions: The instructions; each task uses those of its type and needs at least one.
+        model_name: Name of the model in every table; results with the same name share files.
+        model_family: Instructions with this family in `seen_by` count as seen.
         output: Folder for `samples_*.jsonl` and `results_*.json`; by default nothing is written.
         preset: Protocol, see `metro_fast.scoring.PRESETS`.
         max_input_length: As for `score_choices`.
         max_target_length: As for `score_choices`.
         max_batch_tokens: As for `score_choices`.
-        resume: Whether to take over finished cells found in `output`.
-        progress: Whether to show a bar; by default if standard error is a terminal.
+        resume: Whether to reuse finished cells in `output`.
+        progress: Whether to show a progress bar; by default if standard error is a terminal.
 
     Returns:
         The report of all cells.
 
     Raises:
-        TypeError: If a task or instruction is something else.
-        MetroFastError: If there is nothing to do, names clash, a template lacks a field, or
-            `score_choices` refuses; templates are all rendered before the first is scored.
-        FormatError: If a file that would be taken over is damaged.
+        TypeError: If a task or an instruction has another type.
+        MetroFastError: If there are no tasks, two tasks have one name, a template uses a missing
+            field, or `score_choices` raises; all templates are rendered before any is scored.
+        FormatError: If a file to be reused is damaged.
         OSError: If `output` cannot be written.
 
     Example:
@@ -80,15 +81,24 @@ def evaluate(
         0.61
     """
     if preset not in PRESETS:
-        raise MetroFastError(f"preset is {preset!r}; give one of {', '.join(PRESETS)}")
+        raise MetroFastError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
     for label, name in (("model_name", model_name), ("model_family", model_family)):
         if not name:
-            raise MetroFastError(f"{label} is empty; every number carries it")
+            raise MetroFastError(f"{label} is empty, but every number is shown with it: name it")
     grid = [
         (task, instruction, tuple(instruction.render(item) for item in task))
         for task, instruction in _grid(tasks, InstructionSet(instructions))
     ]
-    model_hash, tokenizer_hash = model_fingerprint(model), tokenizer_fingerprint(tokenizer)
+    record_of = partial(
+        CellRecord,
+        model_name=model_name,
+        model_family=model_family,
+        model_hash=model_fingerprint(model),
+        tokenizer_hash=tokenizer_fingerprint(tokenizer),
+        preset=preset,
+        max_input_length=max_input_length,
+        max_target_length=max_target_length,
+    )
     folder = None if output is None else Path(output)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,72 +108,82 @@ def evaluate(
     for task, instruction, inputs in transformers_logging.tqdm(
         grid, disable=not show, unit="cell", desc=model_name
     ):
-        record = CellRecord(
-            model_name=model_name,
-            model_family=model_family,
-            model_hash=model_hash,
-            tokenizer_hash=tokenizer_hash,
+        record = record_of(
             task=task.name,
             task_type=task.task_type,
             split=task.split,
             items_hash=task.sha256,
             instruction=instruction,
-            preset=preset,
-            max_input_length=max_input_length,
-            max_target_length=max_target_length,
         )
         found = _finished(folder, record) if folder is not None and resume else None
         if found is None:
-            scores = score_choices(
-                model,
-                tokenizer,
-                inputs,
-                [item.choices for item in task],
-                preset=preset,
-                max_input_length=max_input_length,
-                max_target_length=max_target_length,
-                max_batch_tokens=max_batch_tokens,
-            )
-            cell = Cell(record, task.items, inputs, tuple(map(tuple, scores)))
+            scores = _scores(model, tokenizer, task, inputs, record, max_batch_tokens)
         else:
-            cell = Cell(record, task.items, inputs, found.scores)
+            scores = found.scores
+        cells.append(Cell(record, task.items, inputs, scores))
         if folder is not None and (found is None or found.record != record):
-            cell.save(folder)
-        if cell.ties:
-            _logger.warning(
-                "%s, %s: %d of %d items have several best choices; the first was taken",
-                task.name, instruction.id, cell.ties, len(task),
-            )  # fmt: skip
-        cells.append(cell)
+            cells[-1].save(folder)
+        _report_ties(cells[-1])
     report = Report(cells)
     if folder is not None:
         report.save(folder)
     return report
 
 
+def _report_ties(cell: Cell) -> None:
+    if cell.ties:
+        _logger.warning(
+            "%s, %s: %d of %d items have several best choices; the first was taken",
+            cell.record.task, cell.record.instruction.id, cell.ties, len(cell.items),
+        )  # fmt: skip
+
+
+def _scores(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    task: Task,
+    inputs: Sequence[str],
+    record: CellRecord,
+    max_batch_tokens: int,
+) -> tuple[tuple[float, ...], ...]:
+    """The scores of one cell, under the protocol of its record."""
+    scores = score_choices(
+        model,
+        tokenizer,
+        inputs,
+        [item.choices for item in task],
+        preset=record.preset,
+        max_input_length=record.max_input_length,
+        max_target_length=record.max_target_length,
+        max_batch_tokens=max_batch_tokens,
+    )
+    return tuple(map(tuple, scores))
+
+
 def _grid(tasks: Sequence[Task], instructions: InstructionSet) -> list[tuple[Task, Instruction]]:
-    """Checked pairs, tasks in order."""
+    """Pairs of tasks and instructions, checked, with the tasks in order."""
     names: set[str] = set()
     pairs: list[tuple[Task, Instruction]] = []
     for task in tasks:
         if not isinstance(task, Task):
-            raise TypeError(f"{task!r} is not a Task")
+            raise TypeError(f"tasks has {task!r}, which is not a Task")
         if task.name in names:
-            raise MetroFastError(f"two tasks have the name {task.name!r}; rename one")
+            raise MetroFastError(f"two tasks have the name {task.name!r}: rename one")
         names.add(task.name)
         usable = instructions.for_task(task.task_type)
         if not usable:
             raise MetroFastError(
-                f"task {task.name!r}: no instruction is of its type {task.task_type!r}"
+                f"task {task.name!r}: no instruction has its type {task.task_type!r}, expected at "
+                "least one"
             )
         pairs.extend((task, instruction) for instruction in usable)
     if not pairs:
-        raise MetroFastError("tasks is empty; give at least 1")
+        raise MetroFastError("tasks is empty, expected at least one task")
     return pairs
 
 
 def _finished(folder: Path, record: CellRecord) -> Cell | None:
-    """The saved cell of this slot if its scores would be the same ones."""
+    """The saved cell with this name, task and instruction, if its scores would be the same."""
     path = folder / cell_file_name(record.model_name, record.task, record.instruction.id)
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""Hashes that say whether two models, or two tokenizers, are the same."""
+"""Hashes that are equal for equal models, and for equal tokenizers."""
 
 import hashlib
 import json
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
 
 __all__ = ["model_fingerprint", "tokenizer_fingerprint"]
 
-# What says where a model is from, not what it computes.
+# Fields that describe the origin of a model, and not what it computes.
 _IGNORED_CONFIG = frozenset(
     {"_name_or_path", "name_or_path", "transformers_version", "architectures", "use_cache"}
 )
 
 
 def model_fingerprint(model: "PreTrainedModel") -> str:
-    """SHA-256 of what a model computes: its tensors, configuration and adapters.
+    """SHA-256 of everything a model computes with: its tensors, configuration and adapters.
 
-    A state dict alone would not do. A LoRA's scaling is in no tensor, and a `PeftModel` whose
-    adapter is switched off has the same tensors as one whose adapter is on.
+    A state dict alone is not enough: the scaling of a LoRA is not a tensor, and a `PeftModel` whose
+    adapter is disabled has the same tensors as one whose adapter is enabled.
 
     Args:
-        model: A transformers model, or a `PeftModel` over one.
+        model: A transformers model, or a `PeftModel` around one.
 
     Returns:
         64 hexadecimal digits; equal after saving and loading in the same dtype.
@@ -38,7 +38,7 @@ def model_fingerprint(model: "PreTrainedModel") -> str:
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}".encode())
-        # numpy has no bfloat16; bytes are bytes.
+        # The bytes are hashed, because numpy has no bfloat16.
         data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(data.numpy())
     for name, module in model.named_modules():
@@ -49,13 +49,13 @@ def model_fingerprint(model: "PreTrainedModel") -> str:
 
 
 def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """SHA-256 of how a tokenizer maps text to ids.
+    """SHA-256 of a tokenizer's mapping from text to ids.
 
     Args:
         tokenizer: Any transformers tokenizer.
 
     Returns:
-        64 hexadecimal digits; not changed by using the tokenizer.
+        64 hexadecimal digits, which do not change when the tokenizer is used.
 
     Example:
         >>> tokenizer_fingerprint(tokenizer)[:8]  # doctest: +SKIP
@@ -64,7 +64,7 @@ def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
     special = {"eos": tokenizer.eos_token_id, "bos": tokenizer.bos_token_id}
     if tokenizer.is_fast:
         state: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
-        # A call with truncation=True leaves its settings behind in the backend.
+        # A call with truncation=True leaves its settings in the backend.
         state = {k: v for k, v in state.items() if k not in ("truncation", "padding")}
     else:
         state = {"class": type(tokenizer).__name__, "vocab": tokenizer.get_vocab()}
@@ -73,9 +73,9 @@ def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 def _adapter_state(module: torch.nn.Module) -> dict[str, Any] | None:
-    """What a PEFT layer does besides holding tensors; None for any other module."""
+    """The state of a PEFT layer besides its tensors; None for any other module."""
     active: object = getattr(module, "active_adapters", None)
-    # On whole models it is a method; their layers tell the rest.
+    # On a whole model this is a method; the state is that of its layers.
     if not isinstance(active, list | tuple):
         return None
     scaling: object = getattr(module, "scaling", None)

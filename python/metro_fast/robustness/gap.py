@@ -19,7 +19,7 @@ _MAX_EXACT = 20_000
 
 
 class SeenGap(NamedTuple):
-    """Mean accuracy on seen minus unseen instructions; `p_value` is None where no test is made."""
+    """Mean accuracy on seen minus unseen instructions; `p_value` is None where there is no test."""
 
     seen_mean: float
     unseen_mean: float
@@ -31,17 +31,17 @@ class SeenGap(NamedTuple):
 
     @property
     def note(self) -> str:
-        """What a reader must know about the interval and the test."""
+        """The numbers of instructions behind the interval, and why there is no test if so."""
         if self.p_value is None:
             return (
                 f"{self.seen_count} seen and {self.unseen_count} unseen instructions: "
-                f"fewer than {_MIN_FOR_TEST} a side, so an interval and no test"
+                f"fewer than {_MIN_FOR_TEST} per side, so there is an interval, but no test"
             )
         return f"{self.seen_count} seen and {self.unseen_count} unseen instructions"
 
 
 class PairedDifference(NamedTuple):
-    """Mean of second minus first over the same cells, its standard error and interval."""
+    """The mean of second minus first over the same cells, with its standard error and interval."""
 
     mean: float
     standard_error: float
@@ -59,21 +59,22 @@ def seen_gap(
 ) -> SeenGap:
     """Gap between seen and unseen instructions with a two-level bootstrap interval.
 
-    G = mean over seen a_p - mean over unseen a_p. Each resample draws groups of items once, for
-    both sides, and instructions within each side; so the interval speaks about other items and
-    other wordings like these. What the draw of n instructions moves a mean by is widened by
-    √(n/(n-1)) and by Student's over the normal quantile, since the spread of few instructions is
-    itself uncertain (the tests simulate the coverage). It errs on the wide side where instructions
-    differ little, because the noise of items counts at both levels. A single instruction on a side
-    varies by its items alone.
+    G = mean over seen a_p - mean over unseen a_p. Each resample draws groups of items, the same for
+    both sides, and instructions within each side. So the interval holds for other items and other
+    wordings like these. The deviation of a mean due to the draw of n instructions is multiplied by
+    √(n/(n-1)) and by the ratio of Student's quantile to the normal one, because the spread of few
+    instructions is itself uncertain (the tests simulate the coverage). The interval is too wide
+    where instructions differ little, because the noise of items counts at both levels. A side with
+    a single instruction varies only by its items.
 
-    With five instructions a side or more, p permutes the labels seen and unseen over the
-    instructions: exactly up to 20,000 ways, else by 9,999 random ones.
+    With five or more instructions per side, p permutes the labels seen and unseen over the
+    instructions: all permutations up to 20,000, else 9,999 random ones.
 
     Args:
         correct: `[P, N]`, 0 or 1.
         seen: `[P]`, whether the instruction was seen in training; both kinds must occur.
-        groups: `[N]`, items of one group are drawn together; by default each item alone.
+        groups: `[N]`, the group of each item. Items of one group are drawn together; by default
+            each item is its own group.
         confidence: Coverage of the interval.
         resamples: Number of bootstrap resamples, at least 100.
         seed: Seed of the resamples.
@@ -82,7 +83,7 @@ def seen_gap(
         Means, gap, percentile interval, counts and p.
 
     Raises:
-        TypeError: As `as_correct`.
+        TypeError: As for `as_correct`.
         MetroFastError: If the lengths do not agree, one kind is missing, or an argument is out of
             range.
         MissingExtraError: If scipy is not installed.
@@ -95,11 +96,13 @@ def seen_gap(
     c = as_correct(correct)
     is_seen = np.asarray(seen, dtype=bool)
     if is_seen.shape != (len(c),):
-        raise MetroFastError(f"{is_seen.size} seen flags for {len(c)} instructions")
+        raise MetroFastError(
+            f"{is_seen.size} seen flags for {len(c)} instructions, expected one per instruction"
+        )
     if is_seen.all() or not is_seen.any():
-        raise MetroFastError("a gap needs seen and unseen instructions; all are of one kind")
+        raise MetroFastError("a gap needs both seen and unseen instructions; all are of one kind")
     if resamples < 100:
-        raise MetroFastError(f"resamples is {resamples}; give at least 100")
+        raise MetroFastError(f"resamples is {resamples}, expected at least 100")
     z = normal_quantile(confidence)
     by_prompt = c.mean(1)
     gap = float(by_prompt[is_seen].mean() - by_prompt[~is_seen].mean())
@@ -107,7 +110,7 @@ def seen_gap(
     generator = np.random.default_rng(seed)
     resampled = _resampled_accuracies(c, groups, resamples, generator)
     degrees = len(c) - 2
-    # Student's quantile over the normal one: the spread of few instructions is itself uncertain.
+    # The spread of few instructions is itself uncertain.
     student = 1.0
     if degrees:
         student = require("scipy.stats", "eval").t.ppf(0.5 + confidence / 2, degrees) / z
@@ -116,7 +119,7 @@ def seen_gap(
         drawn = side[generator.integers(len(side), size=(resamples, len(side)))]
         fixed = resampled[:, side].mean(1)
         shift = np.take_along_axis(resampled, drawn, axis=1).mean(1) - fixed
-        # A resampled mean of n values varies by (n-1)/n of what it should: half, if n is 2.
+        # The variance of a resampled mean of n values is (n-1)/n of the right one: half for n = 2.
         few_values = math.sqrt(len(side) / max(len(side) - 1, 1))
         means.append(fixed + student * few_values * shift)
     low, high = np.quantile(means[0] - means[1], [0.5 - confidence / 2, 0.5 + confidence / 2])
@@ -143,32 +146,30 @@ def paired_difference(
 
     d_i = mean over instructions of c_ip(second) - c_ip(first); groups g of items are independent:
     SE² = G/(G-1) Σ_g (Σ_{i in g} (d_i - d̄))² / N² (Miller, arXiv 2411.00640, with the usual
-    correction for few groups; without groups it is var(d)/N). The instructions are taken as fixed.
+    correction for few groups; without groups it is var(d)/N). The instructions count as fixed.
 
     Args:
         first: `[P, N]`, 0 or 1.
         second: `[P, N]`, 0 or 1.
-        groups: `[N]`; by default each item is its own.
+        groups: `[N]`, the group of each item; by default each item is its own group.
         confidence: Coverage of the normal interval.
 
     Returns:
         Mean, standard error and interval.
 
     Raises:
-        TypeError: As `as_correct`.
+        TypeError: As for `as_correct`.
         MetroFastError: If the shapes differ, or there are fewer than two groups.
 
     Example:
         >>> round(paired_difference([[1, 0, 0, 0]], [[1, 1, 0, 0]]).standard_error, 4)
         0.25
     """
-    a, b = as_correct(first), as_correct(second)
-    if a.shape != b.shape:
-        raise MetroFastError(f"shapes {a.shape} and {b.shape}; give the same instructions x items")
+    a, b = _same_cells(first, second)
     difference = (b - a).mean(0)
     membership, count = _group_index(groups, a.shape[1])
     if count < 2:
-        raise MetroFastError("all items are of one group; a standard error needs at least 2")
+        raise MetroFastError("all items are of one group; a standard error needs at least 2 groups")
     mean = float(difference.mean())
     sums = np.bincount(membership, weights=difference - mean, minlength=count)
     error = math.sqrt(count / (count - 1) * float((sums**2).sum())) / len(difference)
@@ -199,20 +200,18 @@ def std_difference(
         std(second) - std(first), ddof 1, its bootstrap standard error and interval.
 
     Raises:
-        TypeError: As `as_correct`.
-        MetroFastError: If the shapes differ or there is one instruction only.
+        TypeError: As for `as_correct`.
+        MetroFastError: If the shapes differ, or there is only one instruction.
 
     Example:
         >>> std_difference([[1, 0], [1, 0]], [[1, 0], [1, 0]]).mean
         0.0
     """
-    a, b = as_correct(first), as_correct(second)
-    if a.shape != b.shape:
-        raise MetroFastError(f"shapes {a.shape} and {b.shape}; give the same instructions x items")
+    a, b = _same_cells(first, second)
     if len(a) < 2:
-        raise MetroFastError("1 instruction; a spread needs at least 2")
+        raise MetroFastError("1 instruction is given, but a spread needs at least 2")
     normal_quantile(confidence)
-    # The same seed draws the same items for both: the difference stays paired.
+    # The same seed draws the same items for both, so that the difference is paired.
     spreads = [
         _resampled_accuracies(c, groups, resamples, np.random.default_rng(seed)).std(1, ddof=1)
         for c in (a, b)
@@ -226,12 +225,23 @@ def std_difference(
     )
 
 
+def _same_cells(
+    first: ArrayLike, second: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    a, b = as_correct(first), as_correct(second)
+    if a.shape != b.shape:
+        raise MetroFastError(
+            f"the shapes are {a.shape} and {b.shape}, expected the same instructions x items"
+        )
+    return a, b
+
+
 def _group_index(groups: Sequence[str] | None, count: int) -> tuple[NDArray[np.intp], int]:
-    """Group number of every item, and the number of groups."""
+    """The group number of every item, and the number of groups."""
     if groups is None:
         return np.arange(count), count
     if len(groups) != count:
-        raise MetroFastError(f"{len(groups)} groups for {count} items")
+        raise MetroFastError(f"{len(groups)} groups for {count} items, expected one per item")
     names, index = np.unique(np.asarray(groups), return_inverse=True)
     return index.reshape(-1), len(names)
 
@@ -242,7 +252,7 @@ def _resampled_accuracies(
     resamples: int,
     generator: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """`[resamples, P]`: accuracies of all instructions on the same redrawn groups of items."""
+    """`[resamples, P]`: accuracies of all instructions on the same resampled groups of items."""
     membership, count = _group_index(groups, c.shape[1])
     weights = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
     correct = np.stack([np.bincount(membership, weights=row, minlength=count) for row in c])
@@ -254,7 +264,7 @@ def _resampled_accuracies(
 def _permutation_p(
     accuracies: NDArray[np.float64], is_seen: NDArray[np.bool_], generator: np.random.Generator
 ) -> float:
-    """Two-sided p of the gap when the labels seen and unseen are exchanged at random."""
+    """Two-sided p of the gap under random permutations of the labels seen and unseen."""
     count, size = len(accuracies), int(is_seen.sum())
 
     def gap_of(seen_sum: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -262,7 +272,7 @@ def _permutation_p(
         gaps: NDArray[np.float64] = np.abs(seen_sum / size - rest / (count - size))
         return gaps
 
-    # Ties with the observed gap count; rounding must not part them.
+    # Gaps equal to the observed one count, so rounding must not separate them from it.
     observed = gap_of(accuracies[is_seen].sum()) - 1e-12
     if math.comb(count, size) <= _MAX_EXACT:
         chosen = np.array(list(combinations(range(count), size)))

@@ -1,4 +1,4 @@
-"""Every table again, from the saved cells alone."""
+"""Recomputation of every table from saved cells."""
 
 import os
 from pathlib import Path
@@ -12,20 +12,20 @@ __all__ = ["recompute"]
 
 
 def recompute(folder: str | os.PathLike[str]) -> list[Report]:
-    """Make every table of a folder again, from the saved cells alone, and write it.
+    """Recompute every table of a folder from the saved cells alone, and write it.
 
     Args:
-        folder: Folder with `samples_*.jsonl` of one model or several.
+        folder: Folder with `samples_*.jsonl` of one or several models.
 
     Returns:
-        One report a model, sorted by name; their `results_*.json` are replaced. Versions are those
-        of the old results file if there is one.
+        One report per model, sorted by name. Their `results_*.json` are replaced; the versions are
+        taken from the old results file if there is one.
 
     Raises:
         FileNotFoundError: If there are no cells.
         FormatError: If a cell is damaged.
-        MetroFastError: If cells of one model do not belong together, for instance some of an
-            older model or item file; the message says what differs.
+        MetroFastError: If the cells of one model do not belong together, for instance because some
+            are from an older model or item file; the message names the difference.
         OSError: If the folder cannot be written.
 
     Example:
@@ -38,7 +38,9 @@ def recompute(folder: str | os.PathLike[str]) -> list[Report]:
         cell = Cell.load(path)
         by_model.setdefault(cell.record.model_name, []).append(cell)
     if not by_model:
-        raise FileNotFoundError(f"{folder}: no samples_*.jsonl; evaluate with output=... first")
+        raise FileNotFoundError(
+            f"{folder} has no samples_*.jsonl: evaluate with output= this folder first"
+        )
     reports = []
     for name, cells in sorted(by_model.items()):
         versions, date = _known_origin(folder / f"results_{slug(name)}.json")
@@ -49,11 +51,11 @@ def recompute(folder: str | os.PathLike[str]) -> list[Report]:
 
 
 def _known_origin(path: Path) -> tuple[dict[str, str], float]:
-    """Versions and date of an old results file; without one nothing is known, and so it says."""
+    """Versions and date from an old results file; both are unknown without one."""
     if not path.exists():
         return {"unknown": "recomputed from cells"}, 0.0
     try:
         record = parse_json(path.read_bytes(), path)
         return dict(record["metro_fast"]["versions"]), float(record["date"])
     except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path}: not a report ({error}); delete it and recompute") from error
+        raise FormatError(f"{path} is not a report ({error}): delete it and recompute") from error

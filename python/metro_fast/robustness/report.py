@@ -1,4 +1,4 @@
-"""The report of one model: its cells, the tables made from them, and their files."""
+"""The report of one model: its cells, the tables computed from them, and their files."""
 
 import datetime
 import functools
@@ -26,14 +26,15 @@ class Report:
     """All cells of one model, from one protocol.
 
     Args:
-        cells: At least one. The cells of a task have the same items, each under another
-            instruction.
-        versions: Software that scored them; by default what is installed now.
+        cells: At least one cell. The cells of a task have the same items under different
+            instructions.
+        versions: Versions of the software that scored them; by default those installed now.
         date: When they were scored, in seconds since 1970; by default now.
 
     Raises:
-        MetroFastError: If there are no cells, or they differ in what must not be mixed: model,
-            tokenizer, preset and limits; within a task also items and split; or one stands twice.
+        MetroFastError: If there are no cells, a cell is given twice, or cells differ in properties
+            that must not be mixed: model, tokenizer, preset and limits, and within a task also
+            items and split.
 
     Example:
         >>> report = Report.load("results_base.json")  # doctest: +SKIP
@@ -53,6 +54,12 @@ class Report:
         self.versions = dict(_installed() if versions is None else versions)
         self.date = datetime.datetime.now().timestamp() if date is None else float(date)
 
+    def __repr__(self) -> str:
+        tasks = ", ".join(
+            f"{task} ({len(self.task_cells(task))} instructions)" for task in self.tasks
+        )
+        return f"<Report of {self.model_name} on {tasks}>"
+
     @property
     def model_name(self) -> str:
         """Name of the model in every table."""
@@ -65,7 +72,7 @@ class Report:
 
     @property
     def model_hash(self) -> str:
-        """SHA-256 of what the model computes."""
+        """SHA-256 of the model's tensors, configuration and adapters."""
         return self.cells[0].record.model_hash
 
     @property
@@ -87,18 +94,20 @@ class Report:
         return moment.strftime("%Y-%m-%d %H:%M UTC")
 
     def instructions_hash(self, task: str) -> str:
-        """SHA-256 of the instructions of a task, as `InstructionSet.sha256`."""
+        """SHA-256 of the instructions of a task, as in `InstructionSet.sha256`."""
         return InstructionSet(cell.record.instruction for cell in self.task_cells(task)).sha256
 
     def task_cells(self, task: str) -> tuple[Cell, ...]:
-        """The cells of a task, instructions in order.
+        """The cells of a task, in the order of its instructions.
 
         Raises:
             MetroFastError: If the report has no such task.
         """
         cells = tuple(cell for cell in self.cells if cell.record.task == task)
         if not cells:
-            raise MetroFastError(f"no task {task!r}; the report has {', '.join(self.tasks)}")
+            raise MetroFastError(
+                f"the report has no task {task!r}, only the tasks {', '.join(self.tasks)}"
+            )
         return cells
 
     def summary(self, task: str) -> TaskSummary:
@@ -117,10 +126,10 @@ class Report:
         return {}
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write every cell that is not there yet, then `results_<model>.json`.
+        """Write every cell that is not in the folder yet, then `results_<model>.json`.
 
         Args:
-            folder: Folder of the evaluation; made when absent.
+            folder: Folder of the evaluation; created if it does not exist.
 
         Returns:
             The results file.
@@ -140,32 +149,34 @@ class Report:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Report":
-        """Read a report: its results file names its cells, which lie beside it.
+        """Read a report from its results file, and from the cells that it names in its folder.
 
         Args:
-            path: A `results_*.json`, or a folder that holds exactly one.
+            path: A `results_*.json`, or a folder that contains exactly one.
 
         Returns:
-            The report; its tables are made anew from the cells.
+            The report; its tables are computed again from the cells.
 
         Raises:
-            FileNotFoundError: If the file or one of its cells is absent.
+            FileNotFoundError: If the file or one of its cells is missing.
             FormatError: If a file is damaged, or a cell is not the one that the results name.
-            MetroFastError: If the folder holds no results file or several.
+            MetroFastError: If the folder contains no results file or several.
         """
         path = Path(path)
         if path.is_dir():
             found = sorted(path.glob("results_*.json"))
             if len(found) != 1:
                 names = ", ".join(f.name for f in found) or "none"
-                raise MetroFastError(f"{path}: one results_*.json is needed, found {names}")
+                raise MetroFastError(
+                    f"{path} must contain one results_*.json, found {names}: pass one file"
+                )
             path = found[0]
         record = parse_json(path.read_bytes(), path)
         try:
             block = record["metro_fast"]
             if block["format"] != RESULTS_FORMAT:
                 raise FormatError(
-                    f"{path}: format {block['format']!r}; {RESULTS_FORMAT!r} is known"
+                    f"{path} has the format {block['format']!r}, expected {RESULTS_FORMAT!r}"
                 )
             files = [(str(cell["file"]), str(cell["identity"])) for cell in block["cells"]]
             versions = {str(k): str(v) for k, v in block["versions"].items()}
@@ -173,29 +184,33 @@ class Report:
         except FormatError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"{path}: not a report ({type(error).__name__}: {error})") from error
+            raise FormatError(
+                f"{path} is not a report ({type(error).__name__}: {error})"
+            ) from error
         cells = []
         for name, identity in files:
             if Path(name).name != name:
                 raise FormatError(f"{path}: cell file {name!r} is not a plain name")
             cell = Cell.load(path.parent / name)
             if cell.record.identity != identity:
-                raise FormatError(f"{path}: {name} is another run's; run `recompute` on the folder")
+                raise FormatError(
+                    f"{path}: {name} is the cell of another run: run `recompute` on the folder"
+                )
             cells.append(cell)
         return cls(cells, versions=versions, date=date)
 
 
 def _check(cells: Sequence[Cell]) -> None:
-    """Refuse mixtures: an average over them would be a number of nothing."""
+    """Check that the cells can be averaged: a mean over different protocols means nothing."""
     if not cells:
-        raise MetroFastError("no cells; a report needs at least 1")
+        raise MetroFastError("no cells are given, expected at least one")
     shared: dict[tuple[str, str], object] = {}
     slots: set[tuple[str, str]] = set()
     for cell in cells:
         record = cell.record
         slot = (record.task, record.instruction.id)
         if slot in slots:
-            raise MetroFastError(f"cell {slot[0]!r} x {slot[1]!r} stands twice")
+            raise MetroFastError(f"cell {slot[0]!r} x {slot[1]!r} is given twice: remove one")
         slots.add(slot)
         for key in (
             "model_name", "model_family", "model_hash", "tokenizer_hash", "preset",
@@ -212,7 +227,7 @@ def _check_equal(
     known = shared.setdefault((where, key), value)
     if known != value:
         raise MetroFastError(
-            f"{where} mixes {key} {known!r} and {value!r}; delete the cells of the one or the other"
+            f"{where} mixes {key} {known!r} and {value!r}: delete the cells of one of them"
         )
 
 

@@ -1,4 +1,4 @@
-"""The content of `results_*.json`: lm-eval's shape, and ours beside it."""
+"""The content of `results_*.json`, in lm-eval's shape with our own block."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,19 +17,19 @@ def results_record(
     versions: Mapping[str, str],
     date: float,
 ) -> dict[str, Any]:
-    """Plain JSON values of a report.
+    """The plain JSON values of a report.
 
-    lm-eval's keys first (every instruction a task `<task>/<instruction>`, every task a group whose
-    accuracy is the plain mean over its instructions), then ours under `metro_fast`.
+    lm-eval's keys come first: every instruction is a task `<task>/<instruction>`, and every task a
+    group whose accuracy is the plain mean over its instructions. Our own are under `metro_fast`.
 
     Args:
         cells: All cells of one model.
-        summaries: The numbers of its tasks.
-        versions: Software that scored them.
+        summaries: The numbers of the model's tasks.
+        versions: Versions of the software that scored them.
         date: When they were scored, in seconds since 1970.
 
     Returns:
-        The values; numbers in `metro_fast.tasks` stand beside model, items and preset they are of.
+        The values; in `metro_fast.tasks`, all numbers are given with their model, items and preset.
     """
     results, groups, subtasks, samples = {}, {}, {}, {}
     for summary in summaries:
@@ -87,7 +87,7 @@ def results_record(
 
 
 def cell_entry(cell: Cell) -> dict[str, str]:
-    """File of a cell, and the hashes by which it is known."""
+    """The file of a cell, and the hashes that identify it."""
     r = cell.record
     return {
         "file": cell_file_name(r.model_name, r.task, r.instruction.id),
@@ -97,5 +97,5 @@ def cell_entry(cell: Cell) -> dict[str, str]:
 
 
 def _standard_error(accuracy: float, total: int) -> float | str:
-    """As lm-eval: ddof 1; "N/A" for a single item."""
+    """The standard error as in lm-eval: ddof 1, and "N/A" for a single item."""
     return (accuracy * (1 - accuracy) / (total - 1)) ** 0.5 if total > 1 else "N/A"

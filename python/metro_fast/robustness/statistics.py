@@ -1,7 +1,7 @@
-"""Statistics of one task: is a difference between instructions the wording or the sampling?
+"""Statistics of one task: are differences between instructions due to the wording or to sampling?
 
-Everything here takes arrays and needs no model. `correct` is always `[P, N]`: P instructions by N
-items, 1 where the answer was right; the same items under every instruction.
+All functions take arrays and need no model. `correct` is always `[P, N]`: P instructions by N
+items, 1 where the answer was correct, with the same items under every instruction.
 """
 
 import math
@@ -31,18 +31,18 @@ __all__ = [
 
 
 class Interval(NamedTuple):
-    """Lower and upper end."""
+    """The lower and the upper end."""
 
     low: float
     high: float
 
 
 class PromptVariance(NamedTuple):
-    """Spread of accuracy over instructions, with and without the noise of a finite item set.
+    """Spread of accuracy over instructions, with and without the noise of a finite set of items.
 
-    `raw_std` is the standard deviation (ddof 1) of the accuracies, `noise_std` what it would be
-    on average if the instructions were interchangeable, `sigma_prompt` the noise-corrected
-    standard deviation of the instructions' true accuracies on items like these.
+    `raw_std` is the standard deviation (ddof 1) of the accuracies, `noise_std` its average value if
+    the instructions were interchangeable, and `sigma_prompt` the noise-corrected standard deviation
+    of the instructions' true accuracies on items like these.
     """
 
     raw_std: float
@@ -53,7 +53,7 @@ class PromptVariance(NamedTuple):
 
 
 class CochranQ(NamedTuple):
-    """Test that all instructions have the same accuracy; p by χ² with P - 1 degrees."""
+    """Test that all instructions are equally accurate; p from χ² with P - 1 degrees of freedom."""
 
     statistic: float
     degrees_of_freedom: int
@@ -61,7 +61,7 @@ class CochranQ(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """Items that only one of two got right, and the exact two-sided p of such an imbalance."""
+    """Numbers of items that only one of two got right, and the exact two-sided p of them."""
 
     only_first: int
     only_second: int
@@ -69,7 +69,7 @@ class McNemar(NamedTuple):
 
 
 def as_correct(correct: ArrayLike) -> NDArray[np.float64]:
-    """Checked `[P, N]` array of zeros and ones.
+    """Check and convert a `[P, N]` array of zeros and ones.
 
     Args:
         correct: Booleans, integers or floats.
@@ -79,7 +79,7 @@ def as_correct(correct: ArrayLike) -> NDArray[np.float64]:
 
     Raises:
         TypeError: If the values are not numbers.
-        MetroFastError: If the array is not 2-D, is empty, or has another value than 0 and 1.
+        MetroFastError: If the array is not 2-D, is empty, or has values other than 0 and 1.
 
     Example:
         >>> as_correct([[True, False]])
@@ -87,16 +87,19 @@ def as_correct(correct: ArrayLike) -> NDArray[np.float64]:
     """
     array = np.asarray(correct)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"correct has dtype {array.dtype}; give booleans or 0 and 1")
+        raise TypeError(f"correct has dtype {array.dtype}, expected booleans or 0 and 1")
     if array.ndim != 2 or array.size == 0:
-        raise MetroFastError(f"correct has shape {array.shape}; give [instructions, items]")
+        raise MetroFastError(
+            f"correct has shape {array.shape}, expected [instructions, items] with at least one "
+            "of each"
+        )
     if not np.isin(array, (0, 1)).all():
-        raise MetroFastError("correct has values besides 0 and 1")
+        raise MetroFastError("correct has values besides 0 and 1, expected only these")
     return array.astype(np.float64)
 
 
 def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a share: right also near 0 and 1 and for small n.
+    """Wilson's score interval of a share, which is also valid near 0 and 1 and for small n.
 
     Formula: (p + z²/2n ± z·√(p(1-p)/n + z²/4n²)) / (1 + z²/n) (Wilson, JASA 22, 1927).
 
@@ -117,7 +120,9 @@ def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> In
         (0.4038, 0.5962)
     """
     if total < 1 or not 0 <= correct <= total:
-        raise MetroFastError(f"{correct} right of {total}; give 0 <= right <= total, total >= 1")
+        raise MetroFastError(
+            f"{correct} right of {total}, expected 0 <= right <= total and total >= 1"
+        )
     z = normal_quantile(confidence)
     share = correct / total
     center = share + z * z / (2 * total)
@@ -129,17 +134,17 @@ def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> In
 def normal_quantile(confidence: float) -> float:
     """The z with P(|Z| < z) = confidence."""
     if not 0 < confidence < 1:
-        raise MetroFastError(f"confidence is {confidence}; give a number between 0 and 1")
+        raise MetroFastError(f"confidence is {confidence}, expected a number between 0 and 1")
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
 def prompt_variance(correct: ArrayLike) -> PromptVariance:
-    """Separate what the wording does from what the choice of items does.
+    """Separate the effect of the wording from that of the choice of items.
 
     Two-way analysis of variance without replication: with a_p the accuracy of instruction p,
     MS_prompt = N Σ_p (a_p - ā)² / (P-1), MS_res = Σ_ip (c_ip - c_i. - a_p + ā)² / ((P-1)(N-1)),
     σ²_prompt = max(0, (MS_prompt - MS_res) / N), raw² = MS_prompt / N, noise² = MS_res / N.
-    At N = 100 twenty interchangeable instructions have a raw standard deviation of about .037.
+    With N = 100, twenty interchangeable instructions have a raw standard deviation of about .037.
 
     Args:
         correct: `[P, N]`, P >= 2, N >= 2.
@@ -148,8 +153,8 @@ def prompt_variance(correct: ArrayLike) -> PromptVariance:
         The standard deviations and mean squares.
 
     Raises:
-        TypeError: As `as_correct`.
-        MetroFastError: As `as_correct`, or if there are fewer than two instructions or items.
+        TypeError: As for `as_correct`.
+        MetroFastError: As for `as_correct`, or if there are fewer than two instructions or items.
 
     Example:
         >>> variance = prompt_variance([[1, 1, 0, 0], [1, 1, 1, 0]])
@@ -159,7 +164,9 @@ def prompt_variance(correct: ArrayLike) -> PromptVariance:
     c = as_correct(correct)
     prompts, items = c.shape
     if prompts < 2 or items < 2:
-        raise MetroFastError(f"{prompts} instructions, {items} items; a variance needs 2 of each")
+        raise MetroFastError(
+            f"{prompts} instructions, {items} items, but a variance needs at least 2 of each"
+        )
     by_prompt, by_item, mean = c.mean(1, keepdims=True), c.mean(0, keepdims=True), c.mean()
     prompt = float(items * ((by_prompt - mean) ** 2).sum() / (prompts - 1))
     residual = c - by_prompt - by_item + mean
@@ -177,18 +184,18 @@ def cochran_q(correct: ArrayLike) -> CochranQ:
     """Cochran's Q: do the instructions differ at all?
 
     Q = (P-1) [P Σ_p G_p² - (Σ_p G_p)²] / (P Σ_i L_i - Σ_i L_i²), with G_p the successes of
-    instruction p and L_i those on item i. Items on which all agree say nothing, and if all items
-    are so, Q is 0.
+    instruction p and L_i those on item i. Items on which all instructions agree do not contribute;
+    if there are no others, Q is 0.
 
     Args:
         correct: `[P, N]`, P >= 2.
 
     Returns:
-        Q, its degrees of freedom and p value.
+        Q, its degrees of freedom and its p value.
 
     Raises:
-        TypeError: As `as_correct`.
-        MetroFastError: As `as_correct`, or if there is one instruction only.
+        TypeError: As for `as_correct`.
+        MetroFastError: As for `as_correct`, or if there is only one instruction.
         MissingExtraError: If scipy is not installed.
 
     Example:
@@ -198,7 +205,7 @@ def cochran_q(correct: ArrayLike) -> CochranQ:
     c = as_correct(correct)
     prompts = len(c)
     if prompts < 2:
-        raise MetroFastError("1 instruction; Cochran's Q compares at least 2")
+        raise MetroFastError("1 instruction is given, but Cochran's Q compares at least 2")
     by_prompt, by_item = c.sum(1), c.sum(0)
     total = c.sum()
     spread = prompts * total - (by_item**2).sum()
@@ -210,21 +217,22 @@ def cochran_q(correct: ArrayLike) -> CochranQ:
 
 
 def mcnemar_exact(first: ArrayLike, second: ArrayLike) -> McNemar:
-    """McNemar's exact test: two answers to each item, which of the two is right more often?
+    """McNemar's exact test: which of two answers to each item is correct more often?
 
-    Of the b + c items that only one got right, the number of either is Binomial(b + c, ½) if
-    neither is better; p is two-sided, 2·P(X <= min(b, c)), at most 1.
+    If neither is better, the number of items that only the first got right is Binomial(b + c, ½),
+    where b + c items were right for only one of them; p is two-sided, 2·P(X <= min(b, c)), at
+    most 1.
 
     Args:
         first: `[N]`, 0 or 1.
-        second: `[N]`, 0 or 1, the same items.
+        second: `[N]`, 0 or 1, for the same items.
 
     Returns:
         Both counts and p.
 
     Raises:
-        TypeError: As `as_correct`.
-        MetroFastError: If the lengths differ or there are no items.
+        TypeError: As for `as_correct`.
+        MetroFastError: If the lengths differ, or there are no items.
         MissingExtraError: If scipy is not installed.
 
     Example:
@@ -233,7 +241,7 @@ def mcnemar_exact(first: ArrayLike, second: ArrayLike) -> McNemar:
     """
     a, b = as_correct(np.atleast_2d(first))[0], as_correct(np.atleast_2d(second))[0]
     if a.shape != b.shape:
-        raise MetroFastError(f"{a.size} items against {b.size}; give the same items")
+        raise MetroFastError(f"{a.size} items against {b.size}, expected the same items")
     only_first, only_second = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
     discordant = only_first + only_second
     binom = require("scipy.stats", "eval").binom
@@ -242,13 +250,14 @@ def mcnemar_exact(first: ArrayLike, second: ArrayLike) -> McNemar:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjustment of p values for having made several tests.
+    """Holm's adjustment of the p values of several tests.
 
     Args:
-        p_values: One a test, each from 0 to 1.
+        p_values: The p value of each test, from 0 to 1.
 
     Returns:
-        Adjusted values in the same order: max over the smaller ones of (m - rank) · p, at most 1.
+        Adjusted values in the same order: the largest (m - rank) · p over all values that are not
+        larger, at most 1.
 
     Raises:
         MetroFastError: If a value is not from 0 to 1.
@@ -258,7 +267,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
         [0.03, 0.06, 0.06]
     """
     if not all(0 <= p <= 1 for p in p_values):
-        raise MetroFastError(f"p values {list(p_values)}; give numbers from 0 to 1")
+        raise MetroFastError(f"p values are {list(p_values)}, expected numbers from 0 to 1")
     adjusted = [0.0] * len(p_values)
     largest = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):

@@ -1,4 +1,4 @@
-"""What one task says about one model: the numbers of the report, made from its cells."""
+"""The numbers of one model on one task, computed from its cells."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ __all__ = ["InstructionScore", "TaskSummary", "correct_matrix", "item_groups", "
 
 @dataclass(frozen=True)
 class InstructionScore:
-    """Accuracy of one instruction with its Wilson 95 % interval."""
+    """Accuracy under one instruction, with its Wilson 95 % interval."""
 
     instruction_id: str
     text: str
@@ -42,9 +42,9 @@ class InstructionScore:
 class TaskSummary:
     """One model on one task.
 
-    `chance` is the accuracy of a uniform guess; `majority_share` the best that a constant answer
-    reaches, be it always the same words or always the same place in the list. With a single
-    instruction there is no variance, test or consistency; with instructions of one kind no gap.
+    `chance` is the accuracy of a uniform guess. `majority_share` is the best accuracy of a constant
+    answer, whether the same words or the same place in the list. With a single instruction there is
+    no variance, test or consistency; if all instructions are seen or all unseen, there is no gap.
     """
 
     model_name: str
@@ -63,19 +63,25 @@ class TaskSummary:
     cochran: CochranQ | None
     consistency: float | None
 
+    def __repr__(self) -> str:
+        return (
+            f"<TaskSummary of {self.model_name} on {self.task}: mean {self.mean_accuracy:.3f} over "
+            f"{len(self.instructions)} instructions, {self.item_count} items>"
+        )
+
     @property
     def worst(self) -> InstructionScore:
-        """The instruction with the lowest accuracy; the first one of equals."""
+        """The instruction with the lowest accuracy; the first one if several are equal."""
         return min(self.instructions, key=lambda i: i.accuracy)
 
     @property
     def best(self) -> InstructionScore:
-        """The instruction with the highest accuracy; the first one of equals."""
+        """The instruction with the highest accuracy; the first one if several are equal."""
         return max(self.instructions, key=lambda i: i.accuracy)
 
     @property
     def median(self) -> InstructionScore:
-        """The middle instruction; of two middle ones the lower."""
+        """The instruction with the median accuracy; the lower one of two in the middle."""
         middle = median_low(i.accuracy for i in self.instructions)
         return next(i for i in self.instructions if i.accuracy == middle)
 
@@ -129,23 +135,27 @@ def summarize(cells: Sequence[Cell]) -> TaskSummary:
     """Summarize the cells of one model on one task.
 
     Args:
-        cells: One an instruction, over the same items.
+        cells: One cell per instruction, over the same items.
 
     Returns:
         The summary.
 
     Raises:
-        MetroFastError: If there are none, or they differ in model, task, split, items or protocol.
+        MetroFastError: If there are no cells, or they differ in model, task, split, items or
+            protocol.
         MissingExtraError: If scipy is not installed.
     """
     if not cells:
-        raise MetroFastError("no cells; a summary needs at least 1")
+        raise MetroFastError("no cells are given, expected at least one")
     keys = {
         (r.model_name, r.model_hash, r.task, r.split, r.preset, r.items_hash)
         for r in (cell.record for cell in cells)
     }
     if len(keys) > 1:
-        raise MetroFastError(f"cells of different kinds cannot be averaged: {sorted(keys)}")
+        raise MetroFastError(
+            "cells that differ in model, task, split, preset or items cannot be averaged: "
+            f"{sorted(keys)}"
+        )
     first = cells[0]
     correct = correct_matrix(cells)
     rows = tuple(_score_of(cell) for cell in cells)
@@ -175,12 +185,12 @@ def summarize(cells: Sequence[Cell]) -> TaskSummary:
 
 
 def correct_matrix(cells: Sequence[Cell]) -> NDArray[np.float64]:
-    """`[P, N]`, float64: 1 where the cell of instruction p has item i right."""
+    """`[P, N]`, float64: 1 where the answer to item i under instruction p is correct."""
     return np.array([cell.correct for cell in cells], dtype=np.float64)
 
 
 def item_groups(cell: Cell) -> list[str] | None:
-    """Group of every item, an item without one being its own; None if no item has one."""
+    """The group of every item, its own if it has none; None if no item has a group."""
     if all(item.group is None for item in cell.items):
         return None
     return [f"item {i.id}" if i.group is None else f"group {i.group}" for i in cell.items]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from metro_fast import MetroFastError
-from metro_fast.experts import add_to_base, compress, decompress, merge
-from metro_fast.experts.plain.plain import save_plain
+from metro_fast.experts import add_to_base, compress, decompress, merge, save_plain
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from metro_fast import MetroFastError
-from metro_fast.experts import Expert, compress, merge, similarity
+from metro_fast.experts import Expert, compress, merge, save_plain, similarity
 from metro_fast.experts.merging.lora_delta import combine, factors_of
 from metro_fast.experts.merging.lora_trimmed import best_factors, trimmed_updates
 from metro_fast.experts.merging.members import trits_of_combinations
 from metro_fast.experts.merging.rules import Ties, elect, prune, ties
-from metro_fast.experts.plain.plain import save_plain
 
 PREFIXES = [f"n{n}_{kind}_scale" for n in (2, 3, 5) for kind in ("equal", "unequal")]
 HAND = ["hand_majority_minus", "hand_majority_plus", "hand_majority_zero"]

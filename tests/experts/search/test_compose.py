@@ -311,8 +311,8 @@ def test_a_file_of_another_search_is_refused(tmp_path: Path) -> None:
     search(resume=log, about={"examples": "abc"})
     content = log.read_bytes()
     for options, message in (
-        ({"seed": 1}, "its seed is 0, now 1"),
-        ({"max_steps": 3}, "its max_steps is 2, now 3"),
+        ({"seed": 1}, "its seed is 0, that of this search is 1"),
+        ({"max_steps": 3}, "its max_steps is 2, that of this search is 3"),
         ({"found": experts(3)}, "its experts is"),
         ({"about": {"examples": "abd"}}, "its about is"),
     ):
@@ -321,9 +321,9 @@ def test_a_file_of_another_search_is_refused(tmp_path: Path) -> None:
     assert log.read_bytes() == content
     rows = [json.loads(line) for line in content.splitlines()]
     for damaged, message in (
-        (b"hello", "no log of a search"),
+        (b"hello", "not the file of a search"),
         (b"hello\n", "line 1: not JSON"),
-        (b"[]\n", "no JSON object"),
+        (b"[]\n", "not a JSON object"),
         (content.replace(b'"score": 0.0', b'"score": "0"'), "line 2: score is '0'"),
         (content.replace(b'"weights": [0.0, 0.0]', b'"weights": 3'), "line 2: weights is 3"),
     ):

@@ -222,10 +222,10 @@ def test_an_interrupted_grid_continues(stop: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"densities": ()}, "no densities"),
+        ({"densities": ()}, "0 densities and"),
         ({"densities": (0.5, 0)}, "density is 0"),
         ({"densities": (0.5, 1.5)}, r"density is 1\.5"),
-        ({"alphas": ()}, "no alphas"),
+        ({"alphas": ()}, "and 0 alphas"),
         ({"alphas": (1, 0)}, "alpha is 0"),
         ({"alphas": (1, float("nan"))}, "alpha is nan"),
         ({"quantize": "prune"}, "quantize is 'prune'"),

@@ -95,7 +95,7 @@ def add_to_base(
 
 def _merged(model: ModelT, adapted: Any) -> ModelT:
     """The model with the weights of its only adapter added to its own."""
-    # A safe merge creates new tensors, so these stay what the model had.
+    # A safe merge creates new tensors, so these keep the model's own values.
     before = [(parameter, parameter.data) for parameter in model.parameters()]
     try:
         merged: ModelT = adapted.merge_and_unload(safe_merge=True).eval()

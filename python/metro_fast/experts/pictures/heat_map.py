@@ -13,7 +13,7 @@ ORANGE: Color = (181, 72, 15)
 _MOST_NAMED = 40
 _MOST_NUMBERED = 14
 _LONGEST_NAME = 22
-"""Most letters of a name that are shown, which is as many as fit beside the map."""
+"""Most letters of a name that are shown: as many as fit next to the map."""
 
 
 def heat_map(
@@ -105,7 +105,7 @@ def _cell(
 
 
 def _shown(name: str) -> str:
-    """A name, of which only the end is left if it is long: there similar names differ."""
+    """A name, or only the end of a long one, because similar names differ there."""
     return name if len(name) <= _LONGEST_NAME else "…" + name[1 - _LONGEST_NAME :]
 
 

@@ -20,7 +20,7 @@ _LINE = 256
 
 
 @dataclass
-class Held:
+class PackedExpert:
     """An expert's tables and block in one blob, which takes one copy to the device.
 
     Attributes:
@@ -61,7 +61,7 @@ class CudaDecoder:
         self._scratch: Any = None  # experts of lower rank are decoded into it
         self._side = SideStream(self._device)
 
-    def hold(self, expert: Expert, segments: Segments) -> Held:
+    def prepare(self, expert: Expert, segments: Segments) -> PackedExpert:
         """Build the blob of an expert, in pinned memory or on the device."""
         base = self._target(expert)
         size = self._arena.buffer.element_size()
@@ -81,33 +81,33 @@ class CudaDecoder:
         view: NDArray[np.uint8] = blob.numpy()
         for place, part in zip(places, parts, strict=False):
             view[place : place + part.size] = part
-        held = Held(blob, places[1], places[2], places[3], tables.streams, 0)
+        prepared = PackedExpert(blob, places[1], places[2], places[3], tables.streams, 0)
         if self._keep == "device":
             copy = self._empty(blob.numel())
-            self._address(held, view, copy.data_ptr(), expert.block.size)
+            self._address(prepared, view, copy.data_ptr(), expert.block.size)
             copy.copy_(blob)
-            held.blob = copy
+            prepared.blob = copy
         else:
-            held.blob = self._side.pinned(blob)
+            prepared.blob = self._side.pinned(blob)
             self._room(blob.numel())
-        return held
+        return prepared
 
-    def decode(self, expert: Expert, held: Held) -> None:
+    def decode(self, expert: Expert, prepared: PackedExpert) -> None:
         """Write the expert's values into the arena."""
         with self._side.beside():
-            blob = held.blob
+            blob = prepared.blob
             if self._keep == "host":
                 self._room(blob.numel())
-                self._address(held, blob.numpy(), self._staging.data_ptr(), expert.block.size)
+                self._address(prepared, blob.numpy(), self._staging.data_ptr(), expert.block.size)
                 blob = self._staging[: blob.numel()]
-                blob.copy_(held.blob, non_blocking=True)
+                blob.copy_(prepared.blob, non_blocking=True)
             self._side.uses(blob)
             out = self._arena.buffer
             kernels.unpack_pieces(
                 blob[:16],
-                blob[held.segments :],
-                blob[held.works :],
-                held.streams,
+                blob[prepared.segments :],
+                blob[prepared.works :],
+                prepared.streams,
                 out.dtype,
             )
             if not self._arena.has_layout_of(expert):
@@ -131,10 +131,10 @@ class CudaDecoder:
             self._staging = self._empty(size)
 
     @staticmethod
-    def _address(held: Held, view: NDArray[np.uint8], base: int, length: int) -> None:
-        if held.base != base:
-            view[:16] = np.array([base + held.packed, length], "<u8").view(np.uint8)
-            held.base = base
+    def _address(prepared: PackedExpert, view: NDArray[np.uint8], base: int, length: int) -> None:
+        if prepared.base != base:
+            view[:16] = np.array([base + prepared.packed, length], "<u8").view(np.uint8)
+            prepared.base = base
 
     def _empty(self, size: int) -> Any:
         return self._torch.empty(size, dtype=self._torch.uint8, device=self._device)

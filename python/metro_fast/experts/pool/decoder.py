@@ -17,15 +17,15 @@ KEEP = ("host", "device")
 class Decoder(Protocol):
     """Decodes experts into an arena."""
 
-    def hold(self, expert: Expert, segments: Segments) -> Any:
-        """Prepare an expert once; `decode` gets the result at every swap."""
+    def prepare(self, expert: Expert, segments: Segments) -> Any:
+        """Prepare an expert once; every call of `decode` gets the result."""
 
-    def decode(self, expert: Expert, held: Any) -> None:
+    def decode(self, expert: Expert, prepared: Any) -> None:
         """Write the expert's values into the arena.
 
         Args:
             expert: The expert.
-            held: What `hold` returned for it.
+            prepared: What `prepare` returned for it.
 
         Raises:
             FormatError: If the expert's bytes were changed since they were checked.
@@ -44,19 +44,19 @@ class CpuDecoder:
         self._arena = arena
         self._num_threads = num_threads
 
-    def hold(self, expert: Expert, segments: Segments) -> Segments:
+    def prepare(self, expert: Expert, segments: Segments) -> Segments:
         """Return the segments: `decode` needs nothing else."""
         return segments
 
-    def decode(self, expert: Expert, held: Segments) -> None:
+    def decode(self, expert: Expert, prepared: Segments) -> None:
         """Write the expert's values into the arena."""
         arena = self._arena
         threads = resolve_threads(self._num_threads, arena.bits.size, CHUNK)
         if arena.has_layout_of(expert):
-            held.expand(expert.block, arena.dtype, arena.bits, threads)
+            prepared.expand(expert.block, arena.dtype, arena.bits, threads)
         else:
             bits = np.empty(expert.manifest.trits, NATIVE[arena.dtype][1])
-            held.expand(expert.block, arena.dtype, bits, threads)
+            prepared.expand(expert.block, arena.dtype, bits, threads)
             arena.set_padded(expert, arena.values_of(bits))
         arena.set_dense(expert)
 

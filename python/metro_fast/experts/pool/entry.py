@@ -24,13 +24,13 @@ class Entry:
     Attributes:
         expert: The expert, whose bytes are checked; None after it was dropped from memory.
         path: The path from which it can be read again, or None.
-        held: What the decoder prepared for swaps.
+        prepared: What the decoder prepared for swaps.
         nbytes: Bytes of its file.
     """
 
     expert: Expert | None
     path: Path | None
-    held: Any
+    prepared: Any
     nbytes: int
 
 
@@ -59,7 +59,7 @@ def config_of(expert: Expert) -> dict[str, Any]:
     return config
 
 
-def prepare(
+def fitted_segments(
     expert: Expert, arena: Arena, scaling: Mapping[str, float], resident: Mapping[str, Any]
 ) -> Segments:
     """Check that an expert fits the arena, and compute the values of its trits there.

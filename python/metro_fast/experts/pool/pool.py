@@ -16,7 +16,7 @@ from metro_fast.experts.loading.checks import check_layers, check_offload
 from metro_fast.experts.loading.load import load_expert
 from metro_fast.experts.pool.arena import Arena
 from metro_fast.experts.pool.decoder import Decoder, decoder_of
-from metro_fast.experts.pool.entry import Entry, config_of, prepare
+from metro_fast.experts.pool.entry import Entry, config_of, fitted_segments
 from metro_fast.experts.pool.lock import ResidentLock
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class ExpertPool:
                 self._lock.resident = name
             else:
                 expert.verify()
-            entry = Entry(expert, path, self._held(expert), expert.nbytes)
+            entry = Entry(expert, path, self._prepared(expert), expert.nbytes)
             self._entries[name] = entry
             self._added[name] = len(self._added)
             self._drop_beyond_the_limit(keep=name)
@@ -222,11 +222,11 @@ class ExpertPool:
         self._decoder = decoder_of(arena, self._num_threads, self._keep)
         self.model, self._arena, self._config = adapted, arena, config
 
-    def _held(self, expert: Expert) -> Any:
+    def _prepared(self, expert: Expert) -> Any:
         assert self._arena is not None
         assert self._decoder is not None
-        segments = prepare(expert, self._arena, self._scaling, self._config)
-        return self._decoder.hold(expert, segments)
+        segments = fitted_segments(expert, self._arena, self._scaling, self._config)
+        return self._decoder.prepare(expert, segments)
 
     def _make_resident(self, name: str) -> None:
         entry = self._entry(name)
@@ -252,7 +252,7 @@ class ExpertPool:
         assert entry.path is not None
         expert = Expert.load(entry.path)
         expert.verify()
-        entry.held = self._held(expert)
+        entry.prepared = self._prepared(expert)
         entry.expert, entry.nbytes = expert, expert.nbytes
         self._drop_beyond_the_limit(keep=name)
 
@@ -260,7 +260,7 @@ class ExpertPool:
         assert self._arena is not None
         assert self._decoder is not None
         assert entry.expert is not None
-        self._decoder.decode(entry.expert, entry.held)
+        self._decoder.decode(entry.expert, entry.prepared)
         self._arena.bump()
 
     def _entry(self, name: str) -> Entry:
@@ -287,4 +287,4 @@ class ExpertPool:
             if self.max_bytes is None or self.nbytes <= self.max_bytes:
                 return
             if entry.path is not None and entry.expert is not None and name not in kept:
-                entry.expert = entry.held = None
+                entry.expert = entry.prepared = None

@@ -1,1 +1,1 @@
-"""Searches: few-shot composition, and tuning of compression."""
+"""Searches over experts: few-shot composition, and tuning of compression."""

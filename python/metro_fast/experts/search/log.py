@@ -1,31 +1,33 @@
-"""A search that can be interrupted: a file with a line for everything that was scored."""
+"""The file of a search, with one line per score, from which an interrupted search continues."""
 
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
 
+FieldT = TypeVar("FieldT")
+
 
 class SearchLog:
-    """Rows of a search, in memory and in a file of JSON lines.
+    """The rows of a search, in memory and in a file of JSON lines.
 
-    The first line says which search it is; a file of another one is refused. A last line that was
-    cut off is dropped.
+    The first line identifies the search. A last line that was cut off is dropped.
 
     Args:
-        path: The file, made with its folder if it does not exist; None keeps rows in memory only.
-        about: What the rows depend on. It must survive JSON unchanged.
+        path: The file, created with its folder if it does not exist; None keeps the rows in memory
+            only.
+        about: Everything that the rows depend on; it must survive JSON unchanged.
 
     Attributes:
-        rows: What the file held and what was appended.
+        rows: The rows from the file, and those that were appended.
 
     Raises:
-        FormatError: If the file is none of these.
-        MetroFastError: If it is of another search; the message names what differs.
+        FormatError: If the file is not the file of a search.
+        MetroFastError: If it is that of another search; the message names the difference.
         OSError: If it cannot be read or written.
 
     Example:
@@ -44,7 +46,7 @@ class SearchLog:
         whole = content[: content.rfind(b"\n") + 1]
         if not whole:
             if content and not _line(about).startswith(content):
-                raise FormatError(f"{self._path} is no log of a search: choose another file")
+                raise FormatError(f"{self._path} is not the file of a search: choose another file")
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.unlink(missing_ok=True)
             self._write(about)
@@ -54,7 +56,9 @@ class SearchLog:
             for number, line in enumerate(whole.splitlines(), 1)
         ]
         if not all(isinstance(line, dict) for line in lines):
-            raise FormatError(f"{self._path} has a line that is no JSON object")
+            raise FormatError(
+                f"{self._path} has a line that is not a JSON object: remove the file or the line"
+            )
         self._compare(lines[0], json.loads(_line(about)))
         self.rows = lines[1:]
         if len(whole) < len(content):
@@ -62,7 +66,7 @@ class SearchLog:
                 file.truncate(len(whole))
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Keep a row; it is on the disk when this returns.
+        """Append a row, which is on the disk when this returns.
 
         Raises:
             OSError: If the file cannot be written.
@@ -71,11 +75,16 @@ class SearchLog:
             self._write(row)
         self.rows.append(dict(row))
 
-    def field(self, row: int, name: str, kind: type) -> Any:
-        """A field of a row of the file.
+    def field(self, row: int, name: str, kind: type[FieldT]) -> FieldT:
+        """A field of a row.
+
+        Args:
+            row: Index of the row.
+            name: Name of the field.
+            kind: The expected type.
 
         Raises:
-            FormatError: If it is missing or of another type.
+            FormatError: If the field is missing or has another type.
         """
         value = self.rows[row].get(name)
         if not isinstance(value, kind) or isinstance(value, bool):
@@ -95,8 +104,9 @@ class SearchLog:
         for name in dict.fromkeys((*expected, *found)):
             if found.get(name) != expected.get(name):
                 raise MetroFastError(
-                    f"{self._path} is of another search: its {name} is {_short(found.get(name))}, "
-                    f"now {_short(expected.get(name))}; choose another file, or remove it"
+                    f"{self._path} is the file of another search: its {name} is "
+                    f"{_short(found.get(name))}, that of this search is "
+                    f"{_short(expected.get(name))}; choose another file, or remove it"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Optimizers of nevergrad, one question at a time."""
+"""Optimizers of nevergrad, with one point at a time."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,19 +13,22 @@ from metro_fast.errors import MetroFastError
 
 
 class Optimizer:
-    """Asks for the value of one point after another; the same answers bring the same questions.
+    """Proposes one point after another; equal values always lead to equal proposals.
 
     Args:
-        name: An optimizer of nevergrad's registry.
-        init: Where it starts.
+        name: An optimizer in nevergrad's registry.
+        init: The point at which it starts.
         bounds: Lowest and highest value of every coordinate.
-        budget: How often it may ask.
-        seed: Of its draws.
+        budget: Number of points.
+        seed: Seed of the random draws.
+
+    Attributes:
+        version: The version of nevergrad.
 
     Raises:
         MissingExtraError: If nevergrad is not installed.
-        MetroFastError: If nevergrad does not know the name, the budget is below 1, or the start is
-            not inside of the bounds.
+        MetroFastError: If nevergrad does not have the optimizer, the budget is below 1, or the
+            start is not inside the bounds.
 
     Example:
         >>> values = []
@@ -50,8 +53,8 @@ class Optimizer:
         low, high = bounds
         if name not in ng.optimizers.registry:
             raise MetroFastError(
-                f"optimizer is {name!r}, which nevergrad does not know: NGOpt (of LoraHub), CMA, "
-                "OnePlusOne, DE, PSO are some that it does"
+                f"optimizer is {name!r}, which nevergrad does not have, expected for instance "
+                "NGOpt (as in LoraHub), CMA, OnePlusOne, DE or PSO"
             )
         if budget < 1:
             raise MetroFastError(f"max_steps is {budget}, expected at least 1")
@@ -74,8 +77,8 @@ class Optimizer:
         return self
 
     def __exit__(self, *error: object) -> None:
-        # Some solvers wait in a thread of their own, which only their end ends; one that waited
-        # for ever would keep Python from exiting.
+        # Some solvers wait in a thread that ends only when they are deleted; if it waited forever,
+        # Python could not exit.
         self._optimizer = self._asked = None
 
     def ask(self) -> NDArray[np.float64]:
@@ -85,14 +88,14 @@ class Optimizer:
         return np.array(self._asked.value, np.float64)
 
     def tell(self, value: float) -> None:
-        """The value of the point that was asked for last; lower is better."""
+        """Report the value of the last point; lower is better."""
         with _quiet():
             self._optimizer.tell(self._asked, value)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings of the solvers about the settings that nevergrad gives them."""
+    """Silence the warnings of solvers about settings that nevergrad chose."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "COBYLA", UserWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module="nevergrad")

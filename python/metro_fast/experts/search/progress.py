@@ -1,4 +1,4 @@
-"""The bar of a search, on a terminal."""
+"""The progress bar of a search."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,21 +7,22 @@ from contextlib import contextmanager
 
 @contextmanager
 def search_progress(
-    what: str, total: int, show: bool | None = None
+    label: str, total: int, show: bool | None = None
 ) -> Iterator[Callable[[int, float | None], None]]:
-    """A bar on standard error that tells the best score so far.
+    """A bar on standard error that shows the best score so far.
 
     Args:
-        what: Stands before the bar.
-        total: Steps of the whole search.
-        show: Whether to draw it; None does on a terminal.
+        label: The text before the bar.
+        total: Number of steps of the whole search.
+        show: Whether to draw it; None draws it on a terminal.
 
     Yields:
-        A function of the steps that are done and the best score, or None before there is one.
+        A function that takes the number of finished steps and the best score, or None before there
+        is one.
 
     Example:
-        >>> with search_progress("search", 2, show=False) as tell:
-        ...     tell(1, 0.5)
+        >>> with search_progress("search", 2, show=False) as update:
+        ...     update(1, 0.5)
     """
     if not (sys.stderr.isatty() if show is None else show):
         yield lambda done, best: None
@@ -43,9 +44,9 @@ def search_progress(
         TextColumn("{task.fields[best]}"),
         console=Console(stderr=True),
     ) as bar:
-        task = bar.add_task(what, total=total, best="")
+        task = bar.add_task(label, total=total, best="")
 
-        def tell(done: int, best: float | None) -> None:
+        def update(done: int, best: float | None) -> None:
             bar.update(task, completed=done, best="" if best is None else f"best {best:.4g}")
 
-        yield tell
+        yield update

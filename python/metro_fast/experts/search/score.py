@@ -1,4 +1,4 @@
-"""What the caller's function said of a model."""
+"""The check of scores that a caller's function returns."""
 
 import math
 from typing import Any
@@ -7,10 +7,10 @@ from metro_fast.errors import MetroFastError
 
 
 def checked_score(value: Any) -> float:
-    """A finite number.
+    """Convert a score to a finite number.
 
     Raises:
-        TypeError: If it is no number.
+        TypeError: If it is not a number.
         MetroFastError: If it is NaN or infinite.
 
     Example:

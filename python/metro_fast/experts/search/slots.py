@@ -1,8 +1,8 @@
-"""The adapter of a model, to be filled with one set of weights after another."""
+"""The adapter of a model, which is overwritten with one set of weights after another."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
@@ -12,29 +12,33 @@ from metro_fast.experts.loading.checks import check_layers, check_offload
 from metro_fast.experts.loading.load import adapt, peft_config
 from metro_fast.experts.loading.parameters import parameters_by_key
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 
 class Slots:
     """Parameters of a model's adapter, by the names that PEFT saves them under.
 
-    A model without adapters gets one of the configuration; a PeftModel's only active adapter is
-    written over.
+    A model without adapters gets a new one; in a PeftModel, the only active adapter is overwritten.
 
     Args:
         model: A transformers model or a PeftModel.
-        config: The bytes of an adapter_config.json that fits the weights to come.
-        shapes: Of these weights, by name.
-        undo: Gets what takes everything back: the weights that were there, or the new adapter; and
-            train or evaluation mode.
+        config: The bytes of an adapter_config.json that fits the weights.
+        shapes: The shapes of the weights, by name.
+        undo: Receives the callbacks that restore the previous weights, or remove the new adapter,
+            and restore training or evaluation mode.
 
     Attributes:
         model: The PeftModel, in evaluation mode.
-        adapter_name: The adapter that is filled.
+        adapter_name: The name of the adapter that is overwritten.
 
     Raises:
         MissingExtraError: If peft is not installed.
         MetroFastError: If the weights do not fit the model, or its adapter is merged, disabled,
             scaled differently or not the only active one.
     """
+
+    model: "PeftModel"
 
     def __init__(
         self,
@@ -50,18 +54,20 @@ class Slots:
             self.model, fresh = model, False
             active = list(model.active_adapters)
             if len(active) != 1:
-                raise MetroFastError(f"the active adapters are {active}, expected one alone")
+                raise MetroFastError(
+                    f"the active adapters are {active}, expected exactly one: call set_adapter()"
+                )
             self.adapter_name = active[0]
         elif config is None:
             raise MetroFastError(
-                "the experts have no adapter_config.json: pass a PeftModel whose adapter has their "
-                "names and shapes"
+                "the experts have no adapter_config.json, so no adapter can be created for them: "
+                "pass a PeftModel whose adapter has their names and shapes"
             )
         else:
             self.adapter_name, fresh = "default", True
             try:
                 self.model = adapt(peft, model, peft_config(peft, config), "default", undo)
-            except ValueError as error:  # of PEFT: it finds none of the modules
+            except ValueError as error:  # PEFT found none of the adapter's modules
                 raise MetroFastError(f"the experts do not fit the model ({error})") from error
         self._parameters = self._find(shapes)
         self._check_adapter(config, fresh)
@@ -71,10 +77,10 @@ class Slots:
         self.model.eval()
 
     def write(self, tensors: Mapping[str, Any]) -> None:
-        """Put weights into the adapter, in its own dtype and on its device.
+        """Copy weights into the adapter, which keeps its dtype and device.
 
         Args:
-            tensors: torch tensors by name, of the shapes that were told.
+            tensors: torch tensors by name, of the shapes that were passed to the constructor.
         """
         with self._torch.no_grad():
             for name, tensor in tensors.items():
@@ -85,7 +91,10 @@ class Slots:
         found = parameters_by_key(self.model, self.adapter_name)
         for name in sorted(set(shapes) ^ set(found)):
             where = "the model's adapter" if name not in found else "the experts"
-            raise MetroFastError(f"{where} lacks {name}: are they of this model and adapter?")
+            raise MetroFastError(
+                f"{where} lacks {name}: the experts must have been trained on this model, with an "
+                "adapter of these modules"
+            )
         for name, parameter in found.items():
             if tuple(parameter.shape) != shapes[name]:
                 raise MetroFastError(
@@ -94,8 +103,8 @@ class Slots:
                 )
             if parameter.is_meta or type(parameter.data).__name__ == "DTensor":
                 raise MetroFastError(
-                    f"{name} is not here as a whole (sharded or offloaded): put the model on one "
-                    "device"
+                    f"{name} is sharded or offloaded, but all of it is needed here: put the model "
+                    "on one device"
                 )
         return found
 
@@ -111,12 +120,12 @@ class Slots:
         for name in self._parameters:
             if ".lora_" not in name or "r" not in fields:
                 continue
-            held = base.get_submodule(module_of(name)).scaling[self.adapter_name]
-            wanted = lora_scaling(fields, module_of(name))
-            if held != wanted:
+            ours = base.get_submodule(module_of(name)).scaling[self.adapter_name]
+            theirs = lora_scaling(fields, module_of(name))
+            if ours != theirs:
                 raise MetroFastError(
-                    f"{module_of(name)} is scaled by {held:g} in the model, by {wanted:g} in the "
-                    "experts: use an adapter of their lora_alpha, r and use_rslora"
+                    f"{module_of(name)} is scaled by {ours:g} in the model, by {theirs:g} in the "
+                    "experts: use an adapter with their lora_alpha, r and use_rslora"
                 )
 
 

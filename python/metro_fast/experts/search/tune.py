@@ -1,9 +1,10 @@
-"""Density and alpha of an adapter's compression, chosen by scores on validation data."""
+"""Search for the density and alpha of an adapter's compression by scores on validation data."""
 
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,31 +49,33 @@ def tune_compression(
 ) -> Tuning:
     """Compress an adapter at every density and alpha, and score each on validation data.
 
-    The grid of ComPEFT (arXiv 2311.13171), with least squares beside its alphas. The trits of a
-    density are found and packed once, since alpha only changes the scales; each candidate is the
-    file that `compress` would write. The best score is chosen, of equal scores the fewest bytes,
-    then the earlier candidate. The uncompressed adapter is scored too, as the reference.
+    This is the grid of ComPEFT (arXiv 2311.13171), with least squares in addition to its alphas.
+    The trits of a density are selected and packed once, since alpha only changes the scales; each
+    candidate is the file that `compress` would write. The best score is chosen; among equal scores
+    the fewest bytes, then the earlier candidate. The uncompressed adapter is scored for reference.
 
     Args:
-        source: What `compress` takes.
-        model: A transformers model or PeftModel whose adapter gets each candidate's weights in turn
-            and which is left as it was; or a function that makes of an `Expert` what is scored
-            (then the reference is not scored, and full residuals and prompts can be tuned).
-        score: Rates the model; a loss unless `higher_is_better`. The scores are chosen from, so
-            report the chosen one's on other data.
+        source: Anything that `compress` takes.
+        model: A transformers model or PeftModel, whose adapter gets the weights of one candidate
+            after another and which is restored at the end; or a function that turns an `Expert`
+            into an object to be scored. With a function, the reference is not scored, and full
+            residuals and prompts can be tuned.
+        score: Rates the model; a loss unless `higher_is_better`. The choice is made by these
+            scores, so report the score of the chosen candidate on other data.
         densities: Shares of entries to keep.
         alphas: Scales to try; see `compress`.
-        quantize: `"compeft"`; with `"stc"` or `"sign"` there are no alphas, with sign no densities.
+        quantize: `"compeft"`, `"stc"` or `"sign"`. The last two have no alphas, and `"sign"` has
+            no densities.
         scope: As for `compress`.
         kind: As for `compress`.
         initial: As for `compress`.
         dense: As for `compress`.
-        higher_is_better: Whether a higher score is better, as of accuracies.
-        resume: File that gets a line after each score. If it is there, its scores are taken over,
-            of a grid of other densities and alphas too.
-        about: What else the scores depend on (data, model), kept in that file and compared when it
-            is read; of the source and the settings this is done anyway.
-        progress: Whether to show a bar; by default on a terminal.
+        higher_is_better: Whether a higher score is better, as for accuracies.
+        resume: File to which each score is written. If it exists, its scores are reused, even those
+            for a grid of other densities and alphas.
+        about: Other things that the scores depend on (data, model), which are kept in that file and
+            compared when it is read. The source and the settings are compared in any case.
+        progress: Whether to show a progress bar; by default on a terminal.
         num_threads: Threads to use; the machine's cores by default.
 
     Returns:
@@ -80,9 +83,9 @@ def tune_compression(
 
     Raises:
         MissingExtraError: If peft is not installed.
-        TypeError: If an argument has the wrong type, or the score is no number.
+        TypeError: If an argument has the wrong type, or a score is not a number.
         MetroFastError: If an argument is out of range, the adapter does not fit the model, a score
-            is not finite, or `resume` is a file of another search.
+            is not finite, or `resume` is the file of another search.
         FormatError: If a file is damaged.
 
     Example:
@@ -101,47 +104,42 @@ def tune_compression(
         ... )
         >>> found.best.density, found.expert.nbytes == found.best.nbytes
         (0.5, True)
+        >>> found  # doctest: +ELLIPSIS
+        <Tuning of 2 candidates; best: density 0.5, alpha 1.0, ... bytes, score ...>
     """
     grid = _grid(densities, alphas, quantize, scope)
     given = read_initial(initial)
     vector = source if isinstance(source, TaskVector) else read_vector(source, kind, given, dense)
-    log = SearchLog(
-        resume,
-        {
-            "what": "metro_fast tune_compression",
-            "source": checksum(vector),
-            "quantize": quantize,
-            "scope": scope,
-            "higher_is_better": higher_is_better,
-            "about": dict(about or {}),
-        },
+    scores = _Scores(
+        score,
+        SearchLog(
+            resume,
+            {
+                "what": "metro_fast tune_compression",
+                "source": checksum(vector),
+                "quantize": quantize,
+                "scope": scope,
+                "higher_is_better": higher_is_better,
+                "about": dict(about or {}),
+            },
+        ),
     )
-    known = {_key(row.get("density"), row.get("alpha")): i for i, row in enumerate(log.rows)}
-
-    def rate(density: float | None, alpha: Alpha | None, expert: Expert | None) -> float:
-        found = known.get(_key(density, alpha))
-        if found is not None:
-            return float(log.field(found, "score", float))
-        value = checked_score(score(show(expert)))
-        log.append({"density": density, "alpha": alpha, "score": value})
-        return value
-
     rows: list[Candidate] = []
     best: tuple[Candidate, Expert] | None = None
     total = sum(len(line) for _, line in grid)
-    with ExitStack() as undo, search_progress("tune", total, progress) as tell:
+    with ExitStack() as undo, search_progress("tune", total, progress) as update:
         show, whole = _showing(model, vector, given, undo)
-        original = rate(None, None, None) if whole else None
+        original = scores.of(None, None, lambda: show(None)) if whole else None
         for density, line in grid:
             packed = Rescaled(vector, density, quantize, scope, num_threads)
             for alpha in line:
                 expert = packed.at(alpha)
-                rated = rate(density, alpha, expert)
+                rated = scores.of(density, alpha, partial(show, expert))
                 bits = expert.bits_per_parameter
                 rows.append(Candidate(density, alpha, expert.nbytes, bits, rated, packed.erased))
                 if best is None or rows[-1].better(best[0], higher_is_better=higher_is_better):
                     best = (rows[-1], expert)
-                tell(len(rows), best[0].score)
+                update(len(rows), best[0].score)
     assert best is not None  # the grid is not empty
     return Tuning(
         rows=tuple(rows),
@@ -153,16 +151,35 @@ def tune_compression(
     )
 
 
+class _Scores:
+    """Scores of candidates, from the file of the search or from the caller's function."""
+
+    def __init__(self, score: Callable[[Any], float], log: SearchLog) -> None:
+        self._score, self._log = score, log
+        self._rows = {
+            _key(row.get("density"), row.get("alpha")): i for i, row in enumerate(log.rows)
+        }
+
+    def of(self, density: float | None, alpha: Alpha | None, scored: Callable[[], Any]) -> float:
+        """The score of a candidate; `scored` is only called if the file does not have it."""
+        row = self._rows.get(_key(density, alpha))
+        if row is not None:
+            return float(self._log.field(row, "score", float))
+        value = checked_score(self._score(scored()))
+        self._log.append({"density": density, "alpha": alpha, "score": value})
+        return value
+
+
 Line = tuple[float, list[Alpha | None]]
 
 
 def _grid(
     densities: Sequence[float], alphas: Sequence[Alpha], quantize: str, scope: str
 ) -> list[Line]:
-    """Densities and the alphas of each, every one checked before anything is scored."""
+    """The densities with the alphas of each, all checked before the first is scored."""
     if quantize not in QUANTIZERS or quantize == "prune":
         raise MetroFastError(
-            f"quantize is {quantize!r}, expected compeft, stc or sign (what is only pruned has no "
+            f"quantize is {quantize!r}, expected compeft, stc or sign (a pruned vector has no "
             "alpha and no file)"
         )
     if scope not in SCOPES:
@@ -182,7 +199,10 @@ def _grid(
         if not 0 < density <= 1:
             raise MetroFastError(f"density is {density}, expected a number in (0, 1]")
     if not densities or not line:
-        raise MetroFastError("no densities or no alphas, expected at least one of each")
+        raise MetroFastError(
+            f"{len(densities)} densities and {len(line)} alphas are given, expected at least one "
+            "of each"
+        )
     return [(density, line) for density in dict.fromkeys(map(float, densities))]
 
 
@@ -192,7 +212,7 @@ Show = Callable[[Expert | None], Any]
 def _showing(
     model: Any, vector: TaskVector, given: Mapping[str, Any] | None, undo: ExitStack
 ) -> tuple[Show, bool]:
-    """What makes of an expert (or, for None, of the uncompressed adapter) what is scored.
+    """A function from an expert, or None for the uncompressed adapter, to the object to score.
 
     Returns:
         The function, and whether it takes None.
@@ -201,14 +221,15 @@ def _showing(
         return model, False
     if vector.kind not in ("lora", "ia3"):
         raise MetroFastError(
-            f"the adapter is of kind {vector.kind!r}, and only LoRA and IA3 are put into a model "
-            "again and again: pass a function that makes a model of an expert, with load_expert"
+            f"the adapter has kind {vector.kind!r}, but only LoRA and IA3 weights of a model can "
+            "be replaced repeatedly: pass a function that loads an expert into a model, with "
+            "load_expert"
         )
     shapes = {name: residual.values.shape for name, residual in vector.residuals.items()}
     shapes |= {name: tensor.shape for name, tensor in vector.dense.items()}
     slots = Slots(model, vector.config, shapes, undo)
-    brought = any(residual.initial == "given" for residual in vector.residuals.values())
-    start = dict(given) if brought and given is not None else None
+    needs_initial = any(residual.initial == "given" for residual in vector.residuals.values())
+    start = dict(given) if needs_initial and given is not None else None
 
     def show(expert: Expert | None) -> Any:
         raw = plain_tensors(vector, start) if expert is None else expert.raw(initial=start)

@@ -1,4 +1,4 @@
-"""What came of a grid of densities and alphas."""
+"""The results of a grid of densities and alphas."""
 
 import csv
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from metro_fast.experts.expert import Expert
 
 Alpha = float | str
-RULE = "best score; of equal scores the fewest bytes, then the first tried"
+RULE = "best score; among equal scores the fewest bytes, then the first that was tried"
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,11 @@ class Candidate:
     """One compression of an adapter.
 
     Attributes:
-        density: Share of entries kept.
-        alpha: Its scale, as `compress` takes it; None where the quantizer finds it itself.
-        nbytes: Bytes of its file.
+        density: Share of entries that are kept.
+        alpha: The scale, as for `compress`; None if the quantizer computes it.
+        nbytes: Bytes of the file.
         bits_per_parameter: Bits of the file over all parameters.
-        score: What the caller's function returned.
+        score: The score from the caller's function.
         erased: Modules whose update is erased.
     """
 
@@ -31,7 +31,11 @@ class Candidate:
     erased: tuple[str, ...] = ()
 
     def better(self, other: "Candidate", *, higher_is_better: bool) -> bool:
-        """Whether it is chosen over one that was tried before.
+        """Whether this candidate is chosen over one that was tried before it.
+
+        Args:
+            other: The earlier candidate.
+            higher_is_better: Whether a higher score is better.
 
         Example:
             >>> one, two = (Candidate(0.1, 1.0, size, 1.0, 0.5) for size in (300, 200))
@@ -46,16 +50,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Tuning:
-    """All candidates and the one to take.
+    """All candidates, and the one that was chosen.
 
     Attributes:
-        rows: Candidates, density by density.
-        best: By `rule`.
-        expert: Its expert.
-        original_score: Of the uncompressed adapter; None if it was not scored.
+        rows: The candidates, density by density.
+        best: The candidate chosen by `rule`.
+        expert: The expert of the best candidate.
+        original_score: The score of the uncompressed adapter; None if it was not scored.
         original_nbytes: Bytes of the uncompressed tensors in their own dtypes.
         higher_is_better: Whether a higher score is better.
-        rule: How the best was chosen.
+        rule: A description of how the best candidate was chosen.
     """
 
     rows: tuple[Candidate, ...]
@@ -66,9 +70,17 @@ class Tuning:
     higher_is_better: bool
     rule: str = RULE
 
+    def __repr__(self) -> str:
+        best = self.best
+        alpha = "" if best.alpha is None else f", alpha {best.alpha}"
+        return (
+            f"<Tuning of {len(self.rows)} candidates; best: density {best.density:g}{alpha}, "
+            f"{best.nbytes:,} bytes, score {best.score:.4g}>"
+        )
+
     @property
     def pareto(self) -> tuple[Candidate, ...]:
-        """Candidates that none beats by fewer bytes and a score as good, the smallest first."""
+        """Candidates for which no smaller one has an equal or better score, the smallest first."""
         front: list[Candidate] = []
         sign = -1 if self.higher_is_better else 1
         for row in sorted(self.rows, key=lambda row: (row.nbytes, sign * row.score)):
@@ -77,7 +89,7 @@ class Tuning:
         return tuple(front)
 
     def write_csv(self, path: str | Path) -> None:
-        """Write the candidates as a table, and the uncompressed adapter as its first row."""
+        """Write the candidates as a table, after a row for the uncompressed adapter."""
         with Path(path).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["density", "alpha", "bytes", "bits_per_parameter", "score", "erased"])

@@ -225,7 +225,7 @@ def _strip_row(row: StripRow, top: int) -> str:
 def _axis(
     top: int, height: int, ticks: Sequence[float], place: Callable[[float], float], form: str
 ) -> str:
-    """Grid lines with their numbers, of which the outermost stay inside the picture."""
+    """Grid lines with their numbers; the outermost numbers stay inside the picture."""
     parts = []
     for tick in ticks:
         x = place(tick)
