@@ -78,8 +78,8 @@ def test_compose_writes_a_plain_adapter_and_continues(room: Path) -> None:
     # A folder with an adapter is refused before the search.
     refused = CliRunner().invoke(compose_app, [*map(str, arguments), "--no-resume"])
     assert "holds adapter_model.safetensors" in str(refused.exception)
-    # Again, as if it had died before the adapter was written: nothing is scored. With another seed
-    # the log belongs to another search.
+    # Again, as if it had died before the adapter was written: nothing is scored. Of another seed
+    # the log is of another search.
     before = (out / "search.jsonl").read_bytes()
     weights = (out / "adapter_model.safetensors").read_bytes()
     for name in ("adapter_model.safetensors", "adapter_config.json"):

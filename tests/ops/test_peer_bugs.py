@@ -246,7 +246,7 @@ def test_megatron_finds_whole_words_by_hashes_only():
     assert restore_row(inputs, labels, SENTINELS) == ids.tolist()
     hidden = np.array(noise_of(labels))
     assert set(np.bincount(hidden // 3)[100:].tolist()) == {0, 3}
-    # HF's whole_word_mask has neither kept nor random tokens.
+    # HF's whole_word_mask knows no kept and no random tokens.
     batch = mask_tokens(
         ids[None], mask_token_id=3, vocab_size=2000, word_starts=word_starts, seed=2
     )
