@@ -104,7 +104,7 @@ def test_fidelity_to_something_else_is_refused():
         fidelity(lora(modules=2), compress(lora(modules=3)))
 
 
-def test_a_group_without_kept_entries_is_named():
+def test_a_group_of_no_entries_is_named():
     with pytest.warns(UserWarning, match="group a is erased: nothing of its 3 entries"):
         expert = compress({"a": np.float32([1, 2, 3])}, kind="other", scope="tensor", density=0.3)
     assert not expert.arrays()["a"].any()
