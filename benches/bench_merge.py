@@ -98,8 +98,8 @@ def test_torch_dot(benchmark, dense):
 @pytest.mark.benchmark(group="similarity of 200 experts of 1 M")
 def test_similarity(benchmark):
     rng = np.random.default_rng(0)
-    made = [
+    pair = [
         compress({"w": rng.standard_normal((1000, 1000), np.float32)}, kind="other", density=0.2)
         for _ in range(20)
     ]
-    benchmark.pedantic(lambda: similarity(made * 10, num_threads=1), rounds=2)
+    benchmark.pedantic(lambda: similarity(pair * 10, num_threads=1), rounds=2)

@@ -49,7 +49,7 @@ def experts(count: int) -> list:
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         text = (Path(folder) / "adapter_config.json").read_bytes()
-    made = []
+    result = []
     rng = np.random.default_rng(0)
     names = [f"base_model.model.layers.{i}.lora_{x}.weight" for i in range(MODULES) for x in "AB"]
     shapes = {"A": (RANK, WIDTH), "B": (WIDTH, RANK)}
@@ -57,8 +57,8 @@ def experts(count: int) -> list:
         state = {n: rng.standard_normal(shapes[n[-8]]).astype(np.float32) for n in names}
         expert = compress(state, density=0.05)
         expert.config = text
-        made.append(expert)
-    return made
+        result.append(expert)
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,9 @@ def some():
     return experts(4)
 
 
-def pool_of(made: list) -> ExpertPool:
+def pool_of(sources: list) -> ExpertPool:
     pool = ExpertPool(Stack(), num_threads=1)
-    for i, expert in enumerate(made):
+    for i, expert in enumerate(sources):
         pool.add(f"e{i}", expert)
     return pool
 
@@ -133,10 +133,10 @@ def test_copy_of_the_parameters(benchmark):
 def test_flat_in_the_number_of_experts(benchmark, count):
     # Copies of twenty experts, each with its own bytes.
     kinds = experts(min(count, 20))
-    made = [Expert(kinds[i % len(kinds)].file.copy(), kinds[0].config) for i in range(count)]
+    sources = [Expert(kinds[i % len(kinds)].file.copy(), kinds[0].config) for i in range(count)]
     before = psutil.Process().memory_info().rss
-    files = [expert.file for expert in made]
-    pool = pool_of(made)
+    files = [expert.file for expert in sources]
+    pool = pool_of(sources)
     grown = psutil.Process().memory_info().rss - before
     # Never the same expert twice, and far apart in memory.
     order = iter(range(0, 10**9, 1 + count // 3))

@@ -107,7 +107,7 @@ def cosines(adapters: dict[str, list[dict]]) -> list[str]:
 def embed(page: str, result: dict) -> str:
     """The page with new tables between each `<!-- table: NAME -->` and `<!-- end -->`."""
     checks = {title: rows for title, _, rows in result["checks"]}
-    made = {
+    tables = {
         "sizes": sizes(result["adapters"]),
         "alphas": alphas(result["adapters"]),
         "cosines": cosines(result["adapters"]),
@@ -119,6 +119,6 @@ def embed(page: str, result: dict) -> str:
     }
 
     def table(found: re.Match[str]) -> str:
-        return f"{found[1]}\n" + "\n".join(made[found[2]]) + f"\n{found[3]}"
+        return f"{found[1]}\n" + "\n".join(tables[found[2]]) + f"\n{found[3]}"
 
     return re.sub(r"(<!-- table: (\w+) -->)\n.*?(<!-- end -->)", table, page, flags=re.S)

@@ -244,12 +244,12 @@ def table(summary: dict[str, Any]) -> str:
     settings, runs = summary["settings"], summary["runs"]
     targets = list(summary["base"])
 
-    def of(form: str, what: str, target: str | None = None) -> list[float]:
+    def of(form: str, setting: str, target: str | None = None) -> list[float]:
         chosen = (r for r in runs if r["form"] == form and target in (None, r["target"]))
-        return [float(r[what]) for r in chosen]
+        return [float(r[setting]) for r in chosen]
 
-    def cell(form: str, what: str, target: str) -> str:
-        values = of(form, what, target)
+    def cell(form: str, setting: str, target: str) -> str:
+        values = of(form, setting, target)
         return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
     lines = [
@@ -268,9 +268,9 @@ def table(summary: dict[str, Any]) -> str:
     ]
     kinds = [(f, w) for w in ("single_accuracy", "accuracy") for f in FORMS]
     for target in targets:
-        cells = [cell(form, what, target) for form, what in kinds]
+        cells = [cell(form, setting, target) for form, setting in kinds]
         lines.append(f"| {target} | {summary['base'][target]:.3f} | {' | '.join(cells)} |")
-    means = [f"{statistics.mean(of(form, what)):.3f}" for form, what in kinds]
+    means = [f"{statistics.mean(of(form, setting)):.3f}" for form, setting in kinds]
     base = statistics.mean(summary["base"].values())
     lines += [f"| mean | {base:.3f} | {' | '.join(means)} |", ""]
     lines += [

@@ -81,10 +81,10 @@ class Stages:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def __call__(self, name: str, what: str) -> Iterator[None]:
+    def __call__(self, name: str, message: str) -> Iterator[None]:
         """Time one stage."""
         console.rule(f"[bold]{len(self.seconds) + 1}. {name}", align="left")
-        console.print(what)
+        console.print(message)
         start = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - start

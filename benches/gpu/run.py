@@ -80,8 +80,8 @@ def main() -> None:
         return
     for line in launch.status():
         print(*line, sep=": ")
-    for what, check in checks.CHECKS.items():
-        print(f"checked {what}: {check(device, options.seed):,} (seed {options.seed})", flush=True)
+    for name, check in checks.CHECKS.items():
+        print(f"checked {name}: {check(device, options.seed):,} (seed {options.seed})", flush=True)
     print(sanitized(), flush=True)
     bandwidth, rate = copy_bandwidth(device), product_rate(device)
     print(f"copy {bandwidth / 1e12:.2f} TB/s, product {rate / 1e12:.0f} TFLOP/s", flush=True)
@@ -89,12 +89,12 @@ def main() -> None:
     parts = {"METRO step": partial(metro_step.split, device, metro_step.FULL)}
     for name, timing in timings.TIMINGS.items():
         parts[name] = partial(timing, device, timings.FULL, bandwidth)
-    for what, part in parts.items():
+    for name, part in parts.items():
         if time.monotonic() - begin > ENOUGH:
-            skipped.append(what)
+            skipped.append(name)
             continue
         results += part()
-        print(f"timed {what}, {time.monotonic() - begin:.0f} s so far", flush=True)
+        print(f"timed {name}, {time.monotonic() - begin:.0f} s so far", flush=True)
     about = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": options.seed,

@@ -77,12 +77,12 @@ def test_every_form_gives_the_same_batch(name, lengths, named):
     for form, batch in sources(lengths, named):
         collator = COLLATORS[name](seed=2)
         collator.set_epoch(0)
-        made = collator(batch)
+        found = collator(batch)
         if expected is None:
-            expected = made
-        assert made.keys() == expected.keys()
-        for key in made:
-            assert made[key].equal(expected[key]), (form, key)
+            expected = found
+        assert found.keys() == expected.keys()
+        for key in found:
+            assert found[key].equal(expected[key]), (form, key)
 
 
 @pytest.mark.parametrize("name", COLLATORS)
@@ -92,8 +92,8 @@ def test_long_rows_are_cut_in_every_form(name, lengths):
     features = [{"input_ids": row, "sample_id": i} for i, row in enumerate(short)]
     expected = COLLATORS[name]()(features)
     for form, batch in sources(lengths):
-        made = COLLATORS[name](max_length=20)(batch)
-        assert all(made[key].equal(expected[key]) for key in made), form
+        found = COLLATORS[name](max_length=20)(batch)
+        assert all(found[key].equal(expected[key]) for key in found), form
 
 
 @pytest.mark.parametrize("name", COLLATORS)
@@ -102,8 +102,8 @@ def test_collators_survive_pickling(name):
     collator.set_epoch(2)
     copy = pickle.loads(pickle.dumps(collator))
     _, batch = next(iter(sources((30, 30))))
-    expected, made = collator(batch), copy(batch)
-    assert all(made[key].equal(expected[key]) for key in expected)
+    expected, found = collator(batch), copy(batch)
+    assert all(found[key].equal(expected[key]) for key in expected)
 
 
 @pytest.mark.parametrize(

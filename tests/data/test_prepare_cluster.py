@@ -170,6 +170,6 @@ def test_ray(inputs, expected, tokenizer, tmp_path):
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     # A tokenizer that was loaded is saved with other settings: the rest of the folder differs.
-    made = token_files(tmp_path / "out")
-    assert made == {name: bytes_ for name, bytes_ in expected.items() if name in made}
-    assert len(made) == 3 * sum(name.endswith(".ds") for name in expected)
+    files = token_files(tmp_path / "out")
+    assert files == {name: bytes_ for name, bytes_ in expected.items() if name in files}
+    assert len(files) == 3 * sum(name.endswith(".ds") for name in expected)

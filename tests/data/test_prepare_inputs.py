@@ -54,8 +54,8 @@ def test_workers_change_nothing(tokenizer, tmp_path):
     """Slow: two spawned processes, which import datatrove, for each of the forms."""
     inputs = []
     for form in FORMS:
-        made = make_input(form, tmp_path / form)
-        inputs += made if isinstance(made, list) else [made]
+        source = make_input(form, tmp_path / form)
+        inputs += source if isinstance(source, list) else [source]
     options = {"shuffle_documents": True, "seed": 3}
     one = run(inputs, tmp_path / "one", tokenizer, **options)
     two = run(inputs, tmp_path / "two", tokenizer, num_workers=2, tasks=7, **options)

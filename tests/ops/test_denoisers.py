@@ -42,20 +42,20 @@ WHOLE_IF_SINGLE = ("random_spans", "prefix", "sampled_spans")
 @st.composite
 def options(draw):
     """Options besides the tasks; op and reference have the same names for them."""
-    made = dict(SENTINELS)
+    chosen = dict(SENTINELS)
     if draw(st.booleans()):
-        made |= {"on_sentinel_shortage": "clamp", "num_sentinels": draw(st.integers(1, 9))}
+        chosen |= {"on_sentinel_shortage": "clamp", "num_sentinels": draw(st.integers(1, 9))}
     if draw(st.booleans()):
-        made |= {"sentinel_first": 32_000, "sentinel_step": 1}
+        chosen |= {"sentinel_first": 32_000, "sentinel_step": 1}
     if draw(st.booleans()):
         table = np.random.default_rng(draw(st.integers(0, 99)))
-        made["word_starts"] = table.random(draw(st.integers(1, 31_500))) < 0.4
-    made["special_token_ids"] = draw(st.sampled_from(((), range(2, 6_000, 2), range(900))))
-    made["eos_token_id"] = draw(st.sampled_from((None, 1)))
-    made["target_end_token_id"] = draw(st.sampled_from((None, 31_998)))
-    made["max_input_length"] = draw(st.none() | st.integers(2, 90))
-    made["max_target_length"] = draw(st.none() | st.integers(2, 40))
-    return made
+        chosen["word_starts"] = table.random(draw(st.integers(1, 31_500))) < 0.4
+    chosen["special_token_ids"] = draw(st.sampled_from(((), range(2, 6_000, 2), range(900))))
+    chosen["eos_token_id"] = draw(st.sampled_from((None, 1)))
+    chosen["target_end_token_id"] = draw(st.sampled_from((None, 31_998)))
+    chosen["max_input_length"] = draw(st.none() | st.integers(2, 90))
+    chosen["max_target_length"] = draw(st.none() | st.integers(2, 40))
+    return chosen
 
 
 def padded(rows, fill):

@@ -224,10 +224,10 @@ def test_the_same_two_identities_as_upstreams_cases(golden_folder):
 def test_types_and_the_attention_mask(simd, dtype, extra):
     ids, offsets = np.arange(10, 80), np.array([0, 1, 40, 70])
     plain = mask_tokens(ids, offsets=offsets, **OPTIONS)
-    made = mask_tokens(ids, offsets=offsets, attention_mask=True, dtype=dtype, **OPTIONS)
+    allocated = mask_tokens(ids, offsets=offsets, attention_mask=True, dtype=dtype, **OPTIONS)
     out = [np.full((3, 39 + extra), 9, dtype) for _ in range(3)]
     given_out = mask_tokens(ids, offsets=offsets, out=out, num_threads=3, **OPTIONS)
-    for batch in (made, given_out):
+    for batch in (allocated, given_out):
         assert {a.dtype for a in (*batch[:2], batch.attention_mask)} == {np.dtype(dtype)}
         assert np.array_equal(batch.input_ids[:, :39], plain.input_ids)
         assert np.array_equal(batch.labels[:, :39], plain.labels)

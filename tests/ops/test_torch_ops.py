@@ -396,8 +396,8 @@ def test_functions_send_cuda_tensors_to_the_kernels(emulated, monkeypatch):
     assert torch.equal(ids, expected[1])
     targets = (torch.zeros_like(original), torch.zeros_like(original, dtype=torch.int8))
     for given in (None, targets):
-        made = replaced_token_labels(original, sampled, places, pad_token_id=1, out=given)
-        assert all(torch.equal(a, b) for a, b in zip(made, expected[2], strict=True))
+        result = replaced_token_labels(original, sampled, places, pad_token_id=1, out=given)
+        assert all(torch.equal(a, b) for a, b in zip(result, expected[2], strict=True))
     kernels = [launch.kernel for launch in emulated]
     assert kernels.count("unpack_flat_bf16") == kernels.count("sample_replacements_f32") == 2
     assert kernels.count("replaced_token_labels_scatter") == 2

@@ -78,14 +78,14 @@ SEEN_AND_UNSEEN = (0.66, 0.61, 0.7, 0.64, 0.36, 0.6, 0.55, 0.58)
 @pytest.fixture(scope="module")
 def reports() -> list[Report]:
     relations, questions = make_task("relations", 120, grouped=True), make_task("questions", 80)
-    made = []
+    result = []
     for number, name in enumerate(("base", "expert", "compressed")):
         rates = [min(rate + 0.08 * (number > 0), 1) for rate in SEEN_AND_UNSEEN]
         cells = make_cells(relations, name, rates, seed=number)
         if number < 2:
             cells += make_cells(questions, name, [0.4, 0.38, 0.41, 0.35], seed=9 + number)
-        made.append(Report(cells, versions={"torch": "2.15.0"}, date=1_795_000_000.0))
-    return made
+        result.append(Report(cells, versions={"torch": "2.15.0"}, date=1_795_000_000.0))
+    return result
 
 
 class Page(HTMLParser):
@@ -207,10 +207,10 @@ class TestReport:
             new = json.loads(path.read_text())
             assert new["results"] == json.loads(text)["results"]
             path.unlink()
-        made = recompute(tmp_path)
+        result = recompute(tmp_path)
         mean = reports[0].summary("relations").mean_accuracy
-        assert made[0].summary("relations").mean_accuracy == mean
-        assert made[0].date_text == "unknown"
+        assert result[0].summary("relations").mean_accuracy == mean
+        assert result[0].date_text == "unknown"
 
     def test_recompute_notices_a_changed_answer(self, reports, tmp_path):
         reports[0].save(tmp_path)

@@ -77,11 +77,13 @@ def test_pruned_entries_of_ia3_become_one():
 
 def test_a_task_vector_is_a_source():
     state = {f"q.lora_{x}.weight": vector(8, 30) for x in "AB"}
-    made = compress(task_vector(state), density=0.3)
-    assert made.file.tobytes() == compress(state, density=0.3).file.tobytes()
+    from_vector = compress(task_vector(state), density=0.3)
+    assert from_vector.file.tobytes() == compress(state, density=0.3).file.tobytes()
     # A vector that is pruned already keeps exactly its entries.
     again = compress(compress(state, quantize="prune", density=0.3), quantize="stc", density=1.0)
-    np.testing.assert_array_equal(again.trits()["q.lora_A.weight"], made.trits()["q.lora_A.weight"])
+    np.testing.assert_array_equal(
+        again.trits()["q.lora_A.weight"], from_vector.trits()["q.lora_A.weight"]
+    )
     with pytest.raises(MetroFastError, match="has its kind"):
         compress(task_vector(state), kind="full")
 

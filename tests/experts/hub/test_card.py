@@ -103,7 +103,7 @@ def test_a_local_base_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("kind", "library", "what", "relation"),
+    ("kind", "library", "kind_name", "relation"),
     [
         ("full", "metro_fast", "The residual of a full finetune", "finetune"),
         ("other", "metro_fast", "An adapter", "adapter"),
@@ -111,7 +111,7 @@ def test_a_local_base_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("prompt", "metro_fast", "A soft prompt", "adapter"),
     ],
 )
-def test_every_kind_has_a_card(kind: str, library: str, what: str, relation: str):
+def test_every_kind_has_a_card(kind: str, library: str, kind_name: str, relation: str):
     base = {"w": np.zeros((4, 64), np.float32)}
     tuned = {"w": np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)}
     initial = base if kind == "full" else None
@@ -119,7 +119,7 @@ def test_every_kind_has_a_card(kind: str, library: str, what: str, relation: str
     text = expert.card("owner/name", base_model="org/base")
     data = metadata(text)
     assert (data.library_name, data.base_model_relation) == (library, relation)
-    assert what in text
+    assert kind_name in text
     for code in blocks(text, "python"):
         compile(code, "card", "exec")
     assert "Stock PEFT" not in text

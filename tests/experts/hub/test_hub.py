@@ -42,9 +42,9 @@ PICKLE = "adapter_model.bin"
 
 def expert(seed: int = 0) -> Expert:
     values = np.random.default_rng(seed).normal(1, 0.1, 96).astype(np.float32)
-    made = compress({"base_model.model.q.ia3_l": values}, density=0.25)
-    made.config = CONFIG
-    return made
+    result = compress({"base_model.model.q.ia3_l": values}, density=0.25)
+    result.config = CONFIG
+    return result
 
 
 def files(seed: int = 0, folder: str = "") -> dict[str, bytes]:
@@ -225,18 +225,18 @@ def test_the_pool_reads_the_same_commit_again(hub: FakeHub):
                 torch.nn.init.normal_(parameter, generator=generator)
         return compress(model, density=0.5)
 
-    made = [trained(seed) for seed in range(3)]
-    for i, one in enumerate(made):
+    experts = [trained(seed) for seed in range(3)]
+    for i, one in enumerate(experts):
         assert one.config is not None
         hub.put(f"owner/{i}", {EXPERT_FILE: one.file.tobytes(), "adapter_config.json": one.config})
-    pool = ExpertPool(base(), max_bytes=2 * max(one.nbytes for one in made))
+    pool = ExpertPool(base(), max_bytes=2 * max(one.nbytes for one in experts))
     for i in range(3):
         pool.add(str(i), f"hf://owner/{i}")
-    hub.put("owner/1", {EXPERT_FILE: made[2].file.tobytes()})  # pushed meanwhile
+    hub.put("owner/1", {EXPERT_FILE: experts[2].file.tobytes()})  # pushed meanwhile
     inputs, asked = torch.ones(1, 16), len(hub.asked)
     for i in (1, 2, 0, 1):
         with pool.use(str(i)) as model:
-            expected = load_expert(base(), made[i])(inputs)
+            expected = load_expert(base(), experts[i])(inputs)
             torch.testing.assert_close(model(inputs), expected, rtol=0, atol=0)
     assert len(hub.asked) == asked
 

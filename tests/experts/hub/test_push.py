@@ -22,9 +22,9 @@ CONFIG = json.dumps({"peft_type": "IA3", "base_model_name_or_path": "org/base"})
 
 def expert(seed: int = 0) -> Expert:
     values = np.random.default_rng(seed).normal(1, 0.1, 96).astype(np.float32)
-    made = compress({"base_model.model.q.ia3_l": values}, density=0.25)
-    made.config = CONFIG
-    return made
+    result = compress({"base_model.model.q.ia3_l": values}, density=0.25)
+    result.config = CONFIG
+    return result
 
 
 @pytest.fixture

@@ -153,19 +153,19 @@ def test_updates_are_merged_as_peft_does(golden_folder: Path):
     tested = dict.fromkeys(("cat", "svd", "ties_svd", "magnitude_prune_svd"), 0)
     for group, parts, golden in golden_adapters(golden_folder):
         weights = np.array(group["weights"])
-        for made in group["merges"]:
-            kind, rank = made["combination_type"], made["new_rank"]
+        for variant in group["merges"]:
+            kind, rank = variant["combination_type"], variant["new_rank"]
             if kind not in tested:
                 continue
             if kind in ("cat", "svd"):
                 found = combine(parts, weights, None if kind == "cat" else rank)
             else:
                 rule = Ties() if kind == "ties_svd" else None
-                updates = trimmed_updates(parts, weights, made["kwargs"]["density"], rule)
+                updates = trimmed_updates(parts, weights, variant["kwargs"]["density"], rule)
                 found = {module: best_factors(update, rank) for module, update in updates}
             for module, (a, b) in found.items():
                 assert len(a) == rank
-                expected = golden[f"{made['name']}.{module}.delta_w"]
+                expected = golden[f"{variant['name']}.{module}.delta_w"]
                 if group["use_rslora"]:
                     expected = expected / np.sqrt(rank)
                 # PEFT decomposes in float32.
@@ -180,10 +180,10 @@ def test_factors_are_merged_as_peft_does(golden_folder: Path):
     for group, parts, golden in golden_adapters(golden_folder):
         scaling = np.array(group["scaling"])
         root = np.sqrt(np.abs(weights := scaling * group["weights"]))
-        for made in group["merges"]:
-            if made["combination_type"] not in tested:
+        for variant in group["merges"]:
+            if variant["combination_type"] not in tested:
                 continue
-            options = made["kwargs"]
+            options = variant["kwargs"]
             for module in parts[0]:
                 factors = []
                 for side, counted in ((0, root * np.sign(weights)), (1, root)):
@@ -193,7 +193,7 @@ def test_factors_are_merged_as_peft_does(golden_folder: Path):
                     values = np.stack(rows).astype(np.float32).reshape(len(rows), -1)
                     if options.get("density", 1.0) < 1:
                         values = prune(values, options["density"])
-                    if made["combination_type"] == "ties":
+                    if variant["combination_type"] == "ties":
                         majority = options.get("majority_sign_method", "total")
                         sign = elect(values, "peft", majority)
                         merged = ties(values, counted, sign, "mean", "peft")
@@ -201,11 +201,11 @@ def test_factors_are_merged_as_peft_does(golden_folder: Path):
                         merged = counted @ values
                     factors.append(merged.reshape(rows[0].shape))
                 a, b = factors
-                expected = golden[f"{made['name']}.{module}.delta_w"]
+                expected = golden[f"{variant['name']}.{module}.delta_w"]
                 np.testing.assert_allclose(
-                    b @ a * made["scaling"], expected, atol=5e-6, rtol=0, err_msg=made["name"]
+                    b @ a * variant["scaling"], expected, atol=5e-6, rtol=0, err_msg=variant["name"]
                 )
-                tested[made["combination_type"]] += 1
+                tested[variant["combination_type"]] += 1
     assert min(tested.values()) >= 6, tested
 
 
@@ -403,13 +403,13 @@ def test_similarity_is_the_cosine_of_the_values(simd, adapters, tmp_path: Path):
     rng = np.random.default_rng(1)
     state = {name: rng.standard_normal((9, 33)).astype(np.float32) for name in "abc"}
     changed = {name: values + (name != "b") for name, values in state.items()}
-    made = {
+    by_name = {
         "one": compress(state, kind="other", scope="tensor"),
         "two": compress(changed, kind="other", density=0.4),
         "zero": compress({name: 0 * values for name, values in state.items()}, kind="other"),
     }
-    found = similarity(made)
-    flat = [np.concatenate([a.reshape(-1) for a in e.arrays().values()]) for e in made.values()]
+    found = similarity(by_name)
+    flat = [np.concatenate([a.reshape(-1) for a in e.arrays().values()]) for e in by_name.values()]
     for i, x in enumerate(flat):
         for j, y in enumerate(flat):
             norm = np.linalg.norm(x) * np.linalg.norm(y)

@@ -98,11 +98,11 @@ def test_places_are_never_shared() -> None:
 
 def test_the_map_of_alike_experts_puts_them_together() -> None:
     base = [RNG.standard_normal(512).astype(np.float32) for _ in range(2)]
-    made = {}
+    by_name = {}
     for i in range(6):
         noise = 0.2 * RNG.standard_normal(512).astype(np.float32)
-        made[f"e{i}"] = compress({"w": base[i % 2] + noise}, kind="other", density=0.3)
-    found = similarity(made)
+        by_name[f"e{i}"] = compress({"w": base[i % 2] + noise}, kind="other", density=0.3)
+    found = similarity(by_name)
     html = similarity_page(found.names, found.matrix)
     page = Page(html)
     assert len(page.titles) == 36

@@ -24,10 +24,10 @@ def expert(seed: int = 0, **options) -> Expert:
         )
         for x, shape in (("A", (4, 30)), ("B", (30, 4)))
     }
-    made = compress({name: tensor.data for name, tensor in raw.items()}, density=0.5)
+    result = compress({name: tensor.data for name, tensor in raw.items()}, density=0.5)
     config = {"peft_type": "LORA", "base_model_name_or_path": "org/base", "r": 4, "lora_alpha": 8}
-    made.config = json.dumps(config | options).encode()
-    return made
+    result.config = json.dumps(config | options).encode()
+    return result
 
 
 def test_folders_that_peft_reads(tmp_path: Path):

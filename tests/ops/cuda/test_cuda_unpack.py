@@ -233,9 +233,9 @@ def test_damaged_blocks_are_flagged_and_never_read_or_written_out_of_bounds():
         elif code == 0:
             # Only the CPU sees damaged guard bytes and blocks of other lengths.
             guard = block[-256:].any()
-            held = int(block[8:16].view(np.uint64)[0]) if block.size >= 16 else 0
+            stored = int(block[8:16].view(np.uint64)[0]) if block.size >= 16 else 0
             # A block with a count of 0 has no streams.
-            assert guard or held != count or block.size < 288, block[:48]
+            assert guard or stored != count or block.size < 288, block[:48]
         else:
             assert values is None, code
             seen["flagged"] += 1

@@ -53,15 +53,19 @@ def test_the_promised_names_are_reported():
 
 
 def test_the_report(tmp_path: Path):
-    made = [
+    measurements = [
         report.result("a", 1e-3, peer="copy", theirs=2e-3, floor=5e-4),
         report.result("longer", 2.5e-6),
     ]
-    assert (made[0].time_us, made[0].peer_ratio, made[0].floor_share) == (1000.0, 2.0, 0.5)
-    lines = report.table(made).splitlines()
+    assert (measurements[0].time_us, measurements[0].peer_ratio, measurements[0].floor_share) == (
+        1000.0,
+        2.0,
+        0.5,
+    )
+    lines = report.table(measurements).splitlines()
     assert lines[1].split() == ["a", "1,000.0", "us", "copy", "2.00x", "50", "%"]
     assert lines[2].split() == ["longer", "2.5", "us", "-", "-", "-"]
-    path = report.write(tmp_path, "NVIDIA H100 80GB HBM3", "2026-01-02", made, {"seed": 1})
+    path = report.write(tmp_path, "NVIDIA H100 80GB HBM3", "2026-01-02", measurements, {"seed": 1})
     assert path.name == "gpu-nvidia-h100-80gb-hbm3-2026-01-02.json"
     content = json.loads(path.read_text())
     assert content["device"] == "NVIDIA H100 80GB HBM3"
