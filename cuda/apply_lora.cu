@@ -1,30 +1,34 @@
-// y += scale (x A^T) B^T for batches in which each row has its own packed LoRA expert: A and B stay
-// bits, so that a token costs two bits a parameter of traffic instead of sixteen.
+// Computes y += scale (x A^T) B^T for batches in which each row has its own packed LoRA expert. A
+// and B stay packed, so that a token needs two bits of memory traffic per parameter instead of
+// sixteen.
 //
 // apply_lora_{f32,f16,bf16}(x, y, rows, in, out, expert_of_row, experts, n_experts, flags)
 //   x              [rows, in];  y  [rows, out], read and written
-//   expert_of_row  i32[rows]: -1 leaves a row of y as it is
+//   expert_of_row  i32[rows]: -1 leaves a row of y unchanged
 //   experts        Lora[n_experts]
-//   flags          u32[2], {0, 2^32 - 1} before: FLAG_EXPERT and the lowest row that has it
+//   flags          u32[2], {0, 2^32 - 1} before the launch; after it, FLAG_EXPERT and the lowest
+//                  row with this error
 //
-// One CTA of 256 threads a row; for small batches, where reading A and B is what takes time. Sums
-// are float32 in one order that depends on `in` and the rank alone (a lane's words ascending, then
-// a tree over the lanes; then the ranks ascending), and the sum with y is rounded once: a row's
-// result does not depend on the batch it came in.
+// Each row is computed by one CTA of 256 threads. The kernel is meant for small batches, where most
+// of the time is spent reading A and B. Sums are float32 in an order that depends only on `in` and
+// the rank (the words of a lane in ascending order, then a tree over the lanes, then the ranks in
+// ascending order), and the sum with y is rounded once, so the result of a row does not depend on
+// its batch.
 #include "flags.cuh"
 
 constexpr u32 LORA_WARPS = 8;
 constexpr u32 MAX_RANK = 512;
 
-// Planes of bits: A [rank, in] and B [out, rank], each row in whole u32 words, the rest zero. A bit
-// of `nonzero` is set where the trit is not 0, of `negative` where it is -1.
+// Planes of bits of A [rank, in] and B [out, rank]. Each row fills whole u32 words, with zeros at
+// the end. A bit of `nonzero` is set where the trit is not 0, and a bit of `negative` where it is
+// -1.
 struct Lora {
     const u32 *a_nonzero, *a_negative, *b_nonzero, *b_negative;
     float a_scale, b_scale;
     u32 rank, reserved;
 };
 
-// The sum of the values whose trits are +1 less that of those whose trits are -1.
+// Returns the sum of the values whose trits are +1, minus the sum of those whose trits are -1.
 template <typename Read>
 DEVICE float signed_sum(u32 nonzero, u32 negative, Read read) {
     float sum = 0;

@@ -1,17 +1,19 @@
-// Bitmask and packed signs (docs/expert-format.md, section 6): one CTA decodes one stream. A warp
-// takes a quarter of the mask words, and finds by a first look at them where its signs begin.
+// Bitmask and packed signs (docs/expert-format.md, section 6): one CTA decodes one stream. Each
+// warp takes a quarter of the mask words, and first counts their bits to find where its signs
+// begin.
 #pragma once
 #include "block.cuh"
 #include "writer.cuh"
 
-// 32 sign bits from bit `at` on. What lies past the stream's end is in the block's guard.
+// Returns the 32 sign bits that start at bit `at`. Bits past the end of the stream come from the
+// guard of the block.
 DEVICE u32 bits_at(const u8* bytes, u32 at) {
     const u32* words = (const u32*)bytes + at / 32;
     return __funnelshift_r(__ldg(words), __ldg(words + 1), at % 32);
 }
 
-// Writes or adds a row of 32 quads, one a lane; of fewer words than four the first ones. `quads`
-// are followed, `turn` further on, by the same with their signs turned round.
+// Writes or adds a row of 32 quads, one for each lane, or only the quads of the first `words` of
+// its four words. `quads[turn + i]` is `quads[i]` with inverted signs.
 template <typename Format>
 DEVICE void put_row(Writer<Format>& writer, const Quad* quads, u32 turn,
                                         u32 index, u64 row, u32 lane, u64 stop, u32 words) {
@@ -27,8 +29,8 @@ DEVICE void put_row(Writer<Format>& writer, const Quad* quads, u32 turn,
     }
 }
 
-// Decodes a stream; all threads of the CTA call it. `counts` has a place for each warp; `pairs` are
-// the quads of four mask bits and the signs of the ones among them, in order.
+// Decodes a stream; all threads of the CTA must call it. `counts` has one element for each warp;
+// `pairs` are the quads for four mask bits and the sign of each set bit, in order.
 template <typename Format, u32 WARPS>
 DEVICE u32 decode_bitmask(const Stream& stream, const Quad* pairs, u32* counts,
                               u32 warp, u32 lane, Writer<Format>& writer) {
@@ -50,7 +52,7 @@ DEVICE u32 decode_bitmask(const Stream& stream, const Quad* pairs, u32* counts,
         if (w == warp) next = nonzeros;
         nonzeros += counts[w];
     }
-    // The same in every thread from here to the loop.
+    // From here to the loop, all threads compute the same.
     u32 needed = (4 * words + (nonzeros + 7) / 8 + 15) / 16 * 16;
     if (!fits || needed != stream.len) return FLAG_BITMASK;
     if (nonzeros != stream.nonzeros) return FLAG_NONZEROS;
@@ -64,7 +66,7 @@ DEVICE u32 decode_bitmask(const Stream& stream, const Quad* pairs, u32* counts,
     if (__any_sync(~0u, odd != 0)) return FLAG_BITMASK;
     u64 stop = stream.first + stream.trits;
     for (u32 w = from; w < to; w += 32) {
-        // A word a lane, and where its signs begin.
+        // One word for each lane, and the place where its signs begin.
         u32 mask = w + lane < to ? __ldg(mask_words + w + lane) : 0, ones = __popc(mask), sum = ones;
         for (u32 step = 1; step < 32; step *= 2) {
             u32 left = __shfl_up_sync(~0u, sum, step);
@@ -72,7 +74,7 @@ DEVICE u32 decode_bitmask(const Stream& stream, const Quad* pairs, u32* counts,
         }
         u32 negative = bits_at(signs, next + sum - ones);
         next += __shfl_sync(~0u, sum, 31);
-        // Four words at a time: a quad a lane.
+        // Four words at a time, so that each lane has one quad.
 #pragma unroll 1
         for (u32 part = 0; part < 8 && w + 4 * part < to; part++) {
             u32 source = 4 * part + lane / 8, shift = 4 * (lane % 8);
@@ -87,7 +89,7 @@ DEVICE u32 decode_bitmask(const Stream& stream, const Quad* pairs, u32* counts,
     return FLAG_OK;
 }
 
-// Writes the zeros of a stream that has nothing else.
+// Writes the zeros of a stream that has only zeros.
 template <typename Format, u32 WARPS>
 DEVICE void decode_zero(const Stream& stream, const Quad* pairs, u32 warp,
                                             u32 lane, Writer<Format>& writer) {

@@ -1,5 +1,6 @@
-// Header and index of a packed block (docs/expert-format.md, section 4). Bytes of strangers: every
-// field is checked before it is used. The checksums are not computed here: who loads a file does.
+// Header and index of a packed block (docs/expert-format.md, section 4). The bytes are
+// untrusted, so every field is checked before it is used. The checksums are not checked here: the
+// code that loads a file checks them.
 #pragma once
 #include "flags.cuh"
 
@@ -9,12 +10,12 @@ struct Block {
     u64 len;
 };
 
-// Zero bytes that follow every stream's end inside the block: what may be read too far.
+// Number of zero bytes at the end of the block, which decoders may read past the end of a stream.
 constexpr u32 GUARD = 256;
 constexpr u32 HEADER = 32;
 constexpr u32 ROW = 16;
-// Bytes of a stream in the worst class: 64 states, and a word of each in each of 2^14 rows. (A
-// bitmask has at most 2^18.)
+// The most bytes of a stream in the worst class: 64 states, and one word for each state in each of 2^14
+// rows. (A bitmask has at most 2^18.)
 constexpr u32 LONGEST = 256 + 128 * (1u << 14);
 constexpr u32 T4 = 0, BITMASK = 1, ZERO = 2;
 
@@ -28,8 +29,8 @@ struct Stream {
     u32 density_class;
 };
 
-// Finds a stream. A number past the block's streams finds none, with trits 0, and is no error: the
-// host may launch for more streams than there are.
+// Finds a stream. A number past the streams of the block gives a stream of 0 trits and no error, because
+// the host may launch for more streams than there are.
 DEVICE u32 read_stream(Block block, u32 number, Stream& stream) {
     stream.trits = 0;
     if (block.len < HEADER + GUARD || block.bytes % 16 != 0) return FLAG_HEADER;

@@ -1,4 +1,4 @@
-"""`make cubins`: machine code of every kernel for the usual GPUs, for a released wheel to carry."""
+"""`make cubins`: compile every kernel for common GPUs, to be shipped in a released wheel."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
 
 def main() -> None:
-    """Fill the folder anew, and say how large it is."""
+    """Empty the folder, fill it, and print its size."""
     shutil.rmtree(launch.SHIPPED, ignore_errors=True)
     names = launch.nvrtc_names()
     for source in sorted(Path(__file__).parent.glob("*.cu")):

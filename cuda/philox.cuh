@@ -1,4 +1,4 @@
-// Philox4x32-10 (Salmon et al., SC 2011), and the keys of the draws (rust/core/src/rng.rs).
+// Philox4x32-10 (Salmon et al., SC 2011), and the keys of draws (rust/core/src/rng.rs).
 #pragma once
 #include "types.cuh"
 
@@ -20,7 +20,7 @@ DEVICE Words philox4x32_10(Words counter, u32 k0, u32 k1) {
 
 constexpr u32 STREAM_REPLACE = 3;
 
-// The 64 random bits of (seed, epoch, sample id, position), low word first.
+// Returns the 64 random bits of (seed, epoch, sample id, position), low word first.
 DEVICE u64 uniform_bits(u64 seed, u64 epoch, u64 sample_id, u32 position) {
     Words key = philox4x32_10({(u32)epoch, (u32)(epoch >> 32), STREAM_REPLACE, 0}, (u32)seed,
                               (u32)(seed >> 32));

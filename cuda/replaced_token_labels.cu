@@ -1,12 +1,12 @@
-// Input and labels of replaced-token detection (rust/core/src/replace/labels.rs), by two kernels
-// one after the other: the whole array, then the masked positions.
+// Input and labels of replaced-token detection (rust/core/src/replace/labels.rs). Two kernels run
+// one after the other: the first writes the whole array, the second the masked positions.
 //
 //   original          i64[n], negative at padding
 //   sampled, masked   i64[m]: ids, and flat positions, strictly ascending
-//   input_ids         i64[n]: samples at masked positions, the pad id at padding
+//   input_ids         i64[n]: samples at masked positions, and the pad id at padding
 //   labels            i8[n]: 1 replaced, 0 original, -100 at padding
-//   flags             u32[2], {0, 2^32 - 1} before: a code, and the lowest index of a masked position
-//                     that has one; nothing is written for those
+//   flags             u32[2], {0, 2^32 - 1} before the launch; after it, a code and the lowest
+//                     index of a masked position with an error, for which nothing is written
 #include "flags.cuh"
 
 constexpr i8 IGNORED = -100;
@@ -29,7 +29,8 @@ extern "C" __global__ void __launch_bounds__(256)
     u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= m) return;
     i64 place = masked[i], above = i > 0 ? masked[i - 1] : -1, id = sampled[i];
-    // Below 0 by itself: of two positions below 0 the second may be above the first.
+    // `place < 0` is checked separately, because of two negative positions the second may be
+    // greater.
     u32 flag = place < 0 || place <= above || place >= (i64)n ? FLAG_MASKED
                : original[place] < 0                          ? FLAG_PADDING
                : id < 0                                       ? FLAG_SAMPLED

@@ -1,18 +1,22 @@
-// A draw from softmax(logits / temperature) a row, the same token as on the CPU for equal logits.
+// Draws one token per row from softmax(logits / temperature): the same token as on the CPU for
+// equal logits.
 //
 // sample_replacements_{f32,f16,bf16}(logits, row_stride, vocabulary, rows, sample_ids, positions,
 //                                    seed_epoch, scale, row_bytes, out, flags)
-//   logits      [rows, row_stride], the first `vocabulary` of a row are read
-//   sample_ids  i64[rows], or null: the row's index;  positions  i64[rows], or null: 0
-//   seed_epoch  i64[2] in device memory, so that a captured graph draws anew when they change
+//   logits      [rows, row_stride], of which the first `vocabulary` of each row are read
+//   sample_ids  i64[rows], or null for the index of the row
+//   positions   i64[rows], or null for 0
+//   seed_epoch  i64[2] in device memory, so that a captured graph draws new tokens when they change
 //   scale       f32(log2(e) / temperature) 2^25
-//   row_bytes   bytes of dynamic shared memory: those of a row's logits, or 0 to read them again
+//   row_bytes   bytes of dynamic shared memory for the logits of a row, or 0 to read them twice
 //   out         i64[rows], -1 where a row is flagged
-//   flags       u32[2], {0, 2^32 - 1} before: a code of flags.cuh, and the lowest row that has one
+//   flags       u32[2], {0, 2^32 - 1} before the launch; after it, a code of flags.cuh and the
+//               lowest row with an error
 //
-// One CTA of 256 threads a row. The row is read once; the greatest logit and the exact sum of the
-// weights are found by all threads, and then the token, an eighth at a time: each warp sums an
-// eighth of what is left, and the one in which the target lies is left.
+// Each row is sampled by one CTA of 256 threads. The row is read once, and all threads find the
+// greatest logit and the exact sum of the weights. Then the token is found by repeatedly dividing
+// the range that contains it into eight parts: each warp sums one part, and the part that contains
+// the target remains.
 #include "flags.cuh"
 #include "philox.cuh"
 #include "softmax_weights.cuh"
@@ -20,7 +24,7 @@
 constexpr u32 SAMPLE_WARPS = 8;
 constexpr u32 SAMPLE_THREADS = 32 * SAMPLE_WARPS;
 
-// Where the logits of a row are: in shared memory or where they came from.
+// The weights of a row, whose logits are in shared memory or in global memory.
 template <typename Format>
 struct Row {
     const typename Format::Bits* logits;
@@ -53,7 +57,7 @@ DEVICE void sample(const typename Format::Bits* logits, u64 row_stride, u32 voca
     const float infinity = __uint_as_float(0x7F800000u);
     float max = -infinity;
     bool bad = false;
-    // Sixteen bytes a load where the row lies at a multiple of that.
+    // Each load takes sixteen bytes if the address of the row is a multiple of sixteen.
     constexpr u32 WIDE = 16 / sizeof(Bits);
     u32 wide = (u64)logits % 16 == 0 ? vocabulary / WIDE : 0;
     for (u32 i = threadIdx.x; i < wide; i += SAMPLE_THREADS) {
@@ -113,7 +117,7 @@ DEVICE void sample(const typename Format::Bits* logits, u64 row_stride, u32 voca
     for (u32 w = 0; w < SAMPLE_WARPS; w++) total += sums[w];
     u64 uniform = uniform_bits((u64)seed, (u64)epoch, (u64)sample_id, (u32)position);
     u64 target = __umul64hi(uniform, total);
-    // The token is the first whose inclusive sum exceeds the target; it lies in [from, to).
+    // The token is the first whose inclusive sum exceeds the target; it is in [from, to).
     u32 from = 0, to = vocabulary;
     while (to - from > 32) {
         u32 share = (to - from + SAMPLE_WARPS - 1) / SAMPLE_WARPS;
@@ -122,7 +126,7 @@ DEVICE void sample(const typename Format::Bits* logits, u64 row_stride, u32 voca
         sum = 0;
         for (u32 i = begin + lane; i < end; i += 32) sum += weights(i);
         sum = warp_sum(sum);
-        __syncthreads();  // the last sums have been read
+        __syncthreads();  // the previous sums have been read
         if (lane == 0) sums[warp] = sum;
         __syncthreads();
         u32 part = 0;

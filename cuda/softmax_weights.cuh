@@ -1,9 +1,9 @@
-// Softmax weights in integers (rust/core/src/replace/exp2.rs): floor(2^40 2^-d) of the distance d
-// of a logit from the greatest one. Sums are exact: any order gives the same token.
+// Softmax weights in integers (rust/core/src/replace/exp2.rs): floor(2^40 2^-d) for the distance d
+// of a logit from the greatest one. Sums are exact, so any order gives the same token.
 #pragma once
 #include "types.cuh"
 
-constexpr u32 POINT = 25;  // bits after the point of a distance
+constexpr u32 POINT = 25;  // number of bits after the point of a distance
 
 // 2^31 2^(i / 32), rounded to nearest.
 __constant__ const u32 EXP2_TABLE[32] = {
@@ -13,8 +13,8 @@ __constant__ const u32 EXP2_TABLE[32] = {
     0xD744FCCB, 0xDBFBB798, 0xE0CCDEEC, 0xE5B906E7, 0xEAC0C6E8, 0xEFE4B99C, 0xF5257D15, 0xFA83B2DB,
 };
 
-// One float32 subtraction and one multiplication, each rounded (no fused multiply-add: build with
-// --fmad=false); then integers.
+// One float32 subtraction and one multiplication, each rounded (build with --fmad=false, which
+// disables fused multiply-add), and after that only integers.
 DEVICE u32 distance(float max, float logit, float scale) {
     float product = (max - logit) * scale;
     const float farthest = (float)(63u << POINT);
@@ -27,7 +27,8 @@ DEVICE u64 weight(u32 distance, const u32* table) {
     u32 fraction = (shift << POINT) - distance;
     u32 entry = table[fraction >> 20 & 31];
     u32 r = fraction & 0xFFFFF;
-    // 2^r - 1 ~ r (C1 + C2 r), minimax, times 2^31. All products fit in 64 bits, all factors in 32.
+    // Minimax of 2^r - 1 ~ r (C1 + C2 r), times 2^31. All products fit in 64 bits, and all factors
+    // in 32.
     u32 slope = 0x58B84744u + (u32)((u64)0x1F0F3E4Cu * r >> 25);
     u32 growth = (u32)((u64)slope * r >> 24);
     u64 mantissa = entry + (u64)__umulhi(entry, growth);

@@ -1,6 +1,6 @@
-// T4-rANS (docs/expert-format.md, section 5): one warp decodes one stream, two of its 64 states a
-// lane. State i codes quad 64 r + i of row r: the order of the CPU's decoders, so the bytes are the
-// same, and a row is two stores of 32 quads side by side.
+// T4-rANS (docs/expert-format.md, section 5): one warp decodes one stream, and each lane has two of
+// its 64 states. State i codes quad 64 r + i of row r, as in the decoders of the CPU, so the bytes
+// are the same, and a row takes two stores of 32 adjacent quads.
 #pragma once
 #include "block.cuh"
 #include "t4_tables.cuh"
@@ -10,14 +10,14 @@ constexpr u32 STATES = 64;
 constexpr u32 LOWER = 1u << 16;
 constexpr u32 STATE_BYTES = 4 * STATES;
 
-// What one kind of symbols needs: frequency, first slot, reciprocal, first symbol.
+// The numbers of one kind of symbols: frequency, first slot, reciprocal and first symbol.
 struct __align__(16) Kind {
     u32 frequency, slot, reciprocal, symbol;
 };
 
 __constant__ const u8 KIND_SYMBOLS[5] = {1, 8, 24, 32, 16};
 
-// The kinds of a density class: each of the first five lanes makes one.
+// Fills in the kinds of a density class: each of the first five lanes computes one.
 DEVICE void fill_kinds(Kind* kinds, u32 density_class, u32 lane) {
     if (lane >= 5) return;
     u32 slot = 0, symbol = 0;
@@ -26,11 +26,11 @@ DEVICE void fill_kinds(Kind* kinds, u32 density_class, u32 lane) {
         symbol += KIND_SYMBOLS[k];
     }
     u32 frequency = T4_FREQUENCIES[density_class][lane];
-    // x / f = x * reciprocal >> 31 for every slot x < 2^14 (rust/core/src/ternary/codec/tables.rs).
+    // x / f = x * reciprocal >> 31 for every slot x < 2^14 (rust/core/src/simd/quads/symbols.rs).
     kinds[lane] = {frequency, slot, (1u << 31) / frequency + 1, symbol};
 }
 
-// Two states of a lane, and where the stream's next word is.
+// The two states of a lane, and the place of the next word of the stream.
 struct States {
     u32 x0, x1;
     const u16* words;
@@ -40,7 +40,8 @@ struct States {
     u32 below;  // the lanes below this one
     u32 nonzeros;
 
-    // Decodes a row: the symbols of quads `lane` and 32 + lane. False if the stream has ended.
+    // Decodes the symbols of quads `lane` and 32 + lane of a row. Returns false if the stream has
+    // ended.
     DEVICE bool next(u32& symbol_a, u32& symbol_b) {
         u32 a = x0 & 16383, b = x1 & 16383;
         u32 ka = (a >= slot1) + (a >= slot2) + (a >= slot3) + (a >= slot4);
@@ -50,8 +51,8 @@ struct States {
         u32 ia = __umulhi(2 * da, of_a.reciprocal), ib = __umulhi(2 * db, of_b.reciprocal);
         x0 = of_a.frequency * (x0 >> 14) + (da - ia * of_a.frequency);
         x1 = of_b.frequency * (x1 >> 14) + (db - ib * of_b.frequency);
-        // A row takes at most 64 words, 128 bytes. GUARD bytes of the block follow every stream, so
-        // that words are read before they are counted.
+        // A row takes at most 64 words, or 128 bytes. At least GUARD bytes of the block follow
+        // every stream, so words can be read before they are counted.
         bool more = x0 < LOWER;
         u32 takers = __ballot_sync(~0u, more);
         if (more) x0 = x0 << 16 | __ldg(words + used + __popc(takers & below));
@@ -67,8 +68,8 @@ struct States {
     }
 };
 
-// Decodes a stream; all 32 lanes call it. `quads` are those of the 81 symbols, and once more with
-// their signs turned round.
+// Decodes a stream; all 32 lanes must call it. `quads` are the quads of the 81 symbols, followed by
+// the same quads with inverted signs.
 template <typename Format>
 DEVICE u32 decode_t4(const Stream& stream, const Kind* kinds, const Quad* quads,
                                          u32 lane, Writer<Format>& writer) {
@@ -119,7 +120,7 @@ DEVICE u32 decode_t4(const Stream& stream, const Kind* kinds, const Quad* quads,
     u32 nonzeros = states.nonzeros;
     for (u32 step = 16; step > 0; step /= 2) nonzeros += __shfl_xor_sync(~0u, nonzeros, step);
     if (nonzeros != stream.nonzeros) return FLAG_NONZEROS;
-    // Fewer than 16 bytes are left, all zero.
+    // Fewer than 16 bytes may be left, and all must be zero.
     u32 left = stream.len - STATE_BYTES - 2 * states.used;
     const u8* rest = (const u8*)(states.words + states.used);
     bool odd = lane < left && lane < 16 && rest[lane] != 0;

@@ -1,9 +1,9 @@
-// The frozen tables of T4-rANS (docs/expert-format.md, section 5; docs/t4-frequencies.csv).
-// Data, never computed: tests hold them equal to the page and to the Rust tables.
+// The frozen tables of T4-rANS (docs/expert-format.md, section 5; docs/t4-frequencies.csv). They
+// are stored as data and never computed; tests check that they equal the page and the Rust tables.
 #pragma once
 #include "types.cuh"
 
-// Keys of the 81 symbols: four mask bits, four sign bits above them.
+// Keys of the 81 symbols: four mask bits, and four sign bits above them.
 __constant__ const u8 T4_KEYS[81] = {
     0x00, 0x01, 0x02, 0x04, 0x08, 0x11, 0x22, 0x44, 0x88, 0x03, 0x05, 0x06, 0x09, 0x0A, 0x0C, 0x13,
     0x15, 0x19, 0x23, 0x26, 0x2A, 0x33, 0x45, 0x46, 0x4C, 0x55, 0x66, 0x89, 0x8A, 0x8C, 0x99, 0xAA,

@@ -9,11 +9,11 @@ typedef signed char i8;
 typedef int i32;
 typedef long long i64;
 
-// Everything goes into the kernel that calls it: a call would cost registers.
+// Every function is inlined into its kernel, because a call would cost registers.
 #define DEVICE __device__ __forceinline__
 
-// A format as its bits: how many, and the conversions from and to float32. All are integer
-// arithmetic, so that the host runs the same text to the same bits.
+// A float format: the type of its bits, and the conversions from and to float32. They use only
+// integer arithmetic and exact products, so that the host gets the same bits from the same text.
 struct F32 {
     typedef u32 Bits;
     DEVICE static float read(u32 bits) { return __uint_as_float(bits); }
@@ -23,7 +23,7 @@ struct F32 {
 struct BF16 {
     typedef u16 Bits;
     DEVICE static float read(u16 bits) { return __uint_as_float((u32)bits << 16); }
-    // To nearest, ties to even; a NaN stays one.
+    // Rounds to nearest, ties to even; a NaN stays a NaN.
     DEVICE static u16 round(float value) {
         u32 bits = __float_as_uint(value);
         if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return (u16)(bits >> 16 | 0x40);
@@ -33,14 +33,14 @@ struct BF16 {
 
 struct F16 {
     typedef u16 Bits;
-    // The fields are moved to their float32 places; multiplying by 2^112 mends the exponent's bias,
-    // of subnormals too (rust/core/src/replace/logits.rs).
+    // The fields are moved to their places in float32; multiplying by 2^112 corrects the bias of
+    // the exponent, also for subnormals (rust/core/src/replace/logits.rs).
     DEVICE static float read(u16 half) {
         float magnitude = __uint_as_float((u32)(half & 0x7FFF) << 13) * __uint_as_float(239u << 23);
         u32 infinite = (half & 0x7C00) == 0x7C00 ? 0x7F800000u : 0;
         return __uint_as_float(__float_as_uint(magnitude) | infinite | (u32)(half & 0x8000) << 16);
     }
-    // To nearest, ties to even; from 65520 on infinity; a NaN stays one.
+    // Rounds to nearest, ties to even; 65520 and above become infinity; a NaN stays a NaN.
     DEVICE static u16 round(float value) {
         u32 bits = __float_as_uint(value), sign = bits >> 16 & 0x8000, size = bits & 0x7FFFFFFFu;
         if (size > 0x7F800000u) return (u16)(sign | 0x7E00);
@@ -56,7 +56,7 @@ struct F16 {
     }
 };
 
-// Dynamic shared memory under a name; the host's emulator has its own.
+// Declares dynamic shared memory with a name; the emulator of the host has its own definition.
 #ifndef DYNAMIC_SHARED
 #define DYNAMIC_SHARED(name) extern __shared__ uint4 name##_words[]; u8* name = (u8*)name##_words
 #endif

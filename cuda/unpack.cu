@@ -1,14 +1,15 @@
-// Packed blocks to scaled floats: any tensors of any number of blocks in one launch.
+// Decodes packed blocks to scaled floats: any tensors of any number of blocks in one launch.
 //
 // unpack_{f32,f16,bf16}(blocks, segments, works, n_works, flags)
 //   blocks    Block[]: whole packed blocks
-//   segments  Segment[]: where trits go; those of a block ascend and do not overlap
-//   works     Work[n_works]: a stream each, and the segments that may meet it; or null: the streams
-//             0 .. n_works-1 of block 0, and segment 0
-//   flags     u32[1], 0 before: 0, or a code of flags.cuh
+//   segments  Segment[]: the destinations of trits; those of a block ascend and do not overlap
+//   works     Work[n_works]: a stream and the segments that may overlap it; or null for the streams
+//             0 .. n_works-1 of block 0 and segment 0
+//   flags     u32[1], 0 before the launch; after it, 0 or a code of flags.cuh
 //
-// 128 threads a CTA, (n_works + 3) / 4 CTAs: a T4-rANS stream is decoded by one warp, the others by
-// all four. A damaged stream raises a flag; its output may be written in part, and nothing else is.
+// There are (n_works + 3) / 4 CTAs of 128 threads each. A T4-rANS stream is decoded by one warp,
+// other streams by all four. A damaged stream raises a flag; its output may be incomplete, but
+// nothing outside its output is written.
 #include "bitmask.cuh"
 #include "t4_rans.cuh"
 
@@ -25,9 +26,9 @@ DEVICE Work work_of(const Work* works, u32 number) {
 template <typename Format>
 DEVICE void unpack(const Block* blocks, const Segment* segments, const Work* works, u32 n_works,
                    u32* flags) {
-    // Each followed by the same with the signs turned round, for negative scales.
+    // Both tables are followed by the same quads with inverted signs, for negative scales.
     __shared__ Quad symbols[2 * 81];
-    __shared__ Quad pairs[2 * 256];  // of four mask bits, and the signs of the ones among them
+    __shared__ Quad pairs[2 * 256];  // for four mask bits and the sign of each set bit
     __shared__ Kind kinds[WARPS][5];
     __shared__ u32 counts[WARPS];
     u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -60,8 +61,8 @@ DEVICE void unpack(const Block* blocks, const Segment* segments, const Work* wor
     }
     u32 number = WARPS * blockIdx.x + warp;
     if (number >= n_works) return;
-    // Read once more: kept over the loop above it would cost more registers than there are (60 bytes
-    // spilled).
+    // Read again: keeping it across the loop above would need more registers than there are (60
+    // bytes were spilled).
     Work work = work_of(works, number);
     Stream stream;
     if (read_stream(blocks[work.block], work.stream, stream) != FLAG_OK) return;
@@ -85,10 +86,11 @@ UNPACK(unpack_f32, F32)
 UNPACK(unpack_f16, F16)
 UNPACK(unpack_bf16, BF16)
 
-// One block of `count` trits to one array: no tables, so that a captured graph needs no copies.
+// Decodes one block of `count` trits to one array, without tables, so that a captured graph needs
+// no copies.
 //
 // unpack_flat_{f32,f16,bf16}(bytes, len, out, count, scale, mode, n_works, flags)
-//   n_works  streams, or more: ceil(count / 32768) does for every block
+//   n_works  at least the number of streams: ceil(count / 32768) is enough for every block
 template <typename Format>
 DEVICE void unpack_flat(Block block, Segment segment, u32 n_works, u32* flags) {
     __shared__ Block blocks[1];
@@ -96,7 +98,7 @@ DEVICE void unpack_flat(Block block, Segment segment, u32 n_works, u32* flags) {
     if (threadIdx.x == 0) {
         blocks[0] = block;
         segments[0] = segment;
-        // What is too short for a header is flagged by who reads it.
+        // A block that is too short for a header is flagged by read_stream.
         bool header = block.len >= HEADER + GUARD && block.bytes % 16 == 0;
         const u32* words = (const u32*)block.bytes;
         if (header && (words[2] | (u64)words[3] << 32) != segment.count) raise(flags, FLAG_COUNT);

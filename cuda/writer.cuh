@@ -1,28 +1,28 @@
-// Where decoded trits go: pieces of a block's flat sequence, each to its own place and scale.
+// Writes decoded trits: each piece of a block's flat sequence has its own destination and scale.
 #pragma once
 #include "types.cuh"
 
-constexpr u32 MODE_WRITE = 0;  // out = scale * trit, a zero trit is +0
-constexpr u32 MODE_ADD = 1;    // out = round(float(out) + scale * trit) where the trit is not zero
-constexpr u32 MODE_VALUES = 2;  // out = round(minus, zero or plus): what starts at 1, as IA3 does
+constexpr u32 MODE_WRITE = 0;  // out = scale * trit; a zero trit gives +0
+constexpr u32 MODE_ADD = 1;    // out = round(float(out) + scale * trit) if the trit is not zero
+constexpr u32 MODE_VALUES = 2;  // out = round(minus, zero or plus): for IA3, which starts at 1
 
 struct Segment {
     u64 out;    // address of its first element
-    u64 first;  // its first trit in the block
+    u64 first;  // index of its first trit in the block
     u64 count;
     float plus;  // the scale, or in MODE_VALUES the value of +1
     u32 mode;
-    float minus, zero;  // in MODE_VALUES
+    float minus, zero;  // used in MODE_VALUES
 };
 
-// Four trits as 16-bit halves, the first one lowest: 0 where a trit is zero, 0x7FFF where it is +1,
-// 0xFFFF where it is -1. AND with the bits of a scale whose sign bit is set gives 0, scale, -scale:
-// one instruction for two 16-bit values, and no table to be made anew where the scale changes.
+// Four trits as 16-bit halves, the first one lowest: 0 for a zero trit, 0x7FFF for +1 and 0xFFFF
+// for -1. AND with the bits of a scale whose sign bit is set gives 0, scale or -scale. This takes
+// one instruction for two 16-bit values, and no table has to be rebuilt when the scale changes.
 struct __align__(8) Quad {
     u32 low, high;
 };
 
-// The quad of four mask bits and four sign bits (those of ones).
+// Returns the quad for four mask bits and the four sign bits at the same places.
 DEVICE Quad quad_of_bits(u32 mask, u32 negative) {
     u32 halves[4];
     for (u32 j = 0; j < 4; j++) {
@@ -31,12 +31,12 @@ DEVICE Quad quad_of_bits(u32 mask, u32 negative) {
     return {halves[0] | halves[1] << 16, halves[2] | halves[3] << 16};
 }
 
-// The same with the signs of its nonzeros turned round.
+// Returns the quad with the signs of its nonzeros inverted.
 DEVICE Quad turned(Quad quad) {
     return {quad.low ^ (quad.low & 0x00010001u) << 15, quad.high ^ (quad.high & 0x00010001u) << 15};
 }
 
-// Bits put to the places of the ones of a mask of four, the lowest first.
+// Deposits bits at the set bits of a mask of four bits, lowest first.
 DEVICE u32 deposited(u32 mask, u32 bits) {
     u32 result = 0;
     for (u32 j = 0; j < 4; j++) {
@@ -48,14 +48,15 @@ DEVICE u32 deposited(u32 mask, u32 bits) {
     return result;
 }
 
-// What of a quad lies past the end: not zero if something does.
+// Returns a nonzero number if a trit of the quad at `at` is past `stop` and not zero.
 DEVICE u32 past_end(Quad quad, u64 at, u64 stop) {
     u64 halves = quad.low | (u64)quad.high << 32;
     if (at >= stop) return halves != 0;
     return stop - at < 4 && halves >> 16 * (stop - at) != 0;
 }
 
-// Writes rows of quads in the order of the sequence; every lane of a warp has the same one.
+// Writes rows of quads in the order of the sequence; all lanes of a warp have writers in the same
+// state.
 template <typename Format>
 struct Writer {
     typedef typename Format::Bits Bits;
@@ -63,7 +64,7 @@ struct Writer {
 
     const Segment* segments;
     u32 current, end;
-    // Of the current segment.
+    // The current segment.
     u64 out, first, last;
     float scale;
     u32 mode;
@@ -75,7 +76,7 @@ struct Writer {
         take();
     }
 
-    // Goes on to the segment that a row may begin in. Rows come in order.
+    // Advances to the segment that a row may begin in. Rows must be passed in order.
     DEVICE void seek(u64 row) {
         while (current < end && last <= row) {
             current++;
@@ -83,8 +84,8 @@ struct Writer {
         }
     }
 
-    // How many rows of `trits` trits from here on lie in the current segment and before `stop`,
-    // with their quads at whole words of memory.
+    // Returns how many rows of `trits` trits from here on are inside the current segment and before
+    // `stop`, with aligned quads.
     DEVICE u32 whole_rows(u64 row, u32 trits, u64 stop) const {
         if (row < first || mode == MODE_VALUES) return 0;
         if (place(row) % (4 * sizeof(Bits)) != 0) return 0;
@@ -92,23 +93,23 @@ struct Writer {
         return to > row ? (u32)((to - row) / trits) : 0;
     }
 
-    // The address of a trit of the current segment.
+    // Returns the address of a trit of the current segment.
     DEVICE u64 place(u64 trit) const {
         return out + (trit - first) * sizeof(Bits);
     }
 
-    // What quads are cut out of: the bits of the scale and its sign bit, twice if they are 16; of a
-    // scale of 0 nothing, so that there is no -0.
+    // Returns the word that quads are masked with: the bits of the scale with its sign bit set,
+    // twice if they are 16 bits. It is 0 for a scale of 0, so that there is no -0.
     DEVICE u32 keep() const { return scale == 0 ? 0 : scale_bits(fabsf(scale)); }
 
-    // Whether quads are to be taken from the table whose signs are turned round.
+    // Whether quads must be taken from the table with inverted signs.
     DEVICE bool negative() const { return __float_as_uint(scale) >> 31; }
 
-    // Writes a quad of the table that `negative` says. (__stwb, as __ldg: of global memory, which an
-    // address alone does not say.)
+    // Writes a quad of the table that `negative` selects. (__stwb and __ldg access global memory,
+    // which the compiler cannot know from the address alone.)
     DEVICE static void write(Quad quad, u64 place, u32 keep) {
         if constexpr (WIDE) {
-            // A half as 32 bits: its low byte three times and its high byte on top.
+            // Widens each half to 32 bits: its low byte three times, and its high byte on top.
             __stwb((uint4*)place, {__byte_perm(quad.low, 0, 0x1000) & keep,
                                    __byte_perm(quad.low, 0, 0x3222) & keep,
                                    __byte_perm(quad.high, 0, 0x1000) & keep,
@@ -118,7 +119,7 @@ struct Writer {
         }
     }
 
-    // Adds a quad of the table whose signs are as they are.
+    // Adds a quad of the table whose signs are not inverted.
     DEVICE static void add(Quad quad, u64 place, float scale) {
         if ((quad.low | quad.high) == 0) return;
 #pragma unroll 1
@@ -130,7 +131,7 @@ struct Writer {
         }
     }
 
-    // Writes or adds the quad whose first trit is `at`, trit by trit, wherever its trits belong.
+    // Writes or adds the quad whose first trit is `at` trit by trit, each to its own segment.
     DEVICE void apart(Quad quad, u64 at, u64 stop) const {
         u32 index = current;
 #pragma unroll 1

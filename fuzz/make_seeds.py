@@ -1,4 +1,4 @@
-"""Writes the seeds of the fuzz targets, small whole files: `python fuzz/make_seeds.py`."""
+"""Write the seeds of the fuzz targets, which are small valid files: `python fuzz/make_seeds.py`."""
 
 import struct
 import zlib
@@ -14,13 +14,13 @@ SEEDS = Path(__file__).parent / "seeds"
 
 
 def write(target: str, name: str, data: bytes) -> None:
-    """One seed."""
+    """Write one seed."""
     (SEEDS / target).mkdir(parents=True, exist_ok=True)
     (SEEDS / target / name).write_bytes(data)
 
 
 def main() -> None:
-    """All seeds."""
+    """Write all seeds."""
     rng = np.random.default_rng(0)
     for coding in ("t4", "bitmask"):
         for count, density in ((0, 0.5), (3, 0.9), (300, 0.1), (3000, 0.05), (33_000, 0.01)):
@@ -50,7 +50,7 @@ def main() -> None:
         write("container", name, file)
         manifest = expert.manifest.to_json().encode()
         write("manifest", name, manifest)
-        # A number that a careless parser reads one bit off.
+        # A number for which a careless parser gets the last bit wrong.
         far = manifest.replace(
             b'"alpha": 1.0', b'"alpha": 1222222222222222222222222222222222222220'
         )

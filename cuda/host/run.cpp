@@ -1,10 +1,11 @@
-// Runs launches that a file describes, and writes what their buffers hold afterwards.
+// Runs the launches that a file describes, and writes the contents of their buffers afterwards.
 //
-// In, all u64 little-endian: the number of launches, then of each: the kernel's name (its length,
-// its bytes), blocks, threads, bytes of shared memory; the buffers (their number; of each its size
-// and bytes); addresses inside buffers (their number; of each buffer, offset, buffer it points to,
-// offset there); the arguments (their number; of each 0 and a value, or 1 + a buffer and an offset).
-// Out: the buffers of each launch, one after the other.
+// All numbers of the input are u64, little-endian. It holds the number of launches and then, for
+// each launch: the name of the kernel (length and bytes), the blocks, the threads, and the bytes of
+// shared memory; the buffers (their number, and the size and bytes of each); the addresses inside
+// buffers (their number, and for each the buffer, the offset, the buffer it points to, and the
+// offset there); and the arguments (their number, and for each 0 and a value, or 1 + a buffer and
+// an offset). The output holds the buffers of each launch, one after the other.
 #include <map>
 #include <string>
 #include <tuple>
@@ -28,7 +29,7 @@ struct Arguments {
     }
 };
 
-// A kernel with its arguments bound, whatever their types.
+// Binds a kernel to its arguments of any types.
 template <typename... T>
 std::function<void()> bind(void (*kernel)(T...), Arguments arguments) {
     std::tuple<T...> all{arguments.take<T>()...};
@@ -84,7 +85,8 @@ int main(int argc, char** argv) {
         std::string name(number(in), ' ');
         bytes(in, name.data(), name.size());
         u64 blocks = number(in), threads = number(in), shared = number(in);
-        // Of their own exact sizes: one byte too many is seen by the address sanitizer.
+        // Buffers have their exact sizes, so that the address sanitizer finds accesses past the
+        // end.
         std::vector<std::pair<u8*, u64>> buffers(number(in));
         for (auto& [data, size] : buffers) {
             size = number(in);

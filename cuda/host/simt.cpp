@@ -1,4 +1,4 @@
-// Blocks and threads of simt.hpp.
+// The blocks and threads of simt.hpp.
 #include "simt.hpp"
 
 namespace simt {
@@ -67,7 +67,8 @@ void launch(unsigned blocks, unsigned threads, unsigned shared_bytes,
             const std::function<void()>& body) {
     thread_count = {threads, 1, 1};
     block_count = {blocks, 1, 1};
-    // As many bytes as were asked for, so that the address sanitizer sees one too many.
+    // Exactly as many bytes as requested, so that the address sanitizer finds accesses past the
+    // end.
     std::unique_ptr<unsigned char[]> memory(new unsigned char[shared_bytes ? shared_bytes : 1]);
     dynamic_memory = memory.get();
     for (unsigned i = 0; i < blocks; i++) {

@@ -1,8 +1,10 @@
-// The part of CUDA that the kernels use, on the CPU: included before the unchanged text of a .cu.
+// The part of CUDA that the kernels use, for the CPU. It is included before the unchanged text of a
+// .cu file.
 //
-// A thread of a block is a fiber (or, with SIMT_THREADS, a thread of the system, for the thread
-// sanitizer). What a warp or a block does together is a meeting: everybody leaves a value, waits
-// until all have come, and reads what the others left. Blocks run one after the other.
+// Each thread of a block is a fiber, or a thread of the system with SIMT_THREADS (for the thread
+// sanitizer). Collective operations of a warp or a block use a barrier: every thread stores a
+// value, waits until all have arrived, and reads the values of the others. Blocks run one after the
+// other.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -81,7 +83,7 @@ inline std::vector<char> done;
 inline ucontext_t scheduler;
 inline unsigned running;
 
-// Lets the others go on; comes back when it is this fiber's turn again.
+// Lets the other fibers run, and returns when it is the turn of this fiber again.
 inline void pass() {
     swapcontext(&fibers[running], &scheduler);
 }
@@ -107,9 +109,9 @@ class Meeting {
 
 inline std::unique_ptr<Meeting[]> warps;
 inline Meeting block;
-inline std::vector<uint64_t> left;  // what each thread brought to a meeting of its warp
+inline std::vector<uint64_t> left;  // the value that each thread stored for its warp
 
-// Everybody's value, in the order of the lanes.
+// Returns the values of all threads of the warp, in the order of the lanes.
 inline void exchange(uint64_t value, uint64_t (&all)[WARP]) {
     unsigned self = thread_index.x, first = self / WARP * WARP;
     left[self] = value;
@@ -118,7 +120,7 @@ inline void exchange(uint64_t value, uint64_t (&all)[WARP]) {
     warps[self / WARP].wait();
 }
 
-// Runs a kernel: blocks of `threads` threads, a multiple of 32.
+// Runs a kernel with blocks of `threads` threads, a multiple of 32.
 void launch(unsigned blocks, unsigned threads, unsigned shared_bytes, const std::function<void()>&);
 
 }  // namespace simt

@@ -1,9 +1,9 @@
-//! The packed block, as it is and with its checksums mended.
+//! Decodes a packed block, unchanged and with corrected checksums.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     metro_fast_fuzz::decode_block(data);
-    let mut mended = data.to_vec();
-    metro_fast_fuzz::mend_block(&mut mended);
-    metro_fast_fuzz::decode_block(&mended);
+    let mut corrected = data.to_vec();
+    metro_fast_fuzz::correct_block(&mut corrected);
+    metro_fast_fuzz::decode_block(&corrected);
 });

@@ -1,4 +1,4 @@
-//! The safetensors container: what is found lies in the file, without overlaps.
+//! Decodes a safetensors container: all tensors are inside the file and do not overlap.
 #![no_main]
 
 use metro_fast_core::expert::container;

@@ -1,4 +1,4 @@
-//! The expert file: as it is, and rebuilt of its damaged parts with every checksum right.
+//! Decodes an expert file, unchanged and rebuilt from its damaged parts with correct checksums.
 #![no_main]
 
 use metro_fast_core::expert::{container, decode};
@@ -33,7 +33,7 @@ fn read(file: &[u8]) {
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     read(data);
-    // The parts of a file whose container is whole, and whatever else is in the bytes.
+    // If the container is whole, take the parts of the file.
     let mut parts: [&[u8]; 4] = [&[]; 4];
     let inflated;
     if let Ok(places) = container::decode(data) {
@@ -51,7 +51,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         let dense = dense.map_or(&[][..], |place| &data[place.bytes.clone()]);
         parts = [&inflated, bytes("compeft.scales"), bytes("compeft.trits"), dense];
     } else {
-        // Four parts after three lengths.
+        // Otherwise the bytes are three lengths and four parts.
         let Some((lengths, mut rest)) = data.split_first_chunk::<6>() else { return };
         for (i, length) in lengths.as_chunks::<2>().0.iter().enumerate() {
             let length = usize::from(u16::from_le_bytes(*length)).min(rest.len());

@@ -1,4 +1,4 @@
-//! The manifest: what is read is written again, and read the same.
+//! Parses a manifest: writing it and parsing it again gives the same manifest.
 #![no_main]
 
 use metro_fast_core::expert::Manifest;

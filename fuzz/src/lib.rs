@@ -1,5 +1,5 @@
-//! Mends the checksums of damaged bytes: without it every mutation would end at the first checksum,
-//! and the readers behind them would never be reached.
+//! Corrects the checksums of damaged bytes. Without this, every mutation would fail at the first
+//! checksum, and the code behind it would never be reached.
 
 use metro_fast_core::simd::Level;
 use metro_fast_core::ternary::codec::Block;
@@ -9,7 +9,8 @@ const HEADER: usize = 32;
 const ROW: usize = 16;
 const GUARD: usize = 256;
 
-/// Trits that a target decodes at most: a header may claim a trillion zeros in a few bytes.
+/// The most trits that a target decodes, because a few bytes of header can describe a trillion
+/// zeros.
 const LIMIT: usize = 1 << 22;
 
 fn word(bytes: &[u8], at: usize) -> usize {
@@ -20,8 +21,8 @@ fn put(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }
 
-/// Writes the right length and checksums into a packed block, as far as its index makes sense.
-pub fn mend_block(block: &mut [u8]) {
+/// Writes the correct length and checksums into a packed block, as far as its index is valid.
+pub fn correct_block(block: &mut [u8]) {
     if block.len() < HEADER + GUARD {
         return;
     }
@@ -43,7 +44,7 @@ pub fn mend_block(block: &mut [u8]) {
     put(block, 28, crc);
 }
 
-/// Decodes a block at every instruction set: the same trits, or the same error.
+/// Decodes a block with every instruction set, which must give the same trits or the same error.
 pub fn decode_block(bytes: &[u8]) {
     let Ok(block) = Block::parse(bytes) else { return };
     let count = block.count();
@@ -68,11 +69,11 @@ pub fn decode_block(bytes: &[u8]) {
     }
 }
 
-/// An expert file of these parts with every checksum right. `dense` is cut into the manifest's
-/// dense tensors, as far as it goes.
+/// Makes an expert file with correct checksums from its parts. `dense` is divided among the dense
+/// tensors of the manifest, as far as it reaches.
 pub fn expert_file(manifest: &[u8], scales: &[u8], block: &[u8], dense: &[u8]) -> Vec<u8> {
     let mut block = block.to_vec();
-    mend_block(&mut block);
+    correct_block(&mut block);
     let mut tensors: Vec<(String, Value, Value, Vec<u8>)> = Vec::new();
     let mut text = manifest.to_vec();
     if let Ok(mut fields) = serde_json::from_slice::<Value>(manifest) {

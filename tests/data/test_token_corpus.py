@@ -145,7 +145,7 @@ def test_ids_outside_the_vocabulary_are_named(folder):
     collator = DataCollatorForSpanCorruption(sentinel_first=200, eos_token_id=1, pad_token_id=0)
     finished = TokenCorpus(folder, block_size=5, vocab_size=20, collator=collator)
     collator.set_epoch(0)
-    with pytest.raises(FormatError, match=r"place 10 of the text holds token 20, .* vocab_size 20"):
+    with pytest.raises(FormatError, match=r"token 10 of the text is 20, .* vocab_size 20"):
         finished.__getitems__([0, 2])
 
 
@@ -199,11 +199,11 @@ def remove(name):
             FormatError,
             '"3" bytes, expected 2 or 4',
         ),
-        (edit("a.ds.metadata", lambda b: b"unknown\n7"), FormatError, "bytes a token"),
-        (edit("a.ds.metadata", lambda b: b""), FormatError, "bytes a token"),
+        (edit("a.ds.metadata", lambda b: b"unknown\n7"), FormatError, "bytes per token"),
+        (edit("a.ds.metadata", lambda b: b""), FormatError, "bytes per token"),
         (edit("a.ds.metadata", lambda b: b"unknown|2"), FormatError, "number of tokens"),
         (edit("a.ds.metadata", lambda b: b"unknown|2\n-7"), FormatError, "number of tokens"),
-        (edit("a.ds.metadata", lambda b: b"unknown|2\n" + b"9" * 19), FormatError, "promises"),
+        (edit("a.ds.metadata", lambda b: b"unknown|2\n" + b"9" * 19), FormatError, "metadata says"),
         (edit("a.ds.metadata", lambda b: b"unknown|2\n" + b"9" * 99), FormatError, "number of"),
         (edit("c.ds.metadata", lambda b: b"other|2\n5"), FormatError, 'tokenizer "other"'),
     ],
@@ -217,7 +217,7 @@ def test_damaged_files_are_named(folder, damage, error, message):
 def test_a_missing_or_foreign_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         TokenCorpus(tmp_path / "nowhere", block_size=5)
-    with pytest.raises(FormatError, match=r"holds no \*.ds file"):
+    with pytest.raises(FormatError, match=r"holds neither \*.ds files"):
         TokenCorpus(tmp_path, block_size=5)
     (tmp_path / "a.ds").mkdir()
     (tmp_path / "a.ds.metadata").write_text("unknown|2\n0")

@@ -359,7 +359,7 @@ def test_without_a_gpu_the_error_names_what_is_missing(monkeypatch):
     monkeypatch.setenv("METRO_FAST_LIBCUDA", "/no/libcuda.so")
     from metro_fast.ops.cuda import launch
 
-    with pytest.raises(CudaError, match="CUDA's driver"):
+    with pytest.raises(CudaError, match="the CUDA driver"):
         launch.launch("unpack.cu", "unpack_f32", [], device=0, stream=0, grid=1, block=128)
 
 

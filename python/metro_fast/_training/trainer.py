@@ -152,8 +152,9 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         figures = self._window.figures(self.accelerator)
         if not math.isfinite(figures["loss"]):
             raise MetroFastError(
-                f"the loss is {figures['loss']} at step {self.state.global_step}: lower the learning "
-                "rate or max_grad_norm, or check the input for damage; the last checkpoint is whole"
+                f"the loss is {figures['loss']} at step {self.state.global_step}: lower the "
+                "learning rate or max_grad_norm, or check the input for damage; the last "
+                "checkpoint is whole"
             )
         return figures
 

@@ -1,8 +1,8 @@
-//! One error type for the crate: every message names the offending value and what was expected.
+//! The error type of the crate. Every message gives the offending value and what was expected.
 
 use std::io;
 
-/// What can go wrong in a kernel or a file.
+/// An error of a kernel or a file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,36 +13,36 @@ pub enum Error {
         name: &'static str,
         /// The value that was given.
         value: String,
-        /// What would have been accepted.
+        /// A description of the accepted values.
         expected: String,
     },
-    /// Two arguments do not fit each other, or one has the wrong number of elements.
+    /// The sizes of two arguments do not match, or an argument has the wrong number of elements.
     #[error("{0}")]
     Shape(String),
-    /// A file or a stream is damaged, truncated, or not what it says it is.
+    /// A file or a stream is damaged, truncated, or of a different kind than it claims.
     #[error("{0}")]
     Format(String),
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("{context}: {source}")]
     Io {
-        /// What was being done, with the path.
+        /// The operation that failed, with the path.
         context: String,
-        /// The system's own error.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
 impl Error {
-    /// An argument outside its domain.
+    /// Makes the error for an argument outside its domain.
     pub fn argument(name: &'static str, value: impl ToString, expected: impl ToString) -> Self {
         Self::Argument { name, value: value.to_string(), expected: expected.to_string() }
     }
 
-    /// Wraps an I/O error with what was being done.
+    /// Wraps an I/O error with the operation that failed.
     pub fn io(context: impl ToString, source: io::Error) -> Self {
         Self::Io { context: context.to_string(), source }
     }
 }
 
-/// Result with this crate's error.
+/// A result with the error type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

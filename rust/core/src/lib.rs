@@ -1,8 +1,8 @@
 //! Kernels of `metro_fast`: no Python, no CUDA, no global state.
 //!
-//! Every operation takes a whole batch, writes into slices that the caller owns, and takes its
-//! thread count as an argument. Randomness is a pure function of
-//! (seed, epoch, sample id, position): see [`rng`].
+//! Every operation takes a whole batch and its thread count as arguments, and writes into slices
+//! that the caller owns. Randomness is a pure function of (seed, epoch, sample id, position): see
+//! [`rng`].
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
 

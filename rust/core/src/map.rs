@@ -1,4 +1,5 @@
-//! The memory map of a token file: the one place where a file's bytes are not copied.
+//! The memory map of a token file, which is the only place where the bytes of a file are not
+//! copied.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -8,7 +9,7 @@ use memmap2::Mmap;
 
 use crate::{Error, Result};
 
-/// A read-only file in memory; an empty file is an empty slice.
+/// A file mapped read-only into memory; an empty file gives an empty slice.
 #[derive(Debug)]
 pub(crate) struct Map(Option<Mmap>);
 
@@ -16,7 +17,7 @@ impl Map {
     /// Maps the whole file.
     ///
     /// # Errors
-    /// The system's error, with the path.
+    /// The error of the operating system, with the path.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let context = |e| Error::io(format!("cannot map {}", path.display()), e);
         let file = File::open(path).map_err(context)?;
@@ -25,11 +26,12 @@ impl Map {
             return Err(Error::Format(format!("{} is not a regular file", path.display())));
         }
         if metadata.len() == 0 {
-            // An empty mapping is an error of mmap.
+            // mmap reports an error for an empty mapping.
             return Ok(Self(None));
         }
-        // SAFETY: token files are written once, by a rename, and not changed in place; that nobody
-        // truncates or writes one while it is read is a documented condition of `TokenCorpus`.
+        // SAFETY: token files are written once, by a rename, and not changed in place.
+        // `TokenCorpus` documents the condition that nobody truncates or writes a file while it is
+        // read.
         let map = unsafe { Mmap::map(&file) }.map_err(context)?;
         Ok(Self(Some(map)))
     }

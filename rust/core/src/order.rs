@@ -1,17 +1,17 @@
-//! The order of an epoch: a keyed permutation that is computed, not kept.
+//! The order of an epoch: a keyed permutation that is computed and not stored.
 //!
-//! A balanced Feistel network permutes the numbers of 2h bits, h the least with 2^(2h) >= count;
-//! its round function is a word of Philox at (right half, round). A number outside `0..count` is
-//! permuted again until it falls inside (cycle walking: Black and Rogaway, CT-RSA 2002), which
-//! leaves a permutation of `0..count`; fewer than four rounds of walking are expected.
+//! A balanced Feistel network permutes the numbers of 2h bits, where h is the smallest number with
+//! 2^(2h) >= count. Its round function is a word of Philox at (right half, round). A number outside
+//! `0..count` is permuted again until it falls inside (cycle walking: Black and Rogaway, CT-RSA
+//! 2002), which gives a permutation of `0..count`. The expected number of walks is below four.
 
 use crate::rng::Key;
 
-/// Rounds of the network: twice the four that give a strong permutation of a large domain (Luby and
-/// Rackoff 1988), because the domains here may be small.
+/// Number of rounds of the network. Four rounds give a strong permutation of a large domain (Luby
+/// and Rackoff 1988); this is twice as many, because the domains here may be small.
 const ROUNDS: u32 = 8;
 
-/// Numbers that are permuted side by side.
+/// Number of indices that are permuted side by side.
 const LANES: usize = 8;
 
 /// A permutation of `0..count`.
@@ -23,14 +23,14 @@ pub struct Order {
 }
 
 impl Order {
-    /// The permutation of a key of [`crate::rng::Stream::Order`].
+    /// Makes the permutation for a key of [`crate::rng::Stream::Order`].
     #[must_use]
     pub fn new(key: Key, count: u64) -> Self {
         let bits = u64::BITS - count.saturating_sub(1).leading_zeros();
         Self { key, count, half: bits.div_ceil(2) }
     }
 
-    /// Where `index` goes; it must be below the count.
+    /// Permutes `index`, which must be below the count.
     #[must_use]
     pub fn get(&self, index: u64) -> u64 {
         debug_assert!(index < self.count);
@@ -43,8 +43,8 @@ impl Order {
         }
     }
 
-    /// Where several indices go, in their place: eight side by side take a third of the time of one
-    /// after another.
+    /// Permutes several indices in place. Eight indices side by side take a third of the time that
+    /// they take one after another.
     pub fn get_all(&self, indices: &mut [u64]) {
         let mut walking: Vec<usize> = (0..indices.len()).collect();
         while !walking.is_empty() {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn many_go_where_one_by_one_they_go() {
+    fn many_indices_are_permuted_as_each_alone() {
         for count in [1, 5, 1000, 70_001] {
             let order = Order::new(Key::new(7, 3, Stream::Order), count);
             let indices: Vec<u64> = (0..count.min(300)).map(|i| i * 7 % count).collect();

@@ -1,6 +1,6 @@
 //! Counter-based random numbers: Philox4x32-10 (Salmon et al., SC 2011), keyed by what is sampled.
 //!
-//! A draw is a pure function of (seed, epoch, operation, sample id, position, block). Nothing is
+//! A draw is a pure function of (seed, epoch, operation, sample id, position, block). No state is
 //! kept between calls, so batch composition, order, worker, thread, rank and resume point cannot
 //! change a single bit.
 
@@ -13,7 +13,7 @@ const W0: u32 = 0x9E37_79B9;
 /// Second Weyl constant (sqrt(3) - 1).
 const W1: u32 = 0xBB67_AE85;
 
-/// Ten rounds of Philox4x32 on one counter.
+/// Computes ten rounds of Philox4x32 for one counter.
 ///
 /// Published vector: counter and key 0 give `6627e8d5 e169c58d bc57ac4c 9b00dbd8`.
 #[inline]
@@ -23,11 +23,13 @@ pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     philox_lanes([[a], [b], [c], [d]], key).map(|[word]| word)
 }
 
-/// Ten rounds on `N` counters side by side: `counters[i][lane]` is word `i` of a lane's counter.
+/// Computes ten rounds for `N` counters side by side: `counters[i][lane]` is word `i` of a lane's
+/// counter.
 ///
-/// One counter waits for its own multiplications; several share the wait, and make vectors. A word
-/// lies in the low half of 64 bits and the high half is never looked at, as x86's vector
-/// multiplication (`pmuludq`) wants it: packed words would be spread and packed again every round.
+/// A single counter waits for its own multiplications; several counters share the wait and form
+/// vectors. Each word is stored in the low half of 64 bits, and the high half is never read, as the
+/// vector multiplication of x86 (`pmuludq`) requires: packed words would be unpacked and packed in
+/// every round.
 #[inline(always)]
 fn philox_lanes<const N: usize>(counters: [[u32; N]; 4], key: [u32; 2]) -> [[u32; N]; 4] {
     let [mut c0, mut c1, mut c2, mut c3] = counters.map(|words| words.map(u64::from));
@@ -48,7 +50,7 @@ fn philox_lanes<const N: usize>(counters: [[u32; N]; 4], key: [u32; 2]) -> [[u32
     [c0, c1, c2, c3].map(|words| words.map(|word| word as u32))
 }
 
-/// What is being drawn. Two operations on the same sample never share a random word.
+/// The operation that draws. Two operations on the same sample never share a random word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Stream {
@@ -58,17 +60,17 @@ pub enum Stream {
     Mask = 2,
     /// Replacement tokens from logits.
     Replace = 3,
-    /// Where a long document is cut.
+    /// The window into which a long document is cropped.
     Crop = 4,
     /// The order of the samples of an epoch.
     Order = 5,
-    /// Which denoiser of a mixture a sample gets.
+    /// The denoiser of a mixture that a sample gets.
     Mixture = 6,
-    /// What becomes of a masked token.
+    /// The kind of replacement for a masked token.
     Kind = 7,
 }
 
-/// Blocks `block..block + N` of (id, position), side by side: `[word][block]`.
+/// Computes blocks `block..block + N` of (id, position) side by side: `[word][block]`.
 #[inline(always)]
 pub(crate) fn philox_blocks<const N: usize>(
     key: Key,
@@ -80,15 +82,16 @@ pub(crate) fn philox_blocks<const N: usize>(
     philox_lanes([blocks, [position; N], [id as u32; N], [(id >> 32) as u32; N]], key.0)
 }
 
-/// The key of one (seed, epoch, operation).
+/// The key for one (seed, epoch, operation).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key([u32; 2]);
 
 impl Key {
-    /// Derives the key: the first two words of Philox at counter
-    /// (epoch low, epoch high, operation, 0) under key (seed low, seed high).
+    /// Derives the key: the first two words of Philox for the counter (epoch low, epoch high,
+    /// operation, 0) and the key (seed low, seed high).
     ///
-    /// Hashing the epoch into the key leaves the whole 128-bit counter to the sample.
+    /// Because the epoch is hashed into the key, the whole 128-bit counter is available to the
+    /// sample.
     #[must_use]
     pub fn new(seed: u64, epoch: u64, stream: Stream) -> Self {
         let counter = [epoch as u32, (epoch >> 32) as u32, stream as u32, 0];
@@ -96,14 +99,14 @@ impl Key {
         Self([a, b])
     }
 
-    /// Block `block` of the words that belong to (sample id, position).
+    /// Returns block `block` of the words of (sample id, position).
     #[inline]
     #[must_use]
     pub fn words(self, sample_id: u64, position: u32, block: u32) -> [u32; 4] {
         philox4x32_10([block, position, sample_id as u32, (sample_id >> 32) as u32], self.0)
     }
 
-    /// Block 0 of the words of several positions of one sample: `[word][position]`.
+    /// Returns block 0 of the words of several positions of one sample: `[word][position]`.
     #[inline(always)]
     #[must_use]
     pub fn words_at<const N: usize>(self, sample_id: u64, positions: [u32; N]) -> [[u32; N]; 4] {
@@ -111,7 +114,7 @@ impl Key {
         philox_lanes([[0; N], positions, [low; N], [high; N]], self.0)
     }
 
-    /// Word 0 of one position of several samples.
+    /// Returns word 0 of one position of several samples.
     #[inline]
     #[must_use]
     pub fn word_of<const N: usize>(self, sample_ids: [u64; N], position: u32) -> [u32; N] {
@@ -119,14 +122,15 @@ impl Key {
         philox_lanes([[0; N], [position; N], halves[0], halves[1]], self.0)[0]
     }
 
-    /// The sequence of words that belongs to (sample id, position).
+    /// Returns the sequence of words of (sample id, position).
     #[must_use]
     pub fn words_from(self, sample_id: u64, position: u32) -> Words {
         let buffer = [0; 4 * Words::BLOCKS];
         Words { key: self, sample_id, position, block: 0, buffer, used: buffer.len() }
     }
 
-    /// The same sequence, where its block 0 is known from [`Self::words_at`].
+    /// Returns the same sequence as [`Self::words_from`], given its block 0 from
+    /// [`Self::words_at`].
     #[inline]
     #[must_use]
     pub fn words_known(self, sample_id: u64, position: u32, first: [u32; 4]) -> Words {
@@ -137,7 +141,7 @@ impl Key {
     }
 }
 
-/// Words of one (key, sample id, position), in counter order.
+/// The words of one (key, sample id, position), in counter order.
 #[derive(Clone, Debug)]
 pub struct Words {
     key: Key,
@@ -149,7 +153,7 @@ pub struct Words {
 }
 
 impl Words {
-    /// Blocks that are computed side by side.
+    /// Number of blocks that are computed side by side.
     const BLOCKS: usize = 4;
 
     /// Computes the next blocks.
@@ -166,7 +170,7 @@ impl Words {
         self.used = 0;
     }
 
-    /// The next 32 random bits.
+    /// Returns the next 32 random bits.
     #[inline]
     pub fn next_u32(&mut self) -> u32 {
         if self.used == self.buffer.len() {
@@ -176,7 +180,8 @@ impl Words {
         self.buffer[self.used - 1]
     }
 
-    /// Uniform on `0..bound` without bias (Lemire 2019: multiply, and reject the short remainder).
+    /// Draws uniformly from `0..bound`, without bias (Lemire 2019: multiply, and reject the short
+    /// remainder).
     ///
     /// `bound` must be positive.
     #[inline]
@@ -233,7 +238,7 @@ mod tests {
 
     #[test]
     fn below_is_unbiased_where_the_bound_does_not_divide() {
-        // 3 * 2^30 makes the biased method give the low third twice as often.
+        // With 3 * 2^30 the biased method would draw the low third twice as often.
         let bound = 3 << 30;
         let mut words = Key::new(1, 2, Stream::Mask).words_from(3, 4);
         let low = (0..30_000).filter(|_| words.below(bound) < 1 << 30).count();

@@ -1,14 +1,14 @@
-//! Threads that live for one call: a forked child has no pool to inherit, so it cannot hang on one.
+//! Threads that exist for one call only: a forked child inherits no pool on which it could hang.
 
 use crate::{Error, Result};
 
-/// Runs `work` on each item, over at most `num_threads` scoped threads.
+/// Runs `work` on each item, with at most `num_threads` scoped threads.
 ///
-/// Items are handed out in contiguous shares; the calling thread takes the first share. With one
-/// thread or one item nothing is spawned.
+/// Each thread takes a contiguous share of the items; the calling thread takes the first share. No
+/// thread is spawned for one thread or one item.
 ///
 /// # Errors
-/// The error of the first item (in item order) that failed.
+/// The error of the first item that failed, in the order of the items.
 pub fn for_each<T: Send>(
     num_threads: usize,
     items: Vec<T>,

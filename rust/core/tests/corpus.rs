@@ -1,4 +1,4 @@
-//! Token corpora on disk: what is read is what was written, and no bytes of a stranger panic.
+//! Token corpora on disk: reading gives what was written, and no untrusted bytes cause a panic.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use metro_fast_core::corpus::{Corpus, Width};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// A folder that goes when it is dropped.
+/// A folder that is removed when it is dropped.
 struct Folder(PathBuf);
 
 impl Folder {

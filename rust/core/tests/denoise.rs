@@ -1,4 +1,5 @@
-//! Properties of the denoising kernels that hold for every batch, option, level and thread count.
+//! Properties of the denoising kernels that hold for every batch, option, level and number of
+//! threads.
 
 use metro_fast_core::denoise::{
     Billionths, Compat, Count, Denoiser, Draw, Inputs, MaskOutput, Masking, Noise, Sentinels,
@@ -11,7 +12,7 @@ use proptest::prelude::*;
 
 const LEVELS: [Level; 3] = [Level::Scalar, Level::Avx2, Level::Avx512];
 
-/// Ragged rows of ids 200 to 999, with the offsets of the rows.
+/// Rows of different lengths with ids 200 to 999, and the offsets of the rows.
 fn batch() -> impl Strategy<Value = (Vec<u16>, Vec<i64>)> {
     vec(vec(200u16..1000, 1..90), 1..8).prop_map(|rows| {
         let mut offsets = vec![0];
@@ -22,7 +23,7 @@ fn batch() -> impl Strategy<Value = (Vec<u16>, Vec<i64>)> {
     })
 }
 
-/// A law of noise, from a number that names it.
+/// The kind of noise with a given number.
 fn law(which: usize, density: f64, mean: f64) -> Noise {
     let prefix_density = Billionths::density(density / 2.0).unwrap();
     let density = Billionths::density(density).unwrap();
@@ -43,7 +44,7 @@ fn law(which: usize, density: f64, mean: f64) -> Noise {
     }
 }
 
-/// The row that a padded input and its padded label came from.
+/// Restores the row from which a padded input and its padded label were made.
 fn restore(input: &[i64], label: &[i64], sentinels: &Sentinels) -> Vec<i64> {
     let last = sentinels.first + sentinels.step * (sentinels.count as i64 - 1);
     let (low, high) = (sentinels.first.min(last), sentinels.first.max(last));
@@ -52,7 +53,7 @@ fn restore(input: &[i64], label: &[i64], sentinels: &Sentinels) -> Vec<i64> {
     let ordered = (0..).map(|k| sentinels.first + sentinels.step * k);
     assert!(shown(input).into_iter().zip(ordered).all(|(id, expected)| id == expected));
     let mut spans = label[..label.len() - 1].split(is_sentinel);
-    assert_eq!(spans.next(), Some(&[][..]), "a label starts with a sentinel, if it is not empty");
+    assert_eq!(spans.next(), Some(&[][..]), "a label that is not empty starts with a sentinel");
     let mut row = Vec::new();
     for id in &input[..input.len() - 1] {
         if is_sentinel(id) {

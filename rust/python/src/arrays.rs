@@ -1,4 +1,4 @@
-//! Views of numpy arrays, borrowed for one call.
+//! Views of numpy arrays that are borrowed for one call.
 
 use metro_fast_core::Result;
 use metro_fast_core::tokens::{Rows, Token};
@@ -11,7 +11,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-/// Token ids of one of the four types, one- or two-dimensional.
+/// A one- or two-dimensional array of token ids of one of the four types.
 pub(crate) enum Ids<'py> {
     U16(PyReadonlyArrayDyn<'py, u16>),
     U32(PyReadonlyArrayDyn<'py, u32>),
@@ -35,7 +35,8 @@ impl<'py> Ids<'py> {
     }
 }
 
-/// Runs an expression with `$view` as the borrowed array of whatever type the ids have.
+/// Evaluates an expression with `$view` bound to the borrowed array, for each type that the ids may
+/// have.
 macro_rules! with_ids {
     ($ids:expr, $view:ident => $body:expr) => {
         match $ids {
@@ -48,7 +49,7 @@ macro_rules! with_ids {
 }
 pub(crate) use with_ids;
 
-/// The array as elements of `T`, or nothing where it has another type.
+/// Borrows the array if its elements are of type `T`; otherwise returns `None`.
 pub(crate) fn view<'py, T: Element>(
     array: &Bound<'py, PyAny>,
 ) -> PyResult<Option<PyReadonlyArrayDyn<'py, T>>> {
@@ -60,7 +61,7 @@ pub(crate) fn view<'py, T: Element>(
     }
 }
 
-/// The exception for an array of a type that no kernel takes.
+/// Makes the exception for an array of a type that no kernel accepts.
 pub(crate) fn wrong_type(name: &str, array: &Bound<'_, PyAny>, expected: &str) -> PyErr {
     let found = match array.cast::<PyUntypedArray>() {
         Ok(array) => format!("an array of {}", array.dtype()),
@@ -69,7 +70,7 @@ pub(crate) fn wrong_type(name: &str, array: &Bound<'_, PyAny>, expected: &str) -
     PyTypeError::new_err(format!("{name} is {found}, expected {expected}"))
 }
 
-/// Rows of a checked array: two-dimensional, or flat with offsets.
+/// Returns the rows of an array that is two-dimensional, or flat with offsets.
 pub(crate) fn rows<'a, T: Token>(
     ids: &'a [T],
     shape: &[usize],
@@ -85,14 +86,14 @@ pub(crate) fn rows<'a, T: Token>(
     }
 }
 
-/// The elements of an optional one-dimensional argument.
+/// Borrows the elements of an optional one-dimensional argument.
 pub(crate) fn slice<'a>(
     array: Option<&'a PyReadonlyArray1<'_, i64>>,
 ) -> PyResult<Option<&'a [i64]>> {
     Ok(array.map(PyReadonlyArray1::as_slice).transpose()?)
 }
 
-/// The array of the caller, or a new one of `rows` by `width`.
+/// Returns the caller's array, or a new one of `rows` by `width`.
 pub(crate) fn given_or<'py, O: Element>(
     py: Python<'py>,
     given: Option<Bound<'py, PyAny>>,
@@ -110,12 +111,12 @@ pub(crate) fn given_or<'py, O: Element>(
     Ok(array)
 }
 
-/// A new array of one number a row.
+/// Makes a new array with one number for each row.
 pub(crate) fn per_row(py: Python<'_>, rows: usize) -> PyResult<Bound<'_, PyArray1<i64>>> {
     zeros(py, [rows])
 }
 
-/// A new array of zeros.
+/// Makes a new array of zeros.
 pub(crate) fn zeros<T: Element, D: Dimension, const N: usize>(
     py: Python<'_>,
     shape: [usize; N],
@@ -123,9 +124,9 @@ pub(crate) fn zeros<T: Element, D: Dimension, const N: usize>(
     new(py, "zeros", shape)
 }
 
-/// A new array, made by numpy itself: where memory is short that is a `MemoryError`, and not the
-/// panic of `PyArray::zeros`. A batch that is written whole starts "empty": zeros would be written
-/// first, which takes a third of the time of the kernel.
+/// Makes a new array with numpy itself, which raises `MemoryError` if memory is short, whereas
+/// `PyArray::zeros` panics. A batch that is written completely starts "empty": writing zeros first
+/// would take a third of the time of the kernel.
 fn new<'py, T: Element, D: Dimension, const N: usize>(
     py: Python<'py>,
     how: &str,

@@ -1,4 +1,4 @@
-//! A mapped token corpus, and the blocks that it is cut into.
+//! A memory-mapped token corpus, and the blocks that it is cut into.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +25,8 @@ use crate::spans::corrupt_rows;
 
 type Numbers<'py> = Bound<'py, PyArray1<i64>>;
 
-/// Runs an expression with `$rows` as ranges of the text, of the type that holds every id.
+/// Evaluates an expression with `$rows` bound to ranges of the text, of the type that holds every
+/// id.
 macro_rules! with_views {
     ($files:expr, $py:expr, $ranges:expr, $vocab_size:expr, $rows:ident => $body:expr) => {
         match $files.corpus.width() {
@@ -42,7 +43,7 @@ macro_rules! with_views {
     }};
 }
 
-/// The token files of a folder, or of one prefix, as one text.
+/// The token files of a folder or of one prefix, as one text.
 #[pyclass(frozen, module = "metro_fast._core")]
 pub(crate) struct TokenFiles {
     pub(crate) corpus: Arc<Corpus>,
@@ -55,19 +56,19 @@ impl TokenFiles {
         Ok(Self { corpus: Arc::new(enter(py, || Corpus::open(&path))?) })
     }
 
-    /// Tokens in all files.
+    /// Number of tokens in all files.
     #[getter]
     fn tokens(&self) -> usize {
         self.corpus.tokens()
     }
 
-    /// Documents in all files.
+    /// Number of documents in all files.
     #[getter]
     fn documents(&self) -> u64 {
         self.corpus.documents()
     }
 
-    /// What the metadata calls the tokenizer.
+    /// The name of the tokenizer in the metadata.
     #[getter]
     fn tokenizer(&self) -> &str {
         self.corpus.tokenizer()
@@ -97,7 +98,7 @@ impl TokenFiles {
         Ok(TokenBlocks { blocks })
     }
 
-    /// Copies `[starts[r], ends[r])` of the text, one row after another, as uint16 or uint32.
+    /// Copies the rows `[starts[r], ends[r])` of the text into one array of uint16 or uint32.
     fn gather<'py>(
         &self,
         py: Python<'py>,
@@ -113,7 +114,8 @@ impl TokenFiles {
         }
     }
 
-    /// Numbers the documents of `[starts[r], ends[r])`, from 1 in every row, one row after another.
+    /// Returns the number of each token's document for the rows `[starts[r], ends[r])`, counted
+    /// from 1 in every row, in one array.
     fn segments<'py>(
         &self,
         py: Python<'py>,
@@ -124,7 +126,7 @@ impl TokenFiles {
         self.rows(py, starts.as_slice()?, ends.as_slice()?, write)
     }
 
-    /// `corrupt_spans` of ranges of the text, without a copy where a row is in one file.
+    /// Applies `corrupt_spans` to the rows `[starts[r], ends[r])`, which are read in place.
     fn corrupt_spans<'py>(
         &self,
         py: Python<'py>,
@@ -144,7 +146,7 @@ impl TokenFiles {
         })
     }
 
-    /// `mask_tokens` of ranges of the text, without a copy where a row is in one file.
+    /// Applies `mask_tokens` to the rows `[starts[r], ends[r])`, which are read in place.
     fn mask_tokens<'py>(
         &self,
         py: Python<'py>,
@@ -162,7 +164,7 @@ impl TokenFiles {
 }
 
 impl TokenFiles {
-    /// A new array of rows, each written by one call.
+    /// Makes a new array of rows, each written by one call of `write`.
     fn rows<'py, T: Element>(
         &self,
         py: Python<'py>,
@@ -203,13 +205,13 @@ impl TokenBlocks {
         self.blocks.count()
     }
 
-    /// Whether any block is longer than the block size, and is cropped as it is read.
+    /// Whether any block is longer than the block size, and so is cropped when it is read.
     #[getter]
     fn crops(&self) -> bool {
         self.blocks.crops()
     }
 
-    /// Blocks, starts and ends of the indices of an epoch.
+    /// Returns the blocks, starts and ends of the indices of an epoch.
     fn locate<'py>(
         &self,
         py: Python<'py>,

@@ -1,4 +1,4 @@
-//! The one door to the core: releases the GIL and maps the error.
+//! The only way into the core: releases the GIL and converts the error.
 
 use metro_fast_core::Result;
 use pyo3::marker::Ungil;

@@ -1,4 +1,4 @@
-//! The one map from core errors to Python exceptions.
+//! Converts errors of the core to Python exceptions.
 
 use metro_fast_core::Error;
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -8,28 +8,28 @@ pyo3::create_exception!(
     metro_fast._core,
     MetroFastError,
     PyValueError,
-    "An argument that metro_fast cannot work with: the message names the value and what was expected."
+    "An argument is not accepted: the message gives the value and what was expected."
 );
 pyo3::create_exception!(
     metro_fast._core,
     FormatError,
     MetroFastError,
-    "A file or packed stream that is damaged, truncated, or not what it says it is."
+    "A file or packed stream is damaged, truncated, or of a different kind than it claims."
 );
 
 pyo3::create_exception!(
     metro_fast._core,
     CudaError,
     MetroFastError,
-    "CUDA is missing, or refused a call: the message says what was looked for or which call."
+    "CUDA is missing, or a call failed: the message says what was looked for, or which call failed."
 );
 
-/// Maps a core error to the Python exception of its kind.
+/// Converts a core error to the Python exception of the same kind.
 pub(crate) fn to_python(error: Error) -> PyErr {
     match error {
         Error::Format(_) => FormatError::new_err(error.to_string()),
         Error::Io { context, source } => match source.raw_os_error() {
-            // OSError(errno, message) makes itself FileNotFoundError, PermissionError, ...
+            // OSError(errno, message) becomes FileNotFoundError, PermissionError and so on.
             Some(code) => PyOSError::new_err((code, context)),
             None => PyOSError::new_err(format!("{context}: {source}")),
         },

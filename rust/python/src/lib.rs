@@ -1,6 +1,7 @@
-//! `metro_fast._core`: borrow numpy views, check them, release the GIL, call the core. No algorithms.
+//! `metro_fast._core`: borrows numpy views, checks them, releases the GIL, and calls the core.
+//! There are no algorithms here.
 //!
-//! One file an operation, named as the core names it.
+//! Each file binds one room of the core and has the same name.
 
 #![deny(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Several experts at once: planes, tables of combinations, counts.
+//! Operations on several experts at once: planes, tables of combinations, and counts.
 
 use metro_fast_core::ternary::codec::Block;
 use metro_fast_core::ternary::{self, Piece, Planes};
@@ -10,10 +10,10 @@ use crate::enter::enter;
 use crate::error::to_python;
 use crate::simd::level;
 
-/// Mask and signs, a bit a trit.
+/// The mask and the signs, with one bit per trit.
 type Pair<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u64>>);
 
-/// Decodes a block to its planes.
+/// Decodes a block to its two planes.
 #[pyfunction]
 pub(crate) fn planes<'py>(
     py: Python<'py>,
@@ -31,7 +31,7 @@ pub(crate) fn planes<'py>(
     Ok((PyArray1::from_vec(py, mask), PyArray1::from_vec(py, negative)))
 }
 
-/// The planes of each expert, as numpy holds them.
+/// The planes of each expert as numpy arrays.
 type Arrays<'py> = Vec<(PyReadonlyArray1<'py, u64>, PyReadonlyArray1<'py, u64>)>;
 
 fn borrow<'a>(experts: &'a Arrays<'_>) -> PyResult<Vec<Planes<'a>>> {
@@ -43,11 +43,12 @@ fn borrow<'a>(experts: &'a Arrays<'_>) -> PyResult<Vec<Planes<'a>>> {
         .collect()
 }
 
-/// Rows of (start, length, table).
+/// Converts rows of (start, length, table) to pieces.
 fn pieces_of(rows: &PyReadonlyArray2<'_, i64>) -> PyResult<Vec<Piece>> {
     let (rows, _) = rows.as_slice()?.as_chunks::<3>();
     let number = |value: i64| {
-        usize::try_from(value).map_err(|_| Error::argument("pieces", value, "no negative number"))
+        usize::try_from(value)
+            .map_err(|_| Error::argument("pieces", value, "numbers that are not negative"))
     };
     rows.iter()
         .map(|row| {
@@ -58,7 +59,7 @@ fn pieces_of(rows: &PyReadonlyArray2<'_, i64>) -> PyResult<Vec<Piece>> {
         .map_err(to_python)
 }
 
-/// Writes of each position what the combination of the experts' trits gives in its piece's table.
+/// Looks up the combination of the experts' trits at each position in the table of its piece.
 #[pyfunction]
 pub(crate) fn look_up(
     py: Python<'_>,
@@ -75,7 +76,8 @@ pub(crate) fn look_up(
     enter(py, || ternary::look_up(&experts, &pieces, &tables, out, level, num_threads))
 }
 
-/// How often each combination occurs in the pieces of each table, table after table.
+/// Counts how often each combination occurs in the pieces of each table; returns the counts table
+/// by table.
 #[pyfunction]
 pub(crate) fn count_combinations<'py>(
     py: Python<'py>,
@@ -92,7 +94,8 @@ pub(crate) fn count_combinations<'py>(
     Ok(PyArray1::from_vec(py, counts))
 }
 
-/// Inner products of the trits of all pairs of experts, by table: [experts, experts, tables], flat.
+/// Computes the inner products of the trits of all pairs of experts for each table, as a flat array
+/// of shape [experts, experts, tables].
 #[pyfunction]
 pub(crate) fn dot_products<'py>(
     py: Python<'py>,

@@ -1,4 +1,4 @@
-//! A group of tensors made ternary one tensor at a time, and trits packed as they come.
+//! Ternarizes a group of tensors one tensor at a time, and packs trits as they arrive.
 
 use metro_fast_core::ternary::codec::{self, Coding, default_steps};
 use metro_fast_core::ternary::{self, Part};
@@ -11,21 +11,21 @@ use crate::error::to_python;
 use crate::simd::level;
 use crate::ternary::{Products, products, rule};
 
-/// A group of tensors, of which one at a time is in memory: scan every one, refine every one, emit
-/// every one, then finish.
+/// Ternarizes a group of tensors with only one tensor in memory: call `scan` for every tensor, then
+/// `refine` for every tensor, then `emit` for every tensor, and then `finish`.
 #[pyclass(module = "metro_fast._core")]
 pub(crate) struct Quantizer(Option<ternary::Quantizer>);
 
 #[pymethods]
 impl Quantizer {
-    /// `alpha` None is least squares.
+    /// `alpha=None` selects least squares.
     #[new]
     #[pyo3(signature = (density, alpha, upstream=false))]
     fn new(density: f64, alpha: Option<f64>, upstream: bool) -> PyResult<Self> {
         Ok(Self(Some(ternary::Quantizer::new(rule(density, alpha, upstream)?))))
     }
 
-    /// First pass over a tensor.
+    /// Runs the first pass over a tensor.
     fn scan(
         &mut self,
         py: Python<'_>,
@@ -38,7 +38,7 @@ impl Quantizer {
         enter(py, || group.scan(&parts, level, num_threads))
     }
 
-    /// Second pass over a tensor.
+    /// Runs the second pass over a tensor.
     fn refine(
         &mut self,
         py: Python<'_>,
@@ -51,7 +51,8 @@ impl Quantizer {
         enter(py, || group.refine(&parts, level, num_threads))
     }
 
-    /// Last pass over a tensor, whose trits go to `trits`; returns (dot, square, nonzeros).
+    /// Runs the last pass over a tensor: writes its trits to `trits`, and returns (dot, square,
+    /// nonzeros).
     fn emit(
         &mut self,
         py: Python<'_>,
@@ -67,7 +68,7 @@ impl Quantizer {
         Ok(kept.into_iter().map(products).next().unwrap_or_default())
     }
 
-    /// Ends the group: (scale, std, kept, nonzeros).
+    /// Ends the group and returns (scale, std, kept, nonzeros).
     fn finish(&mut self) -> PyResult<(f32, f64, u64, u64)> {
         self.group().map_err(to_python)?;
         let found = self.0.take().map(ternary::Quantizer::finish).transpose().map_err(to_python)?;
@@ -77,17 +78,19 @@ impl Quantizer {
 
 impl Quantizer {
     fn group(&mut self) -> Result<&mut ternary::Quantizer> {
-        self.0.as_mut().ok_or_else(|| Error::Shape("this group is finished: start another".into()))
+        self.0.as_mut().ok_or_else(|| {
+            Error::Shape("this group is already finished: make a new Quantizer".into())
+        })
     }
 }
 
-/// Packs trits that come in pieces; the block is that of `pack`.
+/// Packs trits that arrive in pieces into the same block as `pack`.
 #[pyclass(module = "metro_fast._core")]
 pub(crate) struct Packer(Option<codec::Packer>);
 
 #[pymethods]
 impl Packer {
-    /// `count` is how many there will be; the length of the streams depends on it.
+    /// `count` is the total number of trits, on which the length of the streams depends.
     #[new]
     fn new(count: usize) -> PyResult<Self> {
         let packer = codec::Packer::new(Coding::T4, default_steps(count)).map_err(to_python)?;
@@ -102,19 +105,19 @@ impl Packer {
         num_threads: usize,
     ) -> PyResult<()> {
         let (trits, level) = (trits.as_slice()?, level()?);
-        let packer = self.0.as_mut().ok_or_else(|| to_python(over()))?;
+        let packer = self.0.as_mut().ok_or_else(|| to_python(finished()))?;
         enter(py, || packer.push(trits, level, num_threads))
     }
 
-    /// The block; the packer is of no more use.
+    /// Returns the block; the packer cannot be used afterwards.
     fn finish<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u8>>> {
         let level = level()?;
-        let packer = self.0.take().ok_or_else(|| to_python(over()))?;
+        let packer = self.0.take().ok_or_else(|| to_python(finished()))?;
         let block = enter(py, || packer.finish(level))?;
         Ok(PyArray1::from_vec(py, block))
     }
 }
 
-fn over() -> Error {
-    Error::Shape("this packer is finished: start another".into())
+fn finished() -> Error {
+    Error::Shape("this packer is already finished: make a new Packer".into())
 }

@@ -1,4 +1,4 @@
-//! `sample_replacements` and `replaced_token_labels`.
+//! Bindings of `sample_replacements` and `replaced_token_labels`.
 
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
@@ -16,7 +16,8 @@ use crate::arrays::{slice, view, wrong_type, zeros};
 use crate::enter::enter;
 use crate::error::to_python;
 
-/// Returns one id a row. `bits` names the format; 16-bit formats come as arrays of uint16.
+/// Draws one id for each row. `bits` names the number format; 16-bit formats are passed as arrays
+/// of uint16.
 #[pyfunction]
 #[pyo3(signature = (logits, sample_ids, positions, *, bits, temperature, seed, epoch, num_threads, out))]
 pub(crate) fn sample_replacements<'py>(
@@ -48,7 +49,7 @@ fn typed<'py, T: numpy::Element>(
     view(logits)?.ok_or_else(|| wrong_type("logits", logits, &format!("the bits of {bits}")))
 }
 
-/// The arguments of one call but its logits.
+/// The arguments of one call, except its logits.
 struct Draw<'a, 'py> {
     seed: u64,
     epoch: u64,
@@ -91,7 +92,7 @@ fn matrix(shape: &[usize]) -> Result<(usize, usize)> {
     }
 }
 
-/// Fills `input_ids` and `labels`, arrays shaped as `original`.
+/// Fills `input_ids` and `labels`, which have the shape of `original`.
 #[pyfunction]
 #[pyo3(signature = (original, positions, sampled, *, pad_token_id, num_threads, input_ids, labels))]
 pub(crate) fn replaced_token_labels<'py>(

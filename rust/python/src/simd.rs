@@ -1,11 +1,11 @@
-//! The instruction set of a call: the machine's best, or what `METRO_FAST_SIMD` says.
+//! The instruction set of a call: the machine's best, or the one that `METRO_FAST_SIMD` names.
 
 use metro_fast_core::simd::Level;
 use pyo3::prelude::*;
 
 use crate::error::to_python;
 
-/// Reads the variable at every call, which takes 60 ns, so that a test can change it.
+/// Reads the variable in every call, so that a test can change it; this takes 60 ns.
 pub(crate) fn level() -> PyResult<Level> {
     match std::env::var("METRO_FAST_SIMD") {
         Ok(name) if !name.is_empty() => Level::named(&name).map_err(to_python),
@@ -13,7 +13,7 @@ pub(crate) fn level() -> PyResult<Level> {
     }
 }
 
-/// Name of the instruction set that calls use: "scalar", "avx2" or "avx512".
+/// Returns the name of the instruction set that calls use: "scalar", "avx2" or "avx512".
 #[pyfunction]
 pub(crate) fn simd_level() -> PyResult<&'static str> {
     Ok(level()?.name())

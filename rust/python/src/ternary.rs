@@ -1,4 +1,4 @@
-//! ternarize, pack, unpack, expand.
+//! Bindings of `ternarize`, `pack`, `unpack` and `expand`.
 
 use half::{bf16, f16};
 use metro_fast_core::ternary::codec::{self, Block, Coding, default_steps};
@@ -14,8 +14,8 @@ use crate::simd::level;
 
 /// Ternarizes one group of tensors into slices of `trits` that begin at `starts`.
 ///
-/// `alpha` None is least squares. Returns (scale, std, kept, nonzeros) and of each part its inner
-/// products with its trits.
+/// `alpha=None` selects least squares. Returns scale, std, kept, nonzeros, and the inner products
+/// of each part with its trits.
 #[pyfunction]
 #[pyo3(signature = (parts, starts, trits, density, alpha, num_threads, upstream=false))]
 #[allow(clippy::too_many_arguments)]
@@ -40,7 +40,10 @@ pub(crate) fn ternarize(
         let len = part.values.len();
         let skip = start.checked_sub(done).filter(|skip| skip.saturating_add(len) <= rest.len());
         let Some(skip) = skip else {
-            let message = format!("{} at trit {start} of {total} overlaps or runs out", part.name);
+            let message = format!(
+                "{} cannot start at trit {start} of {total}: it overlaps the tensor before it or leaves the trits",
+                part.name
+            );
             return Err(to_python(Error::Shape(message)));
         };
         let (out, after) = rest[skip..].split_at_mut(len);
@@ -54,14 +57,14 @@ pub(crate) fn ternarize(
     Ok((group.scale, group.std, group.kept, group.nonzeros, products))
 }
 
-/// Inner products of a tensor with its trits: (dot, square, nonzeros).
+/// The inner products of a tensor with its trits: (dot, square, nonzeros).
 pub(crate) type Products = (f64, f64, u64);
 
 pub(crate) fn products(found: Agreement) -> Products {
     (found.dot, found.square, found.nonzeros)
 }
 
-/// `alpha` None is least squares.
+/// Makes a rule; `alpha=None` selects least squares.
 pub(crate) fn rule(density: f64, alpha: Option<f64>, upstream: bool) -> PyResult<Rule> {
     let alpha = alpha.map_or(Alpha::LeastSquares, Alpha::Fixed);
     Rule::new(density, alpha, upstream).map_err(to_python)
@@ -87,14 +90,15 @@ pub(crate) fn pack<'py>(
     Ok(PyArray1::from_vec(py, block))
 }
 
-/// The parts of a block's header: (trits, nonzeros, steps).
+/// Returns the number of trits, the number of nonzeros, and the parameter S of a block.
 #[pyfunction]
 pub(crate) fn block_info(packed: PyReadonlyArray1<'_, u8>) -> PyResult<(usize, u64, u32)> {
     let block = Block::parse(packed.as_slice()?).map_err(to_python)?;
     Ok((block.count(), block.nonzeros(), block.steps()))
 }
 
-/// Decodes a block into `out`: i8 for "i8", f32 for "f32", u16 bits for "f16" and "bf16".
+/// Decodes a block into `out`, an array of i8 for "i8", of f32 for "f32", and of u16 bits for "f16"
+/// and "bf16".
 #[pyfunction]
 pub(crate) fn unpack(
     py: Python<'_>,
@@ -121,9 +125,9 @@ pub(crate) fn unpack(
     }
 }
 
-/// Decodes a block whose tensors have their own values: tensor i has `lengths[i]` trits from `starts[i]`
-/// on, of which -1, 0 and +1 stand for `values[3 i..]`; where `write` is false that part of `out` is
-/// left alone.
+/// Decodes a block whose tensors have their own values: tensor i has `lengths[i]` trits, which
+/// start at `starts[i]` and have the values `values[3 i..]` for -1, 0 and +1. If `write[i]` is
+/// false, this part of `out` is left unchanged.
 #[pyfunction]
 pub(crate) fn expand(
     py: Python<'_>,
@@ -140,12 +144,15 @@ pub(crate) fn expand(
     let (starts, lengths) = (starts.as_slice()?, lengths.as_slice()?);
     let (values, write) = (values.as_slice()?.as_chunks().0, write.as_slice()?);
     if [lengths.len(), values.len(), write.len()] != [starts.len(); 3] {
-        return Err(to_python(Error::Shape("starts, lengths, values and write differ".into())));
+        return Err(to_python(Error::Shape(
+            "starts, lengths, values and write do not have the same number of elements".into(),
+        )));
     }
     let segments = || {
         let parts = starts.iter().zip(lengths).zip(values).zip(write);
         parts.map(|(((start, length), values), write)| {
-            // What is negative becomes so large that it does not lie in the block.
+            // A negative number becomes so large that it is outside the block, and is refused
+            // there.
             (*start as usize, *length as usize, write.then_some(*values))
         })
     };
@@ -190,6 +197,6 @@ fn rounding(dtype: &str) -> PyResult<fn(f32) -> u16> {
     match dtype {
         "f16" => Ok(|value| f16::from_f32(value).to_bits()),
         "bf16" => Ok(|value| bf16::from_f32(value).to_bits()),
-        _ => Err(PyTypeError::new_err(format!("dtype {dtype}, expected i8, f32, f16 or bf16"))),
+        _ => Err(PyTypeError::new_err(format!("dtype is {dtype}, expected i8, f32, f16 or bf16"))),
     }
 }

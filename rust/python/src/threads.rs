@@ -1,8 +1,8 @@
-//! How many threads a call uses when the caller does not say.
+//! The default number of threads for a call.
 //!
-//! The core starts threads for one call and joins them before it returns, so there is no pool that a
-//! forked child could inherit and hang on. What a fork still must not do is multiply: a DataLoader
-//! with N workers wants N threads, not N times the cores.
+//! The core starts threads for one call and joins them before it returns, so there is no pool that
+//! a forked child could inherit and hang on. Forked children must still not multiply the number of
+//! threads: a DataLoader with N workers should use N threads, not N times the number of cores.
 
 use std::sync::OnceLock;
 
@@ -10,12 +10,13 @@ use pyo3::prelude::*;
 
 static IMPORTER: OnceLock<u32> = OnceLock::new();
 
-/// Remembers which process imported the module.
+/// Remembers the process that imported the module.
 pub(crate) fn remember_process() {
     let _ = IMPORTER.set(std::process::id());
 }
 
-/// Threads for a call that names no count: the machine's cores; one in a worker or a forked child.
+/// Returns the number of threads for calls that do not specify it: the number of cores, or 1 in a
+/// worker or a forked child.
 ///
 /// `METRO_FAST_NUM_THREADS` overrides both.
 #[pyfunction]

@@ -277,7 +277,7 @@ def test_trits_between_tensors_are_noticed_by_verify():
     trits[7] = 1
     block = pack(trits, "bitmask", 2048, FREQUENCIES)
     forged = Expert(rebuilt(expert, trits=block))
-    with pytest.raises(FormatError, match="trit 7 lies between"):
+    with pytest.raises(FormatError, match="trit 7 is between"):
         forged.verify()
 
 

@@ -103,7 +103,9 @@ except CudaError as error:
     print(error)
 """
     )
-    assert out.startswith("False\nCUDA's driver (it comes with the GPU's driver) was not found: ")
+    assert out.startswith(
+        "False\nthe CUDA driver (it is installed with the driver of the GPU) was not found: "
+    )
     assert "nothing.so" in out
 
 
@@ -115,7 +117,7 @@ def test_a_library_without_a_function_is_too_old(tmp_path: Path):
     out = Machine(tmp_path, library).run(
         "try: launch.module('unpack.cu', 0)\nexcept CudaError as error: print(error)"
     )
-    assert "old.so is too old or no such library" in out
+    assert "old.so is too old or is a different library" in out
     assert "cuLaunchKernel" in out
 
 
@@ -210,7 +212,7 @@ except CudaError as error:
         "cuModuleGetFunction of missing failed: reported by the stub (500)",
         "cuLaunchKernel of replaced_token_labels_fill failed: reported by the stub (700)",
         "an argument of a kernel is a str, expected ctypes or a tensor",
-        "8 bytes of arguments of [8, 4]",
+        "the arguments have 8 bytes, which does not match the sizes [8, 4], each 4 or 8",
         'there is no CUDA source "nothing.cu", expected one of apply_lora.cu, '
         "replaced_token_labels.cu, sample_replacements.cu, unpack.cu",
     ]
@@ -261,7 +263,7 @@ except CudaError as error:
     assert machine.run(code, STUB_REFUSED="2") == "compiled\n"
     assert machine.run(code, STUB_REFUSED="3").startswith(f"{SOURCE} cannot be loaded: shipped: ")
     out = machine.run(code, STUB_REFUSED="1", METRO_FAST_NVRTC="/no/nvrtc")
-    assert "NVRTC (it comes with torch for CUDA, or: pip install nvidia-cuda-nvrtc)" in out
+    assert "NVRTC (it is installed with torch for CUDA, or by pip install nvidia-cuda-nvrtc)" in out
 
 
 def compiled(cache: Path) -> tuple[bytes, str]:

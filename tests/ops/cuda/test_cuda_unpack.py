@@ -271,7 +271,7 @@ def test_bytes_before_the_first_stream_are_flagged(emulator, coding: str):
     moved[16:24] = np.array([moved.size], np.uint64).view(np.uint8)
     moved[32:36] = np.array([1], np.uint32).view(np.uint8)
     moved = resealed(moved)
-    with pytest.raises(MetroFastError, match="does not lie in the payload"):
+    with pytest.raises(MetroFastError, match="is not inside the payload"):
         unpack(moved, 3_000, dtype=np.int8)
     assert emulator.run([unpack_flat(moved, 3_000, 0.5, "f32")])[0][4][0] == 2
 

@@ -1,4 +1,4 @@
-//! How a corpus is cut into blocks. Every block is one contiguous range of the text.
+//! Cuts a corpus into blocks. Every block is one contiguous range of the text.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -8,23 +8,23 @@ use crate::order::Order;
 use crate::rng::Key;
 use crate::{Error, Result};
 
-/// What a block is made of.
+/// The contents of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockMode {
-    /// Cuts of equal length, across the ends of items.
+    /// Ranges of equal length, across the ends of items.
     None,
-    /// Whole items, as many as fit.
+    /// As many whole items as fit.
     Complete,
-    /// Whole items of one document, as many as fit; separators and blocks of one token are left out.
+    /// As many whole items of one document as fit; separators and blocks of one token are left out.
     CompleteDoc,
     /// One item.
     Eos,
-    /// Whole items, as many as fit; longer ones in pieces, so that every token is in one block.
+    /// As many whole items as fit; longer items are split, so that every token is in exactly one block.
     Pack,
 }
 
-/// Blocks from one that is kept to the next: memory is half a byte a block, and a block is found by
-/// cutting at most these anew.
+/// Number of blocks between two stored starts. Memory is half a byte per block, and finding a block takes
+/// cutting at most this many blocks again.
 const STRIDE: u64 = 16;
 
 /// The blocks of a corpus.
@@ -35,17 +35,17 @@ pub struct Blocks {
     block_size: u64,
     count: u64,
     longest: u64,
-    /// Token at which every block of number 0, 16, 32, ... starts; none for equal cuts.
+    /// The first tokens of blocks 0, 16, 32, ...; empty for ranges of equal length.
     starts: Vec<u64>,
 }
 
 impl Blocks {
     /// Cuts a corpus, in one pass over its indexes.
     ///
-    /// `drop_last` leaves out a last cut that is shorter; other modes have no use for it.
+    /// `drop_last` leaves out a shorter range at the end; only [`BlockMode::None`] uses it.
     ///
     /// # Errors
-    /// A block size of 0, or an item of 2^32 tokens or more that would have to be a block.
+    /// If the block size is 0, or an item of 2^32 tokens or more would have to be one block.
     pub fn new(
         corpus: Arc<Corpus>,
         mode: BlockMode,
@@ -71,7 +71,7 @@ impl Blocks {
             });
             starts.shrink_to_fit();
         }
-        // A window's offset is drawn in 32 bits.
+        // The offset of a window is drawn with 32 bits.
         if longest.saturating_sub(block_size) >= u64::from(u32::MAX) {
             return Err(Error::Format(format!(
                 "an item has {longest} tokens, expected fewer than {} beyond block_size {block_size}: \
@@ -87,12 +87,12 @@ impl Blocks {
         self.count
     }
 
-    /// Whether any block is longer than the block size, and is cropped as it is read.
+    /// Whether any block is longer than the block size, and so is cropped when it is read.
     pub fn crops(&self) -> bool {
         self.longest > self.block_size
     }
 
-    /// Start and length of a block before it is cropped; its number must be below the count.
+    /// Returns the start and length of a block before it is cropped; its number must be below the count.
     fn whole(&self, block: u64) -> (u64, u64) {
         if self.mode == BlockMode::None {
             let start = block * self.block_size;
@@ -111,8 +111,9 @@ impl Blocks {
         found
     }
 
-    /// Start and end of a block; its number must be below the count. Of a longer one, a window of the
-    /// block size, which starts anywhere from its first token to the last that leaves a whole window.
+    /// Returns the start and end of a block, whose number must be below the count. A block that is longer than
+    /// the block size is cropped to a window of that size, which may start at any token that leaves a whole
+    /// window.
     pub fn range(&self, block: u64, crop: Key) -> (u64, u64) {
         let (start, length) = self.whole(block);
         match length.checked_sub(self.block_size) {
@@ -124,10 +125,10 @@ impl Blocks {
         }
     }
 
-    /// Block, start and end of several indices of an epoch, whose order may be shuffled.
+    /// Writes the block, start and end of several indices of an epoch, whose order may be shuffled.
     ///
     /// # Errors
-    /// An index outside `0..count`.
+    /// If an index is outside `0..count`.
     pub fn locate(
         &self,
         indices: &[i64],
@@ -140,7 +141,9 @@ impl Blocks {
             indices.iter().find(|i| !(0..self.count() as i128).contains(&(**i).into()))
         {
             let count = self.count();
-            return Err(Error::Shape(format!("block {index} of a corpus of {count} blocks")));
+            return Err(Error::Shape(format!(
+                "the index of a block is {index}, expected 0 or more and below the {count} blocks of the corpus"
+            )));
         }
         let mut places: Vec<u64> = indices.iter().map(|index| *index as u64).collect();
         if let Some(order) = order {
@@ -154,10 +157,10 @@ impl Blocks {
     }
 }
 
-/// Hands out start and length of every block from a token on, at which a block starts.
+/// Emits the start and length of every block from token `from` on, at which a block must start.
 ///
-/// Every block starts at an item, or a whole number of blocks into a long one: so the cuts from a
-/// block on are the same whether those before it were made or not.
+/// Every block starts at an item, or a whole number of blocks into a long item, so cutting can resume at any
+/// block with the same result.
 fn cut(
     corpus: &Corpus,
     mode: BlockMode,
@@ -167,7 +170,7 @@ fn cut(
 ) {
     let mut cutter = Cutter { mode, block_size, start: from, length: 0, emit };
     if corpus.items_from(from).try_for_each(|item| cutter.add(item)).is_continue() {
-        // The last block: whether to go on is nothing to ask.
+        // This is the last block, so it does not matter whether `emit` wants to continue.
         let _ = cutter.flush();
     }
 }
@@ -206,7 +209,7 @@ impl<F: FnMut(u64, u64) -> ControlFlow<()>> Cutter<F> {
         ControlFlow::Continue(())
     }
 
-    /// Ends the block.
+    /// Ends the block and emits it.
     fn flush(&mut self) -> ControlFlow<()> {
         let (start, length) = (self.start, self.length);
         (self.start, self.length) = (start + length, 0);

@@ -1,6 +1,6 @@
-//! datatrove's three files: `NAME.ds` with ids of 2 or 4 bytes, `NAME.ds.index` with the end of
-//! every document in tokens (u64), `NAME.ds.metadata` with the lines `tokenizer|bytes a token` and
-//! `number of tokens`.
+//! The three files of datatrove: `NAME.ds` with ids of 2 or 4 bytes, `NAME.ds.index` with the end
+//! of every document in tokens (u64), and `NAME.ds.metadata`, whose first line is the tokenizer, a
+//! `|` and the bytes per token, and whose second line is the number of tokens.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,22 +12,22 @@ use super::stored::Stored;
 use crate::map::Map;
 use crate::{Error, Result};
 
-/// What a `.metadata` file says.
+/// The contents of a `.metadata` file.
 pub(super) struct Metadata {
     pub(super) tokenizer: String,
     pub(super) stored: Stored,
     pub(super) tokens: usize,
 }
 
-/// Opens one token file with its two companions.
+/// Opens one token file with its index and its metadata.
 pub(super) fn open(path: &Path) -> Result<(Map, Index, Metadata)> {
     let metadata = Metadata::read(&beside(path, ".metadata"))?;
     let map = Map::open(path)?;
     let (bytes, width) = (map.bytes().len(), metadata.stored.bytes());
     if bytes != metadata.tokens.saturating_mul(width) {
         return Err(Error::Format(format!(
-            "{} has {bytes} bytes, but its metadata promises {} tokens of {width} bytes: the file is \
-             damaged or was not finished, make it again",
+            "{} has {bytes} bytes, but its metadata says {} tokens of {width} bytes: the file is \
+             damaged or incomplete, create it again",
             path.display(),
             metadata.tokens,
         )));
@@ -36,13 +36,13 @@ pub(super) fn open(path: &Path) -> Result<(Map, Index, Metadata)> {
     Ok((map, index, metadata))
 }
 
-/// Longest metadata file that is read: three short lines.
+/// The most bytes that are read from a metadata file, which has three short lines.
 const MAX_METADATA: u64 = 1 << 16;
 
 impl Metadata {
     fn read(path: &Path) -> Result<Self> {
         let context = |e| {
-            let about = "without it the bytes of a token are not known";
+            let about = "it says how many bytes a token has";
             Error::io(format!("cannot read {} ({about})", path.display()), e)
         };
         let mut text = Vec::new();
@@ -53,7 +53,7 @@ impl Metadata {
         let (tokenizer, width) =
             lines.next().and_then(|line| line.rsplit_once('|')).ok_or_else(|| {
                 Error::Format(format!(
-                    "{} does not start with `tokenizer|bytes a token`",
+                    "{} does not start with `TOKENIZER|BYTES`, where BYTES is the bytes per token",
                     path.display()
                 ))
             })?;
@@ -68,13 +68,17 @@ impl Metadata {
             }
         };
         let tokens = lines.next().and_then(|line| line.trim().parse().ok()).ok_or_else(|| {
-            Error::Format(format!("{} has no number of tokens in its second line", path.display()))
+            Error::Format(format!(
+                "{} does not have the number of tokens in its second line",
+                path.display()
+            ))
         })?;
         Ok(Self { tokenizer: tokenizer.into(), stored, tokens })
     }
 }
 
-/// Maps and checks the ends: ascending, and the last is the number of tokens.
+/// Maps the ends of documents, and checks that they ascend and that the last is the number of
+/// tokens.
 fn read_index(path: &Path, tokens: usize) -> Result<Index> {
     let map = Map::open(path)?;
     let bytes = map.bytes().len();
@@ -92,7 +96,7 @@ fn read_index(path: &Path, tokens: usize) -> Result<Index> {
         if end < last {
             return Err(Error::Format(format!(
                 "{} ends document {document} at token {end}, before its start at token {last}: the index \
-                 is damaged, make it again",
+                 is damaged, create it again",
                 path.display()
             )));
         }
@@ -100,7 +104,7 @@ fn read_index(path: &Path, tokens: usize) -> Result<Index> {
     }
     if last != tokens as u64 {
         return Err(Error::Format(format!(
-            "{} ends at token {last}, but the metadata promises {tokens} tokens",
+            "{} ends at token {last}, but the metadata says {tokens} tokens",
             path.display()
         )));
     }

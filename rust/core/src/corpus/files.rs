@@ -1,4 +1,4 @@
-//! Which files make a corpus.
+//! Finds the files of a corpus.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,11 +10,11 @@ use crate::{Error, Result};
 pub(super) enum Found {
     /// `*.ds` files.
     Datatrove(Vec<PathBuf>),
-    /// Prefixes `NAME` of `NAME.bin` and `NAME.idx`.
+    /// The prefixes `NAME` of the pairs `NAME.bin` and `NAME.idx`.
     Indexed(Vec<PathBuf>),
 }
 
-/// What lies in a folder, or the pair that a prefix names.
+/// Finds the files in a folder, or the pair with a given prefix.
 pub(super) fn find(path: &Path) -> Result<Found> {
     if path.is_dir() { in_folder(path) } else { Ok(Found::Indexed(vec![prefix(path)?])) }
 }
@@ -36,13 +36,13 @@ fn in_folder(folder: &Path) -> Result<Found> {
         (false, true) => Ok(Found::Datatrove(token_files)),
         (true, false) => Ok(Found::Indexed(prefixes)),
         (true, true) => Err(Error::Format(format!(
-            "{} holds no *.ds file (`metro-fast prepare`, datatrove) and no *.idx file (Megatron-LM, \
-             fairseq): it is not a corpus",
+            "{} is not a corpus: it holds neither *.ds files (`metro-fast prepare`, datatrove) nor *.idx \
+             files (Megatron-LM, fairseq)",
             folder.display()
         ))),
         (false, false) => Err(Error::Format(format!(
-            "{} holds {} *.ds files and {} *.idx files: put the two kinds into folders of their own, or \
-             name one pair by its prefix",
+            "{} holds {} *.ds files and {} *.idx files: put the two kinds into separate folders, or \
+             open one pair by its prefix",
             folder.display(),
             token_files.len(),
             prefixes.len()
@@ -50,19 +50,19 @@ fn in_folder(folder: &Path) -> Result<Found> {
     }
 }
 
-/// `NAME` of a path `NAME`, `NAME.bin` or `NAME.idx`.
+/// Returns `NAME` for a path `NAME`, `NAME.bin` or `NAME.idx`.
 fn prefix(path: &Path) -> Result<PathBuf> {
     let named = path.extension().is_some_and(|end| end == "bin" || end == "idx");
     let prefix = if named { path.with_extension("") } else { path.into() };
     let index = beside(&prefix, ".idx");
     fs::metadata(&index).map_err(|e| {
-        let about = "a corpus is a folder, or the prefix NAME of a pair NAME.bin, NAME.idx";
+        let about = "a corpus is a folder, or the prefix NAME of a pair NAME.bin and NAME.idx";
         Error::io(format!("cannot open {} as a corpus ({about})", path.display()), e)
     })?;
     Ok(prefix)
 }
 
-/// The file that belongs to another: its path with a suffix.
+/// Returns the path of a companion file: the path with a suffix.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

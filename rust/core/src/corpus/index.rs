@@ -1,27 +1,26 @@
-//! The index of a file: where its items end, and which of them end a document.
+//! The index of a file: where items end, and which items end a document.
 
 use crate::map::Map;
 
-/// What an entry of an index covers: a document (datatrove), a sequence (Megatron-LM) or a
-/// sentence (fairseq).
+/// An entry of an index: a document (datatrove), a sequence (Megatron-LM) or a sentence (fairseq).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Token of the file at which it ends.
+    /// The token of the file at which it ends.
     pub end: u64,
-    /// Tokens.
+    /// The number of its tokens.
     pub length: u64,
-    /// Whether a document ends with it.
+    /// Whether a document ends with this item.
     pub closes: bool,
-    /// Whether it stands for nothing but the end of a document (fairseq's empty line).
+    /// Whether it only marks the end of a document (fairseq's empty line).
     pub separator: bool,
 }
 
-/// How the bytes of an index lie; offsets in bytes.
+/// The layout of an index, with offsets in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Layout {
     /// u64 ends, in tokens.
     Ends,
-    /// i32 lengths at 26, then i64 pointers in bytes; no document table.
+    /// i32 lengths at 26, then i64 pointers in bytes, and no document table.
     Sentences { token_bytes: u64 },
     /// i32 lengths at 34, then i64 pointers, then the i64 document table of `table` entries.
     Sequences { token_bytes: u64, table: usize },
@@ -37,12 +36,12 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// An index whose size fits `count`; what it holds is not checked yet.
+    /// Takes an index whose size matches `count`; its contents are not checked yet.
     pub(super) fn new(map: Map, layout: Layout, count: usize) -> Self {
         Self { map, layout, count, documents: 0 }
     }
 
-    /// Sets the number of documents once the entries are checked.
+    /// Sets the number of documents, after the entries were checked.
     pub(super) fn with_documents(self) -> Self {
         let documents = match self.layout {
             Layout::Ends => self.count as u64,
@@ -68,23 +67,23 @@ impl Index {
         }
     }
 
-    /// Length of entry `i` as it is written; not for ends.
+    /// The stored length of entry `i`; not for [`Layout::Ends`].
     pub(super) fn length(&self, i: usize) -> i32 {
         let at = self.header() + 4 * i;
         i32::from_le_bytes(self.map.bytes()[at..][..4].try_into().expect("four bytes"))
     }
 
-    /// Pointer of entry `i` as it is written; not for ends.
+    /// The stored pointer of entry `i`; not for [`Layout::Ends`].
     pub(super) fn pointer(&self, i: usize) -> i64 {
         self.word(self.header() + 4 * self.count + 8 * i) as i64
     }
 
-    /// Entry `i` of the document table; for sequences only.
+    /// Entry `i` of the document table; only for [`Layout::Sequences`].
     pub(super) fn document(&self, i: usize) -> i64 {
         self.word(self.header() + 12 * self.count + 8 * i) as i64
     }
 
-    /// Where entry `i` ends, in tokens.
+    /// The token at which entry `i` ends.
     pub(super) fn end(&self, i: usize) -> u64 {
         match self.layout {
             Layout::Ends => self.word(8 * i),
@@ -94,12 +93,12 @@ impl Index {
         }
     }
 
-    /// The first entry that ends after token `token`.
+    /// Finds the first entry that ends after token `token`.
     pub(super) fn find(&self, token: u64) -> usize {
         partition(self.count, |i| self.end(i) <= token)
     }
 
-    /// The entries from number `first` on.
+    /// Iterates over the entries, starting with number `first`.
     pub(super) fn items(&self, first: usize) -> impl Iterator<Item = Item> {
         let mut start = if first == 0 { 0 } else { self.end(first - 1) };
         let mut next_document = match self.layout {
@@ -115,7 +114,7 @@ impl Index {
             let separator = matches!(self.layout, Layout::Sentences { .. }) && length == 1;
             let closes = match self.layout {
                 Layout::Ends => true,
-                // The last sentence of a file ends the last document, with or without a separator.
+                // The last sentence of a file ends the last document, even without a separator.
                 Layout::Sentences { .. } => separator || i + 1 == self.count,
                 Layout::Sequences { table, .. } => {
                     let before = next_document;
@@ -130,7 +129,7 @@ impl Index {
     }
 }
 
-/// The first of `0..count` for which `before` does not hold.
+/// Returns the first number of `0..count` for which `before` is false.
 fn partition(count: usize, before: impl Fn(usize) -> bool) -> usize {
     let (mut low, mut high) = (0, count);
     while low < high {

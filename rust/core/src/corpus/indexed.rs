@@ -1,9 +1,10 @@
-//! The pairs `NAME.bin`, `NAME.idx` of Megatron-LM and fairseq (`MMapIndexedDataset`).
+//! The pairs `NAME.bin` and `NAME.idx` of Megatron-LM and fairseq (`MMapIndexedDataset`).
 //!
-//! Both indexes start with the magic `MMIDIDX\0\0`, a u64 version 1 and a u8 code of the ids' type.
-//! fairseq goes on with a u64 count, i32 lengths and i64 pointers; Megatron-LM with a u64 count, a
-//! u64 size of the document table, i32 lengths, i64 pointers and the i64 table. 26 + 12 count bytes
-//! are never 34 + 12 count + 8 table, so the length of the file tells them apart.
+//! Both kinds of index start with the magic `MMIDIDX\0\0`, the u64 version 1 and a u8 code for the
+//! type of ids. fairseq continues with a u64 count, i32 lengths and i64 pointers; Megatron-LM with
+//! a u64 count, the u64 size of the document table, i32 lengths, i64 pointers and the i64 table. 26
+//! + 12 count bytes are never 34 + 12 count + 8 table, so the length of the file determines its
+//! kind.
 
 use std::path::Path;
 
@@ -13,19 +14,19 @@ use super::stored::Stored;
 use crate::map::Map;
 use crate::{Error, Result};
 
-/// What is wrong, without the path that it is wrong with.
+/// A result whose error is the end of a sentence that starts with the path of the index.
 type Checked<T> = std::result::Result<T, String>;
 
 const MAGIC: &[u8] = b"MMIDIDX\0\0";
-/// fairseq's older index.
+/// The magic of fairseq's older index.
 const OLD_MAGIC: &[u8] = b"TNTIDX\0\0";
-/// fairseq's index of Huffman codes.
+/// The magic of fairseq's index of Huffman codes.
 const HUFFMAN_MAGIC: &[u8] = b"HUFFIDX\0\0";
 
 /// Opens one pair.
 pub(super) fn open(prefix: &Path) -> Result<(Map, Stored, Index)> {
     let path = beside(prefix, ".idx");
-    let damaged = |what: String| Error::Format(format!("{} {what}", path.display()));
+    let damaged = |reason: String| Error::Format(format!("{} {reason}", path.display()));
     let map = Map::open(&path)?;
     let header = Header::read(map.bytes()).map_err(damaged)?;
     let (stored, count) = (header.stored, header.count);
@@ -48,14 +49,14 @@ impl Header {
     fn read(bytes: &[u8]) -> Checked<Self> {
         if bytes.starts_with(OLD_MAGIC) || bytes.starts_with(HUFFMAN_MAGIC) {
             return Err(
-                "is an index of fairseq's older or Huffman format (TNTIDX, HUFFIDX), expected \
-                        MMIDIDX: make it again with --dataset-impl mmap"
+                "is an index in fairseq's older or Huffman format (TNTIDX, HUFFIDX), expected \
+                        MMIDIDX: create it again with --dataset-impl mmap"
                     .into(),
             );
         }
         if !bytes.starts_with(MAGIC) {
             return Err(
-                "does not start with MMIDIDX: it is no index of Megatron-LM or fairseq".into()
+                "does not start with MMIDIDX: it is not an index of Megatron-LM or fairseq".into(),
             );
         }
         let size = bytes.len();
@@ -64,7 +65,7 @@ impl Header {
             return Err(format!("has {size} bytes, expected at least the 26 of its header"));
         };
         if version != 1 {
-            return Err(format!("is of version {version}, expected 1"));
+            return Err(format!("has version {version}, expected 1"));
         }
         let fairseq = u128::from(count) * 12 + 26;
         let megatron =
@@ -88,15 +89,15 @@ impl Header {
                     format!(", or {expected} for Megatron-LM with a document table of {table}")
                 });
                 Err(format!(
-                    "has {size} bytes, but its count of {count} entries takes {fairseq} for fairseq{or}: \
-                     the file is damaged or was not finished, make it again"
+                    "has {size} bytes, but {count} entries take {fairseq} bytes for fairseq{or}: the file is \
+                     damaged or incomplete, create it again"
                 ))
             }
         }
     }
 }
 
-/// The type of a code; 9 is fairseq's alone.
+/// Returns the type for a code; only fairseq uses 9.
 fn stored(code: u8, fairseq: bool) -> Checked<Stored> {
     match code {
         1 => Ok(Stored::U8),
@@ -106,14 +107,17 @@ fn stored(code: u8, fairseq: bool) -> Checked<Stored> {
         5 => Ok(Stored::I64),
         8 => Ok(Stored::U16),
         9 if fairseq => Ok(Stored::U32),
-        6 | 7 => Err(format!("says that ids are of type code {code}, a float: expected integers")),
+        6 | 7 => {
+            Err(format!("has ids of type code {code}, which is a float type, expected integers"))
+        }
         _ => Err(format!(
-            "says that ids are of type code {code}, expected 1, 2, 3, 4, 5 or 8, or fairseq's 9"
+            "has ids of type code {code}, expected 1, 2, 3, 4, 5 or 8, or 9 for fairseq"
         )),
     }
 }
 
-/// Every entry starts where the one before it ends, and the last at the end of the tokens.
+/// Checks that every entry starts where the one before it ends, and that the last ends with the
+/// tokens.
 fn check_entries(index: &Index, count: usize, width: i64, bytes: usize) -> Checked<()> {
     let mut end = 0;
     for entry in 0..count {
@@ -124,31 +128,32 @@ fn check_entries(index: &Index, count: usize, width: i64, bytes: usize) -> Check
         if pointer != end {
             return Err(format!(
                 "starts entry {entry} at byte {pointer}, expected {end}, where the one before it ends: \
-                 entries that overlap or leave gaps are not read"
+                 entries that overlap or leave gaps are not supported"
             ));
         }
-        // A pointer that was accepted is a sum of lengths so far, below 2^63 as long as it fits the file.
+        // An accepted pointer is the sum of the lengths so far, which is below 2^63 while it fits
+        // the file.
         end += i64::from(length) * width;
         if end as u64 > bytes as u64 {
             return Err(format!(
-                "ends entry {entry} at byte {end}, but the .bin beside it has {bytes} bytes: one of the \
-                 two is damaged or was not finished"
+                "ends entry {entry} at byte {end}, but the .bin file beside it has {bytes} bytes: one of \
+                 the two is damaged or incomplete"
             ));
         }
     }
     if end as u64 != bytes as u64 {
         return Err(format!(
-            "ends at byte {end}, but the .bin beside it has {bytes} bytes: one of the two is damaged or \
-             was not finished"
+            "ends at byte {end}, but the .bin file beside it has {bytes} bytes: one of the two is damaged \
+             or incomplete"
         ));
     }
     Ok(())
 }
 
-/// The table starts at sequence 0, ascends, and ends at the number of sequences.
+/// Checks that the table starts at sequence 0, ascends, and ends at the number of sequences.
 fn check_documents(index: &Index, table: usize, count: usize) -> Checked<()> {
     if table == 0 {
-        return Err("has a document table of 0 entries, expected at least the start at 0".into());
+        return Err("has a document table without entries, expected at least the start at 0".into());
     }
     let mut last = 0;
     for entry in 0..table {

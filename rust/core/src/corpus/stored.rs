@@ -1,19 +1,19 @@
-//! Integer types that files store ids in, and the two that rows are read into.
+//! The integer types in which files store ids, and the two types that rows are read into.
 
 use bytemuck::Pod;
 
 use crate::tokens::Token;
 
-/// Bytes of one token as it is handed out.
+/// The width of the ids that are returned to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
-    /// Ids below 2^16.
+    /// Two bytes, for ids below 2^16.
     Two,
-    /// Ids below 2^32.
+    /// Four bytes, for ids below 2^32.
     Four,
 }
 
-/// How a file stores an id, little-endian.
+/// The little-endian type in which a file stores ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stored {
     U8,
@@ -42,9 +42,9 @@ impl Stored {
 
 /// An id type that rows are read into.
 pub trait Gathered: Token + Pod {
-    /// Narrows an id that was read; the caller has checked [`super::Corpus::width`].
+    /// Narrows an id that was read; the caller must check [`super::Corpus::width`] first.
     fn narrow(id: u32) -> Self;
-    /// All ids joined by OR, which tells whether the highest bit is set anywhere.
+    /// Combines all ids with OR, which shows whether any of them has the highest bit set.
     fn union(ids: &[Self]) -> u32;
 }
 
@@ -70,7 +70,7 @@ impl Gathered for u32 {
     }
 }
 
-/// Decodes one id after another; the place and value of the first that is no id.
+/// Decodes ids. The error is the place and value of the first number that is not an id.
 pub(super) fn read_ids<T: Gathered>(
     stored: Stored,
     bytes: &[u8],
@@ -93,7 +93,8 @@ fn decode<T: Gathered, const N: usize>(
     out: &mut [T],
     read: impl Fn([u8; N]) -> i64,
 ) -> Result<(), (usize, i64)> {
-    // A negative id sets the highest bits of the union, and one of more than 32 bits some of them.
+    // A negative id sets the highest bits of the union, and a larger id sets some bit above the
+    // lowest 32.
     let mut union = 0;
     for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
         let id = read(*bytes);
@@ -104,10 +105,12 @@ fn decode<T: Gathered, const N: usize>(
         return Ok(());
     }
     let mut ids = bytes.as_chunks::<N>().0.iter().map(|bytes| read(*bytes)).enumerate();
-    Err(ids.find(|(_, id)| u32::try_from(*id).is_err()).expect("the union has a bit of it"))
+    Err(ids
+        .find(|(_, id)| u32::try_from(*id).is_err())
+        .expect("some id set a bit above the lowest 32"))
 }
 
-/// The ids themselves, where the file stores them as `T` does.
+/// Borrows the ids, if the file stores them in the same way as `T`.
 pub(super) fn borrow<T: Gathered>(stored: Stored, bytes: &[u8]) -> Option<&[T]> {
     if cfg!(target_endian = "big") || stored.bytes() != size_of::<T>() {
         return None;

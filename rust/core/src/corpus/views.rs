@@ -1,17 +1,18 @@
-//! Rows of a corpus where they lie, so that a batch is made without a copy of its text.
+//! Borrows rows of a corpus in place, so that a batch is made without copying its text.
 
 use super::{Corpus, Gathered};
 use crate::{Error, Result};
 
-/// Tokens that a row's slice goes on behind it, where the file does: kernels copy whole blocks.
+/// Number of tokens that the slice of a row contains after the row, if the file has them: kernels
+/// copy whole blocks.
 const BEHIND: usize = 64;
 
 impl Corpus {
-    /// Rows `[starts[r], ends[r])` of the text, borrowed from the maps; those that cannot be, because
-    /// they cross files or lie in one of another width, are copied to `owned`.
+    /// Borrows rows `[starts[r], ends[r])` of the text from the maps. Rows that cannot be borrowed,
+    /// because they cross files or their file has a different width, are copied to `owned`.
     ///
     /// # Errors
-    /// A range that leaves the corpus, or a token that is not below `vocab_size`.
+    /// If a range leaves the corpus, or a token is not below `vocab_size`.
     pub fn views<'a, T: Gathered>(
         &'a self,
         starts: &[i64],
@@ -52,19 +53,23 @@ impl Corpus {
         Ok(rows)
     }
 
-    /// Lengths of rows, checked before anything is allocated for them.
+    /// Returns the lengths of rows, which are checked before any memory is allocated for them.
     ///
     /// # Errors
-    /// A range that leaves the corpus.
+    /// If a range leaves the corpus.
     pub fn lengths(&self, starts: &[i64], ends: &[i64]) -> Result<Vec<usize>> {
         if starts.len() != ends.len() {
-            return Err(Error::Shape(format!("{} starts for {} ends", starts.len(), ends.len())));
+            return Err(Error::Shape(format!(
+                "there are {} starts and {} ends, expected one of each for every row",
+                starts.len(),
+                ends.len()
+            )));
         }
         let tokens = self.tokens();
         let length = |(start, end): (&i64, &i64)| {
             if *start < 0 || end < start || *end as usize > tokens {
                 return Err(Error::Shape(format!(
-                    "tokens {start} to {end} leave the corpus of {tokens} tokens"
+                    "tokens {start} to {end} are not a range of the corpus of {tokens} tokens"
                 )));
             }
             Ok((end - start) as usize)
@@ -78,8 +83,8 @@ impl Corpus {
         }
         let place = ids.iter().position(|id| id.widen() >= size).unwrap_or(0);
         Err(Error::Format(format!(
-            "place {} of the text holds token {}, expected ids below vocab_size {size}: it was made \
-             with another tokenizer ({})",
+            "token {} of the text is {}, expected ids below vocab_size {size}: the corpus was made with a \
+             different tokenizer ({})",
             start + place,
             ids[place].widen(),
             self.tokenizer()

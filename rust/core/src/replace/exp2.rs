@@ -1,13 +1,13 @@
-//! Softmax weights in fixed point: `floor(2^40 * 2^-d)` in integers alone.
+//! Softmax weights in fixed point: `floor(2^40 * 2^-d)`, computed with integers only.
 //!
 //! The distance `d = (max - logit) * log2(e) / temperature` is rounded by one f32 subtraction and
-//! one f32 multiplication, and cut to 25 bits after the point. From there on every path, scalar,
-//! vector or GPU, does the same integer operations, so their sums are equal in any order.
+//! one f32 multiplication, and truncated to 25 bits after the point. After that every path (scalar,
+//! vector or GPU) does the same integer operations, so the sums are equal in any order.
 
-/// Bits after the point of a distance.
+/// Number of bits after the point of a distance.
 const POINT: u32 = 25;
 
-/// Distances from here on weigh nothing: 2^-63 is far below the last bit of a weight.
+/// Distances from here on have the weight 0: 2^-63 is far below the last bit of a weight.
 const FARTHEST: f32 = (63u32 << POINT) as f32;
 
 /// `2^31 * 2^(i / 32)`, rounded to nearest.
@@ -23,25 +23,26 @@ const TABLE: [u32; 32] = [
     0xEAC0C6E8, 0xEFE4B99C, 0xF5257D15, 0xFA83B2DB,
 ];
 
-/// `2^r - 1 ~ r * (C1 + C2 * r)` for r in [0, 1/32), minimax, times 2^31.
+/// Minimax coefficients of `2^r - 1 ~ r * (C1 + C2 * r)` for r in [0, 1/32), times 2^31.
 const C1: u64 = 0x58B8_4744;
 const C2: u64 = 0x1F0F_3E4C;
 
-/// The factor that turns `max - logit` into a distance: f32(log2(e) / T), times the exact 2^25.
+/// Returns the factor that turns `max - logit` into a distance: f32(log2(e) / T) times exactly
+/// 2^25.
 pub(crate) fn scale(temperature: f64) -> f32 {
     (std::f64::consts::LOG2_E / temperature) as f32 * (1u32 << POINT) as f32
 }
 
-/// The distance of a logit from the greatest; -Inf is farthest.
+/// Returns the distance of a logit from the greatest logit; -Inf is farthest.
 #[inline]
 pub(crate) fn distance(max: f32, logit: f32, scale: f32) -> u32 {
     let product = (max - logit) * scale;
     let capped = if product < FARTHEST { product } else { FARTHEST };
-    // Below 2^31, so that machines without an unsigned conversion agree.
+    // Below 2^31, so that machines without an unsigned conversion give the same result.
     capped as i32 as u32
 }
 
-/// `floor(2^40 * 2^-d)`, up to a relative error of 2^-23.8; 2^40 at distance 0.
+/// Returns `floor(2^40 * 2^-d)` up to a relative error of 2^-23.8, and exactly 2^40 at distance 0.
 #[inline]
 pub(crate) fn weight(distance: u32) -> u64 {
     // 2^-d = 2^fraction * 2^-shift with the fraction in [0, 1).
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_far_weighs_nothing() {
+    fn far_logits_have_no_weight() {
         let scale = scale(1.0);
         assert_eq!(weight(distance(0.0, f32::NEG_INFINITY, scale)), 0);
         assert_eq!(weight(distance(f32::MAX, f32::MIN, scale)), 0);

@@ -1,28 +1,28 @@
-//! Replaced-token detection: the main model's input and its labels.
+//! Replaced-token detection: the input of the main model and its labels.
 
 use crate::threads::for_each;
 use crate::{Error, Result};
 
-/// Label of padding, which the loss skips.
+/// The label of padding, which the loss ignores.
 const IGNORED: i8 = -100;
 
-/// Where [`replaced_token_labels`] writes: arrays as long as `original`.
+/// The outputs of [`replaced_token_labels`], which are as long as `original`.
 #[derive(Debug)]
 pub struct ReplacedOutput<'a> {
-    /// The originals with the samples in their places, and the pad id at padding.
+    /// The originals, with the samples at their positions and the pad id at padding.
     pub input_ids: &'a mut [i64],
     /// 1 where the token differs from the original, 0 where it is the same, -100 at padding.
     pub labels: &'a mut [i8],
 }
 
-/// Puts the samples into the original and tells what has changed by it.
+/// Writes the samples over the original tokens, and labels the tokens that this changed.
 ///
 /// A sample that equals the original counts as original (arXiv 2305.12567, section 3). Negative
-/// originals are padding. `positions` are flat indices, strictly ascending.
+/// originals are padding. `positions` are flat indices in strictly ascending order.
 ///
 /// # Errors
-/// Sizes that do not fit, positions that are out of range, out of order or at padding, a negative
-/// sample or pad id.
+/// If sizes do not match, a position is out of range, out of order or at padding, or a sample or
+/// the pad id is negative.
 pub fn replaced_token_labels(
     original: &[i64],
     positions: &[i64],
@@ -70,7 +70,7 @@ pub fn replaced_token_labels(
 fn check(original: &[i64], positions: &[i64], sampled: &[i64]) -> Result<()> {
     if positions.len() != sampled.len() {
         return Err(Error::Shape(format!(
-            "sampled holds {} ids for {} masked_positions, expected one each",
+            "sampled holds {} ids for {} masked_positions, expected one for each position",
             sampled.len(),
             positions.len()
         )));

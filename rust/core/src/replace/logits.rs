@@ -1,10 +1,10 @@
-//! The number formats that logits come in, and their exact conversion to f32.
+//! The number formats of logits, and their exact conversion to f32.
 
 use half::{bf16, f16};
 
-/// A format of logits. Every value of it is an f32, so the conversion does not round.
+/// A number format of logits. Every value is also an f32, so the conversion does not round.
 pub trait Logit: Copy + Send + Sync + 'static {
-    /// The same value in f32.
+    /// Returns the same value as f32.
     fn to_f32(self) -> f32;
 }
 
@@ -23,8 +23,8 @@ impl Logit for bf16 {
 }
 
 impl Logit for f16 {
-    /// Without a branch, so that the compiler can make vectors of it: the fields are moved to their
-    /// f32 places, and multiplying by 2^112 mends the exponent's bias, of subnormals too.
+    /// Has no branch, so that the compiler can vectorize it: the fields are moved to their places
+    /// in f32, and multiplying by 2^112 corrects the bias of the exponent, also for subnormals.
     #[inline]
     fn to_f32(self) -> f32 {
         let bits = u32::from(self.to_bits());

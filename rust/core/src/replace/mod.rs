@@ -1,4 +1,4 @@
-//! Replaced tokens: sampling them from logits, and telling them from the originals.
+//! Replaced tokens: samples them from logits, and labels which tokens differ from the originals.
 
 mod exp2;
 pub mod labels;

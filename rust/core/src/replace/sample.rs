@@ -1,8 +1,9 @@
-//! Sampling of replacement tokens: one uniform a row, through the inverse of the integer CDF.
+//! Samples replacement tokens: one uniform number per row, through the inverse of the integer CDF.
 //!
-//! The total variation from `softmax(logits / temperature)` is at most 2^-20 for vocabularies of up
-//! to 2^18 tokens: three f32 roundings of the distance, the polynomial of `exp2`, and the floor of
-//! the weights. A token under 2^-40 of the likeliest weighs nothing.
+//! The total variation distance from `softmax(logits / temperature)` is at most 2^-20 for
+//! vocabularies of up to 2^18 tokens. It comes from three f32 roundings of the distance, the
+//! polynomial of `exp2`, and the floor of the weights. A token below 2^-40 of the likeliest has the
+//! weight 0.
 
 use super::exp2::{distance, scale, weight};
 use super::logits::Logit;
@@ -11,16 +12,16 @@ use crate::threads::for_each;
 use crate::tokens::SampleIds;
 use crate::{Error, Result};
 
-/// Logits whose weights are summed before one total is kept.
+/// Number of logits whose weights are summed before a running total is stored.
 const BLOCK: usize = 256;
 
-/// Lanes of the search for the greatest logit.
+/// Number of lanes of the search for the greatest logit.
 const LANES: usize = 16;
 
-/// Widest row: 2^23 weights of 2^40 still fit in 64 bits.
+/// Size of the largest vocabulary: the sum of 2^23 weights of 2^40 still fits in 64 bits.
 const MAX_VOCABULARY: usize = 1 << 23;
 
-/// What names the draw of each row.
+/// The key, sample id and position that each row draws with.
 #[derive(Clone, Copy, Debug)]
 pub struct Draws<'a> {
     key: Key,
@@ -29,10 +30,12 @@ pub struct Draws<'a> {
 }
 
 impl<'a> Draws<'a> {
-    /// Row `r` draws from (key, sample id `r`, position `r`); without positions, from position 0.
+    /// Row `r` draws with the key, sample id `r` and position `r`, or position 0 if there are no
+    /// positions.
     ///
     /// # Errors
-    /// Another number of positions than rows, or a position outside 0 to 2^32 - 1.
+    /// If the number of positions is not the number of rows, or a position is outside 0 to 2^32 -
+    /// 1.
     pub fn new(
         key: Key,
         sample_ids: SampleIds<'a>,
@@ -42,7 +45,7 @@ impl<'a> Draws<'a> {
         if let Some(positions) = positions {
             if positions.len() != rows {
                 return Err(Error::Shape(format!(
-                    "positions holds {} positions for {rows} rows, expected one a row",
+                    "positions holds {} positions for {rows} rows, expected one for each row",
                     positions.len()
                 )));
             }
@@ -57,7 +60,8 @@ impl<'a> Draws<'a> {
         Ok(Self { key, sample_ids, positions })
     }
 
-    /// 64 random bits of a row: the first two words of its (sample id, position), low word first.
+    /// Returns 64 random bits for a row: the first two words of its (sample id, position), low word
+    /// first.
     fn uniform(&self, row: usize) -> u64 {
         let position = self.positions.map_or(0, |positions| positions[row] as u32);
         let [low, high, _, _] = self.key.words(self.sample_ids.get(row), position, 0);
@@ -65,11 +69,11 @@ impl<'a> Draws<'a> {
     }
 }
 
-/// Draws one token a row from `softmax(logits / temperature)`.
+/// Draws one token per row from `softmax(logits / temperature)`.
 ///
 /// # Errors
-/// NaN or +Inf in a row, a row of -Inf alone, a temperature outside 1e-6 to 1e6, or sizes that do
-/// not fit: messages name row and column.
+/// If a row holds NaN or +Inf or nothing but -Inf (the message gives row and column), the
+/// temperature is outside 1e-6 to 1e6, or sizes do not match.
 pub fn sample_replacements<L: Logit>(
     logits: &[L],
     vocabulary: usize,
@@ -86,7 +90,7 @@ pub fn sample_replacements<L: Logit>(
     }
     if out.len().checked_mul(vocabulary) != Some(logits.len()) {
         return Err(Error::Shape(format!(
-            "out holds {} ids for {} rows of logits, expected one a row",
+            "out holds {} ids for {} rows of logits, expected one for each row",
             out.len(),
             logits.len() / vocabulary
         )));
@@ -108,13 +112,13 @@ pub fn sample_replacements<L: Logit>(
     })
 }
 
-/// Whether a logit has no place in a softmax.
+/// Whether a logit is not allowed in a softmax.
 #[inline]
 fn refused(logit: f32) -> bool {
     logit.is_nan() || (logit == f32::INFINITY)
 }
 
-/// The greatest logit of a row.
+/// Returns the greatest logit of a row, and checks the row.
 fn greatest<L: Logit>(logits: &[L], row: usize) -> Result<f32> {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let mut bad = [false; LANES];
@@ -147,7 +151,7 @@ fn greatest<L: Logit>(logits: &[L], row: usize) -> Result<f32> {
     Ok(max)
 }
 
-/// The first token whose inclusive sum of weights exceeds `floor(uniform * total / 2^64)`.
+/// Returns the first token whose inclusive sum of weights exceeds `floor(uniform * total / 2^64)`.
 fn draw<L: Logit>(
     logits: &[L],
     max: f32,

@@ -47,7 +47,8 @@ impl Lanes for Avx2 {
     fn pack(bytes: &[u8; 64]) -> u64 {
         let (halves, _) = bytes.as_chunks::<32>();
         let zeros = |half: &[u8; 32]| {
-            // SAFETY: AVX2 was detected before any job runs with these lanes, and a half has 32 bytes.
+            // SAFETY: AVX2 was detected before any job runs with these lanes, and a half has 32
+            // bytes.
             unsafe {
                 let half = _mm256_loadu_si256(half.as_ptr().cast());
                 _mm256_movemask_epi8(_mm256_cmpeq_epi8(half, _mm256_setzero_si256())) as u32

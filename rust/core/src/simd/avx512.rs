@@ -57,7 +57,8 @@ impl Lanes for Avx512 {
         let Ok(bound) = u32::try_from(bound) else { return u64::MAX };
         let mut bits = 0;
         for (place, sixteen) in words.as_chunks::<16>().0.iter().enumerate() {
-            // SAFETY: AVX-512 was detected before any job runs with these lanes, and there are 16 words.
+            // SAFETY: AVX-512 was detected before any job runs with these lanes, and there are 16
+            // words.
             let below = unsafe {
                 let words = _mm512_loadu_si512(sixteen.as_ptr().cast());
                 _mm512_cmplt_epu32_mask(words, _mm512_set1_epi32(bound as i32))
@@ -69,7 +70,8 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn pack(bytes: &[u8; 64]) -> u64 {
-        // SAFETY: AVX-512 was detected before any job runs with these lanes, and there are 64 bytes.
+        // SAFETY: AVX-512 was detected before any job runs with these lanes, and there are 64
+        // bytes.
         unsafe {
             let bytes = _mm512_loadu_si512(bytes.as_ptr().cast());
             _mm512_test_epi8_mask(bytes, bytes)
@@ -109,8 +111,9 @@ impl Lanes for Avx512 {
         for (index, word) in words.iter().enumerate() {
             let count = word.count_ones() as usize;
             assert!(end + 64 <= out.len());
-            // SAFETY: VBMI2 was detected before any job runs with these lanes, the ramp has 64 bytes, and
-            // the assertion above leaves room for the four vectors of 16 that may be stored.
+            // SAFETY: VBMI2 was detected before any job runs with these lanes, the ramp has 64
+            // bytes, and the assertion above leaves room for the four vectors of 16 that may be
+            // stored.
             unsafe {
                 let ramp = _mm512_loadu_si512(RAMP.as_ptr().cast());
                 let packed = _mm512_maskz_compress_epi8(*word, ramp);

@@ -1,12 +1,12 @@
-//! Kernels as jobs over the operations that each instruction set implements, and plain loops for the
-//! sets that have nothing better.
+//! Kernels as jobs over the operations that each instruction set implements, and plain loops for
+//! the sets that have nothing better.
 
 use super::quads;
 use crate::rng::{Key, philox_blocks};
 use crate::tokens::{Id, Token};
 
-/// Work that is compiled once for every level. `run` and every function that it calls in its loops must
-/// be `#[inline(always)]`: only then are they compiled with the features of the level.
+/// Work that is compiled once for every level. `run` and every function that it calls in its loops
+/// must be `#[inline(always)]`: only then are they compiled with the features of the level.
 pub(crate) trait Job {
     /// The type of the result.
     type Output;
@@ -16,8 +16,8 @@ pub(crate) trait Job {
 
 /// The operations that each level implements in its own way.
 pub(crate) trait Lanes: quads::Quads {
-    /// Writes the words of a few blocks, starting with `block`, in counter order, and returns how many
-    /// words there are. `wanted` is an estimate of how many the caller will use.
+    /// Writes the words of a few blocks, starting with `block`, in counter order, and returns how
+    /// many words there are. `wanted` is an estimate of how many the caller will use.
     fn words(
         key: Key,
         id: u64,
@@ -33,7 +33,8 @@ pub(crate) trait Lanes: quads::Quads {
     /// Returns a mask whose bit `i` is set where byte `i` is not 0.
     fn pack(bytes: &[u8; 64]) -> u64;
 
-    /// Copies ids to both `label` and `input`, but writes `filler` to `input` where a bit of `hidden` is set.
+    /// Copies ids to both `label` and `input`, but writes `filler` to `input` where a bit of
+    /// `hidden` is set.
     fn copy_hiding<T: Token, O: Id>(
         ids: &[T],
         hidden: &[u64],
@@ -42,26 +43,27 @@ pub(crate) trait Lanes: quads::Quads {
         label: &mut [O],
     );
 
-    /// Writes the positions of the set bits of `words` in ascending order, and returns how many there are.
-    /// `out` must have [`SLACK`] slots more than there are set bits.
+    /// Writes the positions of the set bits of `words` in ascending order, and returns how many
+    /// there are. `out` must have [`SLACK`] slots more than there are set bits.
     fn positions(words: &[u64], out: &mut [u32]) -> usize;
 
-    /// Widens and copies `length` ids in long blocks. Where there is room, it also writes arbitrary values
-    /// past the end of the run, which the caller must overwrite.
+    /// Widens and copies `length` ids in long blocks. Where there is room, it also writes arbitrary
+    /// values past the end of the run, which the caller must overwrite.
     fn copy_long<T: Token, O: Id>(from: &[T], to: &mut [O], length: usize);
 
     /// Like [`Self::copy_long`], but in short blocks, for runs of a few ids.
     fn copy_short<T: Token, O: Id>(from: &[T], to: &mut [O], length: usize);
 
-    /// Deposits the low bits of `bits` at the set bits of `mask`, lowest first (the instruction `pdep`).
+    /// Deposits the low bits of `bits` at the set bits of `mask`, lowest first (the instruction
+    /// `pdep`).
     fn deposit(bits: u64, mask: u64) -> u64;
 }
 
 /// Number of slots past the last position that [`Lanes::positions`] may write to.
 pub(crate) const SLACK: usize = 64;
 
-/// Widens and copies ids in blocks of `N`, or one by one near the end of a buffer, where no whole block
-/// fits.
+/// Widens and copies ids in blocks of `N`, or one by one near the end of a buffer, where no whole
+/// block fits.
 #[inline(always)]
 pub(super) fn copy_blocks<T: Token, O: Id, const N: usize>(
     from: &[T],

@@ -1,7 +1,8 @@
-//! Instruction sets: a kernel is written once, compiled for each set, and the set is chosen at run time.
+//! Instruction sets: a kernel is written once, compiled for each set, and the set is chosen at run
+//! time.
 //!
-//! A kernel is a [`Job`]. The compiler vectorizes its plain loops with the features of each level. Only
-//! operations that loops cannot express are written by hand, once per level: see [`Lanes`] and
+//! A kernel is a [`Job`]. The compiler vectorizes its plain loops with the features of each level.
+//! Only operations that loops cannot express are written by hand, once per level: see [`Lanes`] and
 //! [`quads::Quads`]. Every level gives the same bits.
 
 #[cfg(target_arch = "x86_64")]

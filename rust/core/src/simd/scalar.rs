@@ -72,8 +72,8 @@ impl Lanes for Scalar {
 /// Number of bits that are read from a word without checking how many are set.
 const AT_ONCE: usize = 8;
 
-/// Reads eight bits of a word unconditionally and checks only then whether there are more: a loop that
-/// ends with the last set bit mispredicts once per word (simdjson's `flatten_bits`).
+/// Reads eight bits of a word unconditionally and checks only then whether there are more: a loop
+/// that ends with the last set bit mispredicts once per word (simdjson's `flatten_bits`).
 #[inline(always)]
 pub(super) fn positions(words: &[u64], out: &mut [u32]) -> usize {
     let mut end = 0;

@@ -1,4 +1,4 @@
-//! From a packed block to the values of its tensors, each with its own scale.
+//! From a packed block to the values of its tensors, each of which has its own scale.
 
 use std::ops::Range;
 
@@ -7,22 +7,23 @@ use crate::simd::Lanes;
 use crate::simd::quads::Value;
 use crate::{Error, Result};
 
-/// One tensor inside the flat sequence of trits.
+/// One tensor in the flat sequence of trits.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment<T> {
-    /// Its first trit.
+    /// The index of its first trit.
     pub start: usize,
-    /// Its entries.
+    /// The number of its entries.
     pub len: usize,
-    /// What trits -1, 0 and +1 stand for; `None` leaves `out` as it is.
+    /// The values of the trits -1, 0 and +1; `None` leaves this part of `out` unchanged.
     pub values: Option<[T; 3]>,
 }
 
-/// Decodes a whole block and writes each segment's values at its own place of `out`.
+/// Decodes a whole block and writes the values of each segment to its place in `out`.
 ///
 /// # Errors
-/// [`Error::Shape`] if the segments do not ascend inside the block or `out` has another length;
-/// [`Error::Format`] if a stream is damaged, or a trit between the segments is not zero.
+/// [`Error::Shape`] if the the segments overlap, are not in ascending order, or leave the block, or
+/// `out` has a different length; [`Error::Format`] if a stream is damaged, or a trit between the
+/// segments is not zero.
 pub fn expand<T: Value>(
     block: &Block<'_>,
     segments: &[Segment<T>],
@@ -34,7 +35,11 @@ pub fn expand<T: Value>(
         let end = segment.start.checked_add(segment.len);
         match end.filter(|end| segment.start >= free && *end <= block.count()) {
             Some(end) => free = end,
-            None => return Err(Error::Shape("segments do not ascend inside the block".into())),
+            None => {
+                return Err(Error::Shape(
+                    "the segments overlap, are not in ascending order, or leave the block".into(),
+                ));
+            }
         }
     }
     if out.len() != block.count() {
@@ -49,9 +54,9 @@ pub fn expand<T: Value>(
     })
 }
 
-/// Writes each segment's values, and checks that what lies between them is zero.
+/// Writes the values of each segment, and checks that all trits between segments are zero.
 struct Segments<'a, T> {
-    /// Those that have not ended yet.
+    /// The segments that have not ended yet.
     left: &'a [Segment<T>],
     /// Index of the stream's first trit.
     first: usize,
@@ -59,7 +64,8 @@ struct Segments<'a, T> {
     past: bool,
 }
 
-/// Tables that were made last: most experts have two groups, and a table is asked for once a block.
+/// Number of recent tables to keep: most experts have two groups, and each block of keys looks for
+/// a table.
 const TABLES: usize = 4;
 
 impl<T: Value> Sink for Segments<'_, T> {
@@ -103,7 +109,7 @@ impl<T: Value> Sink for Segments<'_, T> {
     }
 }
 
-/// Checks that the trits of a range of the stream are zero; `keys` are those from trit `first` on.
+/// Checks that the trits of a range of the stream are zero; `keys` starts at trit `first`.
 fn check_gap(keys: &[u8], first: usize, gap: Range<usize>, stream: usize) -> Result<()> {
     if gap.is_empty() || zero_between(keys, gap.start - first, gap.end - first) {
         return Ok(());
@@ -111,7 +117,7 @@ fn check_gap(keys: &[u8], first: usize, gap: Range<usize>, stream: usize) -> Res
     let nonzero = |trit: &usize| !zero_between(keys, trit - first, trit - first + 1);
     let at = stream + gap.clone().find(nonzero).unwrap_or(gap.start);
     Err(Error::Format(format!(
-        "trit {at} lies between two tensors and is not zero: the file is damaged"
+        "trit {at} is between two tensors but is not zero: the file is damaged"
     )))
 }
 

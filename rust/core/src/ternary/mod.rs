@@ -1,8 +1,10 @@
 //! Ternary experts: from floats to trits and a scale, and from trits to bytes.
 //!
-//! [`quantize`] is ComPEFT's compression (arXiv 2311.13171): keep the entries of largest magnitude,
-//! replace them by their sign times one scale. [`codec`] packs the trits near their entropy.
+//! [`ternarize`] is ComPEFT's compression (arXiv 2311.13171): it keeps the entries of largest
+//! magnitude and replaces them with their sign times one scale. [`codec`] packs the trits into
+//! nearly as few bytes as their entropy.
 
+mod chunks;
 pub mod codec;
 mod expand;
 mod passes;

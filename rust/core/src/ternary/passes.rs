@@ -1,18 +1,18 @@
 //! The three passes over a chunk of floats, compiled for every instruction set.
 //!
-//! Sums are taken in sixteen interleaved accumulators and added up in a fixed order, so every level
+//! Sums use sixteen interleaved accumulators, which are added in a fixed order, so every level
 //! gives the same bits.
 
 use super::select::{LOW_BITS, MAGNITUDE, Table};
 use crate::simd::{Job, Lanes};
 
 const LANES: usize = 16;
-/// Entries that stay in the first-level cache while several loops go over them.
+/// Number of entries that stay in the first-level cache while several loops visit them.
 const BLOCK: usize = 2048;
 const ROW: usize = 32;
 const INFINITY: u32 = 0x7f80_0000;
 
-/// First pass: counts the upper bits; returns the sum, and whether all entries are finite.
+/// First pass: counts the upper bits, and returns the sum and whether all entries are finite.
 pub(super) struct Scan<'a> {
     pub values: &'a [f32],
     pub upper: &'a mut Table,
@@ -38,7 +38,8 @@ impl Job for Scan<'_> {
             for (sum, value) in sums.iter_mut().zip(rest) {
                 *sum += f64::from(*value);
             }
-            // Neighbors count in different places, so that equal ones need not wait for each other.
+            // Neighbors are counted in different places, so that equal entries do not wait for each
+            // other.
             let (pairs, rest) = block.as_chunks::<2>();
             for pair in pairs {
                 for (lane, value) in pair.iter().enumerate() {
@@ -53,8 +54,8 @@ impl Job for Scan<'_> {
     }
 }
 
-/// Second pass: counts the lower bits of the entries in the decisive bin; returns the sum of squared
-/// deviations.
+/// Second pass: counts the lower bits of the entries in the decisive bin, and returns the sum of
+/// squared deviations.
 pub(super) struct Refine<'a> {
     pub values: &'a [f32],
     pub mean: f64,
@@ -105,7 +106,7 @@ fn count_lower(row: &[f32], high: u32, lower: &mut [u64]) {
     }
 }
 
-/// How many entries have just this magnitude.
+/// Counts the entries that have exactly this magnitude.
 pub(super) struct CountTies<'a> {
     pub values: &'a [f32],
     pub threshold: u32,
@@ -129,10 +130,10 @@ fn ties(block: &[f32], threshold: u32) -> u32 {
     count
 }
 
-/// Inner products of a tensor w with its trits t: cos(w, t) = dot / sqrt(square * nonzeros).
+/// Inner products of a tensor w and its trits t: cos(w, t) = dot / sqrt(square * nonzeros).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Agreement {
-    /// Sum of w t, which is the sum of the magnitudes that are kept.
+    /// Sum of w t, which is the sum of the kept magnitudes.
     pub dot: f64,
     /// Sum of w^2.
     pub square: f64,
@@ -148,12 +149,13 @@ impl std::ops::AddAssign for Agreement {
     }
 }
 
-/// Last pass: writes trits; of the entries of just the threshold's magnitude the first `ties` are
-/// kept. Returns what the trits keep, and how many ties were kept.
+/// Last pass: writes the trits, and keeps only the first `ties` of the entries whose magnitude is
+/// exactly the threshold. Returns how well the trits agree with the entries, and how many ties were
+/// kept.
 pub(super) struct Emit<'a> {
     pub values: &'a [f32],
     pub out: &'a mut [i8],
-    /// At least 1: entries that are zero become zero trits even where they are selected.
+    /// At least 1, because entries that are zero become zero trits even if they are selected.
     pub threshold: u32,
     pub ties: u64,
 }
@@ -192,7 +194,7 @@ impl Job for Emit<'_> {
     }
 }
 
-/// The block in which the ties run out; returns how many are left, which is 0.
+/// Writes the block in which the ties run out; returns how many are left, which is 0.
 #[inline(always)]
 fn cut_ties(block: &[f32], out: &mut [i8], threshold: u32, mut left: u64) -> u64 {
     for (trit, value) in out.iter_mut().zip(block) {
@@ -208,13 +210,13 @@ fn cut_ties(block: &[f32], out: &mut [i8], threshold: u32, mut left: u64) -> u64
 #[inline(always)]
 fn add(row: &[f32], trits: &[i8], dots: &mut [f64; LANES], squares: &mut [f64; LANES]) {
     for (((w, t), dot), square) in row.iter().zip(trits).zip(dots).zip(squares) {
-        // Exact, for t is -1, 0 or 1.
+        // Exact, because t is -1, 0 or 1.
         *dot += f64::from(*w * f32::from(*t));
         *square += f64::from(*w) * f64::from(*w);
     }
 }
 
-/// Nonzero trits of a block: counted in bytes, which cannot run over in so few rows.
+/// Counts the nonzero trits of a block in bytes, which cannot overflow in so few rows.
 #[inline(always)]
 fn count_nonzeros(trits: &[i8]) -> u64 {
     const { assert!(BLOCK / 64 <= u8::MAX as usize) };

@@ -1,8 +1,9 @@
 //! ComPEFT's compression of one group of tensors (arXiv 2311.13171, section 2).
 //!
-//! Where the published code differs (it keeps one entry more and every tie, takes the standard
-//! deviation in the tensor's own precision, and crashes on small inputs) this follows the paper:
-//! exactly k entries, ties to the lowest position, float64 statistics.
+//! The published code keeps one entry more and every tie, computes the standard deviation in the
+//! tensor's own precision, and crashes on small inputs. This implementation follows the paper
+//! instead: it keeps exactly k entries, prefers ties at the lowest positions, and computes
+//! statistics in float64.
 
 use super::passes::Agreement;
 use super::rule::{Part, Rule, Ternary};
@@ -10,13 +11,15 @@ use super::stages::Quantizer;
 use crate::simd::Level;
 use crate::{Error, Result};
 
-/// Replaces a group's entries by trits: the signs of the entries of largest magnitude.
+/// Replaces the entries of a group by trits: the signs of the entries of largest magnitude, and 0
+/// elsewhere.
 ///
-/// `outs[i]` takes the trits of `parts[i]`; what they keep of each part comes with the scale.
+/// Writes the trits of `parts[i]` to `outs[i]`, and returns the scale and how well the trits of
+/// each part agree with it.
 ///
 /// # Errors
-/// [`Error::Argument`] if an entry is NaN or infinite (named with its index), or the scale
-/// overflows; [`Error::Shape`] if `outs` do not fit `parts`.
+/// [`Error::Argument`] if an entry is NaN or infinite (the message gives its index), or the scale
+/// overflows; [`Error::Shape`] if `outs` do not have the lengths of `parts`.
 pub fn ternarize(
     parts: &[Part<'_>],
     outs: Vec<&mut [i8]>,
@@ -25,7 +28,9 @@ pub fn ternarize(
     num_threads: usize,
 ) -> Result<(Ternary, Vec<Agreement>)> {
     if outs.len() != parts.len() || outs.iter().zip(parts).any(|(o, p)| o.len() != p.values.len()) {
-        return Err(Error::Shape("the trits do not have the lengths of the tensors".into()));
+        return Err(Error::Shape(
+            "the outputs for the trits do not have the lengths of the tensors".into(),
+        ));
     }
     let mut group = Quantizer::new(rule);
     group.scan(parts, level, num_threads)?;
@@ -35,7 +40,7 @@ pub fn ternarize(
 }
 
 #[cfg(test)]
-// Bit-equality is what is promised.
+// Results are documented to be equal bit for bit.
 #[allow(clippy::float_cmp)]
 mod tests {
     use proptest::prelude::*;
@@ -114,7 +119,10 @@ mod tests {
         group.refine(&[few], Level::best(), 1).unwrap();
         assert!(group.scan(&[few], Level::best(), 1).is_err());
         let error = group.emit(&[few], vec![&mut trits], Level::best(), 1).unwrap_err();
-        assert!(error.to_string().contains("a pass saw 2 entries and the first 3"), "{error}");
+        assert!(
+            error.to_string().contains("a pass saw 2 entries, but the first pass saw 3"),
+            "{error}"
+        );
         assert!(group.finish().is_err());
         let mut group = Quantizer::new(rule);
         group.scan(&[few], Level::best(), 1).unwrap();

@@ -1,26 +1,28 @@
-//! What is kept of a group of tensors, and how it is scaled.
+//! The rule of a compression: which entries of a group of tensors are kept, and how they are
+//! scaled.
 
 use crate::{Error, Result};
 
 /// One tensor of a group.
 #[derive(Clone, Copy, Debug)]
 pub struct Part<'a> {
-    /// Its name, for messages.
+    /// Its name, for error messages.
     pub name: &'a str,
     /// Its entries.
     pub values: &'a [f32],
 }
 
-/// How the scale comes about.
+/// How the scale is determined.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Alpha {
-    /// This many standard deviations.
+    /// The scale is this many standard deviations.
     Fixed(f64),
-    /// The scale of least squared error: the mean magnitude of the kept entries that are not zero.
+    /// The scale minimizes the squared error: it is the mean magnitude of the kept entries that are
+    /// not zero.
     LeastSquares,
 }
 
-/// What is kept of a group, and how it is scaled.
+/// Which entries of a group are kept, and how they are scaled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rule {
     density: f64,
@@ -29,10 +31,11 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// `upstream` keeps what the published code keeps: one entry more, and every tie.
+    /// Checks the numbers of a rule. With `upstream`, the rule keeps what the published code keeps:
+    /// one entry more, and every tie.
     ///
     /// # Errors
-    /// [`Error::Argument`] if density is not in (0, 1], or alpha is not positive and finite.
+    /// [`Error::Argument`] if `density` is not in (0, 1], or `alpha` is not positive and finite.
     pub fn new(density: f64, alpha: Alpha, upstream: bool) -> Result<Self> {
         if !(density > 0.0 && density <= 1.0) {
             return Err(Error::argument("density", density, "a share in (0, 1]"));
@@ -45,7 +48,7 @@ impl Rule {
         Ok(Self { density, alpha, upstream })
     }
 
-    /// Whether the scale waits for the last pass.
+    /// Whether the scale is known only after the last pass.
     pub(super) fn is_least_squares(&self) -> bool {
         self.alpha == Alpha::LeastSquares
     }
@@ -55,7 +58,7 @@ impl Rule {
         self.upstream
     }
 
-    /// How many of `count` entries are selected.
+    /// Number of entries that are selected from `count`.
     pub(super) fn kept(&self, count: u64) -> u64 {
         if self.upstream {
             ((count as f64 * self.density) as u64 + 1).min(count)
@@ -64,7 +67,8 @@ impl Rule {
         }
     }
 
-    /// The scale, of a standard deviation and of the nonzero trits and their magnitudes.
+    /// Computes the scale from the standard deviation, the number of nonzero trits, and the sum of
+    /// the magnitudes that they keep.
     pub(super) fn scale(&self, std: f64, nonzeros: u64, magnitudes: f64) -> Result<f32> {
         let scale = match self.alpha {
             Alpha::Fixed(alpha) => alpha * std,
@@ -78,27 +82,30 @@ impl Rule {
                     Alpha::Fixed(alpha) => alpha.to_string(),
                     Alpha::LeastSquares => "least_squares".into(),
                 },
-                format!("a scale that float32 can hold, of a standard deviation of {std:e}"),
+                format!(
+                    "a value that gives a finite float32 scale with a standard deviation of {std:e}"
+                ),
             ));
         }
         Ok(scale)
     }
 }
 
-/// The scale of a group, and what led to it.
+/// The scale of a group, and the statistics that led to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ternary {
-    /// What a trit is multiplied with.
+    /// The factor that trits are multiplied with.
     pub scale: f32,
-    /// Standard deviation of all entries before pruning: unbiased; of one entry its magnitude.
+    /// Unbiased standard deviation of all entries before pruning; the magnitude of a single entry.
     pub std: f64,
-    /// Entries that were selected; those that are zero become zero trits.
+    /// Number of entries that were selected; those that are zero become zero trits.
     pub kept: u64,
-    /// Nonzero trits.
+    /// Number of nonzero trits.
     pub nonzeros: u64,
 }
 
-/// Number of entries to keep: `floor(count * density + 1e-6)`, so that 0.29 of 100 is 29.
+/// Returns the number of entries to keep: `floor(count * density + 1e-6)`, so that 0.29 of 100 is
+/// 29.
 pub fn kept_entries(count: u64, density: f64) -> u64 {
     ((count as f64 * density + 1e-6).floor() as u64).min(count)
 }

@@ -1,36 +1,38 @@
 //! Exact selection of the k entries of largest magnitude, without sorting.
 //!
-//! The bits of non-negative floats order like integers, so two histograms (upper 16 of the 31 bits,
-//! then the lower 15 of those in the decisive bin) give the k-th largest magnitude exactly.
+//! The bits of non-negative floats are ordered like integers, so two histograms give the k-th
+//! largest magnitude exactly: one of the upper 16 of the 31 bits, and one of the lower 15 bits in
+//! the decisive bin.
 
-/// Bits of the magnitude: all but the sign.
+/// The bits of the magnitude: all except the sign.
 pub(super) const MAGNITUDE: u32 = 0x7fff_ffff;
 pub(super) const LOW_BITS: u32 = 15;
 const HIGH_BINS: usize = 1 << 16;
 pub(super) const LOW_BINS: usize = 1 << LOW_BITS;
 
-/// Which entries are kept: magnitudes above `threshold`, and the first `ties` that equal it.
+/// Which entries are kept: those with magnitudes above `threshold`, and the first `ties` that equal
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Selection {
     /// Bits of the smallest magnitude that is kept.
     pub threshold: u32,
-    /// How many entries of just that magnitude are kept.
+    /// How many entries of exactly that magnitude are kept.
     pub ties: u64,
-    /// How many there are.
+    /// How many entries have exactly that magnitude.
     pub ties_present: u64,
 }
 
-/// Counts of the upper bits that one thread makes.
+/// The counts of upper bits of one thread.
 #[derive(Default)]
 pub(super) struct Table {
     counts: Vec<[u32; 2]>,
-    /// What was counted in `counts`, which hold 32 bits.
+    /// How many values were added to `counts`, whose elements have 32 bits.
     pending: u64,
     totals: Vec<u64>,
 }
 
 impl Table {
-    /// Where the next `len` values are to be counted: one place a bin and lane.
+    /// Returns the counters for the next `len` values: one for each bin and lane.
     pub fn counts(&mut self, len: usize) -> &mut [[u32; 2]; HIGH_BINS] {
         if self.pending + len as u64 > u64::from(u32::MAX) {
             let mut totals = std::mem::take(&mut self.totals);
@@ -40,7 +42,7 @@ impl Table {
         }
         self.pending += len as u64;
         self.counts.resize(HIGH_BINS, [0; 2]);
-        self.counts.as_mut_slice().try_into().expect("the length was set above")
+        self.counts.as_mut_slice().try_into().expect("the vector was resized to this length above")
     }
 
     fn add_to(&self, totals: &mut [u64]) {
@@ -49,7 +51,7 @@ impl Table {
         }
     }
 
-    /// All counts of several tables.
+    /// Adds the counts of several tables.
     pub fn sum(tables: &[Self]) -> Vec<u64> {
         let mut totals = vec![0; HIGH_BINS];
         for table in tables {
@@ -62,7 +64,7 @@ impl Table {
     }
 }
 
-/// The bin that holds the k-th entry from above, and how many lie above that bin.
+/// Returns the bin that holds the k-th largest entry, and the number of entries in higher bins.
 pub(super) fn find(counts: &[u64], k: u64) -> (u32, u64) {
     let mut above = 0;
     for (bin, count) in counts.iter().enumerate().rev() {
@@ -74,7 +76,7 @@ pub(super) fn find(counts: &[u64], k: u64) -> (u32, u64) {
     (0, above)
 }
 
-/// The upper bits of the k-th magnitude, and which of the entries with those bits it is.
+/// The upper bits of the k-th largest magnitude, and its rank among the entries with those bits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Decisive {
     pub high: u32,
@@ -82,13 +84,13 @@ pub(super) struct Decisive {
 }
 
 impl Decisive {
-    /// Of the counts of the upper bits; `k` is from 1 to their sum.
+    /// Finds the bin from the counts of the upper bits; `k` is from 1 to their sum.
     pub fn of(upper: &[u64], k: u64) -> Self {
         let (high, above) = find(upper, k);
         Self { high, rank: k - above }
     }
 
-    /// Of the counts of the lower bits in the decisive bin.
+    /// Finds the threshold from the counts of the lower bits in the decisive bin.
     pub fn select(self, lower: &[u64]) -> Selection {
         let (low, above) = find(lower, self.rank);
         Selection {

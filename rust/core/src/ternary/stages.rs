@@ -1,24 +1,17 @@
-//! A group of tensors made ternary in three passes, each of which sees them in the same order.
+//! Ternarizes a group of tensors in three passes, each of which visits the tensors in the same
+//! order.
 //!
-//! The passes keep counts and sums and no entries, so the tensors may come one at a time.
+//! The passes keep only counts and sums and no entries, so the tensors may be passed one at a time.
 
+use super::chunks::{CHUNK, Chunk, chunks, entries, not_finite, share_len, shares};
 use super::passes::{Agreement, CountTies, Emit, Refine, Scan};
 use super::rule::{Part, Rule, Ternary};
 use super::select::{Decisive, LOW_BINS, MAGNITUDE, Selection, Table};
 use crate::simd::Level;
 use crate::{Error, Result, threads};
 
-/// Entries of a chunk: sums over chunks are added in chunk order, so no result depends on threads or
-/// on how many tensors come in one call.
-const CHUNK: usize = 1 << 16;
-
-struct Chunk<'a> {
-    part: usize,
-    start: usize,
-    values: &'a [f32],
-}
-
-/// Where a group is: `scan` all its tensors, then `refine` all, then `emit` all, then `finish`.
+/// The state of a group: call `scan` for all of its tensors, then `refine` for all, then `emit` for
+/// all, and then `finish`.
 pub struct Quantizer {
     rule: Rule,
     stage: Stage,
@@ -30,7 +23,7 @@ enum Stage {
     Emit(Emission),
 }
 
-/// Of the first pass.
+/// The sums of the first pass.
 #[derive(Default)]
 struct Sums {
     tables: Vec<Table>,
@@ -38,45 +31,47 @@ struct Sums {
     total: f64,
 }
 
-/// Of the second pass.
+/// The statistics of the second pass.
 struct Statistics {
     count: u64,
     seen: u64,
     kept: u64,
     mean: f64,
     squares: f64,
-    /// None where nothing is kept.
+    /// `None` if nothing is kept.
     decisive: Option<Decisive>,
     lower: Vec<u64>,
 }
 
-/// Of the last pass.
+/// The state of the last pass.
 struct Emission {
     count: u64,
     seen: u64,
     std: f64,
     kept: u64,
     selection: Option<Selection>,
-    /// Ties that may still be kept.
+    /// Number of ties that may still be kept.
     left: u64,
     nonzeros: u64,
     magnitudes: f64,
 }
 
 impl Quantizer {
-    /// A group of which nothing has been seen.
+    /// Starts a group that has not seen any tensors.
     #[must_use]
     pub fn new(rule: Rule) -> Self {
         Self { rule, stage: Stage::Scan(Sums::default()) }
     }
 
-    /// First pass: counts of the upper bits, sums, and a refusal of NaN and infinity.
+    /// First pass: counts the upper bits of magnitudes, sums the entries, and rejects NaN and
+    /// infinity.
     ///
     /// # Errors
-    /// [`Error::Argument`] if an entry is not finite; [`Error::Shape`] if the first pass is over.
+    /// [`Error::Argument`] if an entry is not finite; [`Error::Shape`] if the second pass has
+    /// begun.
     pub fn scan(&mut self, parts: &[Part<'_>], level: Level, num_threads: usize) -> Result<()> {
         let Stage::Scan(state) = &mut self.stage else {
-            return Err(out_of_order("scan", "the first pass is over"));
+            return Err(out_of_order("scan", "the second pass has begun"));
         };
         let chunks = chunks(parts);
         let shares: Vec<_> = shares(&chunks, num_threads).collect();
@@ -105,7 +100,8 @@ impl Quantizer {
         Ok(())
     }
 
-    /// Second pass: squared deviations, and the counts of the lower bits in the decisive bin.
+    /// Second pass: sums the squared deviations, and counts the lower bits of magnitudes in the
+    /// decisive bin.
     ///
     /// # Errors
     /// [`Error::Shape`] if the last pass has begun.
@@ -114,7 +110,7 @@ impl Quantizer {
             self.stage = Stage::Refine(Statistics::after(sums, self.rule));
         }
         let Stage::Refine(state) = &mut self.stage else {
-            return Err(out_of_order("refine", "the second pass is over"));
+            return Err(out_of_order("refine", "the last pass has begun"));
         };
         let chunks = chunks(parts);
         let mut squares = vec![0.0; chunks.len()];
@@ -141,11 +137,12 @@ impl Quantizer {
         Ok(())
     }
 
-    /// Last pass: `outs[i]` takes the trits of `parts[i]`; returns what they keep of each.
+    /// Last pass: writes the trits of `parts[i]` to `outs[i]`, and returns how well they agree with
+    /// each part.
     ///
     /// # Errors
-    /// [`Error::Shape`] if passes saw different numbers of entries, or `outs` do not fit;
-    /// [`Error::Argument`] if the scale overflows.
+    /// [`Error::Shape`] if the passes saw different numbers of entries, or `outs` do not have the
+    /// lengths of `parts`; [`Error::Argument`] if the scale overflows.
     pub fn emit(
         &mut self,
         parts: &[Part<'_>],
@@ -156,7 +153,9 @@ impl Quantizer {
         if outs.len() != parts.len()
             || outs.iter().zip(parts).any(|(o, p)| o.len() != p.values.len())
         {
-            return Err(Error::Shape("the trits do not have the lengths of the tensors".into()));
+            return Err(Error::Shape(
+                "the outputs for the trits do not have the lengths of the tensors".into(),
+            ));
         }
         match &self.stage {
             Stage::Scan(_) => return Err(out_of_order("emit", "the second pass is missing")),
@@ -199,11 +198,11 @@ impl Quantizer {
         Ok(agreements)
     }
 
-    /// The scale of the whole group.
+    /// Ends the group and returns its scale.
     ///
     /// # Errors
-    /// [`Error::Shape`] if passes are missing or saw other entries; [`Error::Argument`] if the scale
-    /// overflows.
+    /// [`Error::Shape`] if a pass is missing or saw different entries; [`Error::Argument`] if the
+    /// scale overflows.
     pub fn finish(self) -> Result<Ternary> {
         let Stage::Emit(Emission {
             count, seen, std, kept, selection, nonzeros, magnitudes, ..
@@ -212,14 +211,15 @@ impl Quantizer {
             return Err(out_of_order("finish", "a pass is missing"));
         };
         same_count(count, seen)?;
-        // Zeros that were selected are no nonzeros, and of zeros there may be any number.
+        // A threshold of 0 selects zeros, which do not count as nonzeros, so the check applies only
+        // above it.
         if !self.rule.keeps_ties()
             && selection.is_some_and(|found| found.threshold > 0)
             && nonzeros != kept
         {
             return Err(Error::Shape(format!(
-                "{nonzeros} entries are above the threshold and {kept} were: the tensors changed \
-                 between the passes"
+                "the last pass kept {nonzeros} entries, but the second pass selected {kept}: the \
+                 tensors changed between the passes"
             )));
         }
         let scale = self.rule.scale(std, nonzeros, magnitudes)?;
@@ -242,7 +242,7 @@ impl Statistics {
         }
     }
 
-    /// Unbiased; of one entry its magnitude, of none 0.
+    /// The unbiased standard deviation; the magnitude of a single entry, and 0 without entries.
     fn std(&self) -> f64 {
         if self.count <= 1 {
             return self.mean.abs();
@@ -269,7 +269,7 @@ impl Emission {
         Ok(Self { count, seen: 0, std, kept, selection, left, nonzeros: 0, magnitudes: 0.0 })
     }
 
-    /// How many ties each chunk may keep, lowest positions first.
+    /// Decides how many ties each chunk may keep; ties at lower positions come first.
     fn share_ties(
         &mut self,
         chunks: &[Chunk<'_>],
@@ -291,45 +291,19 @@ impl Emission {
     }
 }
 
-fn chunks<'a>(parts: &[Part<'a>]) -> Vec<Chunk<'a>> {
-    let of = |(part, p): (usize, &Part<'a>)| {
-        let chunk = move |(i, values)| Chunk { part, start: i * CHUNK, values };
-        p.values.chunks(CHUNK).enumerate().map(chunk)
-    };
-    parts.iter().enumerate().flat_map(of).collect()
-}
-
-fn entries(parts: &[Part<'_>]) -> u64 {
-    parts.iter().map(|part| part.values.len() as u64).sum()
-}
-
-/// Contiguous shares of the chunks, one a thread.
-fn shares<T>(chunks: &[T], num_threads: usize) -> impl Iterator<Item = &[T]> {
-    chunks.chunks(share_len(chunks.len(), num_threads))
-}
-
-fn share_len(chunks: usize, num_threads: usize) -> usize {
-    chunks.div_ceil(num_threads.max(1)).max(1)
-}
-
-fn not_finite(parts: &[Part<'_>], chunk: &Chunk<'_>) -> Error {
-    let at = chunk.values.iter().position(|value| !value.is_finite()).unwrap_or_default();
-    let (name, index) = (parts[chunk.part].name, chunk.start + at);
-    let what = format!("{} at index {index} of {name}", chunk.values[at]);
-    Error::argument("x", what, "finite numbers")
-}
-
 fn same_count(first: u64, other: u64) -> Result<()> {
     if first == other {
         return Ok(());
     }
     Err(Error::Shape(format!(
-        "a pass saw {other} entries and the first {first}: every pass needs every tensor once"
+        "a pass saw {other} entries, but the first pass saw {first}: every pass needs every tensor \
+         exactly once"
     )))
 }
 
 fn out_of_order(call: &str, why: &str) -> Error {
     Error::Shape(format!(
-        "{call} out of order, {why}: scan every tensor, then refine every one, then emit every one"
+        "{call} was called out of order ({why}): call scan for every tensor, then refine for every \
+         tensor, then emit for every tensor"
     ))
 }

@@ -1,4 +1,4 @@
-//! Machine code on disk: whole files under names that say what they were made of.
+//! Machine code on disk, in files that are named after a hash of everything they were made from.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -9,14 +9,15 @@ use sha2::{Digest, Sha256};
 
 const MAGIC: &[u8; 8] = b"MFCUBIN1";
 const HASH: usize = 32;
-/// More than any image of these kernels; what is larger is not read.
+/// The most bytes that are read from a file, which is more than any image of these kernels has.
 const MOST: u64 = 64 << 20;
 
-/// The name of what is made of these: text and headers, flags, and the compiler's version or
-/// nothing.
+/// Hashes everything that machine code is made from: text, headers, flags, and the compiler's
+/// version, which may be empty.
 pub(super) fn key(text: &str, headers: &[(&str, &str)], flags: &[String], version: &str) -> String {
     let mut hash = Sha256::new();
-    // Every part with its length, so that none can be taken for the beginning of another.
+    // Each part is preceded by its length, so that the boundaries between parts are part of the
+    // hash.
     let mut add = |part: &str| {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
@@ -34,7 +35,8 @@ pub(super) fn key(text: &str, headers: &[(&str, &str)], flags: &[String], versio
     hash.finalize().iter().flat_map(|byte| [hex(byte >> 4), hex(byte & 15)]).collect()
 }
 
-/// What a folder holds under a name; nothing if it is not there, cut or damaged.
+/// Reads the machine code for a key from a folder; `None` if the file is missing, truncated or
+/// damaged.
 pub(super) fn read(folder: &Path, key: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(folder.join(name(key))).ok()?;
@@ -44,10 +46,11 @@ pub(super) fn read(folder: &Path, key: &str) -> Option<Vec<u8>> {
     (magic == MAGIC && Sha256::digest(cubin).as_slice() == hash).then(|| cubin.to_vec())
 }
 
-/// Writes it: the whole file is there or none, whoever else writes it at the same time.
+/// Writes the machine code for a key to a folder. The file appears as a whole or not at all, even
+/// if several processes write it at the same time.
 ///
 /// # Errors
-/// Those of the file system.
+/// The errors of the file system.
 pub(super) fn write(folder: &Path, key: &str, cubin: &[u8]) -> io::Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let mut builder = DirBuilder::new();
@@ -65,7 +68,8 @@ pub(super) fn write(folder: &Path, key: &str, cubin: &[u8]) -> io::Result<()> {
         std::fs::rename(&temporary, folder.join(name(key)))
     })();
     if written.is_err() {
-        // What is left of it is no use; that it cannot be removed either is not worth telling.
+        // The incomplete file is useless. If it cannot be removed either, the first error is the
+        // one to report.
         let _ = std::fs::remove_file(&temporary);
     }
     written

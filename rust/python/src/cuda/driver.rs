@@ -1,12 +1,12 @@
-//! CUDA's driver: the calls that load machine code and launch it.
+//! The CUDA driver: the calls that load machine code and launch it.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::ptr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use super::failure::{Failure, Result};
 use super::library::{functions, open};
-use super::{Failure, Result};
 
 type Handle = *mut c_void;
 
@@ -36,15 +36,15 @@ const CAPABILITY_MINOR: c_int = 76;
 const SHARED_PER_BLOCK: c_int = 97;
 const MAX_DYNAMIC_SHARED: c_int = 8;
 
-/// The driver of this process.
+/// The driver, as opened by this process.
 pub(super) struct Driver {
     calls: Calls,
     process: u32,
-    /// The primary context of each device, retained once: it is torch's too.
+    /// The primary context of each device, which is retained once and shared with torch.
     contexts: Mutex<HashMap<i32, usize>>,
 }
 
-/// What is told of a device.
+/// The properties of a device.
 #[derive(Clone, Debug)]
 pub(super) struct Device {
     pub name: String,
@@ -53,7 +53,7 @@ pub(super) struct Device {
     pub shared_bytes: i32,
 }
 
-/// Machine code in a device.
+/// Machine code that was loaded into a device.
 pub(super) struct Loaded {
     module: usize,
     context: usize,
@@ -62,11 +62,11 @@ pub(super) struct Loaded {
 
 struct Function {
     handle: usize,
-    /// The most dynamic shared memory that the driver was asked for.
+    /// The most dynamic shared memory that was requested from the driver so far.
     shared_bytes: u32,
 }
 
-/// Grid, block and dynamic shared memory of a launch.
+/// The grid, block and dynamic shared memory of a launch.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     pub grid: (u32, u32, u32),
@@ -74,18 +74,19 @@ pub(super) struct Shape {
     pub shared_bytes: u32,
 }
 
-/// The driver, opened and initialized at the first call.
+/// Returns the driver, which is opened and initialized by the first call.
 ///
 /// # Errors
-/// What is missing; and in a forked child of a process that used CUDA, which cannot.
+/// If the driver is missing, or this process was forked from one that used CUDA, which is not
+/// supported.
 pub(super) fn driver() -> Result<&'static Driver> {
     static DRIVER: OnceLock<std::result::Result<Driver, String>> = OnceLock::new();
     let found = DRIVER.get_or_init(|| Driver::open().map_err(|failure| failure.0)).as_ref();
     let driver = found.map_err(|reason| Failure(reason.clone()))?;
     if driver.process != std::process::id() {
         return Err(Failure(
-            "CUDA was used before this process was forked and cannot be used here: start workers \
-             with the spawn method"
+            "CUDA cannot be used in this process, because it was forked from a process that used CUDA: \
+             start workers with the spawn method"
                 .into(),
         ));
     }
@@ -98,7 +99,8 @@ impl Driver {
             Ok(path) => vec![path],
             Err(_) => vec!["libcuda.so.1".into(), "libcuda.so".into()],
         };
-        let (library, name) = open("CUDA's driver (it comes with the GPU's driver)", &names)?;
+        let (library, name) =
+            open("the CUDA driver (it is installed with the driver of the GPU)", &names)?;
         let calls = Calls::load(library, &name)?;
         let driver = Self { calls, process: std::process::id(), contexts: Mutex::default() };
         // SAFETY: cuInit takes no pointers.
@@ -111,10 +113,10 @@ impl Driver {
             return Ok(());
         }
         let mut text: *const c_char = ptr::null();
-        // SAFETY: the driver writes the address of a string that it keeps, or nothing.
-        let told = unsafe { (self.calls.error_string)(code, &raw mut text) };
-        let text = if told == 0 && !text.is_null() {
-            // SAFETY: it is that string.
+        // SAFETY: the driver writes either the address of a string that it owns, or nothing.
+        let found = unsafe { (self.calls.error_string)(code, &raw mut text) };
+        let text = if found == 0 && !text.is_null() {
+            // SAFETY: `text` is the address of that string.
             unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
         } else {
             "unknown error".into()
@@ -122,7 +124,7 @@ impl Driver {
         Err(Failure(format!("{call} failed: {text} ({code})")))
     }
 
-    /// The version that the driver was made for: 13020 is 13.2.
+    /// The CUDA version that the driver supports: 13020 means 13.2.
     pub fn version(&self) -> Result<i32> {
         let mut version = 0;
         // SAFETY: the driver writes one int.
@@ -131,7 +133,7 @@ impl Driver {
         Ok(version)
     }
 
-    /// All devices that this process may use.
+    /// Returns all devices that this process may use.
     pub fn devices(&self) -> Result<Vec<Device>> {
         let mut count = 0;
         // SAFETY: the driver writes one int.
@@ -140,11 +142,11 @@ impl Driver {
         (0..count).map(|index| self.device(index)).collect()
     }
 
-    /// One device.
+    /// Returns the properties of one device.
     pub fn device(&self, index: i32) -> Result<Device> {
         let device = self.ordinal(index)?;
         let mut name = [0u8; 256];
-        // SAFETY: the driver writes at most as many bytes as it is told there are.
+        // SAFETY: the driver writes at most `name.len()` bytes.
         let code = unsafe {
             (self.calls.device_name)(name.as_mut_ptr().cast(), name.len() as c_int, device)
         };
@@ -186,7 +188,7 @@ impl Driver {
         Ok(context as usize)
     }
 
-    /// Makes a context the current one while `work` runs, and the caller's again afterwards.
+    /// Makes a context current while `work` runs, and restores the caller's context afterwards.
     fn within<T>(&self, context: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
         // SAFETY: the context was retained and is never released.
         self.check("cuCtxPushCurrent", unsafe { (self.calls.push)(context as Handle) })?;
@@ -199,12 +201,12 @@ impl Driver {
         after.map(|()| value)
     }
 
-    /// Puts a cubin into a device.
+    /// Loads a cubin into a device.
     pub fn load(&self, index: i32, cubin: &[u8]) -> Result<Loaded> {
         let context = self.context(index)?;
         let module = self.within(context, || {
             let mut module = ptr::null_mut();
-            // SAFETY: the bytes are a whole cubin, which carries its own length.
+            // SAFETY: the bytes are a whole cubin, which contains its own length.
             let code = unsafe { (self.calls.module_load)(&raw mut module, cubin.as_ptr().cast()) };
             self.check("cuModuleLoadData", code)?;
             Ok(module as usize)
@@ -212,8 +214,8 @@ impl Driver {
         Ok(Loaded { module, context, functions: Mutex::default() })
     }
 
-    /// Launches a kernel: nothing is allocated in the device and nothing waited for, and from the
-    /// second launch on nothing loaded, so that a CUDA graph may hold it.
+    /// Launches a kernel without allocating device memory or waiting. From the second launch on,
+    /// nothing is loaded either, so that a CUDA graph can capture the launch.
     ///
     /// `arguments` are the values of the parameters, each in the lowest bytes of a word.
     pub fn launch(
@@ -229,7 +231,7 @@ impl Driver {
             let mut addresses: Vec<*mut c_void> =
                 arguments.iter_mut().map(|word| ptr::from_mut(word).cast()).collect();
             let ((gx, gy, gz), (bx, by, bz)) = (shape.grid, shape.block);
-            // SAFETY: the function and the stream belong to the current context, and there is a
+            // SAFETY: the function and the stream belong to the current context, and there is one
             // word for each parameter of the kernel, which the driver copies.
             let code = unsafe {
                 (self.calls.launch)(
@@ -257,7 +259,7 @@ impl Driver {
             None => functions.entry(kernel.into()).or_insert(self.find(loaded, kernel)?),
         };
         if shared_bytes > function.shared_bytes {
-            // SAFETY: the function was just found.
+            // SAFETY: the handle of the function was looked up above.
             let code = unsafe {
                 (self.calls.function_attribute)(
                     function.handle as Handle,
@@ -272,16 +274,19 @@ impl Driver {
     }
 
     fn find(&self, loaded: &Loaded, kernel: &str) -> Result<Function> {
-        let name = CString::new(kernel)
-            .map_err(|_| Failure(format!("{kernel:?} is no name of a kernel")))?;
+        let name = CString::new(kernel).map_err(|_| {
+            Failure(format!(
+                "the name of the kernel is {kernel:?}, expected one without a zero byte"
+            ))
+        })?;
         let mut handle = ptr::null_mut();
-        // SAFETY: the module is loaded and never unloaded; the name ends with a zero.
+        // SAFETY: the module is loaded and never unloaded, and the name ends with a zero byte.
         let code = unsafe {
             (self.calls.module_function)(&raw mut handle, loaded.module as Handle, name.as_ptr())
         };
         self.check(&format!("cuModuleGetFunction of {kernel}"), code)?;
-        // What a kernel gets without asking is 48 KiB less its static shared memory, so that a
-        // launch with a little under 48 KiB has to ask too.
+        // Without a request a kernel gets 48 KiB minus its static shared memory, so a launch with
+        // slightly less than 48 KiB needs a request too.
         Ok(Function { handle: handle as usize, shared_bytes: 0 })
     }
 }

@@ -1,29 +1,31 @@
-//! The machine code of a source for an architecture: shipped, kept, or compiled now.
+//! The machine code of a source for an architecture: shipped with the package, cached, or compiled
+//! now.
 
 use std::path::{Path, PathBuf};
 
+use super::cache;
+use super::failure::{Failure, Result};
 use super::nvrtc::nvrtc;
 use super::sources::{HEADERS, source};
-use super::{Result, cache};
 
-/// Where machine code may come from.
+/// The places where machine code may come from.
 pub(super) struct Places {
-    /// Names of NVRTC, in the order in which they are tried.
+    /// The names of NVRTC, in the order in which they are tried.
     pub nvrtc: Vec<String>,
-    /// The user's folder; none keeps nothing.
+    /// The user's folder; without one, compiled code is not stored.
     pub cache: Option<PathBuf>,
-    /// A filled folder that came with the package.
+    /// A folder with compiled code that is part of the package.
     pub shipped: Option<PathBuf>,
 }
 
-/// Machine code, and where it is from.
+/// Machine code and its origin.
 pub(super) struct Image {
     pub cubin: Vec<u8>,
     /// `"shipped"`, `"cache"`, `"compiled"`, or `"compiled; not kept: ..."`.
     pub origin: String,
 }
 
-/// Without contraction, so that a product and a sum are rounded as on the CPU.
+/// Flags that disable contraction, so that products and sums are rounded as on the CPU.
 const FLAGS: [&str; 3] = ["--std=c++17", "--fmad=false", "-ftz=false"];
 
 fn flags_for(architecture: &str) -> Vec<String> {
@@ -32,24 +34,25 @@ fn flags_for(architecture: &str) -> Vec<String> {
     flags
 }
 
-/// The images of a source, the ready ones first; each is looked for when the one before did not do.
+/// Iterates over the images of a source, those that are ready first. Each is made only if the
+/// caller did not accept the one before.
 pub(super) fn images<'a>(
     name: &'a str,
     architecture: &str,
     places: &'a Places,
 ) -> Result<impl Iterator<Item = Result<Image>> + 'a> {
     let (text, flags) = (source(name)?, flags_for(architecture));
-    let of_shipped = cache::key(text, &HEADERS, &flags, "");
+    let shipped_key = cache::key(text, &HEADERS, &flags, "");
     let shipped = places.shipped.iter().filter_map(move |folder| {
-        let cubin = cache::read(folder, &of_shipped)?;
+        let cubin = cache::read(folder, &shipped_key)?;
         Some(Ok(Image { cubin, origin: "shipped".into() }))
     });
-    let made = move |kept: bool| {
+    let cached_or_compiled = move |cached: bool| {
         let compiler = nvrtc(&places.nvrtc)?;
         let (major, minor) = compiler.version;
         let key = cache::key(text, &HEADERS, &flags, &format!("{major}.{minor}"));
         let folder = places.cache.as_deref();
-        if kept {
+        if cached {
             let found = folder.and_then(|folder| cache::read(folder, &key));
             return Ok(found.map(|cubin| Image { cubin, origin: "cache".into() }));
         }
@@ -62,13 +65,15 @@ pub(super) fn images<'a>(
         };
         Ok(Some(Image { cubin, origin }))
     };
-    Ok(shipped.chain([true, false].into_iter().filter_map(move |kept| made(kept).transpose())))
+    Ok(shipped.chain(
+        [true, false].into_iter().filter_map(move |cached| cached_or_compiled(cached).transpose()),
+    ))
 }
 
-/// Fills a folder that is to be shipped.
+/// Compiles a source into a folder that will be shipped.
 ///
 /// # Errors
-/// Of the compiler, and of the file system.
+/// The errors of the compiler and of the file system.
 pub(super) fn fill(
     name: &str,
     architecture: &str,
@@ -78,6 +83,6 @@ pub(super) fn fill(
     let (text, flags) = (source(name)?, flags_for(architecture));
     let cubin = nvrtc(nvrtc_names)?.compile(name, text, &HEADERS, &flags)?;
     cache::write(folder, &cache::key(text, &HEADERS, &flags, ""), &cubin)
-        .map_err(|error| super::Failure(format!("{}: {error}", folder.display())))?;
+        .map_err(|error| Failure(format!("cannot write to {}: {error}", folder.display())))?;
     Ok(Image { cubin, origin: "compiled".into() })
 }

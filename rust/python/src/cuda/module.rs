@@ -1,4 +1,4 @@
-//! What Python sees of CUDA.
+//! The classes and functions for CUDA that Python calls.
 
 use std::path::PathBuf;
 
@@ -6,11 +6,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::driver::{Loaded, Shape, driver};
+use super::failure::{Failure, Result};
 use super::image::{Image, Places, fill, images};
 use super::nvrtc::nvrtc;
-use super::{Failure, Result};
 
-/// The kernels of one source in one device.
+/// The kernels of one source, loaded into one device.
 #[pyclass(frozen, module = "metro_fast._core")]
 pub(crate) struct CudaModule {
     loaded: Loaded,
@@ -19,7 +19,7 @@ pub(crate) struct CudaModule {
 
 #[pymethods]
 impl CudaModule {
-    /// Finds or compiles the machine code and puts it into the device.
+    /// Finds or compiles the machine code, and loads it into the device.
     #[new]
     #[pyo3(signature = (source, device, *, nvrtc, cache, shipped))]
     fn new(
@@ -34,13 +34,14 @@ impl CudaModule {
         Ok(py.detach(|| Self::load(source, device, &places))?)
     }
 
-    /// `"shipped"`, `"cache"` or `"compiled"`.
+    /// The origin of the machine code: `"shipped"`, `"cache"` or `"compiled"`.
     #[getter]
     fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// Launches a kernel on a stream; `sizes` are the bytes of each of the `arguments`, 4 or 8.
+    /// Launches a kernel on a stream. `arguments` are the bytes of all arguments, and `sizes` the
+    /// number of bytes of each, 4 or 8.
     fn launch(
         &self,
         py: Python<'_>,
@@ -54,7 +55,7 @@ impl CudaModule {
     ) -> PyResult<()> {
         let mut words = words(arguments, &sizes)?;
         let shape = Shape { grid, block, shared_bytes };
-        // A full queue of launches makes the driver wait.
+        // The driver waits if the queue of launches is full, so the GIL is released.
         Ok(py.detach(|| driver()?.launch(&self.loaded, kernel, shape, stream, &mut words))?)
     }
 }
@@ -63,37 +64,43 @@ impl CudaModule {
     fn load(source: &str, index: i32, places: &Places) -> Result<Self> {
         let driver = driver()?;
         let (major, minor) = driver.device(index)?.capability;
-        let mut refused = Vec::new();
+        let mut reasons = Vec::new();
         for image in images(source, &format!("sm_{major}{minor}"), places)? {
             let Image { cubin, origin } = image?;
-            // A driver may be too old for what a newer compiler made.
+            // A driver may be too old for the code of a newer compiler.
             match driver.load(index, &cubin) {
                 Ok(loaded) => return Ok(Self { loaded, origin }),
-                Err(Failure(reason)) => refused.push(format!("{origin}: {reason}")),
+                Err(Failure(reason)) => reasons.push(format!("{origin}: {reason}")),
             }
         }
-        Err(Failure(format!("{source} cannot be loaded: {}", refused.join("; "))))
+        Err(Failure(format!("{source} cannot be loaded: {}", reasons.join("; "))))
     }
 }
 
-/// Each argument in the lowest bytes of a word.
+/// Copies each argument to the lowest bytes of a word.
 fn words(arguments: &[u8], sizes: &[usize]) -> Result<Vec<u64>> {
-    let unfit = || Failure(format!("{} bytes of arguments of {sizes:?}", arguments.len()));
+    let mismatch = || {
+        Failure(format!(
+            "the arguments have {} bytes, which does not match the sizes {sizes:?}, each 4 or 8",
+            arguments.len()
+        ))
+    };
     let mut rest = arguments;
     let mut words = Vec::with_capacity(sizes.len());
     for size in sizes {
         let (4 | 8, Some((bytes, after))) = (*size, rest.split_at_checked(*size)) else {
-            return Err(unfit());
+            return Err(mismatch());
         };
         let mut word = [0; 8];
         word[..*size].copy_from_slice(bytes);
         words.push(u64::from_le_bytes(word));
         rest = after;
     }
-    if rest.is_empty() { Ok(words) } else { Err(unfit()) }
+    if rest.is_empty() { Ok(words) } else { Err(mismatch()) }
 }
 
-/// Compiles a source for an architecture; with `shipped`, keeps it there.
+/// Finds or compiles the machine code of a source for an architecture. With `shipped`, always
+/// compiles it and stores it in that folder.
 #[pyfunction]
 #[pyo3(signature = (source, architecture, *, nvrtc, cache, shipped))]
 pub(crate) fn cuda_compile<'py>(
@@ -115,19 +122,20 @@ pub(crate) fn cuda_compile<'py>(
     Ok((PyBytes::new(py, &image.cubin), image.origin))
 }
 
-/// A device as Python gets it: name, compute capability, multiprocessors, shared memory of a block.
-type Told = (String, (i32, i32), i32, i32);
+/// The properties of a device: name, compute capability, multiprocessors, and shared memory per
+/// block.
+type Properties = (String, (i32, i32), i32, i32);
 
-/// The driver's version and all devices.
+/// Returns the version of the driver and the properties of all devices.
 #[pyfunction]
-pub(crate) fn cuda_devices() -> PyResult<(i32, Vec<Told>)> {
+pub(crate) fn cuda_devices() -> PyResult<(i32, Vec<Properties>)> {
     let driver = driver()?;
     let devices = driver.devices()?.into_iter();
-    let told = devices.map(|d| (d.name, d.capability, d.multiprocessors, d.shared_bytes));
-    Ok((driver.version()?, told.collect()))
+    let properties = devices.map(|d| (d.name, d.capability, d.multiprocessors, d.shared_bytes));
+    Ok((driver.version()?, properties.collect()))
 }
 
-/// Where NVRTC was found, and its version.
+/// Returns the path of NVRTC and its version.
 #[pyfunction]
 pub(crate) fn nvrtc_version(names: Vec<String>) -> PyResult<(String, (i32, i32))> {
     let found = nvrtc(&names)?;

@@ -1,12 +1,12 @@
-//! NVIDIA's run-time compiler: text to the machine code of one architecture.
+//! NVRTC, NVIDIA's run-time compiler: from text to the machine code of one architecture.
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::failure::{Failure, Result};
 use super::library::{functions, open};
-use super::{Failure, Result};
 
 type Program = *mut c_void;
 
@@ -24,16 +24,16 @@ functions! { Calls {
     destroy = b"nvrtcDestroyProgram" (*mut Program);
 } }
 
-/// The compiler of one library.
+/// A compiler, opened from one library.
 pub(super) struct Nvrtc {
     calls: Calls,
-    /// Where it was found.
+    /// The name by which the library was opened.
     pub path: String,
-    /// Major and minor.
+    /// The major and minor version.
     pub version: (i32, i32),
 }
 
-/// The first compiler of these that there is; each library is opened once.
+/// Returns the first compiler that exists under these names; each library is opened only once.
 pub(super) fn nvrtc(names: &[String]) -> Result<Arc<Nvrtc>> {
     static OPEN: Mutex<Option<HashMap<Vec<String>, Arc<Nvrtc>>>> = Mutex::new(None);
     let mut all = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,7 +48,8 @@ pub(super) fn nvrtc(names: &[String]) -> Result<Arc<Nvrtc>> {
 
 impl Nvrtc {
     fn open(names: &[String]) -> Result<Self> {
-        let what = "NVRTC (it comes with torch for CUDA, or: pip install nvidia-cuda-nvrtc)";
+        let what =
+            "NVRTC (it is installed with torch for CUDA, or by pip install nvidia-cuda-nvrtc)";
         let (library, path) = open(what, names)?;
         let calls = Calls::load(library, &path)?;
         let (mut major, mut minor) = (0, 0);
@@ -60,7 +61,7 @@ impl Nvrtc {
     /// Compiles a source.
     ///
     /// # Errors
-    /// With the compiler's log.
+    /// If the source does not compile; the message contains the log of the compiler.
     pub fn compile(
         &self,
         name: &str,
@@ -69,7 +70,8 @@ impl Nvrtc {
         flags: &[String],
     ) -> Result<Vec<u8>> {
         let c = |text: &str| {
-            CString::new(text).map_err(|_| Failure(format!("{name}: a zero in a text")))
+            CString::new(text)
+                .map_err(|_| Failure(format!("{name}, a header or a flag contains a zero byte")))
         };
         let (name_c, text) = (c(name)?, c(text)?);
         let texts = headers.iter().map(|(_, text)| c(text)).collect::<Result<Vec<_>>>()?;
@@ -79,7 +81,7 @@ impl Nvrtc {
             |all: &[CString]| all.iter().map(|text| text.as_ptr()).collect::<Vec<*const c_char>>();
         let (texts, names, flags) = (pointers(&texts), pointers(&names), pointers(&flags));
         let mut program = ptr::null_mut();
-        // SAFETY: strings end with zeros, and there are as many texts and names as is said.
+        // SAFETY: all strings end with a zero byte, and there are `headers.len()` texts and names.
         let code = unsafe {
             (self.calls.create)(
                 &raw mut program,
@@ -98,7 +100,7 @@ impl Nvrtc {
     }
 
     fn compiled(&self, program: Program, name: &str, flags: &[*const c_char]) -> Result<Vec<u8>> {
-        // SAFETY: the program is there, and there are as many flags as is said.
+        // SAFETY: the program exists, and there are `flags.len()` flags.
         let code = unsafe { (self.calls.compile)(program, flags.len() as c_int, flags.as_ptr()) };
         if code != 0 {
             let log = bytes_of(program, self.calls.log_size, self.calls.log)?;
@@ -115,14 +117,14 @@ fn bytes_of(
     get: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
 ) -> Result<Vec<u8>> {
     let mut len = 0;
-    // SAFETY: the program is there; one size is written.
+    // SAFETY: the program exists, and one size is written.
     check("NVRTC", unsafe { size(program, &raw mut len) })?;
     let mut bytes = vec![0u8; len];
-    // SAFETY: as many bytes are written as were asked for.
+    // SAFETY: NVRTC writes as many bytes as it reported above.
     check("NVRTC", unsafe { get(program, bytes.as_mut_ptr().cast()) })?;
     Ok(bytes)
 }
 
 fn check(call: &str, code: c_int) -> Result<()> {
-    if code == 0 { Ok(()) } else { Err(Failure(format!("{call} failed with {code}"))) }
+    if code == 0 { Ok(()) } else { Err(Failure(format!("{call} failed with error {code}"))) }
 }

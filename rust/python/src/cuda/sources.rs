@@ -1,6 +1,6 @@
-//! The text of the kernels, as it lies in `cuda/`.
+//! The text of the kernels: the files of `cuda/`, unchanged.
 
-use super::{Failure, Result};
+use super::failure::{Failure, Result};
 
 macro_rules! texts {
     ($($name:literal)*) => {
@@ -8,7 +8,7 @@ macro_rules! texts {
     };
 }
 
-/// What kernels include.
+/// The headers that kernels include.
 pub(super) const HEADERS: [(&str, &str); 9] = texts! {
     "bitmask.cuh" "block.cuh" "flags.cuh" "philox.cuh" "softmax_weights.cuh" "t4_rans.cuh"
     "t4_tables.cuh" "types.cuh" "writer.cuh"
@@ -18,7 +18,7 @@ const SOURCES: [(&str, &str); 4] = texts! {
     "apply_lora.cu" "replaced_token_labels.cu" "sample_replacements.cu" "unpack.cu"
 };
 
-/// The text of a source: `unpack.cu`, for instance.
+/// Returns the text of a source, for instance `unpack.cu`.
 pub(super) fn source(name: &str) -> Result<&'static str> {
     SOURCES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text).ok_or_else(|| {
         let known = SOURCES.map(|(name, _)| name).join(", ");

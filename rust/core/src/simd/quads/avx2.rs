@@ -1,4 +1,5 @@
-//! AVX2: eight states at a time. Values come from the table of keys, which is as fast as the stores.
+//! AVX2: eight states at a time. Values come from the table of keys, which is as fast as the
+//! stores.
 
 use std::arch::x86_64::{
     __m256i, _mm_cvtsi64_si128, _mm_loadu_si128, _mm256_add_epi32, _mm256_adds_epu8,
@@ -81,8 +82,8 @@ impl Quads for Avx2 {
         let halves = states.as_chunks_mut::<32>().0.iter_mut().zip(keys.as_chunks_mut::<32>().0);
         for (states, keys) in halves {
             // SAFETY: AVX2 was detected before any job runs with these lanes; 32 states fill four
-            // vectors and 32 keys one. A vector takes at most 8 words, so `taken` is at most 56 when
-            // eight of the 64 words are loaded.
+            // vectors and 32 keys one. A vector takes at most 8 words, so `taken` is at most 56
+            // when eight of the 64 words are loaded.
             unsafe {
                 let mut symbols = [_mm256_setzero_si256(); 4];
                 for (eight, symbols) in states.as_chunks_mut::<8>().0.iter_mut().zip(&mut symbols) {
@@ -168,7 +169,8 @@ impl Quads for Avx2 {
     }
 }
 
-/// Advances eight states by one symbol, without refilling them: returns the new states and the symbols.
+/// Advances eight states by one symbol, without refilling them: returns the new states and the
+/// symbols.
 ///
 /// # Safety
 /// Needs AVX2.
@@ -187,7 +189,8 @@ unsafe fn step(kinds: &Kinds, state: __m256i) -> (__m256i, __m256i) {
         let of_kind = |words| _mm256_permutevar8x32_epi32(load(words), kind);
         let (frequency, reciprocal) = (of_kind(&kinds.frequency), of_kind(&kinds.reciprocal));
         let offset = _mm256_sub_epi32(slot, of_kind(&kinds.first_slot));
-        // The products shifted right by 31: first the even lanes, then the odd ones in their own places.
+        // The products shifted right by 31: first the even lanes, then the odd ones in their own
+        // places.
         let even = _mm256_srli_epi64::<31>(_mm256_mul_epu32(offset, reciprocal));
         let odd = _mm256_slli_epi64::<1>(_mm256_mul_epu32(
             _mm256_srli_epi64::<32>(offset),
@@ -201,7 +204,8 @@ unsafe fn step(kinds: &Kinds, state: __m256i) -> (__m256i, __m256i) {
     }
 }
 
-/// The keys of 32 symbols. Each of six tables of 16 keys gives the keys of its own symbols, and 0 for others.
+/// The keys of 32 symbols. Each of six tables of 16 keys gives the keys of its own symbols, and 0
+/// for others.
 ///
 /// # Safety
 /// Needs AVX2.
@@ -213,8 +217,8 @@ unsafe fn keys_of(symbols: __m256i) -> __m256i {
         for (i, table) in KEY_TABLES.iter().enumerate() {
             let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
             let place = _mm256_sub_epi8(symbols, _mm256_set1_epi8(16 * i as i8));
-            // Adding 112 with saturation keeps the low nibble of a place below 16 and sets the top bit
-            // from 16 on, for which the shuffle gives 0.
+            // Adding 112 with saturation keeps the low nibble of a place below 16 and sets the top
+            // bit from 16 on, for which the shuffle gives 0.
             let place = _mm256_adds_epu8(place, _mm256_set1_epi8(112));
             keys = _mm256_or_si256(keys, _mm256_shuffle_epi8(table, place));
         }

@@ -1,9 +1,9 @@
 //! Quads: four trits in one byte, the unit in which ternary streams are coded and expanded.
 //!
-//! The *key* of a quad has one bit for each trit that is not zero and, above them, one bit for each trit
-//! that is negative. A stream is first decoded to keys, and the keys are then spread to values. The two
-//! steps share a buffer that stays in the second-level cache, so that a coding is implemented only once
-//! for all types of values.
+//! The *key* of a quad has one bit for each trit that is not zero and, above them, one bit for each
+//! trit that is negative. A stream is first decoded to keys, and the keys are then spread to
+//! values. The two steps share a buffer that stays in the second-level cache, so that a coding is
+//! implemented only once for all types of values.
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
@@ -37,7 +37,8 @@ pub(crate) trait Quads {
     type Decoder;
     /// Prepares a density class for decoding.
     fn decoder(class: &Class) -> Self::Decoder;
-    /// Decodes a row: writes the keys, refills the states from `words`, and returns how many words it took.
+    /// Decodes a row: writes the keys, refills the states from `words`, and returns how many words
+    /// it took.
     fn decode_row(
         decoder: &Self::Decoder,
         states: &mut [u32; ROW],
@@ -45,8 +46,8 @@ pub(crate) trait Quads {
         keys: &mut [u8; ROW],
     ) -> usize;
 
-    /// Encodes a row of symbols: advances the states, writes the words that a decoder will take, in the
-    /// decoder's order, and returns how many words there are.
+    /// Encodes a row of symbols: advances the states, writes the words that a decoder will take, in
+    /// the decoder's order, and returns how many words there are.
     fn encode_row(
         encoder: &Encoder,
         states: &mut [u32; ROW],
@@ -54,33 +55,36 @@ pub(crate) trait Quads {
         words: &mut [u16; ROW + WORD_SLACK],
     ) -> usize;
 
-    /// Returns the keys of eight quads, one per byte, given their mask and the sign of each set bit in order.
+    /// Returns the keys of eight quads, one per byte, given their mask and the sign of each set bit
+    /// in order.
     fn keys_of_bits(mask: u32, signs: u32) -> u64;
 
-    /// Gathers the bits of `negative` at the set bits of `mask` into the lowest bits (the instruction `pext`).
+    /// Gathers the bits of `negative` at the set bits of `mask` into the lowest bits (the
+    /// instruction `pext`).
     fn extract(negative: u32, mask: u32) -> u32;
 
-    /// Writes bit i of each word to byte i, the first word's bit lowest. There are at most eight words.
+    /// Writes bit i of each word to byte i, the first word's bit lowest. There are at most eight
+    /// words.
     fn bytes_of_bits(words: &[u64], bytes: &mut [u8; 64]);
 
     /// The values of -1, 0 and +1, prepared for spreading.
     type Table<T: Value>;
     /// Prepares the values of -1, 0 and +1 for spreading.
     fn table<T: Value>(values: [T; 3]) -> Self::Table<T>;
-    /// Writes the four values of each key; `out` must hold four values per key. With `past`, the values are
-    /// written past the caches, because they will not be read soon.
+    /// Writes the four values of each key; `out` must hold four values per key. With `past`, the
+    /// values are written past the caches, because they will not be read soon.
     fn spread<T: Value>(table: &Self::Table<T>, keys: &[u8], out: &mut [T], past: bool);
 }
 
-/// A density class, prepared for encoding: one entry per kind, and eight entries so that no bound is
-/// checked. The slots of symbol s of kind k begin at `base[k] + s * frequency[k]`.
+/// A density class, prepared for encoding: one entry per kind, and eight entries so that no bound
+/// is checked. The slots of symbol s of kind k begin at `base[k] + s * frequency[k]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Encoder {
     pub frequency: [u32; 8],
     pub base: [u32; 8],
-    /// Slightly more than 1 / frequency, so that `floor(x * inverse)` is `x / frequency` for every state x:
-    /// the product is too large by x / f * 2^-40 < 2^-22, and the exact quotient is at least
-    /// 1/f > 2^-15 below the next integer.
+    /// Slightly more than 1 / frequency, so that `floor(x * inverse)` is `x / frequency` for every
+    /// state x: the product is too large by x / f * 2^-40 < 2^-22, and the exact quotient is at
+    /// least 1/f > 2^-15 below the next integer.
     pub inverse: [f64; 8],
 }
 

@@ -6,8 +6,8 @@ use super::{ByKey, Encoder, Quads, ROW, Value, WORD_SLACK, spread_by_key, values
 
 const SLOTS: usize = 1 << SCALE_BITS;
 
-/// The symbol of each slot, in a table that fits into the first-level cache, and the numbers with which
-/// each symbol advances a state.
+/// The symbol of each slot, in a table that fits into the first-level cache, and the numbers with
+/// which each symbol advances a state.
 pub(crate) struct Slots {
     symbol: Box<[u8; SLOTS]>,
     /// Frequency, first slot and key of each symbol, with 256 entries so that no bound is checked.
@@ -45,7 +45,8 @@ impl Quads for Scalar {
             let moved =
                 u32::from(frequency) * (*state >> SCALE_BITS) + slot as u32 - u32::from(first);
             let low = moved >> 16 == 0;
-            // A selection of values and not a branch, because which states run low cannot be predicted.
+            // A selection of values and not a branch, because which states run low cannot be
+            // predicted.
             let filled = moved << 16 | u32::from(u16::from_le_bytes(words[taken % ROW]));
             *state = if low { filled } else { moved };
             taken += usize::from(low);
@@ -93,7 +94,8 @@ impl Quads for Scalar {
             for (shift, word) in words.iter().enumerate() {
                 let bits = u64::from((word >> (8 * i)) as u8);
                 let chosen = bits.wrapping_mul(0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
-                // The sum sets bit 7 of each byte that was not 0, and no byte carries into the next.
+                // The sum sets bit 7 of each byte that was not 0, and no byte carries into the
+                // next.
                 let spread = (chosen + 0x7f7f_7f7f_7f7f_7f7f) >> 7 & 0x0101_0101_0101_0101;
                 all |= spread << shift;
             }

@@ -1,4 +1,5 @@
-//! The symbols of T4-rANS: quads of four trits, ordered by the number of nonzero trits and then by key.
+//! The symbols of T4-rANS: quads of four trits, ordered by the number of nonzero trits and then by
+//! key.
 
 /// Frequencies sum to `1 << SCALE_BITS` over the 81 symbols.
 pub(crate) const SCALE_BITS: u32 = 14;
@@ -63,7 +64,8 @@ pub(crate) const SYMBOL_OF_KEY: [u8; 256] = {
     symbols
 };
 
-/// Number of nonzero trits of each symbol; 0 for bytes that are not symbols, so that no bound is checked.
+/// Number of nonzero trits of each symbol; 0 for bytes that are not symbols, so that no bound is
+/// checked.
 pub(crate) const KIND_OF: [u8; 256] = {
     let mut kinds = [0; 256];
     let mut symbol = 0;

@@ -1,4 +1,4 @@
-//! Bitmask and packed signs (docs/expert-format.md, section 6).
+//! A bitmask followed by packed signs (docs/expert-format.md, section 6).
 
 use super::keys::{BLOCK, TakeKeys};
 use crate::simd::Lanes;
@@ -23,17 +23,16 @@ pub(super) fn encode<L: Lanes>(keys: &[u8], trits: usize) -> Vec<u8> {
     bytes
 }
 
-/// Bytes that `encode` needs for this many trits.
+/// Number of bytes that [`encode`] writes for this many trits.
 pub(super) fn encoded_len(trits: usize, nonzeros: u64) -> usize {
     (4 * trits.div_ceil(32) + nonzeros.div_ceil(8) as usize).next_multiple_of(16)
 }
 
-/// Decodes one stream of `trits` trits, and hands the keys of their quads to `sink` in blocks.
+/// Decodes one stream of `trits` trits, and passes the keys of their quads to `sink` in blocks.
 ///
 /// # Errors
-/// What `sink` returns, and
-/// [`Error::Format`] if the mask and the signs do not have the length that `trits` and the mask ask
-/// for, or a bit past the end is set.
+/// [`Error::Format`] if the length of the mask or of the signs does not match `trits` and the mask,
+/// or a bit past the end is set. Also any error that `sink` returns.
 #[inline(always)]
 pub(super) fn decode<L: Lanes>(
     stream: &[u8],
@@ -41,17 +40,20 @@ pub(super) fn decode<L: Lanes>(
     sink: &mut impl TakeKeys,
 ) -> Result<()> {
     let mask_bytes = 4 * trits.div_ceil(32);
-    let (mask, signs) = stream
-        .split_at_checked(mask_bytes)
-        .ok_or_else(|| damaged(format!("{} bytes, its mask needs {mask_bytes}", stream.len())))?;
+    let (mask, signs) = stream.split_at_checked(mask_bytes).ok_or_else(|| {
+        damaged(format!("has {} bytes, but its mask needs {mask_bytes}", stream.len()))
+    })?;
     let (words, _) = mask.as_chunks::<4>();
     let nonzeros: u64 = words.iter().map(|w| u64::from(u32::from_le_bytes(*w).count_ones())).sum();
     if encoded_len(trits, nonzeros) != stream.len() {
-        return Err(damaged(format!("{} bytes do not fit {nonzeros} signs", stream.len())));
+        return Err(damaged(format!(
+            "has {} bytes, which do not match its {nonzeros} signs",
+            stream.len()
+        )));
     }
     let past = words.last().filter(|_| !trits.is_multiple_of(32));
     if past.is_some_and(|word| u32::from_le_bytes(*word) >> (trits % 32) != 0) {
-        return Err(damaged("a mask bit past the end is set".into()));
+        return Err(damaged("has a mask bit past its end".into()));
     }
     let (mut next, mut left) = (0, trits.div_ceil(4));
     for words in words.chunks(BLOCK / 8) {
@@ -65,16 +67,16 @@ pub(super) fn decode<L: Lanes>(
         sink.take(&block[..count])?;
         left -= count;
     }
-    // `next` is `nonzeros`, for which there is room.
+    // `next` is now `nonzeros`, and the length check above ensures that `signs` has that many bits.
     let mut rest = signs[next / 8..].iter();
     let first = rest.next().is_some_and(|byte| byte >> (next % 8) != 0);
     if first || rest.any(|byte| *byte != 0) {
-        return Err(damaged("a sign bit past the last is set".into()));
+        return Err(damaged("has a sign bit past its last sign".into()));
     }
     Ok(())
 }
 
-/// 32 bits from bit `at` on; zeros past the end.
+/// Returns the 32 bits that start at bit `at`; bits past the end are zero.
 #[inline(always)]
 fn bits(bytes: &[u8], at: usize) -> u32 {
     let rest = bytes.get(at / 8..).unwrap_or_default();
@@ -88,7 +90,7 @@ fn bits(bytes: &[u8], at: usize) -> u32 {
     (u64::from_le_bytes(word) >> (at % 8)) as u32
 }
 
-/// Puts bits of runs one after the other.
+/// Appends runs of bits to each other.
 #[derive(Default)]
 struct SignWriter {
     bytes: Vec<u8>,
@@ -97,10 +99,10 @@ struct SignWriter {
 }
 
 impl SignWriter {
-    /// Takes the lowest `count` bits, at most 32; those above must be zero.
+    /// Appends the lowest `count` bits, at most 32; the bits above them must be zero.
     #[inline(always)]
     fn push(&mut self, bits: u32, count: u32) {
-        // Fewer than 32 bits wait.
+        // Fewer than 32 bits are waiting in `word`.
         self.word |= u64::from(bits) << self.used;
         self.used += count;
         if self.used >= 32 {
@@ -117,8 +119,8 @@ impl SignWriter {
     }
 }
 
-fn damaged(what: String) -> Error {
-    Error::Format(format!("a bitmask stream: {what}: the packed bytes are damaged"))
+fn damaged(reason: String) -> Error {
+    Error::Format(format!("a bitmask stream {reason}: the packed bytes are damaged"))
 }
 
 #[cfg(test)]

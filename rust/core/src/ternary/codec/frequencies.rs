@@ -15,9 +15,11 @@ pub(super) fn class(index: u8) -> Class {
     Class::new(FREQUENCIES[usize::from(index)].map(u32::from))
 }
 
-/// The class that needs the fewest bits for quads with these numbers of nonzero trits, and the bits.
+/// The class that needs the fewest bits for quads with these numbers of nonzero trits, and the
+/// bits.
 ///
-/// Costs are integers, so every machine writes the same file; among equal classes the first is taken.
+/// Costs are integers, so every machine writes the same file; among equal classes the first is
+/// taken.
 pub(super) fn best_class(kinds: &[u64; KINDS]) -> (u8, u64) {
     // Streams have at most 2^18 quads of at most 14 bits: no overflow.
     let cost = |costs: &[u32; KINDS]| -> u64 {

@@ -1,26 +1,27 @@
-//! From trits to the keys of quads, and what is asked of keys.
+//! From trits to the keys of quads, and counts over keys.
 
 use crate::simd::Lanes;
 use crate::simd::quads::{KINDS, SYMBOL_OF_KEY, nibbles_apart};
 
-/// Keys that a decoder hands on at a time: few enough that writing the values of some goes on while
-/// the next are decoded, which takes 0.09 ns a trit where two passes over a stream take 0.12.
+/// Number of keys that a decoder passes on at a time. Blocks are small enough that the values of
+/// one block are written while the next is decoded, which takes 0.09 ns per trit; two passes over a
+/// stream take 0.12.
 pub(super) const BLOCK: usize = 1024;
 
-/// Takes blocks of keys. A trait and no closure: its method can be told to be inlined, without which
-/// it would be compiled for the baseline.
+/// Takes blocks of keys. This is a trait and not a closure because its method can be marked as
+/// inlined; otherwise it would be compiled for the baseline.
 pub(super) trait TakeKeys {
-    /// The next keys.
+    /// Takes the next keys.
     ///
     /// # Errors
-    /// What it finds wrong with them.
+    /// If the keys are not accepted.
     fn take(&mut self, keys: &[u8]) -> Result<(), crate::Error>;
 }
 
-/// Keys of the trits, the last quad filled up with zeros.
+/// Returns the keys of the trits; the last quad is filled up with zeros.
 ///
 /// # Errors
-/// The index of the first entry that is no trit.
+/// The index of the first entry that is not a trit.
 #[inline(always)]
 pub(super) fn keys_of_trits<L: Lanes>(trits: &[i8]) -> Result<Vec<u8>, usize> {
     let mut keys = vec![0; trits.len().next_multiple_of(64) / 4];
@@ -31,7 +32,7 @@ pub(super) fn keys_of_trits<L: Lanes>(trits: &[i8]) -> Result<Vec<u8>, usize> {
     for (row, keys) in rows.iter().chain(last).zip(keys.as_chunks_mut::<16>().0) {
         let wrong = row.iter().fold(false, |wrong, trit| wrong | (trit.wrapping_add(1) as u8 > 2));
         if wrong {
-            // Counted from the row's own place: rows lie one after the other.
+            // Search from the beginning: this is the rare case.
             let index = trits.iter().position(|trit| !(-1..=1).contains(trit));
             return Err(index.unwrap_or_default());
         }
@@ -46,9 +47,10 @@ pub(super) fn keys_of_trits<L: Lanes>(trits: &[i8]) -> Result<Vec<u8>, usize> {
     Ok(keys)
 }
 
-/// How many quads have 0, 1, 2, 3 and 4 nonzero trits.
+/// Counts the quads with 0, 1, 2, 3 and 4 nonzero trits.
 pub(super) fn kinds_of_keys(keys: &[u8]) -> [u64; KINDS] {
-    // Two tables, since equal keys often follow each other and would wait for their own counts.
+    // Two tables, because equal keys often follow each other, and each would wait for the count of
+    // the last.
     let mut counts = [[0u32; 16]; 2];
     for pair in keys.chunks(2) {
         for (counts, key) in counts.iter_mut().zip(pair) {
@@ -63,7 +65,7 @@ pub(super) fn kinds_of_keys(keys: &[u8]) -> [u64; KINDS] {
     kinds
 }
 
-/// Nonzero trits of the keys.
+/// Counts the nonzero trits of the keys.
 #[inline(always)]
 pub(super) fn nonzeros(keys: &[u8]) -> u64 {
     let (words, rest) = keys.as_chunks::<8>();
@@ -72,7 +74,8 @@ pub(super) fn nonzeros(keys: &[u8]) -> u64 {
         + rest.iter().map(|key| of(u64::from(*key))).sum::<u64>()
 }
 
-/// The symbol of each key, in whole rows: quads past the end are coded too.
+/// Returns the symbol of each key, filled up to whole rows, because quads past the end are coded
+/// too.
 pub(super) fn symbols_of_keys(keys: &[u8], row: usize) -> Vec<u8> {
     let mut symbols = Vec::with_capacity(keys.len().next_multiple_of(row));
     symbols.extend(keys.iter().map(|key| SYMBOL_OF_KEY[usize::from(*key)]));
@@ -80,7 +83,7 @@ pub(super) fn symbols_of_keys(keys: &[u8], row: usize) -> Vec<u8> {
     symbols
 }
 
-/// Whether every trit from `from` to `to` is zero.
+/// Whether every trit of `from..to` is zero.
 pub(crate) fn zero_between(keys: &[u8], from: usize, to: usize) -> bool {
     let bits = |quad: usize, first: usize, end: usize| {
         keys[quad] & 15 & (15 << first) & ((1 << end) - 1) as u8 == 0

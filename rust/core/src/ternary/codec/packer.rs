@@ -1,21 +1,23 @@
-//! Packs trits as they come: of them one stream is in memory, and the bytes of those before it.
+//! Packs trits as they arrive: memory holds the trits of one stream and the bytes of the streams
+//! before it.
 
-use super::block::{Coding, Encode, Stream, assemble, stream_len};
+use super::encode::{Coding, Encode, Stream, assemble, stream_len};
 use crate::simd::Level;
 use crate::{Error, Result, threads};
 
-/// Takes a sequence of trits in pieces; the block is that of [`super::pack`], byte for byte.
+/// Packs a sequence of trits that arrives in pieces into the same block as [`super::pack`], byte
+/// for byte.
 pub struct Packer {
     coding: Coding,
     steps: u32,
     stream_len: usize,
     streams: Vec<Stream>,
-    /// Trits of the stream that is not full.
+    /// The trits of the stream that is not full yet.
     open: Vec<i8>,
 }
 
 impl Packer {
-    /// A packer that has no trits.
+    /// Makes a packer without trits.
     ///
     /// # Errors
     /// [`Error::Argument`] if `steps` is not a power of two in 512..=16384.
@@ -24,20 +26,20 @@ impl Packer {
         Ok(Self { coding, steps, stream_len, streams: Vec::new(), open: Vec::new() })
     }
 
-    /// Trits so far.
+    /// Number of trits so far.
     #[must_use]
     pub fn count(&self) -> usize {
         self.streams.len() * self.stream_len + self.open.len()
     }
 
-    /// Adds trits; streams that are full are coded, in parallel where there are several.
+    /// Adds trits, and codes every stream that is full, in parallel if there are several.
     ///
     /// # Errors
-    /// [`Error::Argument`] if a trit is not -1, 0 or 1; none is added then.
+    /// [`Error::Argument`] if a trit is not -1, 0 or 1; in that case no trit is added.
     pub fn push(&mut self, trits: &[i8], level: Level, num_threads: usize) -> Result<()> {
         if let Some(at) = trits.iter().position(|trit| !(-1..=1).contains(trit)) {
-            let what = format!("{} at index {}", trits[at], self.count() + at);
-            return Err(Error::argument("trits", what, "-1, 0 or 1"));
+            let value = format!("{} at index {}", trits[at], self.count() + at);
+            return Err(Error::argument("trits", value, "-1, 0 or 1"));
         }
         let wanted = (self.stream_len - self.open.len()) % self.stream_len;
         let (head, rest) = trits.split_at(wanted.min(trits.len()));
@@ -59,10 +61,10 @@ impl Packer {
         Ok(())
     }
 
-    /// The block of all trits.
+    /// Returns the block of all trits.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the payload would pass 64 GiB.
+    /// [`Error::Argument`] if the payload would exceed 64 GiB.
     pub fn finish(mut self, level: Level) -> Result<Vec<u8>> {
         let count = self.count();
         if !self.open.is_empty() {

@@ -1,24 +1,24 @@
-//! What takes the quads of a stream while it is decoded.
+//! Sinks, which take the quads of a stream while it is decoded.
 
 use crate::Result;
 use crate::simd::Lanes;
 use crate::simd::quads::Value;
 
-/// Takes the keys of a stream's quads, block after block, in order.
+/// Takes the keys of a stream's quads in order, block by block.
 pub(crate) trait Sink {
-    /// What it keeps between blocks, in the shape that the instruction set asks for.
+    /// The state that is kept between blocks, prepared for one instruction set.
     type State<L: Lanes>;
-    /// Before the first block.
+    /// Prepares for the first block.
     fn start<L: Lanes>(self) -> Self::State<L>;
-    /// The quads from trit `first` of the stream on.
+    /// Takes a block of quads, which starts at trit `first` of the stream.
     ///
     /// # Errors
-    /// What it finds wrong with them.
+    /// If the sink does not accept the quads.
     fn take<L: Lanes>(state: &mut Self::State<L>, first: usize, keys: &[u8]) -> Result<()>;
-    /// After the last block.
+    /// Finishes after the last block.
     ///
     /// # Errors
-    /// What it finds wrong with the whole.
+    /// If the sink does not accept the whole stream.
     fn end<L: Lanes>(_state: Self::State<L>) -> Result<()> {
         Ok(())
     }
@@ -26,11 +26,11 @@ pub(crate) trait Sink {
 
 /// Writes the values of a whole stream.
 pub(crate) struct Spread<'a, T> {
-    /// Of -1, 0 and +1.
+    /// The values of -1, 0 and +1.
     pub values: [T; 3],
-    /// As many as the stream has trits.
+    /// One element for each trit of the stream.
     pub out: &'a mut [T],
-    /// See [`past_the_caches`].
+    /// Whether to write past the caches: see [`past_the_caches`].
     pub past: bool,
 }
 
@@ -51,7 +51,7 @@ impl<'a, T: Value> Sink for Spread<'a, T> {
     }
 }
 
-/// The values of -1, 0 and +1, ready to be written.
+/// The values of -1, 0 and +1, prepared for writing.
 pub(crate) struct Table<T: Value, L: Lanes> {
     values: [T; 3],
     quads: L::Table<T>,
@@ -63,12 +63,12 @@ impl<T: Value, L: Lanes> Table<T, L> {
         Self { values, quads: L::table(values) }
     }
 
-    /// Whether it was made of these values, bit for bit.
+    /// Whether the table was made from exactly these values, bit for bit.
     pub fn is_of(&self, values: [T; 3]) -> bool {
         bytemuck::bytes_of(&self.values) == bytemuck::bytes_of(&values)
     }
 
-    /// Writes the values of the trits from `first` on, as many as `out` has.
+    /// Fills `out` with the values of the trits that start at `first`.
     #[inline(always)]
     pub fn write(&self, keys: &[u8], first: usize, out: &mut [T], past: bool) {
         let one = |trit: usize| {
@@ -90,10 +90,10 @@ impl<T: Value, L: Lanes> Table<T, L> {
     }
 }
 
-/// Whether an output is so large that what is written leaves the caches before it is read.
+/// Whether an output is so large that its values leave the caches before they are read.
 pub(crate) fn past_the_caches<T>(out: &[T]) -> bool {
     size_of_val(out) >= PAST_THE_CACHES
 }
 
-/// Bytes of output from which stores go past the caches.
+/// Size of an output, in bytes, from which stores bypass the caches.
 const PAST_THE_CACHES: usize = 32 << 20;

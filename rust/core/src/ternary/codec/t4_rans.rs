@@ -1,7 +1,8 @@
-//! T4-rANS: four trits a symbol, 64 interleaved rANS states (docs/expert-format.md, section 5).
+//! T4-rANS: four trits per symbol and 64 interleaved rANS states (docs/expert-format.md, section
+//! 5).
 //!
 //! After Duda, "Asymmetric numeral systems" (arXiv 1311.2540), with the interleaving of Giesen
-//! (arXiv 1402.3392). The decoder reads bytes of strangers: every word is bounds-checked.
+//! (arXiv 1402.3392). The decoder reads untrusted bytes, so every word is bounds-checked.
 
 use super::frequencies::{best_class, class};
 use super::keys::{BLOCK, TakeKeys, symbols_of_keys};
@@ -9,13 +10,14 @@ use crate::simd::Lanes;
 use crate::simd::quads::{Encoder, KINDS, ROW, WORD_SLACK};
 use crate::{Error, Result};
 
-/// States of a stream: state i codes quads i, 64 + i, 128 + i, ...
+/// Number of states of a stream: state i codes the quads i, 64 + i, 128 + i, ...
 pub const STATES: usize = ROW;
 /// Lower bound of a state between symbols.
 const LOWER: u32 = 1 << 16;
 const STATE_BYTES: usize = 4 * STATES;
 
-/// The density class that suits quads of these kinds, and the bytes of their stream to within a few.
+/// Returns the density class that fits quads of these kinds best, and the size of their stream to
+/// within a few bytes.
 pub(super) fn plan(mut kinds: [u64; KINDS]) -> (u8, u64) {
     // Quads past the end are coded too.
     let quads: u64 = kinds.iter().sum();
@@ -24,14 +26,14 @@ pub(super) fn plan(mut kinds: [u64; KINDS]) -> (u8, u64) {
     (class, STATE_BYTES as u64 + bits.div_ceil(8))
 }
 
-/// Encodes the keys of one stream under a density class; the bytes are padded to a multiple of 16.
+/// Encodes the keys of one stream with a density class; the bytes are padded to a multiple of 16.
 #[inline(always)]
 pub(super) fn encode<L: Lanes>(keys: &[u8], index: u8) -> Vec<u8> {
     let encoder = Encoder::new(&class(index));
     let symbols = symbols_of_keys(keys, STATES);
     let mut states = [LOWER; STATES];
-    // The last row is coded first and its words come last. A symbol takes at most 14 bits, so never
-    // more than one word.
+    // The last row is coded first, and its words come last. A symbol takes at most 14 bits and so
+    // never more than one word.
     let mut words = vec![0u16; symbols.len()];
     let mut free = words.len();
     for row in symbols.as_chunks::<STATES>().0.iter().rev() {
@@ -48,12 +50,12 @@ pub(super) fn encode<L: Lanes>(keys: &[u8], index: u8) -> Vec<u8> {
     bytes
 }
 
-/// Decodes one stream of `quads` quads, and hands their keys to `sink` in blocks of a few rows.
+/// Decodes one stream of `quads` quads, and passes their keys to `sink` in blocks of a few rows.
 ///
 /// # Errors
-/// What `sink` returns, and
-/// [`Error::Format`] if the stream is damaged: a state below its bound, a word missing or left over,
-/// a final state other than 2^16, padding that is not zero, or a quad past the end that is not.
+/// [`Error::Format`] if the stream is damaged: a state is below its bound, a word is missing or
+/// left over, a final state is not 2^16, or padding or a quad past the end is not zero. Also any
+/// error that `sink` returns.
 #[inline(always)]
 pub(super) fn decode<L: Lanes>(
     stream: &[u8],
@@ -63,13 +65,16 @@ pub(super) fn decode<L: Lanes>(
 ) -> Result<()> {
     let decoder = L::decoder(&class(index));
     let (head, words) = stream.split_at_checked(STATE_BYTES).ok_or_else(|| {
-        damaged(format!("{} bytes, expected at least {STATE_BYTES} for its states", stream.len()))
+        damaged(format!(
+            "has {} bytes, expected at least {STATE_BYTES} for its states",
+            stream.len()
+        ))
     })?;
     let mut states = [0u32; STATES];
     for (state, bytes) in states.iter_mut().zip(head.as_chunks().0) {
         *state = u32::from_le_bytes(*bytes);
         if *state < LOWER {
-            return Err(damaged(format!("has a state {state} below {LOWER}")));
+            return Err(damaged(format!("has the state {state}, expected at least {LOWER}")));
         }
     }
     let (words, odd) = words.as_chunks::<2>();
@@ -80,7 +85,8 @@ pub(super) fn decode<L: Lanes>(
         let count = left.min(BLOCK);
         let rows = count.div_ceil(STATES);
         for row in &mut block.as_chunks_mut::<STATES>().0[..rows] {
-            // A row takes at most 64 words: near the end from a copy filled up with zeros.
+            // A row takes at most 64 words. Near the end they come from a copy that is filled up
+            // with zeros.
             let rest = words.get(used..).unwrap_or_default();
             if let Some(window) = rest.first_chunk() {
                 used += L::decode_row(&decoder, &mut states, window, row);
@@ -109,8 +115,8 @@ pub(super) fn decode<L: Lanes>(
     Ok(())
 }
 
-fn damaged(what: String) -> Error {
-    Error::Format(format!("a T4-rANS stream {what}: the packed bytes are damaged"))
+fn damaged(reason: String) -> Error {
+    Error::Format(format!("a T4-rANS stream {reason}: the packed bytes are damaged"))
 }
 
 #[cfg(test)]
@@ -144,8 +150,8 @@ mod tests {
 
     #[test]
     fn a_stream_worked_by_hand() {
-        // One row of zero quads under class 0: f = 16304 at slot 0. 65536 = 4 * 16304 + 320, so each
-        // state becomes 4 * 16384 + 320 = 65856 without a word.
+        // One row of zero quads under class 0: f = 16304 at slot 0. 65536 = 4 * 16304 + 320, so
+        // each state becomes 4 * 16384 + 320 = 65856 without a word.
         assert_eq!(plan(kinds_of_keys(&[0; 64])).0, 0);
         for level in LEVELS {
             let bytes = level.run(Encode(&[0; 64], 0));
@@ -187,7 +193,8 @@ mod tests {
         let (class, _) = plan(kinds_of_keys(&keys));
         let bytes = Level::Scalar.run(Encode(&keys, class));
         for level in LEVELS {
-            // What is left of the padding may be cut: the block's index says how long a stream is.
+            // Padding may be cut off here, because the block's index determines the length of a
+            // stream.
             let padding = bytes.iter().rev().take_while(|byte| **byte == 0).count();
             for end in 0..bytes.len() - padding {
                 assert!(level.run(Decode(&bytes[..end], class, 300)).is_err(), "{end}");

@@ -30,13 +30,13 @@ pub(super) fn spread<T: Value>(table: &Three<T>, keys: &[u8], out: &mut [T], pas
     }
 }
 
-/// Writes 256 values: gathers the masks and signs of the keys as bits, and makes two masked moves for each
-/// vector.
+/// Writes 256 values: gathers the masks and signs of the keys as bits, and makes two masked moves
+/// for each vector.
 #[inline(always)]
 fn spread_row<T: Value>(table: &Three<T>, keys: &[u8; 64], out: &mut [T; 256], past: bool) {
-    // SAFETY: AVX-512 was detected before any job runs with these lanes. A value has 1, 2 or 4 bytes,
-    // as the match requires, so 256 values fill 4, 8 or 16 vectors; `past` is true only if they are
-    // aligned to 64 bytes.
+    // SAFETY: AVX-512 was detected before any job runs with these lanes. A value has 1, 2 or 4
+    // bytes, as the match requires, so 256 values fill 4, 8 or 16 vectors; `past` is true only if
+    // they are aligned to 64 bytes.
     unsafe {
         let keys = _mm512_loadu_si512(keys.as_ptr().cast());
         let (low, high) = (_mm512_set1_epi16(0x0f), _mm512_set1_epi16(0xf0));

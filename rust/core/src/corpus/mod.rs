@@ -1,8 +1,8 @@
-//! Token corpora on disk, mapped: one text out of datatrove's files, or of the pairs of files that
+//! Memory-mapped token corpora: one text made of the files of datatrove, or of the pairs of files that
 //! Megatron-LM and fairseq write.
 //!
-//! Nothing is guessed: a missing file, or two that disagree, is an error at the opening. What an
-//! index holds is checked there in one pass; ids are checked as they are read.
+//! Nothing is guessed: opening a corpus fails if a file is missing or two files disagree. The contents of an
+//! index are checked at that time in one pass; ids are checked when they are read.
 
 pub mod blocks;
 mod datatrove;
@@ -28,14 +28,14 @@ struct Shard {
     map: Map,
     stored: Stored,
     index: Index,
-    /// Tokens in all shards before this one, and up to its end.
+    /// Number of tokens in all shards before this one, and up to the end of this one.
     first: usize,
     end: usize,
-    /// The file's name, for messages.
+    /// The name of the file, for error messages.
     name: String,
 }
 
-/// Token files, mapped, as one text.
+/// Memory-mapped token files as one text.
 #[derive(Debug)]
 pub struct Corpus {
     shards: Vec<Shard>,
@@ -44,11 +44,11 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Opens a folder (every `*.ds`, or every `*.idx` with its `*.bin`, sorted by name) or one pair
-    /// `NAME.bin`, `NAME.idx` by its prefix `NAME` or by one of its two names.
+    /// Opens a folder (every `*.ds`, or every `*.idx` with its `*.bin`, sorted by name), or one pair `NAME.bin`
+    /// and `NAME.idx`, given by the prefix `NAME` or by either file name.
     ///
     /// # Errors
-    /// No such file, files that disagree, a damaged index, or a corpus without tokens.
+    /// If a file does not exist, files disagree, an index is damaged, or the corpus has no tokens.
     pub fn open(path: &Path) -> Result<Self> {
         let mut corpus = Self { shards: Vec::new(), documents: 0, tokenizer: "unknown".into() };
         match files::find(path)? {
@@ -72,12 +72,12 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// All files of a corpus name one tokenizer.
+    /// Checks that all files of a corpus name the same tokenizer.
     fn name_tokenizer(&mut self, path: &Path, tokenizer: String) -> Result<()> {
         if !self.shards.is_empty() && self.tokenizer != tokenizer {
             return Err(Error::Format(format!(
-                "{} was made with the tokenizer {tokenizer:?}, the files before it with {:?}: a corpus \
-                 has one",
+                "{} was made with the tokenizer {tokenizer:?}, but the files before it with {:?}: all files \
+                 of a corpus must have the same tokenizer",
                 path.display(),
                 self.tokenizer
             )));
@@ -94,29 +94,29 @@ impl Corpus {
         self.shards.push(Shard { map, stored, index, first, end, name });
     }
 
-    /// Tokens in all files.
+    /// Number of tokens in all files.
     pub fn tokens(&self) -> usize {
         self.shards.last().map_or(0, |shard| shard.end)
     }
 
-    /// Documents in all files.
+    /// Number of documents in all files.
     pub fn documents(&self) -> u64 {
         self.documents
     }
 
-    /// What the metadata calls the tokenizer; `unknown` where no file says.
+    /// The name of the tokenizer in the metadata, or `unknown` if no file names one.
     pub fn tokenizer(&self) -> &str {
         &self.tokenizer
     }
 
-    /// The width that holds the ids of every file.
+    /// The smallest width that holds the ids of every file.
     pub fn width(&self) -> Width {
         let wide = self.shards.iter().any(|shard| shard.stored.width() == Width::Four);
         if wide { Width::Four } else { Width::Two }
     }
 
-    /// The items from a token on, in the order of the text; the first is what is left of the one that
-    /// the token lies in.
+    /// Iterates over the items that start at a token, in the order of the text. The first item is the rest of
+    /// the item that contains the token.
     pub fn items_from(&self, token: u64) -> impl Iterator<Item = Item> {
         let index = self.shards.partition_point(|shard| shard.end as u64 <= token);
         self.shards[index..].iter().flat_map(move |shard| {
@@ -129,7 +129,7 @@ impl Corpus {
     /// Copies tokens `start..start + out.len()` of the whole text.
     ///
     /// # Errors
-    /// A range that leaves the corpus, or an id that is negative or needs more than 32 bits.
+    /// If the range leaves the corpus, or an id is negative or needs more than 32 bits.
     pub fn read<T: Gathered>(&self, start: usize, out: &mut [T]) -> Result<()> {
         let mut index = self.shard_of(start, out.len())?;
         let (mut from, mut out) = (start, out);
@@ -142,7 +142,7 @@ impl Corpus {
             let bytes = &shard.map.bytes()[local * width..][..count * width];
             read_ids(shard.stored, bytes, now).map_err(|(place, id)| {
                 Error::Format(format!(
-                    "{} holds id {id} at token {}, expected 0 to {}: the file is damaged, or holds no \
+                    "{} holds id {id} at token {}, expected 0 to {}: the file is damaged, or does not hold \
                      token ids",
                     shard.name,
                     local + place,
@@ -156,9 +156,9 @@ impl Corpus {
 
     /// Borrows tokens `start..start + len` from the map, without a copy.
     ///
-    /// Nothing where that cannot be done: the range leaves the corpus or crosses files, the file
-    /// stores another width than `T` or does not lie aligned, or an id is negative. [`Self::read`]
-    /// then copies, or tells what is wrong.
+    /// Returns `None` if that is impossible: the range leaves the corpus or crosses files, the file stores ids
+    /// of a different width than `T` or is not aligned, or an id is negative. [`Self::read`] then copies the
+    /// tokens or returns the error.
     pub fn slice<T: Gathered>(&self, start: usize, len: usize) -> Option<&[T]> {
         let shard = &self.shards[self.shard_of(start, len).ok()?];
         if start + len > shard.end {
@@ -169,17 +169,18 @@ impl Corpus {
         stored::borrow(shard.stored, bytes)
     }
 
-    /// Numbers the documents of tokens `start..start + out.len()`: 1 for the first of the range.
+    /// Writes the number of the document of each token in `start..start + out.len()`. The first document of
+    /// the range has the number 1.
     ///
     /// # Errors
-    /// A range that leaves the corpus.
+    /// If the range leaves the corpus.
     pub fn segments(&self, start: usize, out: &mut [i64]) -> Result<()> {
         let mut index = self.shard_of(start, out.len())?;
         let (mut done, mut segment) = (0, 1);
         while done < out.len() {
             let shard = &self.shards[index];
             let local = start + done - shard.first;
-            // Documents without tokens are passed over: only one that was written is left behind.
+            // Documents without tokens are skipped: the number grows only after a token was written.
             let mut written = false;
             for item in shard.index.items(shard.index.find(local as u64)) {
                 let upto = (shard.first + item.end as usize - start).min(out.len());
@@ -199,15 +200,15 @@ impl Corpus {
         Ok(())
     }
 
-    /// The shard that holds token `start`, of a range that lies in the corpus.
+    /// Checks that a range is inside the corpus, and returns the shard that holds token `start`.
     fn shard_of(&self, start: usize, len: usize) -> Result<usize> {
         if start.checked_add(len).is_none_or(|end| end > self.tokens()) {
             return Err(Error::Shape(format!(
-                "tokens {start} to {start} + {len} leave the corpus of {} tokens",
+                "tokens {start} to {start} + {len} are outside the corpus of {} tokens",
                 self.tokens()
             )));
         }
-        // The end of the corpus is in no shard; an empty range there is in the last.
+        // The end of the corpus is not in any shard; an empty range there belongs to the last shard.
         Ok(self.shards.partition_point(|shard| shard.end <= start).min(self.shards.len() - 1))
     }
 }
@@ -218,7 +219,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder with the pairs `a`, `b`, ... of one item each: type code, bytes an id, bytes.
+    /// A folder with the pairs `a`, `b`, ... of one item each, given as type code, bytes per id, and bytes.
     fn folder(name: &str, files: &[(u8, usize, &[u8])]) -> std::path::PathBuf {
         let path = std::env::temp_dir().join(format!("metro-fast-{name}-{}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
