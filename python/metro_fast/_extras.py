@@ -1,4 +1,4 @@
-"""Optional dependencies: imported where first used, and named with the command that brings them."""
+"""Optional dependencies: imported where they are first used, or named with their pip command."""
 
 import importlib
 from types import ModuleType
@@ -11,7 +11,7 @@ def require(module: str, extra: str) -> ModuleType:
 
     Args:
         module: Name of the module, for instance `"peft"`.
-        extra: Extra of the package that brings it, for instance `"peft"`.
+        extra: Extra of this package that installs it, for instance `"peft"`.
 
     Returns:
         The imported module.

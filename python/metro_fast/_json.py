@@ -1,4 +1,4 @@
-"""JSON of strangers."""
+"""JSON from files that may be damaged or hostile."""
 
 import json
 from typing import Any
@@ -9,15 +9,18 @@ __all__ = ["parse_json"]
 
 
 def parse_json(content: bytes | str, where: object) -> Any:
-    """Parse JSON, with one error for all that can be wrong with it.
+    """Parse JSON, with one error for everything that can be wrong with it.
 
     Args:
         content: The text, or its bytes in UTF-8.
-        where: File, or file and line, for the message.
+        where: The file, or the file and line, for the message.
+
+    Returns:
+        The value.
 
     Raises:
-        FormatError: If it is not JSON, not UTF-8, nested too deep, or holds a number of thousands
-            of digits.
+        FormatError: If it is not JSON or not UTF-8, is nested too deeply, or holds a number of
+            thousands of digits.
 
     Example:
         >>> parse_json("[1]", "here"), parse_json(b'{"a": null}', "here")

@@ -1,4 +1,4 @@
-"""What pictures in SVG text share: limits, ticks, and the element around them."""
+"""The parts that SVG pictures share: limits, ticks, and the element around them."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ __all__ = ["limits", "round_step", "svg"]
 
 
 def limits(values: Sequence[float]) -> tuple[float, float]:
-    """Smallest and largest, never equal.
+    """The smallest and the largest value, moved apart if they are equal.
 
     Example:
         >>> limits([3, 1]), limits([2])
@@ -19,7 +19,7 @@ def limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def round_step(reach: float) -> float:
-    """1, 2 or 5 times a power of ten that gives two to five steps to the reach.
+    """Find the 1, 2 or 5 times a power of ten that divides a range into two to five steps.
 
     Example:
         >>> round_step(1.7)
@@ -30,13 +30,13 @@ def round_step(reach: float) -> float:
 
 
 def svg(parts: Sequence[str], height: float, description: str, kind: str = "chart") -> str:
-    """An `<svg>` of full width.
+    """Put parts into an `<svg>` element of full width.
 
     Args:
-        parts: What it holds, as SVG text whose words are escaped.
-        height: In pixels.
-        description: What a reader who cannot see the picture is told.
-        kind: Its class.
+        parts: The content as SVG text, in which words are already escaped.
+        height: Height in pixels.
+        description: A description of the picture for readers who cannot see it.
+        kind: CSS class of the element.
 
     Example:
         >>> svg(["<g/>"], 20, "a < b")

@@ -1,7 +1,7 @@
 """The exceptions that metro_fast raises.
 
 A wrong dtype is a `TypeError`, an I/O failure an `OSError`; everything else that the caller can
-mend is a `MetroFastError`, whose message gives the value, the limit and the mend.
+fix is a `MetroFastError`, whose message gives the value, what was expected, and what to do.
 """
 
 from metro_fast._core import CudaError, FormatError, MetroFastError

@@ -294,7 +294,12 @@ def _change(name: str, change: Any) -> dict[str, torch.Tensor]:
         ("input_ids", lambda t: t + 97, MetroFastError, r"outside the vocabulary \[0, 97\)"),
         ("labels", lambda t: t[:, 1:], MetroFastError, r"labels has shape"),
         ("labels", lambda t: t * 97, MetroFastError, r"outside the vocabulary"),
-        ("labels", lambda t: t.masked_fill(t == t[0, 0], -100), MetroFastError, r"other places"),
+        (
+            "labels",
+            lambda t: t.masked_fill(t == t[0, 0], -100),
+            MetroFastError,
+            r"other positions",
+        ),
         ("attention_mask", lambda t: t.float(), TypeError, r"attention_mask is torch.float32"),
         ("masked_positions", lambda t: t + 10_000, MetroFastError, r"masked_positions span"),
         ("masked_positions", lambda t: t.flip(0), MetroFastError, r"ascending"),

@@ -53,8 +53,8 @@ class TestItem:
             ({"choices": ("one",)}, "1 choices; give at least 2"),
             ({"choices": ()}, "0 choices"),
             ({"choices": ("a", " ")}, "blank"),
-            ({"choices": ("a", "a")}, "stands twice"),
-            ({"answer": 2}, "answer 2 is out of range; 2 choices allow 0 to 1"),
+            ({"choices": ("a", "a")}, "given twice"),
+            ({"answer": 2}, "answer 2 is out of range; 2 choices have the indices 0 to 1"),
             ({"answer": -1}, "answer -1 is out of range"),
             ({"id": ""}, "item id is empty"),
             ({"fields": {"choices": "x"}}, "'choices' is reserved"),
@@ -116,7 +116,7 @@ class TestTask:
     def test_empty_and_twice_are_refused(self) -> None:
         with pytest.raises(MetroFastError, match="no items"):
             Task("t", "re", ())
-        with pytest.raises(MetroFastError, match="'1' stands twice"):
+        with pytest.raises(MetroFastError, match="'1' is given twice"):
             Task("t", "re", (make_item(), make_item()))
         with pytest.raises(MetroFastError, match="name is empty"):
             Task("", "re", (make_item(),))
@@ -127,9 +127,12 @@ class TestTask:
         ("second_line", "message"),
         [
             ("{", "2: not JSON"),
-            ("[1]", "2: list instead of a JSON object"),
-            ('{"id": "2"}', "2: missing fields, choices, answer"),
-            ('{"id": "1", "fields": {}, "choices": ["a", "b"], "answer": 0}', "on line 1 already"),
+            ("[1]", "2 holds a list; give a JSON object"),
+            ('{"id": "2"}', "2 lacks fields, choices, answer"),
+            (
+                '{"id": "1", "fields": {}, "choices": ["a", "b"], "answer": 0}',
+                "is already on line 1",
+            ),
             ('{"id": "2", "fields": {}, "choices": ["a", "b"], "answer": 5}', "2: .*answer 5"),
             ('{"id": "2", "fields": {}, "choices": ["a"], "answer": 0}', "2: .*at least 2"),
             ('{"id": "2", "fields": {}, "choices": "ab", "answer": 0}', "2: .*sequence of strings"),
@@ -139,7 +142,7 @@ class TestTask:
             ),
             (
                 '{"id": "2", "fields": {}, "choices": ["a", "b"], "answer": 0, "task": "other"}',
-                "2: task is 'other' but 'relations' above",
+                "2: task is 'other', but 'relations' on an earlier line",
             ),
         ],
     )
@@ -231,14 +234,14 @@ class TestInstructionSet:
     @pytest.mark.parametrize(
         ("records", "message"),
         [
-            ({"instructions": []}, "dict at the top"),
-            (["x"], "instruction 1: 'x' is not an object"),
-            ([{"id": "a", "text": "x"}], "instruction 1: missing task_type"),
+            ({"instructions": []}, "holds a dict"),
+            (["x"], "instruction 1 is 'x'; give an object"),
+            ([{"id": "a", "text": "x"}], "instruction 1 lacks task_type"),
             ([{"id": "a", "task_type": "re", "text": "x", "seen": 1}], "unknown key 'seen'"),
             ([{"id": "a", "task_type": "re", "text": "x", "seen_by": "t0"}], "seen_by is 't0'"),
             ([{"id": "a", "task_type": "re", "text": "x", "seen_by": None}], "seen_by is None"),
             ([{"id": 1, "task_type": "re", "text": "x"}], "id is 1"),
-            ([{"id": "a", "task_type": "re", "text": "x"}] * 2, "2: id 'a' stands twice"),
+            ([{"id": "a", "task_type": "re", "text": "x"}] * 2, "2: the id 'a' is given twice"),
         ],
     )
     def test_bad_files_are_named(self, tmp_path: Path, records: object, message: str) -> None:
@@ -262,7 +265,7 @@ class TestInstructionSet:
             INSTRUCTIONS.save(tmp_path / "set")
 
     def test_ids_are_unique_and_elements_checked(self) -> None:
-        with pytest.raises(MetroFastError, match="'plain' stands twice"):
+        with pytest.raises(MetroFastError, match="'plain' is given twice"):
             InstructionSet([INSTRUCTIONS[0], INSTRUCTIONS[0]])
         with pytest.raises(TypeError, match="not an Instruction"):
             InstructionSet(["x"])  # type: ignore[list-item]
@@ -296,9 +299,9 @@ class TestRenderExamples:
     def test_bad_arguments(self) -> None:
         with pytest.raises(MetroFastError, match="seed is -1"):
             render_examples(make_task(), INSTRUCTIONS, seed=-1)
-        with pytest.raises(MetroFastError, match="0 instructions of type 're'"):
+        with pytest.raises(MetroFastError, match="0 instructions of type 're', but 1 are"):
             render_examples(make_task(), INSTRUCTIONS.for_task("qa"), seed=0)
-        with pytest.raises(MetroFastError, match="3 instructions of type 're', 4 needed"):
+        with pytest.raises(MetroFastError, match="3 instructions of type 're', but 4 are"):
             render_examples(make_task(), INSTRUCTIONS, seed=0, instructions_per_item=4)
         with pytest.raises(MetroFastError, match="instructions_per_item is 0"):
             render_examples(make_task(), INSTRUCTIONS, seed=0, instructions_per_item=0)

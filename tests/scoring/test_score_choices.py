@@ -234,7 +234,7 @@ class TestBadInput:
             (["yes"], [], "choices is empty"),
             (["yes"], [[]], "input 0 has no choices"),
             (["yes", "no"], [["a"]], "1 lists for 2 inputs"),
-            (["yes"], ["yes", ""], "choice '' has no tokens but the end token"),
+            (["yes"], ["yes", ""], "choice '' has no tokens besides the end token"),
         ],
     )
     def test_nothing_to_score(self, tiny_t5, tiny_tokenizer, inputs, choices, message):
@@ -359,9 +359,9 @@ class TestPredictions:
             margins([[1.0]])
 
     def test_accuracy_of_bad_input(self):
-        with pytest.raises(MetroFastError, match="1 rows of scores for 2 answers"):
+        with pytest.raises(MetroFastError, match="there are 1 rows of scores for 2 answers"):
             accuracy([[0.0, 1.0]], [0, 1])
         with pytest.raises(MetroFastError, match="no items"):
             accuracy([], [])
-        with pytest.raises(MetroFastError, match="answer 2 is none of 2 choices"):
+        with pytest.raises(MetroFastError, match="answer 2 is not the index of one of 2"):
             accuracy([[0.0, 1.0]], [2])

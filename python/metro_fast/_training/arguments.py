@@ -1,4 +1,4 @@
-"""Training arguments with the defaults that summed losses and our corpora need."""
+"""Training arguments with defaults that suit summed losses and our corpora."""
 
 import os
 import sys
@@ -18,14 +18,14 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
 
     Batches carry more than the model's columns (`remove_unused_columns=False`), each rank reads
     its own (`dispatch_batches=False`), every parameter takes part in every forward
-    (`ddp_find_unused_parameters=False`), nothing is reported to a service unless asked, and the
-    progress bar is for terminals.
+    (`ddp_find_unused_parameters=False`), nothing is reported to a service by default, and there is
+    a progress bar only on a terminal.
 
     Attributes:
         embedding_multiplier: Rate of the token embeddings over `learning_rate`.
-        relative_bias_multiplier: Rate of the relative attention biases over it.
+        relative_bias_multiplier: Rate of the relative attention biases over `learning_rate`.
         split_stream: Give each rank its own rows of a stream (`IterableDataset`); False if the
-            stream does so itself.
+            stream is already split.
     """
 
     embedding_multiplier: float = field(
@@ -35,10 +35,11 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
         default=1.0, metadata={"help": "Rate of the relative attention biases over learning_rate."}
     )
     split_stream: bool = field(
-        default=True, metadata={"help": "Split a stream over the ranks; False: it is split."}
+        default=True,
+        metadata={"help": "Split a stream over the ranks, unless it is split."},
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Keep every column."})
-    report_to: Any = field(default="none", metadata={"help": "Integrations to report to."})
+    report_to: Any = field(default="none", metadata={"help": "Services to report to."})
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "Every parameter takes part in every forward."}
     )
@@ -52,10 +53,10 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
         metadata={"help": "Train on the CPU; by default where there is no accelerator."},
     )
     accelerator_config: Any = field(
-        default_factory=dict, metadata={"help": "As of transformers, with dispatch_batches off."}
+        default_factory=dict, metadata={"help": "That of transformers, with dispatch_batches off."}
     )
     disable_tqdm: bool | None = field(
-        default=None, metadata={"help": "None: a progress bar on a terminal only."}
+        default=None, metadata={"help": "None: a bar on a terminal only."}
     )
 
     def __post_init__(self) -> None:
@@ -67,18 +68,18 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
         if int(os.environ.get("WORLD_SIZE", "1")) != self.world_size:
             raise MetroFastError(
                 f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but the trainer joined "
-                f"{self.world_size} ranks: each would train alone; use the launcher's backend "
-                "and device, or unset WORLD_SIZE"
+                f"{self.world_size} ranks, so that each would train alone: use the launcher's "
+                "backend and device, or unset WORLD_SIZE"
             )
         if self.fp16:
             raise MetroFastError(
-                "fp16=True: T5 overflows in fp16 and gives NaN; use bf16=True, or fp32"
+                "fp16=True makes T5 overflow and gives NaN: use bf16=True, or fp32"
             )
         check_seed(32, seed=self.seed)  # numpy's global generator takes no more
         if self.save_total_limit == 1:
             raise MetroFastError(
-                "save_total_limit=1: the old checkpoint is deleted before the new one is known "
-                "to be whole, so a kill at that moment loses the run; use at least 2"
+                "save_total_limit=1 deletes the old checkpoint before the new one is known to be "
+                "whole, so a kill at that moment loses the run: use at least 2"
             )
         if self.label_smoothing_factor:
             raise MetroFastError(

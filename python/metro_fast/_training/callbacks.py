@@ -1,4 +1,4 @@
-"""Callbacks: the epoch reaches samplers and collators, history reaches a file, Ctrl-C saves."""
+"""Callbacks that announce the epoch, write the history to a file, and save on Ctrl-C."""
 
 import json
 import logging
@@ -18,13 +18,13 @@ logger = logging.getLogger(__name__)
 
 
 class EpochCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """Tells everything that makes noise or order which epoch begins, also after a resume.
+    """Announces each epoch to everything that makes noise or order, also after a resume.
 
-    The stock Trainer tells collators nothing, and persistent workers keep the epoch they were
-    forked with unless it lives in shared memory (`metro_fast.data.EpochCell`).
+    The stock Trainer does not give the epoch to collators, and persistent workers keep the epoch
+    they were forked with unless it is in shared memory (`metro_fast.data.EpochCell`).
 
     Args:
-        receivers: Gives the objects whose `set_epoch` is called.
+        receivers: Returns the objects whose `set_epoch` is called.
     """
 
     def __init__(self, receivers: Callable[[], list[Any]]) -> None:
@@ -42,8 +42,8 @@ class HistoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers is
     """Writes every log line to a JSONL file, without the lines of a run that was rolled back.
 
     Args:
-        path: The file. It is made anew from the trainer's state when training begins, so that
-            a resumed run holds each step once.
+        path: The file. It is written again from the trainer's state when training begins, so that
+            a resumed run has each step once.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,7 +53,7 @@ class HistoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers is
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Write the lines that the resumed checkpoint knows."""
+        """Write the lines that the resumed checkpoint holds."""
         self._begun = True
         if state.is_world_process_zero:
             lines = (json.dumps(line) + "\n" for line in state.log_history)
@@ -62,9 +62,9 @@ class HistoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers is
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Append the newest line; not the evaluation that a finished run has had already."""
+        """Append the newest line, unless it repeats the evaluation of a finished run."""
         line = state.log_history[-1]
-        # Only a run that was finished before is evaluated without having begun.
+        # A run is evaluated without having begun only if it was finished before.
         if state.is_world_process_zero and (self._begun or not self._has_evaluation(line)):
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -77,7 +77,7 @@ class HistoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers is
 
 
 class InterruptCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """Makes the first Ctrl-C (or SIGTERM) finish the step, save a checkpoint and stop.
+    """On the first Ctrl-C (or SIGTERM), finishes the step, saves a checkpoint and stops.
 
     The second one raises KeyboardInterrupt at once. Use as a context manager around
     `trainer.train()`; outside the main thread signals are left alone.
@@ -106,7 +106,7 @@ class InterruptCallback(TrainerCallback):  # type: ignore[misc]  # transformers 
             raise KeyboardInterrupt
         self.interrupted = True
         logger.warning(
-            "%s: saving a checkpoint after this step; once more stops at once",
+            "%s: saving a checkpoint after this step; a second signal stops at once",
             signal.Signals(number).name,
         )
 

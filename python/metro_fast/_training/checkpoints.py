@@ -1,4 +1,4 @@
-"""Which checkpoint is whole: the one whose mark was written last."""
+"""Checkpoints, and the mark that says that one is whole."""
 
 import json
 import logging
@@ -14,33 +14,35 @@ from metro_fast.errors import FormatError, MetroFastError
 logger = logging.getLogger(__name__)
 
 MARK = "metric_window.json"
-"""Written after everything else: a checkpoint without it was being written when the run died."""
+"""The file that is written last: a checkpoint without it was being written when the run died."""
 
 
 def mark_complete(checkpoint: Path, window: dict[str, list[float]]) -> None:
-    """Record the sums since the last log line and the files, and with that, that it is whole."""
+    """Mark a checkpoint as whole: record the sums since the last log line and the files' sizes."""
     files = sync_files(checkpoint, but=MARK)
     write_atomically(checkpoint / MARK, json.dumps({"window": window, "files": files}))
 
 
 def read_mark(checkpoint: Path) -> dict[str, Any]:
-    """The sums that `mark_complete` wrote.
+    """Read the sums that `mark_complete` wrote.
 
     Raises:
         MetroFastError: If there is no mark.
-        FormatError: If it is damaged, or a file of the checkpoint is missing or cut.
+        FormatError: If the mark is damaged, or a file of the checkpoint is missing or cut.
     """
     path = checkpoint / MARK
     if not path.is_file():
         raise MetroFastError(
-            f"{checkpoint} has no {MARK}: it was being written when its run died, or another "
-            "trainer made it; resume from an earlier checkpoint"
+            f"{checkpoint} has no {MARK}, so it was being written when its run died, or another "
+            "trainer made it: resume from an earlier checkpoint"
         )
     try:
         mark = json.loads(path.read_text(encoding="utf-8"))
         window, files = dict(mark["window"]), dict(mark["files"])
     except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"{path} is not such a mark ({error})") from error
+        raise FormatError(
+            f"{path} is damaged ({error}): resume from an earlier checkpoint"
+        ) from error
     damage = damaged_file(checkpoint, files)
     if damage is not None:
         raise FormatError(f"{damage}: resume from an earlier checkpoint")
@@ -56,7 +58,7 @@ def _by_step(folder: Path) -> dict[int, Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove checkpoints that were being written when a run died.
+    """Remove the checkpoints that were being written when a run died.
 
     transformers keeps the newest `save_total_limit` checkpoints, whole or not, so a half-written
     one could push out the last whole one.
@@ -66,12 +68,12 @@ def remove_unfinished(folder: Path) -> None:
     """
     for path in _by_step(folder).values():
         if not (path / MARK).is_file():
-            logger.warning("%s is not whole (no %s): removed", path, MARK)
+            logger.warning("%s is not whole (it has no %s) and was removed", path, MARK)
             shutil.rmtree(path)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The whole checkpoint of the highest step, or None; half-written ones are passed over.
+    """Find the whole checkpoint of the highest step, or None; half-written ones are skipped.
 
     Args:
         folder: The output folder of a run.
@@ -80,7 +82,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
     for step in sorted(steps, reverse=True):
         if (steps[step] / MARK).is_file():
             return steps[step]
-        logger.warning("%s is not whole (no %s): passed over", steps[step], MARK)
+        logger.warning("%s is not whole (it has no %s) and was skipped", steps[step], MARK)
     return None
 
 

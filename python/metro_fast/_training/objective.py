@@ -1,4 +1,4 @@
-"""What a trainer must know of a task: its summed losses, their counts, its figures."""
+"""The task of a trainer: its summed losses, their counts, and its figures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ Batch = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one forward pass gives.
+    """The result of one forward pass.
 
     Attributes:
         sums: fp32 [losses], sums over tokens (never means), differentiable.
-        counters: Name to a detached vector or scalar that is summed for the figures.
+        counters: Detached vectors or scalars by name, which are summed for the figures.
     """
 
     sums: Tensor
@@ -39,25 +39,25 @@ class Objective(Protocol):
         """Length of each counter of `StepResult.counters`."""
 
     def count(self, batch: Batch) -> Tensor:
-        """int64 [losses]: how many tokens of the batch each loss is taken over."""
+        """Count the tokens of the batch that each loss is taken over: int64 [losses]."""
 
     def run(self, model: nn.Module, batch: Batch) -> StepResult:
         """Run the (possibly wrapped) model on a batch."""
 
     def figures(self, counters: Mapping[str, Tensor]) -> dict[str, float]:
-        """Figures from counters summed over a window; one without a denominator is left out."""
+        """Compute figures from counters summed over a window; those without tokens are left out."""
 
 
 def normalized(sums: Tensor, counts: Tensor, weights: tuple[float, ...]) -> Tensor:
-    """The total loss: sum over losses of weight * sum / count, where an empty loss gives 0.
+    """Compute the total loss: the sum of weight * sum / count, where an empty loss gives 0.
 
     Args:
         sums: fp32 [losses].
         counts: int64 [losses].
-        weights: One number a loss.
+        weights: One number per loss.
 
     Returns:
-        A scalar that keeps the graph of every sum, also of one whose count is 0.
+        A scalar that keeps the graph of every sum, even of one whose count is 0.
 
     Example:
         >>> normalized(torch.tensor([6.0, 0.0]), torch.tensor([3, 0]), (1.0, 50.0))

@@ -1,4 +1,4 @@
-"""Keeps the random numbers of data loading apart from those of training."""
+"""Separate random numbers for data loading and for training."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,13 +7,13 @@ import torch
 
 
 class DataRandomness:
-    """A stream of torch's global CPU generator that is in force while batches are loaded.
+    """A state of torch's global CPU generator that is used while batches are loaded.
 
     A DataLoader draws a seed from the global generator when it starts, but not when its persistent
-    workers go on: dropout would depend on the number of workers and on resume points.
+    workers continue: dropout would depend on the number of workers and on resume points.
 
     Args:
-        seed: Seed of the stream.
+        seed: Seed of the state.
 
     Example:
         >>> randomness, _ = DataRandomness(0), torch.manual_seed(1)
@@ -28,7 +28,7 @@ class DataRandomness:
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
-        """Swap the stream in, and the training's own back at the end."""
+        """Use this state, and restore that of the training at the end."""
         training = torch.get_rng_state()
         torch.set_rng_state(self._state)
         try:

@@ -8,10 +8,10 @@ from torch import distributed
 
 @functools.cache
 def leave_group_at_exit() -> None:
-    """Destroy the process group when the interpreter ends, if it is still there.
+    """Destroy the process group when the interpreter ends, if it still exists.
 
-    accelerate leaves it standing; a thread of gloo that outlives the interpreter then aborts the
-    process now and again, and torchrun reports a finished run as failed.
+    accelerate does not do so; a thread of gloo that outlives the interpreter then sometimes aborts
+    the process, and torchrun reports a finished run as failed.
     """
     atexit.register(_leave)
 

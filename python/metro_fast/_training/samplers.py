@@ -1,7 +1,7 @@
-"""Orders of the training rows: functions of (seed, epoch), so that a resumed run finds its place.
+"""The order of the training rows, a function of (seed, epoch), which a resumed run repeats.
 
-The stock samplers draw from the global generator, whose state at the start of an epoch is not
-what a checkpoint in the middle of that epoch holds.
+The stock samplers draw from the global generator, but a checkpoint in the middle of an epoch does
+not hold the state that the generator had at the epoch's start.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ def _generator(seed: int, epoch: int) -> np.random.Generator:
 
 
 class EpochSampler(Sampler[int]):
-    """Every row once an epoch, in an order that depends on (seed, epoch) alone.
+    """Every row once per epoch, in an order that depends on (seed, epoch) alone.
 
     Args:
         size: Number of rows, at least 1.
@@ -38,7 +38,7 @@ class EpochSampler(Sampler[int]):
         self.size, self.seed, self.epoch = size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the epoch that the next iteration is for."""
+        """Choose the epoch of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -50,15 +50,15 @@ class EpochSampler(Sampler[int]):
 
 
 class LengthBucketSampler(EpochSampler):
-    """Neighbors of like length, so that a batch holds little padding.
+    """Batches of similar lengths, which need little padding.
 
     Rows are shuffled, cut into pools of 50 batches, sorted by length inside a pool and cut into
-    batches; the batches are shuffled. The last, smaller batch comes last, so that cutting the
-    order into batches of `batch_size` gives these batches again.
+    batches; the batches are shuffled. The last, smaller batch stays last, so that cutting the
+    order into batches of `batch_size` gives the same batches.
 
     Args:
         lengths: Length of each row.
-        batch_size: Rows of one optimizer step (batch x accumulation x ranks).
+        batch_size: Rows per optimizer step (batch x accumulation x ranks).
         seed: 0 <= seed < 2^63.
     """
 
@@ -84,7 +84,7 @@ class LengthBucketSampler(EpochSampler):
 
 
 def training_sampler(dataset: Any, args: Any) -> EpochSampler | None:
-    """The sampler of the training rows, or None where the stock trainer's own is asked for.
+    """Make the sampler of the training rows, or return None for the stock trainer's own.
 
     Args:
         dataset: The training data; "group_by_length" needs its `lengths`.
@@ -100,6 +100,9 @@ def training_sampler(dataset: Any, args: Any) -> EpochSampler | None:
     if strategy == "random":
         return EpochSampler(len(dataset), seed)
     if not hasattr(dataset, "lengths"):
-        raise MetroFastError(f"{type(dataset).__name__} has no `lengths` to group by")
+        raise MetroFastError(
+            f"{type(dataset).__name__} has no `lengths` to group by: add them, or use "
+            'train_sampling_strategy="random"'
+        )
     rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     return LengthBucketSampler(dataset.lengths, rows, seed)

@@ -1,6 +1,6 @@
 """The settings that every training run has: how long, how fast, and how often it reports."""
 
-from dataclasses import dataclass
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from metro_fast._training.arguments import SummedLossArguments
 Arguments = TypeVar("Arguments", bound=SummedLossArguments)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Schedule:
     """Steps, batches, rates and intervals of a run; `metro` and `tuning` add their own settings.
 
@@ -69,6 +69,15 @@ class Schedule:
         check_not_negative(weight_decay=self.weight_decay)
         check_seed(32, seed=self.seed)  # numpy's global generator takes no more
 
+    def __repr__(self) -> str:
+        """Only the settings that differ from their defaults."""
+        changed = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) != _default(field)
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
     def arguments(
         self, kind: type[Arguments], checkpoints: Path, *, evaluate: bool, **more: Any
     ) -> Arguments:
@@ -105,3 +114,7 @@ class Schedule:
             "eval_steps": self.evaluation_steps or None,
         }
         return kind(**{**own, **more})
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()

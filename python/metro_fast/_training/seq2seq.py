@@ -1,4 +1,4 @@
-"""Cross-entropy of an encoder-decoder model, summed over its label tokens."""
+"""The cross-entropy of an encoder-decoder model, summed over its label tokens."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,14 +14,14 @@ IGNORED = -100
 
 
 class Seq2SeqObjective:
-    """The loss of span corruption and of finetuning: cross-entropy a label token.
+    """The loss of span corruption and of finetuning: cross-entropy per label token.
 
-    transformers' T5 returns the mean over its batch and takes no part in the Trainer's count of
-    tokens, so that its updates under gradient accumulation are scaled wrongly; here the sum is
-    taken and divided once, over the whole window.
+    transformers' T5 returns the mean over its batch and ignores the Trainer's count of tokens, so
+    its updates under gradient accumulation are scaled wrongly. Here losses are summed, and divided
+    once, over the whole window.
 
     Args:
-        vocab_size: Labels must lie in [0, vocab_size) or be -100.
+        vocab_size: Labels must be in [0, vocab_size) or be -100.
         prepare_decoder_ids: Shifts labels to decoder inputs, for instance
             `model.prepare_decoder_input_ids_from_labels`.
     """
@@ -35,14 +35,17 @@ class Seq2SeqObjective:
         self.prepare_decoder_ids = prepare_decoder_ids
 
     def count(self, batch: Batch) -> Tensor:
-        """int64 [1]: label tokens of the batch."""
+        """Count the label tokens of the batch: int64 [1]."""
         if "labels" not in batch:
-            raise MetroFastError(f"the batch has {sorted(batch)}, expected input_ids and labels")
+            raise MetroFastError(
+                f"the batch has {sorted(batch)}, expected input_ids and labels: use a collator "
+                "that makes both"
+            )
         labels: Tensor = batch["labels"]
         return (labels != IGNORED).sum().view(1)
 
     def run(self, model: nn.Module, batch: Batch) -> StepResult:
-        """Sum of the cross-entropy over the labels of a batch.
+        """Sum the cross-entropy over the labels of a batch.
 
         Args:
             model: The encoder-decoder model, as the trainer wraps it.
@@ -53,8 +56,8 @@ class Seq2SeqObjective:
 
         Raises:
             TypeError: If ids or labels are not int64.
-            MetroFastError: If shapes do not fit, a label is out of the vocabulary, or the
-                batch's own `num_labels` is not the number of its labels.
+            MetroFastError: If shapes do not fit, a label is outside the vocabulary, or the
+                batch's `num_labels` is not the number of its labels.
         """
         ids, labels = batch["input_ids"], batch["labels"]
         self._check(ids, labels, batch.get("num_labels"))
@@ -89,7 +92,7 @@ class Seq2SeqObjective:
                 f"input_ids {tuple(ids.shape)} and labels {tuple(labels.shape)} must have the same "
                 "number of rows and at least one column"
             )
-        if ids.device.type != "cpu":  # values are checked where that does not stall a device
+        if ids.device.type != "cpu":  # a check of values would wait for the device
             return
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= self.vocab_size:

@@ -1,9 +1,9 @@
 """Training on a stream (an `IterableDataset`): passes, ranks and resuming.
 
-The stock Trainer counts all passes over a stream as one epoch of `max_steps`, so that nothing is
-told when a pass begins and the second has the noise of the first; accelerate repeats rows to fill a
-pass's last batches, or (a stream of Hugging Face) lets one rank run dry before the others, which
-then wait for it forever.
+The stock Trainer counts all passes over a stream as one epoch of `max_steps`, so no callback
+announces a new pass, and the second pass repeats the noise of the first. accelerate repeats rows to
+fill the last batches of a pass, or, with a stream of Hugging Face, lets one rank run out of rows
+before the others, which then wait for it forever.
 """
 
 import itertools
@@ -18,37 +18,37 @@ from metro_fast.errors import MetroFastError
 
 
 def is_stream(dataset: Any) -> bool:
-    """Whether the training data is read in its own order, once a pass."""
+    """Whether the training data is a stream, which is read in its own order."""
     return isinstance(dataset, IterableDataset)
 
 
 def check_stream(args: Any) -> None:
-    """Whether the training arguments suit a stream.
+    """Refuse training arguments that do not suit a stream.
 
     Raises:
-        MetroFastError: If rank 0 would read for all, or there is no `max_steps`.
+        MetroFastError: If rank 0 would read for all ranks, or `max_steps` is missing.
     """
     if args.max_steps <= 0:
         raise MetroFastError(
-            f"max_steps is {args.max_steps}, but train_dataset is a stream (IterableDataset), of "
-            "which nobody knows the length: set max_steps to the number of updates"
+            f"max_steps is {args.max_steps}, but train_dataset is a stream (IterableDataset), "
+            "whose length is unknown: set max_steps to the number of updates"
         )
     for name in ("dispatch_batches", "split_batches"):
         if getattr(args.accelerator_config, name):
             raise MetroFastError(
-                f"accelerator_config has {name}=True: rank 0 would collate for all ranks and the "
-                "batches be cut apart again, with the wrong counts and positions; leave it out, "
-                "and each rank reads its own rows of the stream"
+                f"accelerator_config has {name}=True, with which rank 0 collates for all ranks and "
+                "the batches are then cut, with wrong counts and positions: leave it out, so that "
+                "each rank reads its own rows of the stream"
             )
 
 
 class RankRows(IterableDataset[Any]):
-    """Every `ranks`-th row of a stream, from number `rank` on; the others are read and dropped.
+    """Every `ranks`-th row of a stream, starting at row `rank`; the others are dropped.
 
     Args:
         dataset: The stream, in the same order on every rank.
         rank: This rank.
-        ranks: How many there are.
+        ranks: The number of ranks.
 
     Example:
         >>> class Count(IterableDataset):
@@ -66,10 +66,10 @@ class RankRows(IterableDataset[Any]):
 
 
 def rows_of_rank(dataset: Any, rank: int, ranks: int) -> Any:
-    """The part of a stream that is a rank's: no row is on two ranks.
+    """Take a rank's part of a stream; no row is in the parts of two ranks.
 
-    A stream of Hugging Face is split by its shards where their number allows it, and left alone if
-    `split_dataset_by_node` has split it already.
+    A stream of Hugging Face is split by its shards where their number allows it, and left unchanged
+    if `split_dataset_by_node` has already split it.
     """
     if ranks == 1:
         return dataset
@@ -84,15 +84,15 @@ def rows_of_rank(dataset: Any, rank: int, ranks: int) -> Any:
 
 
 class StreamBatches(IterableDataset[Batch]):
-    """The batches of a stream, pass after pass without an end.
+    """The batches of a stream, in endless passes.
 
-    An end of the stream is the end of a pass for all ranks at once: as soon as one of them has no
-    batch left, what the others still have of this pass is left out.
+    A pass ends for all ranks at once: as soon as one of them has no batch left, the batches that
+    the others still have in this pass are left out.
 
     Args:
-        loader: Gives this rank's batches of one pass.
-        begin: Is told the number of each pass, from 0, before it starts.
-        agree: Whether all ranks say yes; a collective call.
+        loader: Loads this rank's batches of one pass.
+        begin: Called with the number of each pass, from 0, before it starts.
+        agree: Returns whether it is called with True on all ranks; a collective call.
     """
 
     def __init__(
@@ -114,8 +114,9 @@ class StreamBatches(IterableDataset[Batch]):
                 yield batch
             if empty:
                 raise MetroFastError(
-                    f"pass {number} over the stream has no batch on at least one rank: the stream "
-                    "is empty, or has fewer rows or shards than there are ranks"
+                    f"pass {number} over the stream has no batch on at least one rank: use a "
+                    "stream that is not empty and has at least as many rows and shards as there "
+                    "are ranks"
                 )
 
 
@@ -127,19 +128,19 @@ def stream_loader(
     batch_size: int,
     agree: Callable[[bool], bool],
 ) -> DataLoader[Any]:
-    """The loader that a trainer takes a stream's batches from.
+    """Make the loader from which a trainer takes the batches of a stream.
 
     Args:
         dataset: The stream.
         args: The training arguments.
-        collator: Makes batches; it and the stream are told each pass's number, if they have
+        collator: Makes batches. It and the stream get the number of each pass if they have
             `set_epoch`.
-        batch_size: Rows a batch.
-        agree: Whether all ranks say yes; a collective call.
+        batch_size: Rows per batch.
+        agree: Returns whether it is called with True on all ranks; a collective call.
 
     Returns:
-        A loader of whole batches, not of rows, so that a resumed run passes over those it has
-        trained on, in whatever pass they were.
+        A loader of whole batches, not of rows, so that a resumed run skips those it has trained
+        on, in whichever pass they were.
     """
     rows = dataset
     if args.split_stream:
@@ -152,7 +153,7 @@ def stream_loader(
         drop_last=args.dataloader_drop_last,
         persistent_workers=args.dataloader_persistent_workers,
         prefetch_factor=args.dataloader_prefetch_factor,
-        # not known to every transformers that we run on
+        # older releases of transformers do not have it
         multiprocessing_context=getattr(args, "dataloader_multiprocessing_context", None),
     )
     receivers = [part for part in (dataset, rows, collator) if hasattr(part, "set_epoch")]

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from transformers import PrinterCallback, Trainer, TrainerState
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from metro_fast._pretrained import explained
 from metro_fast._training.arguments import SummedLossArguments, check_one_process_per_gpu
@@ -23,7 +23,7 @@ from metro_fast._training.checkpoints import (
     read_mark,
 )
 from metro_fast._training.evaluation_rows import evaluation_loader
-from metro_fast._training.objective import Batch, Objective, normalized
+from metro_fast._training.objective import Batch, Objective, StepResult, normalized
 from metro_fast._training.optimizer import groups_of, has_our_groups
 from metro_fast._training.randomness import DataRandomness
 from metro_fast._training.ranks import leave_group_at_exit
@@ -38,22 +38,22 @@ logger = logging.getLogger(__name__)
 class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
     """transformers' Trainer with an exact normalization of several summed losses.
 
-    The update of a step is that of one big batch, however it is cut into accumulation steps and
-    ranks: `get_batch_samples` counts every loss's tokens over the window and all ranks, and
-    `compute_loss` returns ranks x sum over losses of weight x sum / count, since DDP averages
-    over ranks. Neither calls the stock method, whose single count of `labels != -100` (and a T5
-    that ignores it) would be a second, wrong normalization.
+    A step has the update of one large batch, however it is cut into accumulation steps and ranks:
+    `get_batch_samples` counts every loss's tokens over the window and all ranks, and `compute_loss`
+    returns ranks x sum over losses of weight x sum / count, since DDP averages over ranks. Neither
+    calls the stock method, whose single count of `labels != -100` (and a T5 that ignores it) would
+    be a second, wrong normalization.
 
-    Log lines and evaluation are exact token-weighted means over all ranks; the sums since the
-    last log line are part of a checkpoint, and so is the order of the rows.
+    Log lines and evaluations are exact token-weighted means over all ranks. The sums since the last
+    log line are part of a checkpoint, and so is the order of the rows.
 
     Args:
         objective: The losses, their counts and figures.
         args: The training arguments.
-        **options: As for `transformers.Trainer`.
+        **options: Other arguments of `transformers.Trainer`.
 
     Raises:
-        MetroFastError: If more than one GPU would be driven by one process (DataParallel).
+        MetroFastError: If one process would drive several GPUs (DataParallel).
     """
 
     def __init__(self, objective: Objective, args: SummedLossArguments, **options: Any) -> None:
@@ -65,10 +65,10 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         if args.world_size > 1:
             leave_group_at_exit()
         super().__init__(args=args, **options)
-        self.optimizer: Any  # made by create_optimizer unless the caller brought one
+        self.optimizer: torch.optim.Optimizer | None  # create_optimizer makes one if None
         self.objective = objective
-        # The loss that compute_loss returns needs no division by accumulation steps. 5.17 knows
-        # the first name only, 5.23 prefers the second.
+        # The result of compute_loss needs no division by accumulation steps. transformers 5.17 has
+        # the first name only, and 5.23 prefers the second.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         self._window = MetricWindow(objective)
@@ -86,9 +86,9 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         """Take the batches of one step and count each loss's tokens over them and all ranks.
 
         Args:
-            epoch_iterator: Gives this rank's batches.
+            epoch_iterator: This rank's batches.
             num_batches: Accumulation steps of this window.
-            device: Where the counts are reduced.
+            device: The device on which the counts are reduced.
 
         Returns:
             The batches (fewer at the end of the data) and int64 [losses] counts.
@@ -106,14 +106,14 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         inputs: Batch,
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
-    ) -> Any:
-        """Ranks x sum over losses of weight x sum / count, the counts being the window's.
+    ) -> Tensor | tuple[Tensor, StepResult]:
+        """Compute ranks x sum over losses of weight x sum / count, with the window's counts.
 
         Args:
             model: The model, wrapped as for training.
             inputs: One batch.
             return_outputs: Whether to return the step's result as well.
-            num_items_in_batch: What `get_batch_samples` counted; None counts this batch alone.
+            num_items_in_batch: The counts of `get_batch_samples`; None counts this batch alone.
 
         Returns:
             The scalar loss, or (loss, `StepResult`).
@@ -138,7 +138,7 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         """Log; a training line gets the window's figures in place of the stock mean over steps.
 
         Raises:
-            MetroFastError: If the training loss is not finite any more.
+            MetroFastError: If the training loss is no longer finite.
         """
         if self.is_in_train and "loss" in logs:
             logs.update(self._finite_figures())
@@ -148,13 +148,12 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
             logger.info("%s", self.state.log_history[-1])
 
     def _finite_figures(self) -> dict[str, float]:
-        """The window's figures; a collective call."""
+        """Compute the window's figures; a collective call."""
         figures = self._window.figures(self.accelerator)
         if not math.isfinite(figures["loss"]):
             raise MetroFastError(
-                f"the loss is {figures['loss']} at step {self.state.global_step}: lower the "
-                "learning rate or max_grad_norm, or look for damaged input; the last checkpoint "
-                "is untouched"
+                f"the loss is {figures['loss']} at step {self.state.global_step}: lower the learning "
+                "rate or max_grad_norm, or check the input for damage; the last checkpoint is whole"
             )
         return figures
 
@@ -165,8 +164,8 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         prediction_loss_only: bool | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
-    ) -> Any:
-        """The stock loop around exact sums over all batches and ranks."""
+    ) -> EvalLoopOutput:
+        """Run the stock loop, with exact sums over all batches and ranks."""
         self._evaluation.reset()
         output = super().evaluation_loop(
             dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
@@ -190,7 +189,7 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         return None, None, None
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
-        """The rows of the evaluation, each on exactly one rank.
+        """Make the loader of the evaluation's rows, each on exactly one rank.
 
         Raises:
             MetroFastError: If there is no evaluation data.
@@ -202,13 +201,13 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         return evaluation_loader(dataset, self.args, self.data_collator)
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader[Any]:
-        """As `get_eval_dataloader`: rows of `predict`, each on exactly one rank."""
+        """Make the loader of the rows of `predict`, like `get_eval_dataloader`."""
         return self.get_eval_dataloader(test_dataset)
 
     # Order, optimizer, checkpoints
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches of the training rows; of a stream, pass after pass (see `StreamBatches`)."""
+        """Make the loader of the training rows; see `StreamBatches` for a stream."""
         if not is_stream(self.train_dataset):
             stock: DataLoader[Any] = super().get_train_dataloader()
             return stock
@@ -221,46 +220,49 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         )
 
     def _all_ranks(self, yes: bool) -> bool:
-        """Whether all ranks say yes; a collective call."""
+        """Whether this is called with True on all ranks; a collective call."""
         answers = self._sum_over_ranks(torch.tensor(int(yes)))
         return int(answers) == int(self.accelerator.num_processes)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         self._sampler = training_sampler(dataset, self.args)
         return self._sampler or super()._get_train_sampler(train_dataset)
 
     def _epoch_receivers(self) -> list[Any]:
         if is_stream(self.train_dataset):
-            return []  # told by `StreamBatches`, since the stock loop counts one epoch in all
+            return []  # `StreamBatches` announces passes; the stock loop counts one epoch
         found, data = [self._sampler, self.data_collator], self.train_dataset
         while data is not None:  # a Subset holds its corpus as `dataset`
             found.append(data)
             data = getattr(data, "dataset", None)
         return [part for part in found if hasattr(part, "set_epoch")]
 
-    def create_optimizer(self, model: nn.Module | None = None) -> Any:
-        """AdamW with the groups of `metro_fast._parameter_groups`.
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make AdamW with the groups of `metro_fast._parameter_groups`.
 
         Raises:
-            MetroFastError: If multipliers are asked for with another optimizer.
+            MetroFastError: If multipliers are set together with another optimizer.
         """
         if self.optimizer is not None:
             return self.optimizer
         own = self.optimizer_cls_and_kwargs is not None
         if not has_our_groups(self.args, own_optimizer=own):
-            return super().create_optimizer(model)
+            stock: torch.optim.Optimizer = super().create_optimizer(model)
+            return stock
         model = self.model if model is None else model
         optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, model)
         self.optimizer = optimizer(groups_of(self.args, model), **options)
         return self.optimizer
 
-    def train(self, resume_from_checkpoint: str | Path | bool | None = None, **options: Any) -> Any:
+    def train(
+        self, resume_from_checkpoint: str | Path | bool | None = None, **options: Any
+    ) -> TrainOutput:
         """Train; `resume_from_checkpoint=True` takes the newest checkpoint that is whole.
 
         Raises:
-            MetroFastError: If there is nothing to resume from, it is not whole, or the loss is not
-                finite any more at a log line, a checkpoint or the end.
+            MetroFastError: If there is nothing to resume from, the checkpoint is not whole, or the
+                loss is no longer finite at a log line, a checkpoint or the end.
         """
         self._window.reset()
         checkpoint = checkpoint_to_resume(resume_from_checkpoint, self.args)
@@ -271,14 +273,14 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
             with explained(f"the state of {checkpoint}"):
                 state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
             steps = self.args.max_steps if self.args.max_steps > 0 else state.max_steps
-            if state.global_step >= steps:  # the stock trainer would do one step more
+            if state.global_step >= steps:  # the stock trainer would take one more step
                 self.state = state
                 best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
                 self._load_from_checkpoint(best or str(checkpoint))
                 return TrainOutput(state.global_step, 0.0, {})
         resume = None if checkpoint is None else str(checkpoint)
         output = super().train(resume_from_checkpoint=resume, **options)
-        self._finite_figures()  # of the steps after the last log line
+        self._finite_figures()  # checks the steps after the last log line
         return output
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -286,12 +288,12 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        self._finite_figures()  # before a rotation lets go of the last good one
+        self._finite_figures()  # before a rotation deletes the last good checkpoint
         self._window.gather(self.accelerator)
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-        if self.args.should_save:  # a run resumed from further back writes this one once more
+        if self.args.should_save:  # a run resumed from an earlier one writes this again
             (folder / MARK).unlink(missing_ok=True)
         super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()  # the mark says that every rank's state is there
+        self.accelerator.wait_for_everyone()  # the mark means that every rank's state is there
         if self.args.should_save:
             mark_complete(folder, self._window.state())

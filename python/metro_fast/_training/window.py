@@ -1,4 +1,4 @@
-"""Sums of losses and counters since the last log, on one rank."""
+"""The sums of losses and counters since the last log line, on one rank."""
 
 from collections.abc import Mapping
 
@@ -11,12 +11,12 @@ from metro_fast.errors import FormatError
 
 
 class MetricWindow:
-    """fp64 sums of everything a log line needs: integers stay exact up to 2^53.
+    """The fp64 sums of everything that a log line needs; integers stay exact up to 2^53.
 
-    Adding never waits for a device; the numbers are read once a log line.
+    Adding never waits for a device; the numbers are read once per log line.
 
     Args:
-        objective: Names the losses and the counters.
+        objective: Its losses and counters are summed.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -26,15 +26,15 @@ class MetricWindow:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Set all sums to zero."""
         self._total: Tensor = torch.zeros(sum(self._sizes.values()), dtype=torch.float64)
 
     def add(self, counts: Tensor, result: StepResult) -> None:
         """Add one batch.
 
         Args:
-            counts: int64 [losses], this batch's own counts.
-            result: What the forward pass gave.
+            counts: int64 [losses], the counts of this batch alone.
+            result: The result of the forward pass.
         """
         with torch.no_grad():
             parts = {"sums": result.sums, "counts": counts, **result.counters}
@@ -42,13 +42,13 @@ class MetricWindow:
             self._total = self._total.to(row.device) + row
 
     def gather(self, accelerator: Accelerator) -> None:
-        """Move the sum over all ranks to the first one; a collective call."""
+        """Move the sums of all ranks to the first one; a collective call."""
         if accelerator.num_processes > 1:
             total = accelerator.reduce(self._total.to(accelerator.device), reduction="sum")
             self._total = total if accelerator.is_main_process else torch.zeros_like(total)
 
     def figures(self, accelerator: Accelerator) -> dict[str, float]:
-        """Losses and figures over all ranks; a collective call that changes nothing.
+        """Compute losses and figures over all ranks; a collective call that changes nothing.
 
         Returns:
             `loss`, `<name>_loss` for each loss if there are several, and the objective's figures.
@@ -70,18 +70,21 @@ class MetricWindow:
         return figures | self._objective.figures(parts)
 
     def state(self) -> dict[str, list[float]]:
-        """The sums as JSON values, which keep every bit of an fp64."""
+        """Return the sums as JSON values, which keep every bit of an fp64 number."""
         return {name: part.tolist() for name, part in self._split(self._total.cpu()).items()}
 
     def load(self, state: Mapping[str, list[float]]) -> None:
-        """Restore what `state` gave.
+        """Restore sums that `state` returned.
 
         Raises:
-            FormatError: If it was made for another objective.
+            FormatError: If they are those of another objective.
         """
         sizes = {name: len(part) for name, part in state.items()}
         if sizes != self._sizes:
-            raise FormatError(f"the checkpoint sums {sizes}, this objective needs {self._sizes}")
+            raise FormatError(
+                f"the checkpoint holds the sums {sizes}, but this objective needs {self._sizes}: "
+                "resume with the objective that made the checkpoint"
+            )
         flat = [value for name in self._sizes for value in state[name]]
         self._total = torch.tensor(flat, dtype=torch.float64)
 

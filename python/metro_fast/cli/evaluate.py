@@ -1,7 +1,7 @@
 """`metro-fast evaluate`: score one model on tasks under instructions, and write the report."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -17,10 +17,15 @@ from metro_fast.experts.hub.name import expert_name
 from metro_fast.prompts import InstructionSet, Task
 from metro_fast.robustness import Report, evaluate, write_page
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 app = typer.Typer(add_completion=False)
 
 
-def load_model(model: str, expert: str | Path | None) -> tuple[Any, Any]:
+def load_model(
+    model: str, expert: str | Path | None
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load an encoder-decoder and its tokenizer, with an expert if one is given.
 
     Args:

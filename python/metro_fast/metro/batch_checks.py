@@ -1,4 +1,6 @@
-"""Refuses a METRO batch that does not fit: before a wrong loss, and with the value named."""
+"""Refuse a METRO batch that does not fit, before it gives a wrong loss."""
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -20,21 +22,21 @@ def check_batch(
     num_labels: Tensor | int | None,
     num_encoder_tokens: Tensor | int | None,
 ) -> None:
-    """Check dtypes and shapes always, values on the CPU.
+    """Check dtypes and shapes on every device, and values on the CPU.
 
-    Not on a GPU, which would have to be waited for, and not in a compiled step, where each look at
-    a value would break the graph.
+    Values on a GPU are not checked, because the check would wait for the GPU; nor in a compiled
+    step, where it would break the graph.
 
     Args:
-        vocab_size: Ids lie in [0, vocab_size).
+        vocab_size: Ids must be in [0, vocab_size).
         input_ids: int64 [B, L], the auxiliary model's input.
         attention_mask: int64 or bool [B, L], 1 at tokens, 0 at padding.
         labels: int64 [B, L], original ids, -100 at padding.
         masked_positions: int64 [M], flat positions of B*L, ascending.
         sample_ids: int64 [B].
-        num_masked: M, as the collator counted it; None is not checked.
-        num_labels: Labels that are not -100, likewise.
-        num_encoder_tokens: Ones of the attention mask, likewise.
+        num_masked: The collator's count of masked positions, M; None is not checked.
+        num_labels: The collator's count of labels that are not -100, or None.
+        num_encoder_tokens: The collator's count of ones in the attention mask, or None.
 
     Raises:
         TypeError: If a dtype is wrong.
@@ -46,6 +48,26 @@ def check_batch(
         "masked_positions": masked_positions,
         "sample_ids": sample_ids,
     }
+    _check_tensors(named, attention_mask)
+    if input_ids.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    _check_values(vocab_size, input_ids, attention_mask, labels, masked_positions, sample_ids)
+    for name, given, found in (
+        ("num_masked", num_masked, masked_positions.numel()),
+        ("num_labels", num_labels, int((labels != IGNORED).sum())),
+        ("num_encoder_tokens", num_encoder_tokens, int(attention_mask.sum())),
+    ):
+        if given is not None and int(given) != found:
+            raise MetroFastError(
+                f"the batch says {name}={int(given)}, but its tensors hold {found}: the losses "
+                "would be divided by the wrong count"
+            )
+
+
+def _check_tensors(named: Mapping[str, Tensor], attention_mask: Tensor) -> None:
+    """Check the dtypes and shapes, which every device knows without waiting."""
+    input_ids, labels = named["input_ids"], named["labels"]
+    masked_positions, sample_ids = named["masked_positions"], named["sample_ids"]
     for name, tensor in named.items():
         if tensor.dtype != torch.int64:
             raise TypeError(f"{name} is {tensor.dtype}, expected torch.int64")
@@ -70,19 +92,6 @@ def check_batch(
         raise MetroFastError(
             f"sample_ids has shape {tuple(sample_ids.shape)}, expected [{input_ids.shape[0]}]"
         )
-    if input_ids.device.type != "cpu" or torch.compiler.is_compiling():
-        return
-    _check_values(vocab_size, input_ids, attention_mask, labels, masked_positions, sample_ids)
-    for name, given, found in (
-        ("num_masked", num_masked, masked_positions.numel()),
-        ("num_labels", num_labels, int((labels != IGNORED).sum())),
-        ("num_encoder_tokens", num_encoder_tokens, int(attention_mask.sum())),
-    ):
-        if given is not None and int(given) != found:
-            raise MetroFastError(
-                f"the batch says {name}={int(given)}, but its tensors hold {found}: the losses "
-                "would be divided by the wrong count"
-            )
 
 
 def _check_values(
@@ -106,11 +115,11 @@ def _check_values(
         )
     if not torch.equal(labels != IGNORED, attention_mask.bool()):
         raise MetroFastError(
-            "labels are -100 at other places than attention_mask is 0; labels hold the original "
-            "id of every token"
+            "labels are -100 at other positions than those where attention_mask is 0: labels must "
+            "hold the original id of every token"
         )
     if int(sample_ids.min()) < 0:
-        raise MetroFastError(f"sample id {int(sample_ids.min())} is negative")
+        raise MetroFastError(f"sample id {int(sample_ids.min())} is negative, expected at least 0")
     if not masked_positions.numel():
         return
     low, high = int(masked_positions.min()), int(masked_positions.max())
@@ -120,6 +129,6 @@ def _check_values(
             f"{input_ids.numel()} positions"
         )
     if not bool((masked_positions.diff() > 0).all()):
-        raise MetroFastError("masked_positions must be ascending without repeats")
+        raise MetroFastError("masked_positions must be ascending, and none may be given twice")
     if bool((labels.flatten()[masked_positions] == IGNORED).any()):
-        raise MetroFastError("masked_positions point at padding")
+        raise MetroFastError("masked_positions point at padding: mask tokens only")

@@ -1,4 +1,4 @@
-"""METRO's figures from summed counters (the list of the paper's trainer, and detection's AUC)."""
+"""METRO's figures from summed counters: those of the paper's trainer, and detection's AUC."""
 
 from collections.abc import Mapping
 
@@ -28,21 +28,22 @@ COUNTERS: Mapping[str, int] = {**dict.fromkeys(SCALARS, 1), "rtd_histogram": 2 *
 
 
 def counters(output: MetroOutput, tokens: Tensor) -> dict[str, Tensor]:
-    """The counters of one batch.
+    """Collect the counters of one batch.
 
     Args:
-        output: What the model returned.
+        output: The result of the model.
         tokens: bool [B, L], False at padding.
 
     Returns:
-        Scalars, and `rtd_histogram` [2 * BINS]: logits of original, then of replaced tokens.
+        Scalars, and `rtd_histogram` [2 * BINS]: the logits of original tokens, then those of
+        replaced ones.
     """
     found: dict[str, Tensor] = {name: getattr(output, name) for name in SCALARS}
     if output.rtd_logits is None or output.replaced is None:
         found["rtd_histogram"] = tokens.new_zeros(2 * BINS, dtype=torch.int64)
         return found
     scaled = (output.rtd_logits + LIMIT) * (BINS / (2 * LIMIT))
-    # A NaN has no bin; the loss that it makes NaN is what stops the run.
+    # A NaN has no bin; it also makes the loss NaN, and that stops the run.
     scaled = scaled.nan_to_num(nan=0.0).clamp(0, BINS - 1)
     bins = scaled.long() + BINS * output.replaced.long()
     weights = tokens.flatten().long()
@@ -52,7 +53,7 @@ def counters(output: MetroOutput, tokens: Tensor) -> dict[str, Tensor]:
 
 
 def figures(sums: Mapping[str, Tensor]) -> dict[str, float]:
-    """Shares from summed counters; one whose denominator is 0 is left out.
+    """Compute shares from summed counters; a share whose denominator is 0 is left out.
 
     Args:
         sums: The counters, summed over batches and ranks.
@@ -89,10 +90,10 @@ def figures(sums: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def histogram_auc(negative: Tensor, positive: Tensor) -> float:
-    """Area under the ROC curve from histograms over rising scores.
+    """Compute the area under the ROC curve from histograms over rising scores.
 
-    A pair in one bin counts as a tie, one half; the error against the exact area is at most half
-    the share of such pairs.
+    A pair in one bin is a tie and counts as one half, so the error against the exact area is at
+    most half the share of such pairs.
 
     Args:
         negative: [bins], counts of negatives.

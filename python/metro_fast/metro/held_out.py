@@ -1,4 +1,4 @@
-"""Splits a corpus into training rows and held-out rows, by arithmetic."""
+"""Split a corpus into training rows and held-out rows, by arithmetic."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +10,10 @@ from metro_fast.errors import MetroFastError
 
 
 class RowSelection(Dataset[Any]):
-    """Rows of a corpus: the held-out ones, or all others.
+    """The held-out rows of a corpus, or all other rows.
 
-    Held-out rows are the middles of `count` equal stretches of the corpus, so that every source in
-    it is met. Blocks of one document may fall on both sides.
+    The held-out rows are the middles of `count` equal stretches of the corpus, so that they come
+    from every source in it. Blocks of one document may be in both parts.
 
     Args:
         dataset: A map-style dataset; its `__getitems__` is used where it has one.
@@ -35,12 +35,16 @@ class RowSelection(Dataset[Any]):
         size = len(dataset)
         if size <= count:
             raise MetroFastError(
-                f"the corpus has {size} rows, and {count} are to be held out: none is left to "
-                "train on; use a smaller block_size or fewer evaluation_rows"
+                f"the corpus has {size} rows, and {count} are to be held out, which leaves none to "
+                "train on: use a smaller block_size or fewer evaluation_rows"
             )
         self.dataset, self.held_out = dataset, held_out
         self._held = (2 * np.arange(count) + 1) * size // (2 * count)
         self._length = count if held_out else size - count
+
+    def __repr__(self) -> str:
+        kind = "held out" if self.held_out else "training"
+        return f"RowSelection({len(self)} of {len(self.dataset)} rows, {kind})"
 
     def __len__(self) -> int:
         return self._length
@@ -49,7 +53,7 @@ class RowSelection(Dataset[Any]):
         return self.dataset[self._rows([index])[0]]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """A batch of rows, in one call where the dataset can."""
+        """Read a batch of rows, in one call if the dataset supports it."""
         rows = self._rows(indices)
         if hasattr(self.dataset, "__getitems__"):
             found: list[Any] = self.dataset.__getitems__(rows)
@@ -60,9 +64,11 @@ class RowSelection(Dataset[Any]):
         numbers = np.asarray(indices)
         outside = (numbers < 0) | (numbers >= self._length)
         if outside.any():
-            raise IndexError(f"row {int(numbers[outside][0])} of {self._length}")
+            raise IndexError(
+                f"row {int(numbers[outside][0])} of {self._length}: use 0 to {self._length - 1}"
+            )
         if self.held_out:
             return [int(row) for row in self._held[numbers]]
-        # Before held-out row k lie held[k] - k training rows.
+        # There are held[k] - k training rows before held-out row k.
         passed = self._held - np.arange(len(self._held))
         return [int(row) for row in numbers + np.searchsorted(passed, numbers, side="right")]

@@ -5,7 +5,7 @@ the total is (arXiv 2305.12567; metro_t0's criterion divided by its sample size)
 
     mlm_weight * mlm_sum / N_M + lm_weight * lm_sum / N_L + rtd_weight * rtd_sum / N_E
 
-The trainer divides, since only it knows the window.
+The trainer divides, since only the trainer has the whole window.
 """
 
 from torch import Tensor
@@ -13,14 +13,14 @@ from torch.nn import functional
 
 
 def token_loss_sum(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy summed over rows.
+    """Sum the cross-entropy over rows.
 
     Args:
         logits: [rows, vocabulary], any float type.
         targets: int64 [rows], ids of the vocabulary.
 
     Returns:
-        An fp32 scalar; 0 that still reaches `logits` when there are no rows.
+        An fp32 scalar; without rows it is 0 and still has a gradient to `logits`.
 
     Example:
         >>> import torch
@@ -31,7 +31,7 @@ def token_loss_sum(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def replaced_token_loss_sum(logits: Tensor, replaced: Tensor, tokens: Tensor) -> Tensor:
-    """Binary cross-entropy of "was replaced", summed over the encoder's tokens.
+    """Sum the binary cross-entropy of "was replaced" over the encoder's tokens.
 
     Args:
         logits: [B, L], any float type.
@@ -44,5 +44,5 @@ def replaced_token_loss_sum(logits: Tensor, replaced: Tensor, tokens: Tensor) ->
     losses = functional.binary_cross_entropy_with_logits(
         logits.float(), replaced.float(), reduction="none"
     )
-    # Multiplied rather than selected: no data-dependent shape, and padding's logits are finite.
+    # A product, not a selection: no shape depends on data, and padding's logits are finite.
     return (losses * tokens).sum()

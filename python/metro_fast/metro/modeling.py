@@ -1,16 +1,18 @@
-"""METRO in one model: an auxiliary encoder makes the noise, the main T5 detects and undoes it.
+"""METRO in one model: an auxiliary encoder makes the noise, and the main T5 detects and undoes it.
 
 METRO-T0 (arXiv 2305.12567): the auxiliary encoder fills masked positions with samples of its own
-distribution; the main encoder reads them; a head on it tells replaced tokens from originals, and
-the decoder, fed the original, predicts the original. No gradient runs through the samples.
+distribution. The main encoder reads them; a head on it distinguishes replaced tokens from
+originals, and the decoder predicts the original, which is also its input. No gradient flows through
+the samples.
 """
 
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, T5EncoderModel, T5ForConditionalGeneration
+from transformers.utils import ModelOutput
 
 from metro_fast.metro.batch_checks import IGNORED, check_batch
 from metro_fast.metro.configuration import MetroConfig
@@ -40,7 +42,7 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
     """The auxiliary encoder, the main T5 and the detection head.
 
     Args:
-        config: The settings; `config.embedding_sharing` decides what is tied.
+        config: The settings; `config.embedding_sharing` decides which weights are tied.
 
     Example:
         >>> main = dict(vocab_size=64, d_model=8, d_kv=4, num_heads=2, d_ff=16, num_layers=1)
@@ -80,22 +82,22 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
         num_labels: Tensor | int | None = None,
         num_encoder_tokens: Tensor | int | None = None,
     ) -> MetroOutput:
-        """One METRO step's losses, as sums.
+        """Compute the losses of one METRO step, as sums.
 
-        Every parameter takes part, also when nothing is masked (an empty loss is 0 with a
-        gradient of 0), because DDP waits for all of them. Vocabulary logits are made for masked
-        rows only, or for all tokens if the decoding target is "all".
+        Every parameter takes part, even when nothing is masked (an empty loss is 0 with a gradient
+        of 0), because DDP waits for all of them. Vocabulary logits are computed for masked
+        positions only, or for all tokens if the decoding target is "all".
 
         Args:
             input_ids: int64 [B, L], the masked input of the auxiliary model.
             attention_mask: int64 [B, L], 1 at tokens, 0 at padding on the right.
             labels: int64 [B, L], original ids, -100 at padding.
             masked_positions: int64 [M], flat positions of B*L, ascending; M may be 0.
-            sample_ids: int64 [B], which row of the corpus each row is: keys the draws.
+            sample_ids: int64 [B], the id of each row in the corpus, which is a key of the draws.
             epoch: Epoch of the draws, a scalar.
-            num_masked: The collator's counts, which must agree with the tensors.
-            num_labels: Likewise.
-            num_encoder_tokens: Likewise.
+            num_masked: The collator's count, which must agree with the tensors.
+            num_labels: The same for the labels.
+            num_encoder_tokens: The same for the attention mask.
 
         Returns:
             Sums, counters, and the sampled tokens.
@@ -150,10 +152,10 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
     ) -> Tensor:
         if not positions.numel():
             return positions
-        # As a tensor, so that a compiled step reads the epoch when it runs.
+        # A tensor, so that a compiled step reads the epoch when it runs.
         seed_epoch = torch.empty(2, dtype=torch.int64, device="cpu")
         seed_epoch[0], seed_epoch[1] = self.config.sampling_seed, epoch
-        # The draw is the CPU's on every device: equal logits give equal tokens.
+        # Drawn on the CPU whatever the device, so that equal logits give equal tokens.
         sampled: Tensor = registered.sample_replacements(
             logits.detach().cpu(),
             seed_epoch,
@@ -174,9 +176,9 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
         logits = self.rtd_head(hidden)
         output.rtd_loss_sum = replaced_token_loss_sum(logits, replaced, tokens)
         output.rtd_logits = logits.detach().float()
-        said = (output.rtd_logits >= 0) & tokens
-        output.rtd_true_positive = (said & replaced).sum()
-        output.rtd_false_positive = (said & ~replaced).sum()
+        detected = (output.rtd_logits >= 0) & tokens
+        output.rtd_true_positive = (detected & replaced).sum()
+        output.rtd_false_positive = (detected & ~replaced).sum()
 
     def _decode(
         self,
@@ -189,7 +191,7 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
     ) -> None:
         decoder_ids = original.roll(1, dims=1)
         decoder_ids[:, 0] = self.config.decoder_start_token_id
-        # Padding is on the right, so the causal mask keeps it from every token.
+        # Padding is on the right, so the causal mask hides it from every token.
         decoded = self.main.decoder(
             input_ids=decoder_ids,
             encoder_hidden_states=hidden,
@@ -218,9 +220,10 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
             output.lm_correct_replaced = (correct & changed).sum()
             output.lm_correct_unreplaced = (correct & ~changed).sum()
 
-    def generate(self, *args: Any, **options: Any) -> Any:
-        """`main.generate`: what the model is for once it is pretrained."""
-        return self.main.generate(*args, **options)
+    def generate(self, *args: Any, **options: Any) -> Tensor | ModelOutput:
+        """Generate text with the main model: `main.generate`."""
+        generated: Tensor | ModelOutput = self.main.generate(*args, **options)
+        return generated
 
     def save_main(self, path: str | Path) -> None:
         """Save the main model as a plain T5, which `AutoModelForSeq2SeqLM` loads.
@@ -232,13 +235,14 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
         folder.mkdir(parents=True, exist_ok=True)
         self.main.save_pretrained(folder)
 
-    def get_input_embeddings(self) -> Any:
-        """The main model's token embedding."""
-        return self.main.get_input_embeddings()
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the main model's token embedding."""
+        embedding: nn.Module = self.main.get_input_embeddings()
+        return embedding
 
     @torch.no_grad()
     def _init_weights(self, module: Any) -> None:
-        # Called for each layer; transformers skips a module of a foreign class that holds no
+        # Called for each layer: transformers skips a module of a foreign class that has no
         # parameter of its own, so the head cannot be initialized as a whole.
         super()._init_weights(module)
         if self.rtd_head is not None:

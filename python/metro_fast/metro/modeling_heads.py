@@ -22,10 +22,10 @@ class ReplacedTokenHead(nn.Module):
         self.output = nn.Linear(d_model, 1)
 
     def reset(self, layer: nn.Module) -> None:
-        """Initialize one of the two layers; what a checkpoint brought is left alone.
+        """Initialize one of the two layers, unless a checkpoint has loaded it.
 
         Args:
-            layer: Any module; only this head's own are touched.
+            layer: Any module; only this head's own layers are initialized.
         """
         if layer is self.dense:
             initialization.normal_(self.dense.weight, std=self.dense.in_features**-0.5)
@@ -33,16 +33,16 @@ class ReplacedTokenHead(nn.Module):
             initialization.zeros_(self.output.weight)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Logits [...] of hidden states [..., d_model]."""
+        """Compute logits [...] from hidden states [..., d_model]."""
         logits: Tensor = self.output(functional.gelu(self.dense(hidden)))
         return logits.squeeze(-1)
 
 
 def tied_logits(hidden: Tensor, embedding: Tensor, *, scaled: bool) -> Tensor:
-    """Vocabulary logits from a tied embedding matrix.
+    """Compute vocabulary logits from a tied embedding matrix.
 
-    T5's embeddings start as N(0, 1), so its hidden states are scaled by d_model^-1/2 before they
-    meet them (Mesh TensorFlow; `scale_decoder_outputs` of transformers).
+    T5's embeddings start as N(0, 1), so its hidden states are scaled by d_model^-1/2 before the
+    product (Mesh TensorFlow; `scale_decoder_outputs` of transformers).
 
     Args:
         hidden: [rows, d_model].
@@ -62,5 +62,5 @@ def tied_logits(hidden: Tensor, embedding: Tensor, *, scaled: bool) -> Tensor:
 
 
 def rows_at(hidden: Tensor, positions: Tensor) -> Tensor:
-    """Rows [M, d] of hidden states [B, L, d] at flat positions [M] of B*L."""
+    """Take the rows [M, d] of hidden states [B, L, d] at flat positions [M] of B*L."""
     return torch.index_select(hidden.flatten(0, 1), 0, positions)

@@ -1,4 +1,4 @@
-"""What a forward pass of METRO returns: sums, counts, and the tokens it made."""
+"""The result of a METRO forward pass: sums, counts, and the sampled tokens."""
 
 from dataclasses import dataclass
 
@@ -8,24 +8,25 @@ from transformers.utils import ModelOutput
 
 @dataclass
 class MetroOutput(ModelOutput):  # type: ignore[misc]  # transformers is untyped
-    """Sums over tokens and counters, so that figures add up over batches and ranks.
+    """Sums over tokens and counters, which can be added over batches and ranks.
 
     "Scored" positions are those with a decoder loss: the masked ones, or all tokens if the
     decoding target is "all".
 
     Attributes:
-        mlm_loss_sum: fp32, auxiliary model over masked positions.
-        lm_loss_sum: fp32, decoder over scored positions.
-        rtd_loss_sum: fp32, detection over encoder tokens; 0 without a detection head.
+        mlm_loss_sum: fp32, the auxiliary model's loss over masked positions.
+        lm_loss_sum: fp32, the decoder's loss over scored positions.
+        rtd_loss_sum: fp32, the detection's loss over encoder tokens; 0 without a detection head.
         num_masked: int64, masked positions.
         num_scored: int64, scored positions.
         num_encoder_tokens: int64, tokens of the encoder that are not padding.
         num_replaced: int64, encoder tokens that are not the original.
-        mlm_correct: Masked positions the auxiliary model ranks first correctly.
-        lm_correct_masked: The same of the decoder.
-        lm_correct_replaced: Scored positions with a replaced token, decoded correctly.
-        lm_scored_replaced: Their number.
-        lm_correct_unreplaced: Scored positions with the original token, decoded correctly.
+        mlm_correct: Masked positions where the auxiliary model ranks the original first.
+        lm_correct_masked: Masked positions where the decoder ranks the original first.
+        lm_correct_replaced: Scored positions with a replaced token that are decoded correctly.
+        lm_scored_replaced: Scored positions with a replaced token.
+        lm_correct_unreplaced: Scored positions with the original token that are decoded
+            correctly.
         rtd_true_positive: Replaced tokens with a logit >= 0.
         rtd_false_positive: Original tokens with a logit >= 0.
         rtd_logits: fp32 [B, L], detached; None without a detection head.

@@ -25,7 +25,7 @@ REQUIRED = (
 
 
 class MetroObjective:
-    """Masked tokens of the auxiliary model, the decoder's tokens, replaced-token detection.
+    """The losses of the auxiliary model, of the decoder and of replaced-token detection.
 
     Args:
         config: The model's settings: decoding target and weights.
@@ -43,7 +43,7 @@ class MetroObjective:
         return (self.config.mlm_weight, self.config.lm_weight, self.config.rtd_weight)
 
     def count(self, batch: Batch) -> Tensor:
-        """int64 [3], from the counts that the collator put into the batch.
+        """Read the counts that the collator put into the batch: int64 [3].
 
         Raises:
             MetroFastError: If the batch is not a METRO batch.
@@ -59,7 +59,7 @@ class MetroObjective:
         return torch.stack([torch.as_tensor(batch[name]).view(()) for name in names])
 
     def run(self, model: nn.Module, batch: Batch) -> StepResult:
-        """One forward pass: three sums and the counters of the figures."""
+        """Run one forward pass, which gives three sums and the counters of the figures."""
         output = model(**{name: batch[name] for name in REQUIRED})
         sums = torch.stack([output.mlm_loss_sum, output.lm_loss_sum, output.rtd_loss_sum])
         with torch.no_grad():
@@ -67,5 +67,5 @@ class MetroObjective:
         return StepResult(sums, counters)
 
     def figures(self, counters: Mapping[str, Tensor]) -> dict[str, float]:
-        """Accuracies, detection and replacement figures."""
+        """Compute accuracies and the figures of detection and replacement."""
         return figures.figures(counters)

@@ -11,7 +11,7 @@ from metro_fast.metro.options import MetroOptions
 ObjectiveName = Literal["metro", "span"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PretrainConfig(MetroOptions, Schedule):
     """Pretrain a T5 on a prepared corpus: METRO, or span corruption as the baseline.
 
@@ -65,6 +65,8 @@ class PretrainConfig(MetroOptions, Schedule):
     warmup_steps: int = 1000
     weight_decay: float = 0.01
     save_steps: int = 1000
+
+    __repr__ = Schedule.__repr__  # not that of MetroOptions
 
     def __post_init__(self) -> None:
         MetroOptions.__post_init__(self)

@@ -1,11 +1,16 @@
-"""Pretraining from files: a corpus and a tokenizer in, a model and its history out."""
+"""Pretraining from files: a corpus and a tokenizer become a model and its history."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import T5Config, T5ForConditionalGeneration, set_seed
+from transformers import (
+    PreTrainedTokenizerBase,
+    T5Config,
+    T5ForConditionalGeneration,
+    set_seed,
+)
 
 from metro_fast._pretrained import explained, load_tokenizer
 from metro_fast._training.run_folder import RunFolder
@@ -27,8 +32,8 @@ def pretrain(config: PretrainConfig) -> Path:
     """Pretrain a model and save it.
 
     Everything is read and checked before the first step. The output folder gets
-    `resolved_config.yaml`, `metrics.jsonl` (one line a log), `checkpoints/`, the METRO model (with
-    the objective "metro"), and `main/`: a plain T5 with its tokenizer, ready for finetuning.
+    `resolved_config.yaml`, `metrics.jsonl` (one line per log), `checkpoints/`, the METRO model
+    (with the objective "metro"), and `main/`: a plain T5 with its tokenizer, ready for finetuning.
 
     Args:
         config: The settings.
@@ -37,11 +42,11 @@ def pretrain(config: PretrainConfig) -> Path:
         The output folder.
 
     Raises:
-        MetroFastError: If settings, corpus and tokenizer do not fit.
+        MetroFastError: If settings, corpus and tokenizer do not fit together.
         FormatError: If the corpus is damaged, or holds ids that the tokenizer does not have.
         OSError: If a file cannot be read or the output cannot be written.
         KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; the checkpoint is then already saved,
-            and `resume=True` continues to the very same result.
+            and `resume=True` continues to exactly the same result.
 
     Example:
         >>> from metro_fast.data import prepare, train_tokenizer
@@ -93,21 +98,25 @@ class _Rows:
     collator: Any
 
 
-def _tokenizer(config: PretrainConfig) -> Any:
+def _tokenizer(config: PretrainConfig) -> PreTrainedTokenizerBase:
     if not config.corpus.is_dir():
-        raise FileNotFoundError(f"corpus folder {config.corpus} does not exist")
+        raise FileNotFoundError(
+            f"corpus folder {config.corpus} does not exist: make it with `metro-fast prepare`"
+        )
     folder = config.tokenizer or config.corpus / "tokenizer"
     if not folder.is_dir():
-        raise FileNotFoundError(f"tokenizer folder {folder} does not exist: name it by `tokenizer`")
+        raise FileNotFoundError(
+            f"tokenizer folder {folder} does not exist: give the right one as `tokenizer`"
+        )
     tokenizer = load_tokenizer(folder)
     for name in ("pad_token_id", "eos_token_id"):
         if getattr(tokenizer, name) is None:
-            raise MetroFastError(f"the tokenizer at {folder} has no {name}")
+            raise MetroFastError(f"the tokenizer at {folder} has no {name}: set one and save it")
     return tokenizer
 
 
-def _rows(config: PretrainConfig, tokenizer: Any) -> _Rows:
-    """The two parts of the corpus; each has a collator of its own, since only one has epochs."""
+def _rows(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> _Rows:
+    """The two parts of the corpus, each with its own collator, since only one has epochs."""
     parts = []
     for held_out in (False, True):
         collator = _collator(config, tokenizer)
@@ -122,11 +131,13 @@ def _rows(config: PretrainConfig, tokenizer: Any) -> _Rows:
         parts.append(RowSelection(corpus, config.evaluation_rows, held_out=held_out))
     size = len(parts[0].dataset)
     for index in range(0, size, max(1, size // CHECKED_ROWS)):
-        parts[0].dataset[index]  # an id out of the vocabulary is met now, not after an hour
+        parts[0].dataset[index]  # finds an id outside the vocabulary now, not after an hour
     return _Rows(parts[0], parts[1], parts[0].dataset.collator)
 
 
-def _collator(config: PretrainConfig, tokenizer: Any) -> Any:
+def _collator(
+    config: PretrainConfig, tokenizer: PreTrainedTokenizerBase
+) -> DataCollatorForMetro | DataCollatorForSpanCorruption:
     if config.objective == "metro":
         return DataCollatorForMetro(
             tokenizer, mlm_probability=config.mask_probability, seed=config.seed
@@ -139,7 +150,9 @@ def _collator(config: PretrainConfig, tokenizer: Any) -> Any:
     )
 
 
-def _model(config: PretrainConfig, tokenizer: Any) -> Any:
+def _model(
+    config: PretrainConfig, tokenizer: PreTrainedTokenizerBase
+) -> MetroForPretraining | T5ForConditionalGeneration:
     main = T5Config(
         vocab_size=len(tokenizer),
         d_model=config.d_model,
@@ -166,7 +179,9 @@ def _model(config: PretrainConfig, tokenizer: Any) -> Any:
 
 
 def _save(
-    model: MetroForPretraining | T5ForConditionalGeneration, tokenizer: Any, run: RunFolder
+    model: MetroForPretraining | T5ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    run: RunFolder,
 ) -> None:
     main = model
     if isinstance(model, MetroForPretraining):

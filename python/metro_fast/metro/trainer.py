@@ -12,21 +12,21 @@ from metro_fast.metro.training_arguments import MetroTrainingArguments
 class MetroTrainer(SummedLossTrainer):
     """Trains `MetroForPretraining` on METRO batches, or a plain T5 on span batches.
 
-    The batch's own counts are the denominators, over the whole accumulation window and all
-    ranks; see `SummedLossTrainer` for the promise and its reasons. Figures of every log line and
-    of `evaluate()` are exact over all tokens since the last line; `rtd_auc` is taken from a
-    histogram of 1024 bins. The training rows may be a stream (`IterableDataset`), with `max_steps`:
-    each rank gets its own rows, and each pass its epoch.
+    The counts in the batches are the denominators, over the whole accumulation window and all
+    ranks; `SummedLossTrainer` says what this promises, and why. The figures of every log line and
+    of `evaluate()` are exact over all tokens since the last line; `rtd_auc` comes from a histogram
+    of 1024 bins. The training rows may be a stream (`IterableDataset`), with `max_steps`: each rank
+    gets its own rows, and each pass its own epoch.
 
     Args:
         model: `MetroForPretraining` (objective "metro"), or any encoder-decoder such as
             `T5ForConditionalGeneration` (objective "span").
         args: The training arguments.
-        **options: As for `transformers.Trainer`: train_dataset, eval_dataset, data_collator,
-            processing_class, callbacks, ...
+        **options: Other arguments of `transformers.Trainer`: train_dataset, eval_dataset,
+            data_collator, processing_class, callbacks, ...
 
     Raises:
-        TypeError: If the model is neither, or `args` are not `MetroTrainingArguments`.
+        TypeError: If the model is another, or `args` are not `MetroTrainingArguments`.
         MetroFastError: If weights are given for the span objective, which has one loss.
 
     Example:
@@ -54,12 +54,15 @@ class MetroTrainer(SummedLossTrainer):
         objective: MetroObjective | Seq2SeqObjective
         if isinstance(model, MetroForPretraining):
             for name, value in given.items():
-                setattr(model.config, name, value)  # what it was trained with is saved with it
+                setattr(model.config, name, value)  # saved with the model that was trained with it
             model.config.check()
             objective = MetroObjective(model.config)
         elif hasattr(model, "prepare_decoder_input_ids_from_labels"):
             if given:
-                raise MetroFastError(f"{', '.join(given)} given, but span corruption has one loss")
+                raise MetroFastError(
+                    f"{', '.join(given)} given, but span corruption has one loss: leave the "
+                    "weights out"
+                )
             objective = Seq2SeqObjective(
                 model.config.vocab_size, model.prepare_decoder_input_ids_from_labels
             )

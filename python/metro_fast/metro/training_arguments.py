@@ -1,4 +1,4 @@
-"""METRO's training arguments."""
+"""The training arguments of METRO."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""An instruction: words with holes that an item fills."""
+"""An instruction: a template that the fields of an item fill."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Instruction:
 
     Args:
         id: Name, unique in its set.
-        task_type: Kind of task that it words; applies to tasks of that type.
+        task_type: Kind of task; the instruction applies to tasks of that type.
         text: Jinja2 template over the item's fields, `choices` (list) and `options` (the choices
-            joined by " , "). It runs in a sandbox; an unknown name is an error.
+            joined by " , "). It is rendered in a sandbox; an unknown name is an error.
         seen_by: Model families that were trained with this wording.
-        origin: Where the wording is from (`promptsource`, `flan`, `human`, `generated`, ...).
+        origin: Where the wording comes from (`promptsource`, `flan`, `human`, `generated`, ...).
         style: Form of the wording (`task`, `qa-form`, `open-domain`, `negated`, ...).
         license: License of the wording.
 
@@ -39,8 +39,11 @@ class Instruction:
 
     Example:
         >>> item = Item("1", {"word": "good"}, ("praise", "blame"), 0)
-        >>> Instruction("ask", "cls", "{{ word }}: {{ options }}?").render(item)
+        >>> instruction = Instruction("ask", "cls", "{{ word }}: {{ options }}?")
+        >>> instruction.render(item)
         'good: praise , blame?'
+        >>> instruction
+        Instruction('ask', 'cls', '{{ word }}: {{ options }}?')
     """
 
     id: str
@@ -63,6 +66,10 @@ class Instruction:
         where = f"instruction {self.id!r}: seen_by"
         object.__setattr__(self, "seen_by", strings(self.seen_by, where))
 
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= 40 else f"{self.text[:39]}…"
+        return f"Instruction({self.id!r}, {self.task_type!r}, {text!r})"
+
     def is_seen_by(self, model_family: str) -> bool:
         """Whether models of that family were trained with this wording."""
         return model_family in self.seen_by
@@ -71,7 +78,7 @@ class Instruction:
         """Fill the template with an item.
 
         Args:
-            item: Its fields, `choices` and `options` are what the template may name.
+            item: The template may use its fields, `choices` and `options`.
 
         Returns:
             The input text for the model.
@@ -79,8 +86,8 @@ class Instruction:
         Raises:
             MissingExtraError: If jinja2 is not installed.
             MetroFastError: If the template is not valid Jinja2, names a field that the item lacks
-                (the message has instruction, field and item), does what the sandbox forbids, or
-                gives blank text.
+                (the message gives the instruction, the field and the item), does something that
+                the sandbox forbids, or renders to blank text.
         """
         jinja2 = require("jinja2", "eval")
         where = f"instruction {self.id!r}, item {item.id!r}"
@@ -95,7 +102,7 @@ class Instruction:
         except jinja2.UndefinedError as error:
             known = ", ".join(sorted(item.fields))
             raise MetroFastError(
-                f"{where}: {error}; the item has the fields {known}, besides choices and options"
+                f"{where}: {error}; use the item's fields {known}, or choices or options"
             ) from error
         except (
             jinja2.TemplateError,
@@ -105,10 +112,13 @@ class Instruction:
             TypeError,
             ValueError,
         ) as error:
-            # Python errors of expressions in the template, and whatever the sandbox refuses.
+            # Python errors in the template's expressions, and everything that the sandbox refuses.
             raise MetroFastError(f"{where}: {type(error).__name__}: {error}") from error
         if not text.strip():
-            raise MetroFastError(f"{where}: the rendered text is blank")
+            raise MetroFastError(
+                f"{where}: the rendered text is blank; give the template words outside of its "
+                "conditions"
+            )
         return text
 
     def to_record(self) -> dict[str, Any]:
@@ -126,7 +136,7 @@ class Instruction:
 
 @functools.lru_cache(maxsize=1024)
 def _compile(text: str) -> jinja2.Template:
-    """Template of a text, kept: a task renders each one for every item."""
+    """Compile a template once, since a task renders it for every item."""
     template: jinja2.Template = _environment().from_string(text)
     return template
 
@@ -136,7 +146,7 @@ def _environment() -> jinja2.Environment:
     sandbox = require("jinja2.sandbox", "eval")
 
     class Sandbox(sandbox.ImmutableSandboxedEnvironment):  # type: ignore[name-defined, misc]
-        """jinja2's, which also refuses to multiply: `"a" * 10**11` would take all memory."""
+        """A sandbox that also refuses to multiply: `"a" * 10**11` would take all memory."""
 
         intercepted_binops = frozenset({"*", "**"})
 

@@ -23,11 +23,11 @@ class InstructionSet(Sequence[Instruction]):
     """Instructions with unique ids, in order.
 
     Args:
-        instructions: The instructions; may be none.
+        instructions: The instructions; an empty set is allowed.
 
     Raises:
         TypeError: If an element is not an `Instruction`.
-        MetroFastError: If an id stands twice.
+        MetroFastError: If two instructions have the same id.
 
     Example:
         >>> instructions = InstructionSet(
@@ -38,6 +38,8 @@ class InstructionSet(Sequence[Instruction]):
         ... )
         >>> [i.id for i in instructions.unseen("t0")]
         ['b']
+        >>> instructions
+        InstructionSet(2 instructions: 'a', 'b')
     """
 
     def __init__(self, instructions: Iterable[Instruction] = ()) -> None:
@@ -45,9 +47,11 @@ class InstructionSet(Sequence[Instruction]):
         ids: set[str] = set()
         for instruction in self._instructions:
             if not isinstance(instruction, Instruction):
-                raise TypeError(f"{instruction!r} is not an Instruction")
+                raise TypeError(f"{instruction!r} is not an Instruction; make one from it")
             if instruction.id in ids:
-                raise MetroFastError(f"instruction id {instruction.id!r} stands twice")
+                raise MetroFastError(
+                    f"the instruction id {instruction.id!r} is given twice; rename one of the two"
+                )
             ids.add(instruction.id)
 
     def __len__(self) -> int:
@@ -71,10 +75,13 @@ class InstructionSet(Sequence[Instruction]):
         return hash(self._instructions)
 
     def __repr__(self) -> str:
-        return f"InstructionSet({list(self._instructions)!r})"
+        ids = [repr(instruction.id) for instruction in self._instructions[:3]]
+        shown = ", ".join(ids) + (", ..." if len(self) > len(ids) else "")
+        noun = "instruction" if len(self) == 1 else "instructions"
+        return f"InstructionSet({len(self)} {noun}{': ' * bool(ids)}{shown})"
 
     def for_task(self, task_type: str) -> "InstructionSet":
-        """The instructions of one task type; none is not an error."""
+        """The instructions of one task type; the set may be empty."""
         return InstructionSet(i for i in self if i.task_type == task_type)
 
     def seen(self, model_family: str) -> "InstructionSet":
@@ -102,7 +109,7 @@ class InstructionSet(Sequence[Instruction]):
             The path.
 
         Raises:
-            MetroFastError: If the suffix is another.
+            MetroFastError: If the file has another suffix.
             OSError: If the file cannot be written.
         """
         path = Path(path)
@@ -128,8 +135,8 @@ class InstructionSet(Sequence[Instruction]):
         Raises:
             FileNotFoundError: If the file is absent.
             FormatError: If the file is damaged, a key is missing or unknown, a value is of the
-                wrong kind, or an id stands twice; the message has the file and the entry.
-            MetroFastError: If the suffix is neither of YAML nor of JSON.
+                wrong kind, or an id is given twice; the message names the file and the entry.
+            MetroFastError: If the suffix is not that of a YAML or JSON file.
 
         Example:
             >>> words = [Instruction("ask", "qa", "{{ question }} choose from : {{ options }}")]
@@ -141,27 +148,27 @@ class InstructionSet(Sequence[Instruction]):
         records = _parse(path)
         if not isinstance(records, list):
             raise FormatError(
-                f"{path}: {type(records).__name__} at the top; give a list of instructions"
+                f"{path} holds a {type(records).__name__}; give a list of instructions"
             )
         instructions: list[Instruction] = []
         ids: set[str] = set()
         for number, record in enumerate(records, start=1):
             where = f"{path}: instruction {number}"
             if not isinstance(record, dict):
-                raise FormatError(f"{where}: {record!r} is not an object with id, task_type, text")
+                raise FormatError(f"{where} is {record!r}; give an object with id, task_type, text")
             missing = [key for key in _REQUIRED_KEYS if key not in record]
             if missing:
-                raise FormatError(f"{where}: missing {', '.join(missing)}")
+                raise FormatError(f"{where} lacks {', '.join(missing)}")
             unknown = sorted(str(key) for key in record.keys() - _KEYS)
             if unknown:
                 allowed = ", ".join(sorted(_KEYS))
-                raise FormatError(f"{where}: unknown key {unknown[0]!r}; allowed: {allowed}")
+                raise FormatError(f"{where} has the unknown key {unknown[0]!r}; use {allowed}")
             try:
                 instruction = Instruction(**record)
             except (TypeError, MetroFastError) as error:
                 raise FormatError(f"{where}: {error}") from error
             if instruction.id in ids:
-                raise FormatError(f"{where}: id {instruction.id!r} stands twice")
+                raise FormatError(f"{where}: the id {instruction.id!r} is given twice")
             ids.add(instruction.id)
             instructions.append(instruction)
         return cls(instructions)
@@ -170,12 +177,12 @@ class InstructionSet(Sequence[Instruction]):
 def _is_yaml(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix not in (*_YAML_SUFFIXES, ".json"):
-        raise MetroFastError(f"{path}: suffix {suffix!r}; give .yaml, .yml or .json")
+        raise MetroFastError(f"{path} has the suffix {suffix!r}; give .yaml, .yml or .json")
     return suffix in _YAML_SUFFIXES
 
 
 def _parse(path: Path) -> Any:
-    """Plain values of a YAML or JSON file; nothing in it is executed."""
+    """Read the plain values of a YAML or JSON file; nothing in it is executed."""
     is_yaml = _is_yaml(path)
     content = path.read_bytes()
     if is_yaml:
@@ -184,5 +191,5 @@ def _parse(path: Path) -> Any:
         try:
             return yaml.safe_load(content)
         except (yaml.YAMLError, RecursionError) as error:
-            raise FormatError(f"{path}: not YAML ({error})") from error
+            raise FormatError(f"{path} is not YAML: {error}") from error
     return parse_json(content, path)

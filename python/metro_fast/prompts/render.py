@@ -1,4 +1,4 @@
-"""From a task and its instructions to (input, target) texts for finetuning."""
+"""Turn a task and its instructions into (input, target) texts for finetuning."""
 
 import hashlib
 import random
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts.instruction import Instruction
 from metro_fast.prompts.instruction_set import InstructionSet
-from metro_fast.prompts.item import Task
+from metro_fast.prompts.task import Task
 
 __all__ = ["render_examples"]
 
@@ -26,7 +26,7 @@ def render_examples(
 
     Args:
         task: The items.
-        instructions: Those of the task's type are drawn from; others are left out.
+        instructions: The draw is from those of the task's type; others are left out.
         seed: Seed of the draw, 0 <= seed < 2**63.
         instructions_per_item: How many different instructions each item is rendered with.
 
@@ -35,8 +35,8 @@ def render_examples(
         right choice.
 
     Raises:
-        MetroFastError: If no instruction, or fewer than `instructions_per_item`, is of the task's
-            type, the seed is out of range, or a template cannot be rendered.
+        MetroFastError: If fewer than `instructions_per_item` instructions are of the task's type,
+            the seed is out of range, or a template cannot be rendered.
 
     Example:
         >>> from metro_fast.prompts.item import Item
@@ -51,8 +51,8 @@ def render_examples(
     usable = InstructionSet(instructions).for_task(task.task_type)
     if len(usable) < instructions_per_item:
         raise MetroFastError(
-            f"task {task.name!r}: {len(usable)} instructions of type {task.task_type!r}, "
-            f"{instructions_per_item} needed"
+            f"task {task.name!r} has {len(usable)} instructions of type {task.task_type!r}, but "
+            f"{instructions_per_item} are needed; add some, or lower instructions_per_item"
         )
     examples: list[tuple[str, str]] = []
     for item in task:

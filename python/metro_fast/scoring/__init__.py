@@ -1,4 +1,4 @@
-"""Scoring: choices by likelihood, accuracy, the scorers of relation extraction benchmarks."""
+"""Scores: choices by likelihood, accuracy, and the metrics of relation extraction benchmarks."""
 
 from metro_fast._extras import require
 

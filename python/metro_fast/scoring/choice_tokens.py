@@ -1,4 +1,4 @@
-"""Texts of inputs and choices: checked, then as token ids."""
+"""Check the texts of inputs and choices, and turn them into token ids."""
 
 import logging
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _logger = logging.getLogger(__name__)
 
 
 def check_inputs(inputs: Sequence[str]) -> list[str]:
-    """At least one text, all strings."""
+    """Check that there is at least one text, and that all are strings."""
     if isinstance(inputs, str):
         raise TypeError("inputs is one string; give a list of strings")
     texts = list(inputs)
@@ -31,20 +31,20 @@ def check_inputs(inputs: Sequence[str]) -> list[str]:
 def choices_by_input(
     choices: Sequence[str] | Sequence[Sequence[str]], count: int
 ) -> list[list[str]]:
-    """Checked choices, one list for each input."""
+    """Check the choices and give each input its own list."""
     if isinstance(choices, str):
         raise TypeError("choices is one string; give a list of strings")
     rows = list(choices)
     shared = [row for row in rows if isinstance(row, str)]
     own = [list(row) for row in rows if not isinstance(row, str)]
     if shared and own:
-        raise TypeError("choices mixes strings and lists; give one list, or one list an input")
+        raise TypeError("choices mixes strings and lists; give one list, or one list per input")
     if not rows:
         raise MetroFastError("choices is empty; give at least 1 choice")
     by_input = [shared] * count if shared else own
     if len(by_input) != count:
         raise MetroFastError(
-            f"choices has {len(by_input)} lists for {count} inputs; give one list, or one an input"
+            f"choices has {len(by_input)} lists for {count} inputs; give one list, or one per input"
         )
     for index, row in enumerate(by_input):
         if not row:
@@ -58,13 +58,13 @@ def choices_by_input(
 def encode_inputs(
     tokenizer: "PreTrainedTokenizerBase", texts: list[str], special_tokens: bool, max_length: int
 ) -> list[list[int]]:
-    """Token ids of every input, at least one, cut to `max_length`; says how many were cut."""
+    """Encode every input, cut to `max_length`; a warning counts those that were cut."""
     ids: list[list[int]] = tokenizer(
         texts, add_special_tokens=special_tokens, return_attention_mask=False, verbose=False
     )["input_ids"]
     too_long = sum(len(row) > max_length for row in ids)
     if too_long:
-        # Again, by the tokenizer: it knows which special tokens survive the cut.
+        # The tokenizer cuts them, since it knows which special tokens must survive the cut.
         ids = tokenizer(
             texts,
             add_special_tokens=special_tokens,
@@ -84,7 +84,7 @@ def encode_inputs(
 def encode_choices(
     tokenizer: "PreTrainedTokenizerBase", choices: list[list[str]], max_length: int
 ) -> dict[str, list[int]]:
-    """Token ids of every distinct choice: no start token, one end token."""
+    """Encode every distinct choice, without a start token and with one end token."""
     distinct = list(dict.fromkeys(chain.from_iterable(choices)))
     encoded = tokenizer(
         text_target=distinct, truncation=True, max_length=max_length, return_attention_mask=False
@@ -99,6 +99,8 @@ def encode_choices(
                 f"{tokenizer.eos_token!r}; set one and a post-processor that adds it"
             )
         if len(ids) == 1:
-            raise MetroFastError(f"choice {choice!r} has no tokens but the end token")
+            raise MetroFastError(
+                f"choice {choice!r} has no tokens besides the end token; give a choice with words"
+            )
         ids_of[choice] = ids
     return ids_of

@@ -1,8 +1,8 @@
-"""Rank classification: how likely a model finds each of the given answers."""
+"""Rank classification: the log-likelihood of each of the given answers under a model."""
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["PRESETS", "score_choices"]
 
 PRESETS = {"metro_t0": True, "t0": False}
-"""Name of a protocol: whether the input carries the tokenizer's special tokens (`</s>`).
+"""Whether inputs carry the tokenizer's special tokens (`</s>`), by the name of a protocol.
 
 `metro_t0` is METRO-T0's evaluation (gonglinyuan/metro_t0 t-zero/evaluation/run_eval.py:189-206),
 `t0` the original T0's (bigscience-workshop/t-zero evaluation/run_eval.py:261-277). They give
@@ -47,7 +47,7 @@ def score_choices(
     max_batch_tokens: int = 16384,
     progress: bool = False,
 ) -> list[list[float]]:
-    """Log-likelihood of every choice of every input under an encoder-decoder model.
+    """Score every choice of every input by its log-likelihood under an encoder-decoder model.
 
     score(k) = Σ_t log p(y_kt | y_k<t, x) over the tokens of choice k, `</s>` included, without
     length normalization (T0, arXiv 2110.08207; t-zero t0/model.py:61-67), with log-softmax in
@@ -57,14 +57,14 @@ def score_choices(
     Args:
         model: T5 or another encoder-decoder model, or a `PeftModel` over one (LoRA, IA3, not
             prompt tuning), in fp32 or bf16. Its modules' training flags are left as they were.
-        tokenizer: Its tokenizer; must end targets with its end token.
+        tokenizer: The model's tokenizer, which must end targets with its end token.
         inputs: At least one text.
         choices: One list for all inputs, or one list for each input.
         preset: `metro_t0` or `t0`, see `PRESETS`.
         max_input_length: Longer inputs are cut, with a logged warning that counts them. Tokens.
         max_target_length: Longer choices are cut. Tokens, `</s>` included.
-        max_batch_tokens: Bound on padded tokens of one encoder or decoder call; a longer row goes
-            alone.
+        max_batch_tokens: Most padded tokens of one encoder or decoder call; a longer row gets a
+            call of its own.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -99,25 +99,44 @@ def score_choices(
     sources = encode_inputs(tokenizer, texts, PRESETS[preset], max_input_length)
     tokens_of = encode_choices(tokenizer, choice_texts, max_target_length)
     targets = [[tokens_of[choice] for choice in row] for row in choice_texts]
+    _check_ids(model, sources, tokens_of.values())
+    with _evaluation_mode(model), torch.inference_mode():
+        scores = _score_all(model, sources, targets, max_batch_tokens, progress)
+    _check_scores(scores)
+    return scores
+
+
+def _check_ids(
+    model: "PreTrainedModel", sources: list[list[int]], targets: Iterable[list[int]]
+) -> None:
     vocab_size = _vocabulary(model)
-    largest = max(max(map(max, sources)), max(map(max, tokens_of.values())))
+    largest = max(max(map(max, sources)), max(map(max, targets)))
     if largest >= vocab_size:
         raise MetroFastError(
             f"the tokenizer gives id {largest}, the model has {vocab_size} embeddings; "
             "use the model's own tokenizer"
         )
 
+
+def _score_all(
+    model: "PreTrainedModel",
+    sources: list[list[int]],
+    targets: list[list[list[int]]],
+    max_batch_tokens: int,
+    progress: bool,
+) -> list[list[float]]:
+    """Scores of `targets[i]` under each `sources[i]`, which is encoded once."""
+    max_target_tokens = _MAX_LOGITS // _vocabulary(model)
     scores = [[0.0] * len(row) for row in targets]
-    bar = transformers_logging.tqdm(total=len(texts), disable=not progress, unit="input")
-    with bar, _evaluation_mode(model), torch.inference_mode():
-        # Longest first: if memory does not suffice, that shows in the first call.
-        order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
+    # Longest first, so that the first call already shows whether the memory suffices.
+    order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
+    with transformers_logging.tqdm(total=len(sources), disable=not progress, unit="input") as bar:
         for rows in _buckets(order, [len(s) for s in sources], max_batch_tokens):
             states, mask = _encode(model, [sources[i] for i in rows])
             pairs = [(row, k) for row, i in enumerate(rows) for k in range(len(targets[i]))]
             lengths = [len(targets[rows[row]][k]) for row, k in pairs]
             by_length = sorted(range(len(pairs)), key=lambda p: -lengths[p])
-            bounds = {"per_row": states.shape[1], "max_target_tokens": _MAX_LOGITS // vocab_size}
+            bounds = {"per_row": states.shape[1], "max_target_tokens": max_target_tokens}
             for chunk in _buckets(by_length, lengths, max_batch_tokens, **bounds):
                 of_row, of_choice = zip(*(pairs[p] for p in chunk), strict=True)
                 indices = list(zip((rows[row] for row in of_row), of_choice, strict=True))
@@ -125,12 +144,11 @@ def score_choices(
                 for (i, k), value in zip(indices, values, strict=True):
                     scores[i][k] = value
             bar.update(len(rows))
-    _check_scores(scores)
     return scores
 
 
 def _vocabulary(model: "PreTrainedModel") -> int:
-    """Rows of the token embedding, also under an adapter that wraps it (LoRA, trained tokens)."""
+    """The size of the token embedding, even where an adapter wraps it (LoRA, trained tokens)."""
     embedding = model.get_input_embeddings()
     while not isinstance(embedding, torch.nn.Embedding):
         embedding = getattr(embedding, "base_layer", None) or embedding.original_module
@@ -138,14 +156,15 @@ def _vocabulary(model: "PreTrainedModel") -> int:
 
 
 def _check_model(model: "PreTrainedModel") -> None:
-    """Refuse models whose scores would be wrong without a sign of it."""
+    """Refuse models whose scores would be wrong without any sign of it."""
     if not getattr(model.config, "is_encoder_decoder", False):
         raise MetroFastError(
-            f"{type(model).__name__} is not an encoder-decoder model; score_choices takes T5 alike"
+            f"{type(model).__name__} is not an encoder-decoder model; score_choices needs "
+            "one, such as T5"
         )
     peft_config = getattr(model, "active_peft_config", None)
     if peft_config is not None and peft_config.is_prompt_learning:
-        # Its virtual tokens enter in PeftModel.forward, which the bare encoder goes past.
+        # PeftModel.forward adds the virtual tokens; a call of the bare encoder does not.
         raise MetroFastError(
             f"{peft_config.peft_type} adds virtual tokens, which encoding once would leave out; "
             "score LoRA or IA3 experts"
@@ -156,7 +175,10 @@ def _check_model(model: "PreTrainedModel") -> None:
             "load it in bfloat16 or float32"
         )
     if model.config.decoder_start_token_id is None:
-        raise MetroFastError("model.config.decoder_start_token_id is None; set it")
+        raise MetroFastError(
+            "model.config.decoder_start_token_id is None; set it to the id that starts a target, "
+            "for T5 that of padding"
+        )
 
 
 def _buckets(
@@ -167,7 +189,7 @@ def _buckets(
     per_row: int = 0,
     max_target_tokens: int | None = None,
 ) -> Iterator[list[int]]:
-    """Cut an order of falling lengths into runs that fit, padded, into the bounds."""
+    """Cut an order of falling lengths into runs that, padded, stay within the bounds."""
     start = 0
     while start < len(order):
         longest = lengths[order[start]]
@@ -182,7 +204,7 @@ def _buckets(
 def _encode(
     model: "PreTrainedModel", sources: list[list[int]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Encoder states [B, L, D] and attention mask [B, L], int64."""
+    """The encoder states [B, L, D] and the attention mask [B, L], int64."""
     ids, mask = _pad(sources, model)
     encoded = model.get_encoder()(input_ids=ids, attention_mask=mask.long(), return_dict=True)
     return encoded.last_hidden_state, mask.long()
@@ -195,12 +217,12 @@ def _score(
     rows: Sequence[int],
     targets: list[list[int]],
 ) -> list[float]:
-    """Scores of targets, each against the encoded row of the same place in `rows`."""
+    """Score targets, each against the encoded row that `rows` names at the same index."""
     labels, label_mask = _pad(targets, model)
     decoder_input_ids = labels.roll(1, dims=1)
     decoder_input_ids[:, 0] = model.config.decoder_start_token_id
     index = torch.tensor(rows, device=states.device)
-    # Padding stands on the right of a causal decoder: no real token can see it, no mask needed.
+    # No mask: padding is on the right of a causal decoder, where no real token sees it.
     output = model(
         encoder_outputs=BaseModelOutput(last_hidden_state=states.index_select(0, index)),
         attention_mask=mask.index_select(0, index),
@@ -213,10 +235,10 @@ def _score(
 
 
 def _pad(rows: list[list[int]], model: "PreTrainedModel") -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids [B, L], int64, padded on the right, and the mask [B, L], bool, of what is not padding."""
+    """Pad ids on the right to int64 [B, L], with a bool mask [B, L] that is False at padding."""
     device = next(model.parameters()).device
     width = max(map(len, rows))
-    # Any id will do at padding, since the mask hides it.
+    # Padding may have any id, since the mask hides it.
     ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
     mask = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in rows])
     return ids.to(device), mask.to(device)
@@ -224,7 +246,7 @@ def _pad(rows: list[list[int]], model: "PreTrainedModel") -> tuple[torch.Tensor,
 
 @contextlib.contextmanager
 def _evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Dropout off, and every module's own training flag back afterwards."""
+    """Switch dropout off, and restore every module's own training flag afterwards."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -240,5 +262,5 @@ def _check_scores(scores: list[list[float]]) -> None:
             if math.isnan(score):
                 raise MetroFastError(
                     f"the score of input {index}, choice {k} is NaN; "
-                    "the model's weights or activations are damaged"
+                    "check the model's weights, which may be damaged"
                 )

@@ -1,4 +1,4 @@
-"""The likelihood of whole targets."""
+"""The log-likelihood of whole targets."""
 
 import torch
 
@@ -10,18 +10,18 @@ __all__ = ["target_log_probs"]
 def target_log_probs(
     logits: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:
-    """Log-likelihood of whole targets from a decoder's logits.
+    """Compute the log-likelihood of whole targets from a decoder's logits.
 
     Args:
         logits: `[N, T, V]`, any floating dtype; row t predicts `labels[:, t]`.
-        labels: `[N, T]`, int64, 0 <= id < V, also where the mask is False.
+        labels: `[N, T]`, int64, with 0 <= id < V even where the mask is False.
         mask: `[N, T]`, bool; False at padding.
 
     Returns:
         `[N]`, fp32, in nats: Σ_t log softmax(logits)[labels] where the mask is True.
 
     Raises:
-        MetroFastError: If the shapes do not belong together, or a label is outside the vocabulary.
+        MetroFastError: If the shapes do not fit together, or a label is outside the vocabulary.
 
     Example:
         >>> logits = torch.tensor([[[0.0, 0.0], [0.0, float("-inf")]]])
@@ -30,8 +30,8 @@ def target_log_probs(
     """
     if logits.ndim != 3 or labels.shape != logits.shape[:2] or mask.shape != labels.shape:
         raise MetroFastError(
-            f"logits {list(logits.shape)}, labels {list(labels.shape)}, mask {list(mask.shape)}; "
-            "give [N, T, V], [N, T], [N, T]"
+            f"logits, labels and mask have shapes {list(logits.shape)}, {list(labels.shape)}, "
+            f"{list(mask.shape)}; give [N, T, V], [N, T], [N, T]"
         )
     if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[-1]:
         raise MetroFastError(
@@ -41,5 +41,5 @@ def target_log_probs(
     logits = logits.float()
     chosen = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     log_probs = chosen - logits.logsumexp(-1)
-    # Not mask * log_probs, as T0 does: at a padded place of probability zero 0 * -inf is NaN.
+    # T0 computes mask * log_probs, but 0 * -inf is NaN where padding has probability zero.
     return torch.where(mask.bool(), log_probs, 0.0).sum(-1)

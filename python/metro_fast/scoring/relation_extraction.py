@@ -1,4 +1,4 @@
-"""The official scores of two relation extraction benchmarks, and why they are not accuracy."""
+"""The official scores of two relation extraction benchmarks, which are not accuracies."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _DIRECTED = re.compile(r"^(?P<relation>.+)\((?P<direction>e1,e2|e2,e1)\)$")
 
 
 class MicroF1(NamedTuple):
-    """Precision, recall and F1, each from 0 to 1, and the counts they are made of."""
+    """Precision, recall and F1, each from 0 to 1, and the counts that they come from."""
 
     precision: float
     recall: float
@@ -25,7 +25,7 @@ class MicroF1(NamedTuple):
 def tacred_micro_f1(
     gold: Sequence[str], predicted: Sequence[str], *, negative_label: str = "no_relation"
 ) -> MicroF1:
-    """Micro F1 over the relations, `no_relation` left out, as TACRED's scorer counts it.
+    """Compute TACRED's micro F1 over the relations without `no_relation`.
 
     Source: yuhaozhang/tacred-relation utils/scorer.py:20-96. Precision is 1 when nothing is
     guessed (scikit-learn says 0); recall and F1 are then 0.
@@ -57,17 +57,17 @@ def tacred_micro_f1(
 def semeval_macro_f1(
     gold: Sequence[str], predicted: Sequence[str], *, other_label: str = "Other"
 ) -> float:
-    """Official score of SemEval-2010 Task 8: macro F1 over the relations, `Other` left out.
+    """Compute SemEval-2010 Task 8's official score: macro F1 over the relations without `Other`.
 
     Labels are `Relation(e1,e2)` or `Relation(e2,e1)`. The direction counts: a right relation in
-    the wrong direction is no hit, yet it is a guess of that relation (scorer v1.2, "(9+1)-way
+    the wrong direction is not a hit, but it is a guess of that relation (scorer v1.2, "(9+1)-way
     evaluation taking directionality into account"). The mean is over the relations that occur in
     `gold` or `predicted`: nine in the benchmark.
 
     Args:
         gold: Right labels.
-        predicted: Predicted labels, in the same order. For a skipped item give `""`: it is a miss
-            and no guess, as in the official scorer.
+        predicted: Predicted labels, in the same order. Give `""` for a skipped item, which counts
+            as a miss but not as a guess, as in the official scorer.
         other_label: The label outside the nine relations.
 
     Returns:
@@ -99,16 +99,19 @@ def semeval_macro_f1(
 
 def _check_labels(gold: Sequence[str], predicted: Sequence[str]) -> None:
     if len(gold) != len(predicted):
-        raise MetroFastError(f"{len(gold)} gold labels for {len(predicted)} predicted ones")
+        raise MetroFastError(
+            f"there are {len(gold)} gold labels for {len(predicted)} predicted ones; give one each "
+            "per item"
+        )
     if not gold:
-        raise MetroFastError("no labels; give at least 1")
+        raise MetroFastError("there are no labels; give at least 1")
     for label in (*gold, *predicted):
         if not isinstance(label, str):
             raise TypeError(f"label {label!r} is not a string")
 
 
 def _relation(label: str, other_label: str) -> str | None:
-    """Relation without its direction; None for the other label."""
+    """The relation without its direction, or None for the other label."""
     if label == other_label:
         return None
     match = _DIRECTED.match(label)

@@ -1,4 +1,4 @@
-"""Prompted finetuning of seq2seq models: full, or by a LoRA adapter."""
+"""Prompted finetuning of seq2seq models: all weights, or a LoRA adapter."""
 
 from metro_fast._extras import require
 

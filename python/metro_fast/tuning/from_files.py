@@ -1,4 +1,4 @@
-"""Prompted finetuning from files: task items in the words of instructions."""
+"""Prompted finetuning from files: the items of tasks, put into words by instructions."""
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from metro_fast.tuning.seq2seq import finetune_model
 FREE = frozenset({"output", "resume", "num_threads", "logging_steps"})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FinetuneConfig(TuningOptions):
     """Finetune a seq2seq model on tasks worded by instructions, in full or by LoRA.
 
@@ -61,7 +61,7 @@ def finetune(config: FinetuneConfig) -> Path:
         The output folder.
 
     Raises:
-        MetroFastError: If settings, items, instructions, tokenizer or model do not fit.
+        MetroFastError: If settings, items, instructions, tokenizer or model do not fit together.
         OSError: If a file cannot be read or the output cannot be written.
         KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; `resume=True` continues.
     """

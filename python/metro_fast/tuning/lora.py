@@ -1,21 +1,24 @@
-"""Puts a LoRA adapter on an encoder-decoder model."""
+"""Put a LoRA adapter on an encoder-decoder model."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.tuning.options import TuningOptions
 
+if TYPE_CHECKING:
+    from peft import PeftModel
 
-def add_lora(model: Any, options: TuningOptions) -> Any:
-    """Freeze a model and add a LoRA adapter (A random, B zero: nothing changes at first).
+
+def add_lora(model: Any, options: TuningOptions) -> "PeftModel":
+    """Freeze a model and add a LoRA adapter (A random, B zero, so that nothing changes at first).
 
     Args:
         model: A transformers encoder-decoder.
         options: rank, alpha, lora_dropout, target_modules.
 
     Returns:
-        The `peft.PeftModel`; its adapter is the only part that trains.
+        The model with the adapter, which is the only part that trains.
 
     Raises:
         MissingExtraError: If peft is not installed.
@@ -26,7 +29,7 @@ def add_lora(model: Any, options: TuningOptions) -> Any:
     unknown = [name for name in options.target_modules if name.rpartition(".")[2] not in names]
     if unknown:
         raise MetroFastError(
-            f"target_modules {unknown} are in no module of {type(model).__name__}; it has "
+            f"target_modules {unknown} are in no module of {type(model).__name__}: choose from "
             f"{', '.join(sorted(name for name in names if name and not name.isdigit()))}"
         )
     config = peft.LoraConfig(
@@ -36,7 +39,7 @@ def add_lora(model: Any, options: TuningOptions) -> Any:
         lora_dropout=options.lora_dropout,
         target_modules=options.target_modules or "all-linear",
     )
-    adapted = peft.get_peft_model(model, config)
+    adapted: PeftModel = peft.get_peft_model(model, config)
     if options.lora_init_std:
         for name, parameter in adapted.named_parameters():
             if ".lora_A." in name:

@@ -15,7 +15,7 @@ from metro_fast._training.schedule import Schedule
 Method = Literal["full", "lora"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TuningOptions(Schedule):
     """Options of `finetune_model`.
 

@@ -1,4 +1,4 @@
-"""How badly a model predicts targets: what a search over experts minimizes."""
+"""The loss of a model on (input, target) texts, which a search over experts minimizes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +12,16 @@ from metro_fast.tuning.pairs import PairCollator, PairRows
 
 
 class PairLoss:
-    """Mean cross-entropy of target tokens, in nats, over (input, target) texts.
+    """The mean cross-entropy of target tokens, in nats, over (input, target) texts.
 
-    Called with a seq2seq model it rates it without gradients and without dropout; lower is better.
+    A call with a seq2seq model computes it without gradients and without dropout; lower is better.
 
     Args:
         tokenizer: A transformers tokenizer with padding and end-of-sequence tokens.
         pairs: (input, target) texts.
-        batch_size: Most pairs of one forward pass.
+        batch_size: Most pairs per forward pass.
         max_input_length: Longer inputs are cut.
-        max_target_length: Longer targets likewise.
+        max_target_length: Longer targets are cut.
 
     Raises:
         MetroFastError: If there are no pairs, a target is empty, or a number is out of range.
@@ -43,7 +43,7 @@ class PairLoss:
         if batch_size < 1:
             raise MetroFastError(f"batch_size is {batch_size}, expected at least 1")
         if tokenizer.pad_token_id is None:
-            raise MetroFastError("the tokenizer has no padding token")
+            raise MetroFastError("the tokenizer has no padding token: set tokenizer.pad_token")
         rows = PairRows(
             tokenizer,
             pairs,
@@ -53,7 +53,7 @@ class PairLoss:
         )
         self._vocabulary = len(tokenizer)
         collate = PairCollator(tokenizer.pad_token_id)
-        # Pairs of like length together: less padding.
+        # Pairs of similar length share a batch, which needs less padding.
         order = sorted(range(len(rows)), key=rows.lengths.__getitem__)
         self._batches = [
             collate([rows[i] for i in order[first : first + batch_size]])
@@ -61,9 +61,14 @@ class PairLoss:
         ]
         self.targets = sum(int(batch["num_labels"]) for batch in self._batches)
 
+    def __repr__(self) -> str:
+        pairs = sum(len(batch["labels"]) for batch in self._batches)
+        noun = "pair" if pairs == 1 else "pairs"
+        return f"PairLoss({pairs} {noun}, {self.targets} target tokens)"
+
     @torch.no_grad()
     def __call__(self, model: Any) -> float:
-        """The mean over all target tokens of all pairs.
+        """Compute the mean over all target tokens of all pairs.
 
         Raises:
             MetroFastError: If the model has fewer embeddings than the tokenizer has tokens.
@@ -71,8 +76,8 @@ class PairLoss:
         size = model.get_input_embeddings().num_embeddings
         if size < self._vocabulary:
             raise MetroFastError(
-                f"the tokenizer has {self._vocabulary} tokens, the model {size} embeddings: they "
-                "do not belong together"
+                f"the tokenizer has {self._vocabulary} tokens, but the model {size} embeddings: "
+                "use the model's own tokenizer"
             )
         training = model.training
         model.eval()
@@ -88,7 +93,7 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
     """Read a JSONL file of objects with an `input` and a `target`; other fields are ignored.
 
     Raises:
-        FormatError: If a line is no such object; the message names it.
+        FormatError: If a line is not such an object; the message names the line.
         OSError: If the file cannot be read.
 
     Example:

@@ -1,4 +1,4 @@
-"""(input, target) texts as token rows and padded batches."""
+"""Token rows and padded batches of (input, target) texts."""
 
 import logging
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ class PairRows(Dataset[dict[str, Any]]):
     Args:
         tokenizer: A transformers tokenizer with an end-of-sequence token.
         pairs: (input, target) texts.
-        max_input_length: Longer inputs are cut, and the number of them is logged.
-        max_target_length: Longer targets likewise.
+        max_input_length: Longer inputs are cut, and their number is logged.
+        max_target_length: Longer targets are cut in the same way.
         vocab_size: Rows of the model's embedding.
 
     Raises:
@@ -44,9 +44,11 @@ class PairRows(Dataset[dict[str, Any]]):
             if not (len(pair) == 2 and all(isinstance(side, str) for side in pair)):
                 raise MetroFastError(f"pair {number} is {pair!r}, expected (input, target) texts")
             if not pair[1].strip():
-                raise MetroFastError(f"pair {number} has an empty target: nothing to learn")
+                raise MetroFastError(f"pair {number} has an empty target: give it a text to learn")
         if tokenizer.eos_token_id is None:
-            raise MetroFastError("the tokenizer has no end-of-sequence token")
+            raise MetroFastError(
+                "the tokenizer has no end-of-sequence token: set tokenizer.eos_token"
+            )
         for name, limit in (("input", max_input_length), ("target", max_target_length)):
             if limit < 2:
                 raise MetroFastError(f"max_{name}_length is {limit}, expected at least 2")
@@ -55,10 +57,14 @@ class PairRows(Dataset[dict[str, Any]]):
         high = max(max(row) for rows in (self.inputs, self.targets) for row in rows)
         if high >= vocab_size:
             raise MetroFastError(
-                f"the tokenizer gives id {high}, but the model has {vocab_size} embeddings: they "
-                "do not belong together"
+                f"the tokenizer gives id {high}, but the model has {vocab_size} embeddings: use "
+                "the model's own tokenizer"
             )
         self.lengths = [len(row) for row in self.inputs]
+
+    def __repr__(self) -> str:
+        noun = "pair" if len(self) == 1 else "pairs"
+        return f"PairRows({len(self)} {noun}, inputs of {max(self.lengths)} tokens or fewer)"
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -67,7 +73,7 @@ class PairRows(Dataset[dict[str, Any]]):
         return {"input": self.inputs[index], "target": self.targets[index]}
 
 
-def _encode(tokenizer: Any, texts: list[str], limit: int, what: str) -> list[list[int]]:
+def _encode(tokenizer: Any, texts: list[str], limit: int, side: str) -> list[list[int]]:
     eos = tokenizer.eos_token_id
     rows, cut = [], 0
     for ids in tokenizer(texts, truncation=False, verbose=False)["input_ids"]:
@@ -75,7 +81,7 @@ def _encode(tokenizer: Any, texts: list[str], limit: int, what: str) -> list[lis
         cut += len(body) >= limit
         rows.append([*body[: limit - 1], eos])
     if cut:
-        logger.warning("%d of %d %s were cut to %d tokens", cut, len(rows), what, limit)
+        logger.warning("%d of %d %s were cut to %d tokens", cut, len(rows), side, limit)
     return rows
 
 

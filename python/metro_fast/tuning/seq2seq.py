@@ -4,7 +4,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import set_seed
 
@@ -14,6 +14,10 @@ from metro_fast.errors import MetroFastError
 from metro_fast.tuning.lora import add_lora
 from metro_fast.tuning.options import TuningOptions
 from metro_fast.tuning.pairs import PairCollator, PairRows
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -27,7 +31,7 @@ def finetune_model(
     output: str | Path | None = None,
     evaluation_pairs: Pairs | None = None,
     resume: bool = False,
-) -> Any:
+) -> "PreTrainedModel | PeftModel":
     """Finetune an encoder-decoder: all of its weights, or a LoRA adapter.
 
     The loss is the mean over all label tokens of an optimizer step, however the step is cut into
@@ -50,7 +54,7 @@ def finetune_model(
         is a plain PEFT adapter.
 
     Raises:
-        MetroFastError: If pairs, tokenizer, model or options do not fit.
+        MetroFastError: If pairs, tokenizer, model or options do not fit together.
         OSError: If `output` cannot be written.
         KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; the checkpoint is then already saved.
 

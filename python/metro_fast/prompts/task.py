@@ -1,0 +1,204 @@
+"""A task: items of one kind that are scored together, and their file."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from metro_fast._atomic import write_atomically
+from metro_fast._json import parse_json
+from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.prompts.item import Item
+
+__all__ = ["Task"]
+
+_REQUIRED_KEYS = ("id", "fields", "choices", "answer")
+_KEYS = frozenset({*_REQUIRED_KEYS, "group", "task", "task_type", "split"})
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Items of one kind, scored together.
+
+    Args:
+        name: Name of the task in every table.
+        task_type: Kind of task (`re`, `qa`, `nli`, `cls`, ...); instructions of that type apply.
+        items: At least one item; their ids must be unique.
+        split: Which part of the data this is; a report never averages over two splits.
+
+    Raises:
+        MetroFastError: If there is no item, an id is given twice, or a name is empty.
+
+    Example:
+        >>> items = [Item("1", {"word": "good"}, ("yes", "no"), 0)]
+        >>> Task("praise", "cls", items)
+        Task('praise', 'cls', 1 item, split='test')
+    """
+
+    name: str
+    task_type: str
+    items: tuple[Item, ...]
+    split: str = field(default="test")
+
+    def __post_init__(self) -> None:
+        for label in ("name", "task_type", "split"):
+            value = getattr(self, label)
+            if not isinstance(value, str):
+                raise TypeError(f"task {label} is {value!r}; give a string")
+            if not value:
+                raise MetroFastError(f"task {label} is empty; give a name")
+        object.__setattr__(self, "items", tuple(self.items))
+        if not self.items:
+            raise MetroFastError(f"task {self.name!r} has no items; give at least 1")
+        seen: set[str] = set()
+        for item in self.items:
+            if not isinstance(item, Item):
+                raise TypeError(f"task {self.name!r}: {item!r} is not an Item; make one from it")
+            if item.id in seen:
+                raise MetroFastError(
+                    f"task {self.name!r}: the item id {item.id!r} is given twice; give each item "
+                    "its own id"
+                )
+            seen.add(item.id)
+
+    def __repr__(self) -> str:
+        noun = "item" if len(self.items) == 1 else "items"
+        return (
+            f"Task({self.name!r}, {self.task_type!r}, {len(self.items)} {noun}, "
+            f"split={self.split!r})"
+        )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.items)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the items in order, equal if and only if two runs asked the same questions."""
+        records = [item.to_record() for item in self.items]
+        text = json.dumps(records, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write one JSON object per line; every line also names task, task_type and split.
+
+        Args:
+            path: File to write, usually `*.jsonl`.
+
+        Returns:
+            The path.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        head = {"task": self.name, "task_type": self.task_type, "split": self.split}
+        lines = (json.dumps(head | item.to_record(), ensure_ascii=False) for item in self.items)
+        return write_atomically(path, "".join(f"{line}\n" for line in lines))
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        task_type: str | None = None,
+        split: str | None = None,
+    ) -> "Task":
+        """Read a file that `save` wrote, or one of items without a task, named by the arguments.
+
+        Args:
+            path: JSON Lines file; each line has `id`, `fields`, `choices`, `answer` and may have
+                `group`, `task`, `task_type`, `split`. Blank lines are skipped.
+            name: Name of the task; by default the lines' `task`, or else the file's stem.
+            task_type: Kind of task; by default the lines' `task_type`.
+            split: Part of the data; by default the lines' `split`, or else `test`.
+
+        Returns:
+            The task.
+
+        Raises:
+            FileNotFoundError: If the file is absent.
+            FormatError: If a line is not such an object; the message names the file and the line.
+            MetroFastError: If neither a line nor the argument gives a task type.
+
+        Example:
+            >>> items = [Item("1", {"word": "good"}, ("yes", "no"), 0)]
+            >>> path = Task("praise", "cls", items).save("praise.jsonl")
+            >>> Task.load(path).task_type
+            'cls'
+        """
+        path = Path(path)
+        items, heads = _read_items(path)
+        known_type = task_type or heads.get("task_type")
+        if known_type is None:
+            raise MetroFastError(
+                f"no line of {path} has a task_type; pass one, for instance task_type='re'"
+            )
+        return cls(
+            name or heads.get("task", path.stem),
+            known_type,
+            tuple(items),
+            split or heads.get("split", "test"),
+        )
+
+
+def _read_items(path: Path) -> tuple[list[Item], dict[str, str]]:
+    """The items of a JSON Lines file, and the task, task_type and split that its lines name."""
+    items: list[Item] = []
+    first_line: dict[str, int] = {}
+    heads: dict[str, str] = {}
+    for number, record in _records(path):
+        where = f"{path}:{number}"
+        try:
+            item = Item(
+                record["id"],
+                record["fields"],
+                record["choices"],
+                record["answer"],
+                record.get("group"),
+            )
+        except (TypeError, MetroFastError) as error:
+            raise FormatError(f"{where}: {error}") from error
+        if item.id in first_line:
+            raise FormatError(
+                f"{where}: the item id {item.id!r} is already on line {first_line[item.id]}; give "
+                "each item its own id"
+            )
+        first_line[item.id] = number
+        for key in ("task", "task_type", "split"):
+            if key in record and heads.setdefault(key, record[key]) != record[key]:
+                raise FormatError(
+                    f"{where}: {key} is {record[key]!r}, but {heads[key]!r} on an earlier line; "
+                    "keep one task per file"
+                )
+        items.append(item)
+    if not items:
+        raise FormatError(f"{path} holds no items; give one JSON object per line")
+    return items, heads
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The line numbers and objects of a JSON Lines file, each object with the right keys."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            record = parse_json(line, where)
+            if not isinstance(record, dict):
+                raise FormatError(f"{where} holds a {type(record).__name__}; give a JSON object")
+            missing = [key for key in _REQUIRED_KEYS if key not in record]
+            if missing:
+                raise FormatError(f"{where} lacks {', '.join(missing)}")
+            unknown = sorted(record.keys() - _KEYS)
+            if unknown:
+                raise FormatError(
+                    f"{where} has the unknown key {unknown[0]!r}; put texts for templates under "
+                    "'fields'"
+                )
+            yield number, record
