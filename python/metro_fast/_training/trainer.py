@@ -132,8 +132,6 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         total: Tensor = self.accelerator.reduce(counts.to(self.args.device), reduction="sum")
         return total
 
-    # Figures
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log; a training line gets the window's figures in place of the stock mean over steps.
 
