@@ -84,7 +84,7 @@ def test_it_learns_and_its_folders_load_again(
     expected = tuned(input_ids=ids, decoder_input_ids=ids).logits
     assert torch.equal(loaded.eval()(input_ids=ids, decoder_input_ids=ids).logits, expected)
     assert AutoTokenizer.from_pretrained(out).eos_token_id == tiny_tokenizer.eos_token_id
-    assert not list(out.glob(".saving*"))
+    assert not list(out.glob(".*"))
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

@@ -25,8 +25,7 @@ RESOLVED = "resolved_config.yaml"
 class RunFolder:
     """A folder for a run's settings, checkpoints, history and result.
 
-    Use its methods in this order: `open` on every rank, `train`, `save`. Nothing is written before
-    `open`.
+    Nothing is written before `open` or `record`. Every rank calls `open`, `train` and `save`.
 
     Args:
         path: The folder.
@@ -36,9 +35,9 @@ class RunFolder:
         MetroFastError: If the folder holds a run or a model and `resume` is False.
 
     Example:
-        >>> run = RunFolder(Path("run"), resume=False)
+        >>> run = RunFolder(Path("new-run"), resume=False)
         >>> run
-        RunFolder('run', resume=False)
+        RunFolder('new-run', resume=False)
         >>> run.resumes
         False
     """

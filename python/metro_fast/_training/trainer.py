@@ -132,8 +132,6 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         total: Tensor = self.accelerator.reduce(counts.to(self.args.device), reduction="sum")
         return total
 
-    # Figures
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log; a training line gets the window's figures in place of the stock mean over steps.
 
@@ -151,10 +149,10 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         """Compute the window's figures; a collective call."""
         figures = self._window.figures(self.accelerator)
         if not math.isfinite(figures["loss"]):
+            step = self.state.global_step
             raise MetroFastError(
-                f"the loss is {figures['loss']} at step {self.state.global_step}: lower the "
-                "learning rate or max_grad_norm, or check the input for damage; the last "
-                "checkpoint is whole"
+                f"the loss is {figures['loss']} at step {step}: lower the learning rate or "
+                "max_grad_norm, or check the input for damage; the last checkpoint is unchanged"
             )
         return figures
 

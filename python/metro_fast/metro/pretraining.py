@@ -88,7 +88,7 @@ def pretrain(config: PretrainConfig) -> Path:
     )
     run.train(trainer, evaluate=True)
     _save(model, tokenizer, run)
-    return run.path
+    return config.output
 
 
 @dataclass(frozen=True)
