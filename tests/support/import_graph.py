@@ -73,8 +73,8 @@ def inner_room_of(module: str, outer: str) -> str | None:
 
 
 def python_files() -> list[Path]:
-    """Every Python file of the package."""
-    return sorted(PACKAGE.rglob("*.py"))
+    """Every Python file of the package but its face, whose rooms are imported when asked for."""
+    return sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "__init__.py"})
 
 
 def module_of(path: Path) -> str:
@@ -101,8 +101,6 @@ def python_edges() -> Edges:
     edges: Edges = defaultdict(list)
     for path in python_files():
         relative = path.relative_to(PACKAGE)
-        if relative == Path("__init__.py"):
-            continue  # the face of the package: its rooms are attributes, imported when asked for
         source = relative.parts[0] if relative.parts[0] in LEVELS else "base"
         for module in imported_modules(path):
             target = room_of(module)
