@@ -375,6 +375,10 @@ def test_what_does_not_fit_is_refused(adapters):
         (lambda: merge([ones, ternary(np.float32([1, 0]))]), r"w has shape \(2,\) in expert 1"),
         (lambda: merge([ones, experts[0]]), "expert 1 has kind 'lora'"),
         (lambda: merge([experts[0], experts[2]]), "space='delta'"),
+        (
+            lambda: merge([experts[0], Expert(experts[0].file)]),
+            "expert 1 has no adapter_config.json, so that its scaling cannot be compared",
+        ),
         (lambda: merge([ones], space="delta"), "is for LoRA"),
         (lambda: merge([ones], rank=2), "needs space='delta'"),
         (lambda: merge(experts, space="delta", rank=0), "rank is 0"),
