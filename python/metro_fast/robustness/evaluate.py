@@ -80,11 +80,7 @@ def evaluate(
         >>> report.summary("relations").mean_accuracy  # doctest: +SKIP
         0.61
     """
-    if preset not in PRESETS:
-        raise MetroFastError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
-    for label, name in (("model_name", model_name), ("model_family", model_family)):
-        if not name:
-            raise MetroFastError(f"{label} is empty, but every number is shown with it: name it")
+    _check_settings(preset, model_name=model_name, model_family=model_family)
     grid = [
         (task, instruction, tuple(instruction.render(item) for item in task))
         for task, instruction in _grid(tasks, InstructionSet(instructions))
@@ -128,6 +124,14 @@ def evaluate(
     if folder is not None:
         report.save(folder)
     return report
+
+
+def _check_settings(preset: str, **names: str) -> None:
+    if preset not in PRESETS:
+        raise MetroFastError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
+    for label, name in names.items():
+        if not name:
+            raise MetroFastError(f"{label} is empty, but every number is shown with it: name it")
 
 
 def _report_ties(cell: Cell) -> None:

@@ -177,5 +177,5 @@ def test_the_command_writes_a_whole_model(tmp_path: Path):
     done = CliRunner().invoke(app, [*folders, *options])
     assert "is not empty" in str(done.exception)
     done = CliRunner().invoke(app, [*folders, *options[:2], "--out", "x", "--density", "0.1"])
-    assert "give one of them" in str(done.exception)
+    assert "give only one" in str(done.exception)
     assert np.isfinite(next(loaded.parameters()).detach().numpy()).all()
