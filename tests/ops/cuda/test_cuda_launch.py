@@ -103,7 +103,9 @@ except CudaError as error:
     print(error)
 """
     )
-    assert out.startswith("False\nthe CUDA driver (it is installed with the driver of the GPU) was not found: ")
+    assert out.startswith(
+        "False\nthe CUDA driver (it is installed with the driver of the GPU) was not found: "
+    )
     assert "nothing.so" in out
 
 
