@@ -110,7 +110,7 @@ def test_one_graph_without_breaks_and_without_recompilation(backend: str):
 def test_bad_values_are_refused_on_the_cpu():
     logits = torch.zeros(2, 4)
     pair = torch.tensor([0, 0])
-    with pytest.raises(MetroFastError, match=r"seed_epoch is torch\.int32"):
+    with pytest.raises(MetroFastError, match=r"seed_epoch has dtype torch\.int32"):
         registered.sample_replacements(logits, pair.int())
     with pytest.raises(MetroFastError, match="seed"):
         registered.sample_replacements(logits, torch.tensor([-1, 0]))

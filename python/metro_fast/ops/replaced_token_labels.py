@@ -74,11 +74,12 @@ def replaced_token_labels(
     if on_cuda(original):
         from metro_fast.ops.cuda import kernels
 
-        made = kernels.replaced_token_labels(original, sampled, masked_positions, pad_token_id)
-        if out is None:
-            return ReplacedBatch(*made)
-        targets: tuple[Any, Any] = out
-        return ReplacedBatch(*(to.copy_(one) for to, one in zip(targets, made, strict=True)))
+        run: Any = kernels.replaced_token_labels
+        pair = run(original, sampled, masked_positions, pad_token_id)
+        if out is not None:
+            targets: Any = out
+            pair = [to.copy_(one) for to, one in zip(targets, pair, strict=True)]
+        return ReplacedBatch(*pair)
     tensor = is_tensor(original)
     array = contiguous(view("original", original))
     if array.dtype != np.int64:

@@ -1,11 +1,11 @@
-"""The ops that a model calls, registered with torch: they trace, compile and capture.
+"""The ops that a model calls, registered with torch so that they can be traced and compiled.
 
-`import metro_fast.ops.torch` makes `torch.ops.metro_fast.*`. Each has a CPU kernel (the function of
-`metro_fast.ops` of that name), a CUDA kernel (`cuda.kernels`; not yet run on a GPU) and a fake, so
-that `torch.compile` puts it into a graph without a break. Seed and epoch are one int64 tensor: a
-compiled or captured graph reads them when it runs, and does not keep what they were.
+`import metro_fast.ops.torch` defines `torch.ops.metro_fast.*`. Each op has a CPU kernel (the
+function of the same name in `metro_fast.ops`), a CUDA kernel (in `cuda.kernels`; not yet run on a
+GPU) and a fake kernel, so that `torch.compile` includes it in a graph without a graph break. Seed
+and epoch are one int64 tensor, which a compiled or captured graph reads each time that it runs.
 
-The data path (collators) is not registered: it calls the numpy functions.
+The data path (collators) is not registered: it calls the numpy functions directly.
 """
 
 # ruff: noqa: E402
@@ -41,22 +41,22 @@ def sample_replacements(
     positions: Tensor | None = None,
     temperature: float = 1.0,
 ) -> Tensor:
-    """Draw one token a row from `softmax(logits / temperature)`; see `ops.sample_replacements`.
+    """Draw one token per row from `softmax(logits / temperature)`; see `ops.sample_replacements`.
 
-    Not differentiable: pass `logits.detach()`.
+    This is not differentiable: pass `logits.detach()`.
 
     Args:
         logits: float32, float16 or bfloat16 [R, V].
         seed_epoch: int64 [2], each 0 to 2^63 - 1, on the device of the logits.
-        sample_ids: int64 [R], 0 or more; the index of the row otherwise.
-        positions: int64 [R], 0 to 2^32 - 1; 0 otherwise.
+        sample_ids: int64 [R], 0 or more; None for the indices of the rows.
+        positions: int64 [R], 0 to 2^32 - 1; None for 0.
         temperature: 1e-6 to 1e6.
 
     Returns:
-        int64 [R].
+        The drawn tokens, int64 [R].
 
     Raises:
-        TypeError: If a dtype or layout is another.
+        TypeError: If a dtype or layout is not supported.
         MetroFastError: If a value is outside its domain.
 
     Example:
@@ -94,20 +94,21 @@ sample_replacements.register_kernel("cuda")(kernels.sample_replacements)
 def replaced_token_labels(
     original: Tensor, sampled: Tensor, masked_positions: Tensor, pad_token_id: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Input and labels of replaced-token detection; see `ops.replaced_token_labels`.
+    """Make the input and labels of replaced-token detection; see `ops.replaced_token_labels`.
 
     Args:
         original: int64 of any shape, negative at padding.
         sampled: int64 [M].
-        masked_positions: int64 [M]: flat indices, strictly ascending.
-        pad_token_id: Id of the padding of the input.
+        masked_positions: int64 [M]: flat indices in strictly ascending order.
+        pad_token_id: Id that pads the input.
 
     Returns:
-        Input ids, int64, and labels, int8: 1 replaced, 0 original, -100 at padding.
+        Input ids (int64) and labels (int8): 1 for replaced tokens, 0 for original tokens, and -100
+        at padding.
 
     Raises:
-        TypeError: If a dtype is another.
-        MetroFastError: If sizes or values do not fit.
+        TypeError: If a dtype is not supported.
+        MetroFastError: If sizes do not match, or a value is outside its domain.
 
     Example:
         >>> original = torch.tensor([7, 8, 9, -100])
@@ -134,20 +135,20 @@ replaced_token_labels.register_kernel("cuda")(kernels.replaced_token_labels)
 def unpack(
     packed: Tensor, count: int, scale: float = 1.0, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Decode a block that `ops.pack` made: `scale * trits`; see `ops.unpack`.
+    """Decode a block that `ops.pack` made to `scale * trits`; see `ops.unpack`.
 
     Args:
         packed: uint8 [n].
-        count: How many trits it holds.
-        scale: What each is multiplied with.
-        dtype: float32, float16 or bfloat16; on the CPU int8 too.
+        count: Number of trits in the block.
+        scale: The factor of all trits.
+        dtype: float32, float16 or bfloat16; on the CPU also int8.
 
     Returns:
-        [count].
+        The values, [count].
 
     Raises:
         FormatError: If the block is damaged.
-        MetroFastError: If it holds another number of trits.
+        MetroFastError: If the block holds a different number of trits.
 
     Example:
         >>> from metro_fast.ops import pack
@@ -176,12 +177,12 @@ def unpack_out(packed: Tensor, scale: float, out: Tensor) -> None:
 
     Args:
         packed: uint8 [n].
-        scale: What each trit is multiplied with.
-        out: [count], contiguous; its dtype is written.
+        scale: The factor of all trits.
+        out: [count], contiguous; the values are written in its dtype.
 
     Raises:
         FormatError: If the block is damaged.
-        MetroFastError: If it holds another number of trits.
+        MetroFastError: If the block holds a different number of trits.
 
     Example:
         >>> from metro_fast.ops import pack
@@ -204,7 +205,8 @@ unpack_out.register_kernel("cuda")(kernels.unpack_into)
 def _pair(seed_epoch: Tensor) -> tuple[int, int]:
     if seed_epoch.dtype != torch.int64 or tuple(seed_epoch.shape) != (2,):
         raise MetroFastError(
-            f"seed_epoch is {seed_epoch.dtype} {tuple(seed_epoch.shape)}, expected int64 (2,)"
+            f"seed_epoch has dtype {seed_epoch.dtype} and shape {tuple(seed_epoch.shape)}, "
+            "expected torch.int64 and (2,)"
         )
     seed, epoch = seed_epoch.tolist()
     return seed, epoch

@@ -94,8 +94,8 @@ pub(crate) fn count_combinations<'py>(
     Ok(PyArray1::from_vec(py, counts))
 }
 
-/// Computes the inner products of the trits of all pairs of experts for each table, as a flat array
-/// of shape [experts, experts, tables].
+/// Computes the inner products of the trits of all pairs of experts for each table. The array is
+/// flat, in the order [experts, experts, tables].
 #[pyfunction]
 pub(crate) fn dot_products<'py>(
     py: Python<'py>,

@@ -16,8 +16,8 @@ use crate::arrays::{slice, view, wrong_type, zeros};
 use crate::enter::enter;
 use crate::error::to_python;
 
-/// Draws one id for each row. `bits` names the number format; 16-bit formats are passed as arrays
-/// of uint16.
+/// Draws one id for each row. `bits` names the number format; 16-bit formats are passed as
+/// arrays of uint16.
 #[pyfunction]
 #[pyo3(signature = (logits, sample_ids, positions, *, bits, temperature, seed, epoch, num_threads, out))]
 pub(crate) fn sample_replacements<'py>(

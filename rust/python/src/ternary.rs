@@ -14,8 +14,8 @@ use crate::simd::level;
 
 /// Ternarizes one group of tensors into slices of `trits` that begin at `starts`.
 ///
-/// `alpha=None` selects least squares. Returns scale, std, kept, nonzeros, and the inner products
-/// of each part with its trits.
+/// `alpha=None` selects least squares. Returns scale, std, kept, nonzeros, and for each part the
+/// inner products with its trits.
 #[pyfunction]
 #[pyo3(signature = (parts, starts, trits, density, alpha, num_threads, upstream=false))]
 #[allow(clippy::too_many_arguments)]

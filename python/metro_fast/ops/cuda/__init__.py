@@ -1,1 +1,1 @@
-"""CUDA kernels: launching them, one Python function a kernel."""
+"""CUDA kernels: one Python function for each, and the code that launches them."""

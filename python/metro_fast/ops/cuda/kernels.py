@@ -1,12 +1,14 @@
-"""The kernels on CUDA tensors: shapes checked, outputs made by torch, one launch each.
+"""The kernels for CUDA tensors: check shapes, allocate outputs with torch, and launch once.
 
-Equal to the CPU's bit for bit (the sampler: for equal logits). Not yet run on a GPU: what the tests
-run is this code and the kernels' unchanged text on the CPU.
+Results equal those of the CPU bit for bit (for the sampler, given equal logits). Not yet run on a
+GPU: the tests run this code and the unchanged text of the kernels on the CPU.
 """
+
+from __future__ import annotations
 
 from ctypes import c_float, c_int64, c_uint32, c_uint64
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,31 +17,40 @@ from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.cuda import launch
 from metro_fast.ops.cuda.flags import flags_of, is_later, raise_flagged
+from metro_fast.ops.cuda.launch import Argument
 from metro_fast.ops.ternarize import check_scale
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from torch import Tensor
 
 __all__ = ["replaced_token_labels", "sample_replacements", "unpack_into", "unpack_pieces"]
 
 LEAST_STREAM = 64 * 512
-"""Trits of a stream at the smallest S: how many streams a block may have."""
+"""Trits of a stream with the smallest S, which limits the number of streams of a block."""
 
 FORMATS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 _STATIC_SHARED = 1024
 _MAX_VOCABULARY = 1 << 23
 
 
-def unpack_into(packed: Any, scale: float, out: Any) -> None:
+def unpack_into(packed: Tensor, scale: float, out: Tensor) -> None:
     """Decode a block into a CUDA tensor: `scale * trits`, rounded to nearest even.
 
     Args:
-        packed: uint8 [n] on the device, contiguous, at a multiple of 16 bytes.
-        scale: What each trit is multiplied with.
+        packed: uint8 [n] on the device, contiguous. It is copied if its address is not a multiple
+            of 16 bytes.
+        scale: The factor of all trits.
         out: float32, float16 or bfloat16 [count], contiguous.
 
     Raises:
-        TypeError: If a dtype or layout is another.
-        FormatError: If the block is damaged; `out` may have been written in part.
-        MetroFastError: If it holds another number of trits, or the scale does not fit.
-        CudaError: If CUDA is missing or refuses.
+        TypeError: If a dtype or layout is not supported.
+        FormatError: If the block is damaged; part of `out` may have been written.
+        MetroFastError: If the block does not hold as many trits as `out`, or the scale is too large
+            for the dtype.
+        CudaError: If CUDA is missing or a call fails.
     """
     packed = dense("packed", packed, "uint8", packed.device)
     if packed.data_ptr() % 16 != 0:
@@ -62,52 +73,65 @@ def unpack_into(packed: Any, scale: float, out: Any) -> None:
             flags_of(packed.device),
         ],
         on=packed,
-        # An empty block has a header to look at too.
+        # The header of an empty block is checked too.
         grid=max(1, -(-works // 4)),
         block=128,
     )
     check(packed.device)
 
 
-def unpack_pieces(blocks: Any, segments: Any, works: Any, streams: int, dtype: Any) -> None:
-    """Decode pieces of blocks to where the tables say, without waiting; see `pieces`.
+def unpack_pieces(
+    blocks: Tensor,
+    segments: Tensor,
+    works: Tensor,
+    streams: int,
+    dtype: torch.dtype,
+) -> None:
+    """Decode pieces of blocks to the places that the tables of `pieces` give, without waiting.
 
     Args:
-        blocks: uint8 on the device: address and length of each block, 16 bytes.
-        segments: uint8 on the device.
-        works: uint8 on the device.
-        streams: How many works there are.
-        dtype: Of all outputs: float32, float16 or bfloat16.
+        blocks: uint8 on the device: address and length of each block, 16 bytes each.
+        segments: uint8 on the device: the segments of `pieces.Tables`.
+        works: uint8 on the device: the works of `pieces.Tables`.
+        streams: Number of works.
+        dtype: The dtype of all outputs: float32, float16 or bfloat16.
 
     Raises:
-        CudaError: If CUDA is missing or refuses. Damage is flagged: `raise_flagged` tells.
+        CudaError: If CUDA is missing or a call fails. A damaged block is only flagged, and
+            `raise_flagged` raises the error.
     """
     name = FORMATS[str(dtype).removeprefix("torch.")]
-    arguments = [blocks, segments, works, c_uint32(streams), flags_of(blocks.device)]
+    arguments: list[Argument] = [blocks, segments, works]
+    arguments += [c_uint32(streams), flags_of(blocks.device)]
     if streams:
         grid = -(-streams // 4)
         launch_on("unpack.cu", f"unpack_{name}", arguments, on=blocks, grid=grid, block=128)
 
 
 def sample_replacements(
-    logits: Any, seed_epoch: Any, sample_ids: Any, positions: Any, temperature: float
-) -> Any:
-    """Draw one token a row from `softmax(logits / temperature)`, as the CPU draws it.
+    logits: Tensor,
+    seed_epoch: Tensor,
+    sample_ids: Tensor | None,
+    positions: Tensor | None,
+    temperature: float,
+) -> Tensor:
+    """Draw one token per row from `softmax(logits / temperature)`, the same as on the CPU.
 
     Args:
-        logits: float32, float16 or bfloat16 [R, V]; rows may lie apart, a row is contiguous.
-        seed_epoch: int64 [2] on the device: a captured graph draws anew when they are changed.
+        logits: float32, float16 or bfloat16 [R, V]. Each row must be contiguous, but there may be
+            gaps between rows.
+        seed_epoch: int64 [2] on the device: a captured graph draws new tokens when they change.
         sample_ids: int64 [R] on the device, or None for the index of the row.
         positions: int64 [R] on the device, or None for 0.
         temperature: 1e-6 to 1e6.
 
     Returns:
-        int64 [R]; -1 where a row was bad, which a captured graph does not raise.
+        int64 [R], with -1 for rows with errors, which a captured graph does not raise.
 
     Raises:
-        TypeError: If a dtype or layout is another.
-        MetroFastError: If a value is outside its domain; with its row.
-        CudaError: If CUDA is missing or refuses.
+        TypeError: If a dtype or layout is not supported.
+        MetroFastError: If a value is outside its domain; the message gives its row.
+        CudaError: If CUDA is missing or a call fails.
     """
     torch = require("torch", "torch")
     name = format_of("logits", logits)
@@ -125,12 +149,12 @@ def sample_replacements(
     for label, values in (("sample_ids", sample_ids), ("positions", positions)):
         if values is not None:
             _sized(label, values, rows, logits.device)
-    out = torch.empty(rows, dtype=torch.int64, device=logits.device)
+    out: Tensor = torch.empty(rows, dtype=torch.int64, device=logits.device)
     if rows == 0:
         return out
     row_bytes = vocabulary * logits.element_size()
     fits = row_bytes <= _shared_bytes(logits.device) - _STATIC_SHARED
-    # As rust/core/src/replace/exp2.rs: rounded to float32, then times an exact power of two.
+    # The same as in rust/core/src/replace/exp2.rs: rounded to float32, then times a power of two.
     scale = float(np.float32(np.log2(np.e) / temperature)) * 2.0**25
     launch_on(
         "sample_replacements.cu",
@@ -158,23 +182,27 @@ def sample_replacements(
 
 
 def replaced_token_labels(
-    original: Any, sampled: Any, masked_positions: Any, pad_token_id: int
-) -> tuple[Any, Any]:
-    """Put sampled tokens into the original, and label what they changed.
+    original: Tensor,
+    sampled: Tensor,
+    masked_positions: Tensor,
+    pad_token_id: int,
+) -> tuple[Tensor, Tensor]:
+    """Write sampled tokens over the original, and label the tokens that changed.
 
     Args:
         original: int64, contiguous, of any shape; negative at padding.
         sampled: int64 [M] on the device.
-        masked_positions: int64 [M] on the device: flat indices, strictly ascending.
-        pad_token_id: Id of the padding of the input.
+        masked_positions: int64 [M] on the device: flat indices in strictly ascending order.
+        pad_token_id: Id that pads the input.
 
     Returns:
-        int64 and int8 tensors of the shape of `original`: input ids and labels.
+        Input ids (int64) and labels (int8), with the shape of `original`.
 
     Raises:
-        TypeError: If a dtype or layout is another.
-        MetroFastError: If sizes or values do not fit; with the index.
-        CudaError: If CUDA is missing or refuses.
+        TypeError: If a dtype or layout is not supported.
+        MetroFastError: If sizes do not match or a value is outside its domain; the message gives
+            its index.
+        CudaError: If CUDA is missing or a call fails.
     """
     torch = require("torch", "torch")
     device = original.device
@@ -187,17 +215,17 @@ def replaced_token_labels(
     input_ids, labels = torch.empty_like(original), torch.empty_like(original, dtype=torch.int8)
     size = original.numel()
     if size:
-        ids = [c_int64(pad_token_id), input_ids, labels]
-        filled = [original, c_uint64(size), *ids]
-        _labels("fill", filled, size, on=original)
+        outputs: list[Argument] = [c_int64(pad_token_id), input_ids, labels]
+        _launch_labels("fill", [original, c_uint64(size), *outputs], size, on=original)
     if count:
-        placed = [original, c_uint64(size), sampled, masked_positions, c_uint64(count)]
-        _labels("scatter", [*placed, input_ids, labels, flags_of(device)], count, on=original)
+        inputs: list[Argument] = [original, c_uint64(size), sampled, masked_positions]
+        outputs = [c_uint64(count), input_ids, labels, flags_of(device)]
+        _launch_labels("scatter", [*inputs, *outputs], count, on=original)
     check(device)
     return input_ids, labels
 
 
-def _labels(step: str, arguments: list[Any], threads: int, *, on: Any) -> None:
+def _launch_labels(step: str, arguments: Sequence[Argument], threads: int, *, on: Tensor) -> None:
     kernel = f"replaced_token_labels_{step}"
     source = "replaced_token_labels.cu"
     launch_on(source, kernel, arguments, on=on, grid=-(-threads // 256), block=256)
@@ -206,14 +234,14 @@ def _labels(step: str, arguments: list[Any], threads: int, *, on: Any) -> None:
 def launch_on(
     source: str,
     kernel: str,
-    arguments: list[Any],
+    arguments: Sequence[Argument],
     *,
-    on: Any,
+    on: Tensor,
     grid: int,
     block: int,
     shared_bytes: int = 0,
 ) -> None:
-    """Launch on the current stream of a tensor's device."""
+    """Launch a kernel on the current stream of the device of the tensor `on`."""
     torch = require("torch", "torch")
     device = on.device.index
     launch.launch(
@@ -228,8 +256,8 @@ def launch_on(
     )
 
 
-def check(device: Any) -> None:
-    """Wait, and raise what was found, unless in a CUDA graph or a block of `check_once`."""
+def check(device: torch.device) -> None:
+    """Wait and raise flagged errors, unless in a CUDA graph or a block of `check_once`."""
     torch = require("torch", "torch")
     if is_later():
         return
@@ -238,22 +266,21 @@ def check(device: Any) -> None:
 
 
 @cache
-def _shared_bytes(device: Any) -> int:
-    """Dynamic shared memory that a block of a device may have; the driver is asked once."""
-    index: int = device.index
-    return _core.cuda_devices()[1][index][3]
+def _shared_bytes(device: torch.device) -> int:
+    """Return the most dynamic shared memory of a block; the driver is asked once per device."""
+    return _core.cuda_devices()[1][device.index][3]
 
 
-def dtype_of(tensor: Any) -> str:
-    """The name of a tensor's dtype: `"float32"`."""
+def dtype_of(tensor: Tensor) -> str:
+    """Return the name of a tensor's dtype, for instance `"float32"`."""
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def format_of(name: str, tensor: Any) -> str:
-    """How kernels call a tensor's dtype.
+def format_of(name: str, tensor: Tensor) -> str:
+    """Return the suffix of the kernels for a tensor's dtype.
 
     Raises:
-        TypeError: If there are none for it.
+        TypeError: If no kernel supports the dtype.
     """
     dtype = dtype_of(tensor)
     if dtype not in FORMATS:
@@ -261,11 +288,11 @@ def format_of(name: str, tensor: Any) -> str:
     return FORMATS[dtype]
 
 
-def dense(name: str, tensor: Any, dtype: str, device: Any) -> Any:
-    """The tensor, which must have a dtype, be on a device, and be contiguous.
+def dense(name: str, tensor: Tensor, dtype: str, device: torch.device) -> Tensor:
+    """Check that a tensor has a dtype, is on a device and is contiguous, and return it.
 
     Raises:
-        TypeError: If it is not so.
+        TypeError: If it does not, or is not.
     """
     found = dtype_of(tensor)
     if found != dtype or tensor.device != device or not tensor.is_contiguous():
@@ -277,7 +304,7 @@ def dense(name: str, tensor: Any, dtype: str, device: Any) -> Any:
     return tensor
 
 
-def _sized(name: str, tensor: Any, count: int, device: Any) -> None:
+def _sized(name: str, tensor: Tensor, count: int, device: torch.device) -> None:
     dense(name, tensor, "int64", device)
     if tensor.ndim != 1 or tensor.numel() != count:
         raise MetroFastError(f"{name} has shape {tuple(tensor.shape)}, expected ({count},)")

@@ -1,40 +1,46 @@
-"""The package's own CUDA kernels: where their machine code comes from, and how they are launched.
+"""Find or compile the machine code of the CUDA kernels, and launch them.
 
-Nothing of CUDA is linked. The driver (libcuda) is opened when a kernel is first wanted. Machine
-code comes from the folder that a released wheel carries, else from the user's cache, else it is
-compiled by NVRTC, which torch for CUDA brings along (docs/cuda.md).
+CUDA is not linked. The driver (libcuda) is opened when a kernel is first used. Machine code comes
+from the folder that a released wheel contains, or else from the user's cache; otherwise it is
+compiled by NVRTC, which is installed with torch for CUDA (docs/cuda.md).
 """
+
+from __future__ import annotations
 
 import ctypes
 import os
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from metro_fast import _core
 from metro_fast.errors import CudaError, MetroFastError
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = ["available", "cache_folder", "launch", "module", "nvrtc_names", "status"]
 
 SHIPPED = Path(__file__).resolve().parents[2] / "_cubin"
-"""The machine code that a released wheel carries; not there in a tree."""
+"""The machine code that a released wheel contains; a source tree does not have this folder."""
 
 _LIBRARIES = (
     "nvidia/cu13/lib/libnvrtc.so.13",
     "nvidia/cuda_nvrtc/lib/libnvrtc.so.13",
     "nvidia/cuda_nvrtc/lib/libnvrtc.so.12",
 )
-"""Where the wheels that torch asks for put NVRTC, of CUDA 13 and of CUDA 12."""
+"""Where the wheels that torch depends on put NVRTC, for CUDA 13 and for CUDA 12."""
 
 _modules: dict[tuple[str, int], _core.CudaModule] = {}
 
-Argument = Any
-"""Of a kernel: a ctypes number, a tensor (its address), or None (a null pointer)."""
+Number: TypeAlias = "ctypes.c_float | ctypes.c_int64 | ctypes.c_uint32 | ctypes.c_uint64"
+Argument: TypeAlias = "Number | torch.Tensor | None"
+"""An argument of a kernel: a number, a tensor (its address), or None (a null pointer)."""
 
 
 def available() -> bool:
-    """Whether there is a CUDA driver with a device. Never raises.
+    """Whether there is a CUDA driver with a device. This never raises.
 
     Example:
         >>> available() in (True, False)
@@ -47,10 +53,10 @@ def available() -> bool:
 
 
 def nvrtc_names() -> list[str]:
-    """What NVRTC may be called, in the order in which it is looked for.
+    """Return the names under which NVRTC is looked for, in order.
 
-    `METRO_FAST_NVRTC` names one file and no other is tried; else it is that of torch's own
-    packages, else what the system's loader finds.
+    If `METRO_FAST_NVRTC` is set, it names the only file that is tried. Otherwise NVRTC comes from
+    the packages that torch depends on, or from wherever the loader of the system finds it.
     """
     if chosen := os.environ.get("METRO_FAST_NVRTC"):
         return [chosen]
@@ -63,9 +69,10 @@ def nvrtc_names() -> list[str]:
 
 
 def cache_folder() -> Path | None:
-    """Where compiled kernels are kept, or None if there is no home to keep them in.
+    """Return the folder for compiled kernels, or None if there is no home folder.
 
-    `METRO_FAST_CACHE`, else `metro_fast` in `XDG_CACHE_HOME`, else in `~/.cache`.
+    It is `METRO_FAST_CACHE` if that is set, otherwise `metro_fast` in `XDG_CACHE_HOME` or in
+    `~/.cache`.
     """
     if chosen := os.environ.get("METRO_FAST_CACHE"):
         return Path(chosen)
@@ -78,10 +85,10 @@ def cache_folder() -> Path | None:
 
 
 def module(source: str, device: int) -> _core.CudaModule:
-    """The kernels of a source in a device; found or compiled at the first call.
+    """Return the kernels of a source for a device, which the first call finds or compiles.
 
     Args:
-        source: Its file's name, for instance `"unpack.cu"`.
+        source: Name of the source file, for instance `"unpack.cu"`.
         device: Index of the device.
 
     Raises:
@@ -112,21 +119,21 @@ def launch(
 ) -> None:
     """Launch a kernel on a stream of a device, without waiting for it.
 
-    From the second launch of a kernel on nothing is loaded, so that a CUDA graph may capture it.
-    The caller's current device is as before afterwards.
+    Only the first launch of a kernel loads code, so a CUDA graph can capture later launches. The
+    current device of the caller does not change.
 
     Args:
-        source: Its file's name.
-        kernel: Its name.
-        arguments: In order: numbers as `ctypes` (4 or 8 bytes), tensors, None.
+        source: Name of the source file.
+        kernel: Name of the kernel.
+        arguments: The arguments in order: numbers as `ctypes` (4 or 8 bytes), tensors, or None.
         device: Index of the device that the tensors are on.
         stream: Handle of the stream (`torch.cuda.current_stream(device).cuda_stream`).
-        grid: Blocks.
-        block: Threads of a block.
-        shared_bytes: Dynamic shared memory of a block.
+        grid: Number of blocks.
+        block: Number of threads in a block.
+        shared_bytes: Bytes of dynamic shared memory of a block.
 
     Raises:
-        CudaError: If something is missing or the driver refuses.
+        CudaError: If CUDA is missing or a call fails.
     """
     packed, sizes = _pack(arguments)
     module(source, device).launch(
@@ -135,14 +142,14 @@ def launch(
 
 
 def status() -> list[tuple[str, str]]:
-    """What was found of CUDA, as lines for a bug report: `metro-fast env` prints them."""
+    """Describe the CUDA installation as names and values, which `metro-fast env` prints."""
     lines = []
     try:
         version, devices = _core.cuda_devices()
         lines.append(("CUDA driver", f"for CUDA {version // 1000}.{version % 1000 // 10}"))
         for index, (name, (major, minor), multiprocessors, _) in enumerate(devices):
-            told = f"{name}, sm_{major}{minor}, {multiprocessors} multiprocessors"
-            lines.append((f"GPU {index}", told))
+            description = f"{name}, sm_{major}{minor}, {multiprocessors} multiprocessors"
+            lines.append((f"GPU {index}", description))
         if not devices:
             lines.append(("GPU", "none that this process may use"))
     except CudaError as error:
@@ -154,22 +161,22 @@ def status() -> list[tuple[str, str]]:
         lines.append(("NVRTC", str(error)))
     if SHIPPED.is_dir():
         lines.append(("CUDA kernels", f"{len(list(SHIPPED.glob('*.cubin')))} shipped at {SHIPPED}"))
-    lines.append(("CUDA kernels", _kept()))
+    lines.append(("CUDA kernels", _describe_cache()))
     return lines
 
 
-def _kept() -> str:
+def _describe_cache() -> str:
     folder = cache_folder()
     if folder is None:
         return "compiled at first use, and not kept: there is no home folder (set METRO_FAST_CACHE)"
-    refusal = _refusal(folder)
+    problem = _write_problem(folder)
     if folder.is_dir():
-        return f"{len(list(folder.glob('*.cubin')))} compiled at {folder}{refusal}"
-    return f"compiled at first use, to be kept at {folder}{refusal}"
+        return f"{len(list(folder.glob('*.cubin')))} compiled at {folder}{problem}"
+    return f"compiled at first use, to be kept at {folder}{problem}"
 
 
-def _refusal(folder: Path) -> str:
-    """Why nothing can be kept there. It is tried: permissions say little to root."""
+def _write_problem(folder: Path) -> str:
+    """Try to write to the folder, because root ignores permissions, and describe a failure."""
     nearest = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     probe = nearest / f".metro_fast.{os.getpid()}.tmp"
     try:

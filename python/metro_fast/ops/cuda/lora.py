@@ -1,8 +1,10 @@
-"""Packed LoRA experts applied to a batch as they are. Not yet run on a GPU: see docs/cuda.md."""
+"""Apply packed LoRA experts without decoding them. Not yet run on a GPU: see docs/cuda.md."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from ctypes import c_uint32
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,10 @@ from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.cuda import kernels
 from metro_fast.ops.cuda.flags import flags_of
+from metro_fast.ops.cuda.launch import Argument
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["LoraTable", "TernaryLora", "apply_lora"]
 
@@ -21,13 +27,13 @@ ENTRY = np.dtype(
 
 
 class TernaryLora(NamedTuple):
-    """An expert's update of one linear layer: `a_scale * b_scale * b @ a`.
+    """The update of one linear layer by an expert: `a_scale * b_scale * b @ a`.
 
     Attributes:
         a: int8 [rank, in], trits.
         b: int8 [out, rank], trits.
-        a_scale: What a trit of `a` is worth.
-        b_scale: What a trit of `b` is worth, LoRA's own scaling included.
+        a_scale: The factor of the trits of `a`.
+        b_scale: The factor of the trits of `b`, which includes the scaling of LoRA.
     """
 
     a: NDArray[np.int8]
@@ -35,30 +41,38 @@ class TernaryLora(NamedTuple):
     a_scale: float
     b_scale: float
 
+    def __repr__(self) -> str:
+        (rank, inputs), outputs = self.a.shape, len(self.b)
+        scale = self.a_scale * self.b_scale
+        return f"<TernaryLora of rank {rank}, {inputs} to {outputs}, scale {scale:g}>"
+
 
 class LoraTable:
-    """Experts of one layer on a device: two bits a parameter.
+    """The experts of one layer on a device, with two bits per parameter.
 
     Args:
-        experts: Of any ranks up to 512, all of one layer.
-        device: A `torch.device`, or what makes one.
+        experts: The updates of one layer, of any ranks up to 512.
+        device: A `torch.device` or its name.
 
     Attributes:
-        width: The layer's inputs and outputs.
+        width: The number of inputs and of outputs of the layer.
+        count: The number of experts.
 
     Raises:
-        MetroFastError: If shapes do not fit, or a rank is too large.
+        MetroFastError: If the shapes do not match, or a rank is too large.
 
     Example:
         >>> one = TernaryLora(np.ones((2, 4), np.int8), np.ones((3, 2), np.int8), 0.5, 0.5)
-        >>> LoraTable([one], "cpu").width
-        (4, 3)
+        >>> one
+        <TernaryLora of rank 2, 4 to 3, scale 0.25>
+        >>> LoraTable([one], "cpu")
+        <LoraTable of 1 experts, 4 to 3, on cpu>
     """
 
-    def __init__(self, experts: Sequence[TernaryLora], device: Any) -> None:
+    def __init__(self, experts: Sequence[TernaryLora], device: torch.device | str) -> None:
         torch = require("torch", "torch")
         if not experts:
-            raise MetroFastError("a table without experts")
+            raise MetroFastError("the table is without experts, expected at least one")
         self.width = (experts[0].a.shape[1], experts[0].b.shape[0])
         parts: list[NDArray[np.uint32]] = []
         for number, expert in enumerate(experts):
@@ -82,45 +96,62 @@ class LoraTable:
         self.entries = torch.from_numpy(entries.view(np.uint8)).to(device)
         self.count = len(experts)
 
+    def __repr__(self) -> str:
+        inputs, outputs = self.width
+        device = self.planes.device
+        return f"<LoraTable of {self.count} experts, {inputs} to {outputs}, on {device}>"
 
-def apply_lora(x: Any, y: Any, expert_of_row: Any, table: LoraTable) -> None:
-    """Add each row's expert to it: `y[i] += update(expert_of_row[i]) @ x[i]`.
 
-    For small batches, where reading the experts is what takes time. Sums are float32 in an order
-    that depends on the layer's inputs and the rank alone, and the sum with `y` is rounded once.
+def apply_lora(
+    x: torch.Tensor, y: torch.Tensor, expert_of_row: torch.Tensor, table: LoraTable
+) -> None:
+    """Add the update of each row's expert: `y[i] += update(expert_of_row[i]) @ x[i]`.
+
+    This is meant for small batches, where most of the time is spent reading the experts. Sums are
+    float32 in an order that depends only on the inputs of the layer and the rank, and the sum with
+    `y` is rounded once.
 
     Args:
         x: float32, float16 or bfloat16 [rows, in] on the device, contiguous.
-        y: [rows, out], of the same dtype, contiguous; changed.
-        expert_of_row: int32 [rows] on the device: numbers of the table, -1 for none.
-        table: The layer's experts.
+        y: [rows, out] of the same dtype, contiguous; it is changed in place.
+        expert_of_row: int32 [rows] on the device: the number of an expert in the table, or -1 for
+            no expert.
+        table: The experts of the layer.
 
     Raises:
-        TypeError: If a dtype or layout is another.
-        MetroFastError: If shapes do not fit, or a number is not in the table; with its row.
-        CudaError: If CUDA is missing or refuses.
+        TypeError: If a dtype or layout is not supported.
+        MetroFastError: If the shapes do not match, or a number is not in the table; the message
+            gives the row.
+        CudaError: If CUDA is missing or a call fails.
     """
     name = kernels.format_of("x", x)
     dtype = kernels.dtype_of(x)
     rows = len(x)
-    for label, tensor, kind in (("x", x, dtype), ("y", y, dtype), ("rows", expert_of_row, "int32")):
-        kernels.dense(label, tensor, kind, x.device)
+    arrays = (("x", x, dtype), ("y", y, dtype), ("expert_of_row", expert_of_row, "int32"))
+    for label, tensor, wanted in arrays:
+        kernels.dense(label, tensor, wanted, x.device)
     shapes = (tuple(x.shape), tuple(y.shape), tuple(expert_of_row.shape))
     if shapes != ((rows, table.width[0]), (rows, table.width[1]), (rows,)):
         raise MetroFastError(
-            f"x, y and expert_of_row have shapes {shapes}, expected those of {rows} rows of a "
-            f"layer of {table.width}"
+            f"x, y and expert_of_row have shapes {shapes}, expected {rows} rows for a layer with "
+            f"{table.width[0]} inputs and {table.width[1]} outputs"
         )
     if rows == 0:
         return
-    arguments = [x, y, c_uint32(rows), c_uint32(table.width[0]), c_uint32(table.width[1])]
+    arguments: list[Argument] = [
+        x,
+        y,
+        c_uint32(rows),
+        c_uint32(table.width[0]),
+        c_uint32(table.width[1]),
+    ]
     arguments += [expert_of_row, table.entries, c_uint32(table.count), flags_of(x.device)]
     kernels.launch_on("apply_lora.cu", f"apply_lora_{name}", arguments, on=x, grid=rows, block=256)
     kernels.check(x.device)
 
 
 def bit_planes(trits: NDArray[np.int8]) -> list[NDArray[np.uint32]]:
-    """Which trits are not zero and which are negative, each row in whole words."""
+    """Return the planes of nonzero and of negative trits, with each row padded to whole words."""
     rows, columns = trits.shape
     padded = np.zeros((rows, -(-columns // 32) * 32), np.int8)
     padded[:, :columns] = trits

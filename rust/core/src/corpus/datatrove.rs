@@ -1,5 +1,5 @@
-//! The three files of datatrove: `NAME.ds` with ids of 2 or 4 bytes, `NAME.ds.index` with the end
-//! of every document in tokens (u64), and `NAME.ds.metadata`, whose first line is the tokenizer, a
+//! The three files of datatrove: `NAME.ds` with ids of 2 or 4 bytes, `NAME.ds.index` with the ends
+//! (in tokens, u64) of all documents, and `NAME.ds.metadata`, whose first line is the tokenizer, a
 //! `|` and the bytes per token, and whose second line is the number of tokens.
 
 use std::fs::File;

@@ -2,9 +2,9 @@
 //!
 //! Both kinds of index start with the magic `MMIDIDX\0\0`, the u64 version 1 and a u8 code for the
 //! type of ids. fairseq continues with a u64 count, i32 lengths and i64 pointers; Megatron-LM with
-//! a u64 count, the u64 size of the document table, i32 lengths, i64 pointers and the i64 table. 26
-//! + 12 count bytes are never 34 + 12 count + 8 table, so the length of the file determines its
-//! kind.
+//! a u64 count, the u64 size of the document table, i32 lengths, i64 pointers and the i64 table.
+//! The length of the file determines its kind, because `26 + 12 count` bytes are never
+//! `34 + 12 count + 8 table`.
 
 use std::path::Path;
 

@@ -285,8 +285,8 @@ impl Driver {
             (self.calls.module_function)(&raw mut handle, loaded.module as Handle, name.as_ptr())
         };
         self.check(&format!("cuModuleGetFunction of {kernel}"), code)?;
-        // Without a request a kernel gets 48 KiB minus its static shared memory, so a launch with
-        // slightly less than 48 KiB needs a request too.
+        // By default a kernel gets 48 KiB minus its static shared memory, so a launch with slightly
+        // less than 48 KiB needs a request too.
         Ok(Function { handle: handle as usize, shared_bytes: 0 })
     }
 }
