@@ -14,7 +14,7 @@ _T5 = (Denoiser(),)
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class SpanCorruption(Settings):
-    """What `corrupt_spans` hides, and how long its results may be.
+    """The denoisers of `corrupt_spans`, and the limits of its results.
 
     Attributes:
         denoisers: One task, or several, of which each row gets one according to their weights.

@@ -72,8 +72,7 @@ fn write<'py, T: Token, O: Id + Element>(
 ) -> PyResult<Bound<'py, PyTuple>> {
     let count = rows.count();
     let widths = outputs.widths(plan.widths);
-    let inputs: Bound<'py, PyArray2<O>> =
-        given_or(py, outputs.input_ids.take(), count, widths.0)?;
+    let inputs: Bound<'py, PyArray2<O>> = given_or(py, outputs.input_ids.take(), count, widths.0)?;
     let labels: Bound<'py, PyArray2<O>> = given_or(py, outputs.labels.take(), count, widths.1)?;
     let mask = outputs.attention_mask::<O>(py, count, inputs.dims()[1])?;
     let decoder = outputs.decoder_input_ids::<O>(py, count, labels.dims()[1])?;
