@@ -68,6 +68,7 @@ def revealed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def _shorten(kind: str) -> str:
     kind = re.sub(r"(\w+\.)+(?=\w)", "", kind)
+    kind = kind.rpartition(", fallback=")[2].removesuffix("]") if "fallback=" in kind else kind
     return re.sub(r"ndarray\[(?:[^\[\]]|\[(?:[^\[\]]|\[[^\[\]]*\])*\])*\]", "ndarray", kind)
 
 
