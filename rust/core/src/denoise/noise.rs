@@ -4,6 +4,7 @@ use super::counts::{Billionths, SpanCounts};
 use super::denoiser::Noise;
 use super::draws::{Bound, Draws};
 use super::metro_spans::MetroSpans;
+use super::span_lengths::SpanLengths;
 use super::subset::{Subset, read_bits};
 use crate::simd::Lanes;
 
@@ -70,15 +71,7 @@ impl Runs {
             Noise::Prefix { density } => self.prefix::<L>(draws, length, *density),
             Noise::SampledSpans { density, lengths } => {
                 let total = density.noise_of(length);
-                let (mut left, most) = (total, (length - total + 1).min(most));
-                while left > 0 {
-                    let mut span = lengths.of(draws.next::<L>()).min(left);
-                    if self.noise.len() + 1 == most {
-                        span = left;
-                    }
-                    self.noise.push(span as u32);
-                    left -= span;
-                }
+                self.sample::<L>(draws, lengths, total, most.min(length - total + 1));
                 self.spread::<L>(draws, length - total);
             }
             Noise::MetroT0 { density, empty, longest, upstream } => {
@@ -120,6 +113,26 @@ impl Runs {
         for token in 0..length {
             let noise = (token + offset) % period < span;
             self.bits[token / 64] |= u64::from(noise) << (token % 64);
+        }
+    }
+
+    /// Draws the lengths of at most `most` spans, which have `total` tokens together.
+    #[inline(always)]
+    fn sample<L: Lanes>(
+        &mut self,
+        draws: &mut Draws,
+        lengths: &SpanLengths,
+        total: usize,
+        most: usize,
+    ) {
+        let mut left = total;
+        while left > 0 {
+            let mut span = lengths.of(draws.next::<L>()).min(left);
+            if self.noise.len() + 1 == most {
+                span = left;
+            }
+            self.noise.push(span as u32);
+            left -= span;
         }
     }
 
