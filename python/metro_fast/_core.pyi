@@ -111,10 +111,10 @@ class MaskOptions:
     def __new__(cls, masking: Masking, vocabulary: Vocabulary) -> Self: ...
 
 def corrupt_spans(
-    rows: TokenRows, options: SpanOptions, outputs: Outputs, draw: Draw
+    batch: TokenRows, options: SpanOptions, outputs: Outputs, counters: Draw
 ) -> tuple[Any, ...]: ...
 def mask_tokens(
-    rows: TokenRows, options: MaskOptions, outputs: Outputs, draw: Draw
+    batch: TokenRows, options: MaskOptions, outputs: Outputs, counters: Draw
 ) -> tuple[Any, ...]: ...
 def span_lengths(
     tokens: int, noise_density: float, mean_noise_span_length: float, compat: str
@@ -160,19 +160,19 @@ class TokenFiles:
     def corrupt_spans(
         self,
         ranges: TextRanges,
-        sample_ids: NDArray[np.int64] | None,
+        sample_ids: NDArray[np.int64],
         phases: NDArray[np.int64] | None,
         options: SpanOptions,
         outputs: Outputs,
-        draw: Draw,
+        counters: Draw,
     ) -> tuple[Any, ...]: ...
     def mask_tokens(
         self,
         ranges: TextRanges,
-        sample_ids: NDArray[np.int64] | None,
+        sample_ids: NDArray[np.int64],
         options: MaskOptions,
         outputs: Outputs,
-        draw: Draw,
+        counters: Draw,
     ) -> tuple[Any, ...]: ...
 
 @final

@@ -178,7 +178,7 @@ def test_a_seed_or_an_epoch_that_is_too_large_is_named(tmp_path):
     ("options", "message"),
     [
         ({"blocks": "whole"}, 'blocks is "whole", expected none, complete, complete_doc, eos or'),
-        ({"blocks": "pack", "drop_last": True}, "drop_last is True for blocks"),
+        ({"blocks": "pack", "drop_last": True}, "drop_last is True and blocks is"),
         (
             {
                 "segment_ids": True,
@@ -186,7 +186,7 @@ def test_a_seed_or_an_epoch_that_is_too_large_is_named(tmp_path):
                     sentinel_first=99, eos_token_id=1, pad_token_id=0
                 ),
             },
-            "segment_ids is True beside a collator",
+            "segment_ids is True and there is a collator",
         ),
         ({"blocks": "complete_doc"}, "which give no block"),
     ],

@@ -99,9 +99,9 @@ def test_a_finished_call_returns_and_another_is_refused(inputs, tokenizer, tmp_p
     before = (output / "prepare.json").stat().st_mtime_ns
     run(inputs, tmp_path / "corpus", tokenizer)
     assert (output / "prepare.json").stat().st_mtime_ns == before
-    with pytest.raises(MetroFastError, match="made from other inputs, options"):
+    with pytest.raises(MetroFastError, match="made with other inputs, other options"):
         run(inputs, tmp_path / "corpus", tokenizer, shuffle_documents=True)
-    with pytest.raises(MetroFastError, match="is no corpus"):
+    with pytest.raises(MetroFastError, match="is not a corpus"):
         run(inputs, inputs, tokenizer)
 
 
@@ -110,7 +110,7 @@ def test_a_changed_file_of_the_same_size_is_noticed(inputs, tokenizer, tmp_path)
     text = (inputs / "c.txt").read_bytes()
     (inputs / "c.txt").write_bytes(text.swapcase())
     assert text.swapcase() != text
-    with pytest.raises(MetroFastError, match="made from other inputs, options"):
+    with pytest.raises(MetroFastError, match="made with other inputs, other options"):
         run(inputs, tmp_path / "corpus", tokenizer)
 
 
@@ -131,7 +131,9 @@ def test_a_damaged_corpus_is_not_called_finished(inputs, tokenizer, tmp_path, da
     output = run(inputs, tmp_path / "corpus", tokenizer)
     path = output / "00001_unshuffled.ds"
     path.unlink() if damage == "remove" else path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(FormatError, match=r"00001_unshuffled\.ds is missing or does not have its"):
+    with pytest.raises(
+        FormatError, match=r"00001_unshuffled\.ds is missing or does not have the expected"
+    ):
         run(inputs, tmp_path / "corpus", tokenizer)
 
 
@@ -261,7 +263,7 @@ def test_a_trained_tokenizer_is_reproducible_and_rebuilds_text(tokenizer):
     [
         ([], {}, MetroFastError, "texts holds no text"),
         (["ab"], {"vocab_size": 14}, MetroFastError, "expected more than the 10 sentinels"),
-        (["abcdefghij"], {"vocab_size": 20}, MetroFastError, "need 25: raise it"),
+        (["abcdefghij"], {"vocab_size": 20}, MetroFastError, "need 25: use a larger vocab_size"),
         ("ab", {}, TypeError, "texts is a string"),
         ([5], {}, TypeError, "texts holds a int, expected strings"),
         (["ab"], {"num_sentinels": -1}, MetroFastError, "num_sentinels is -1"),

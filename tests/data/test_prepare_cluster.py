@@ -61,7 +61,7 @@ def test_tasks_of_an_executor_give_the_bytes_of_prepare(inputs, expected, tokeni
     assert contents(finish_prepare(tmp_path / "out")) == expected
     assert finish_prepare(tmp_path / "out") == tmp_path / "out"  # a second call does no harm
     assert prepare(inputs, tmp_path / "out", tokenizer, **OPTIONS) == tmp_path / "out"
-    with pytest.raises(MetroFastError, match="is finished already: nothing is left to run"):
+    with pytest.raises(MetroFastError, match="is already finished: there is nothing left to run"):
         prepare_pipeline(inputs, tmp_path / "out", tokenizer, **OPTIONS)
     with pytest.raises(MetroFastError, match=r"backend\.json is missing: the output is finished"):
         pipeline.steps[1](pipeline.steps[0](None, 0, 1), 0, 1)

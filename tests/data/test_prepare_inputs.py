@@ -92,7 +92,9 @@ def test_ranges_are_whole_lines_whatever_their_size(tmp_path):
 def test_an_error_names_the_line_of_the_file_and_not_of_the_piece(tokenizer, tmp_path):
     lines = jsonl(TEXTS[:20]).splitlines()
     (tmp_path / "a.jsonl").write_text("\n".join([*lines, '{"body": 1}', *lines]))
-    with pytest.raises(FormatError, match=r"a\.jsonl, line 21: no key 'text', only \['body'\]"):
+    with pytest.raises(
+        FormatError, match=r"a\.jsonl, line 21: the object has no key 'text', only \['body'\]"
+    ):
         run(tmp_path / "a.jsonl", tmp_path / "out", tokenizer)
     (tmp_path / "a.txt").write_bytes("\n".join(TEXTS).encode() + b"\n\xff\n")
     with pytest.raises(FormatError, match=r"a\.txt is damaged at or after line \d+: 'utf-8'"):
@@ -204,25 +206,25 @@ def test_a_dataset_is_identified_by_its_fingerprint(tokenizer, tmp_path):
     before = (output / "prepare.json").stat().st_mtime_ns
     run(data, tmp_path / "out", tokenizer)
     assert (output / "prepare.json").stat().st_mtime_ns == before
-    with pytest.raises(MetroFastError, match="made from other inputs"):
+    with pytest.raises(MetroFastError, match="made with other inputs"):
         run(data.select(range(5)), tmp_path / "out", tokenizer)
     stream = data.to_iterable_dataset()
     run(stream, tmp_path / "streamed", tokenizer)
-    with pytest.raises(MetroFastError, match="made from other inputs"):  # it has no name
+    with pytest.raises(MetroFastError, match="made with other inputs"):  # it has no name
         run(stream, tmp_path / "streamed", tokenizer)
 
 
 def test_another_piece_size_is_another_corpus(tokenizer, tmp_path):
     (tmp_path / "a.txt").write_text("\n".join(TEXTS))
     run(tmp_path / "a.txt", tmp_path / "out", tokenizer)
-    with pytest.raises(MetroFastError, match="made from other inputs, options"):
+    with pytest.raises(MetroFastError, match="made with other inputs, other options"):
         prepare(tmp_path / "a.txt", tmp_path / "out", tokenizer, piece_bytes=PIECE + 1)
 
 
 def test_too_many_pieces_are_refused(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr("metro_fast.data.pieces.MOST_PIECES", 3)
     (tmp_path / "a.txt").write_text("\n".join(TEXTS))
-    with pytest.raises(MetroFastError, match=r"piece_bytes is 300 and gives \d+ pieces.*raise it"):
+    with pytest.raises(MetroFastError, match=r"piece_bytes is 300, which gives \d+ pieces.*larger"):
         run(tmp_path / "a.txt", tmp_path / "out", tokenizer)
 
 

@@ -109,7 +109,7 @@ def test_files_are_written_whole_with_the_usual_permissions(tmp_path):
 def test_indices_outside_the_corpus_are_refused(folder):
     corpus = TokenCorpus(folder, block_size=5)
     for index in (3, -4):
-        with pytest.raises(IndexError, match=f"block {index} of a corpus of 3"):
+        with pytest.raises(IndexError, match=f"index is {index}, but the corpus has 3"):
             corpus[index]
     with pytest.raises(TypeError, match="indices"):
         corpus.__getitems__([0.5])

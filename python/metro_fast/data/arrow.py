@@ -1,4 +1,4 @@
-"""Token rows of Arrow lists, without a copy."""
+"""Reads token rows from Arrow lists without a copy."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from metro_fast.errors import MetroFastError
 
 
 def is_arrow(value: object) -> bool:
-    """Whether it is an object of pyarrow; without an import of it."""
+    """Whether it is an object of pyarrow; this never imports pyarrow."""
     return type(value).__module__.partition(".")[0] == "pyarrow"
 
 
@@ -20,16 +20,16 @@ def read_arrow(
     """Ids, offsets and further columns of a table, a record batch, or a list array.
 
     Args:
-        value: A table or record batch with a list column `input_ids` and, maybe, integer columns
-            `sample_id` and `position`; or the list column alone. Chunked columns are joined.
+        value: A table or record batch with a list column `input_ids` and, optionally, integer
+            columns `sample_id` and `position`; or only the list column. Chunked columns are joined.
 
     Returns:
-        ids [B, L] and None where the lists have a fixed size, else flat ids and offsets [B + 1];
+        ids [B, L] and None if all lists have the same length, else flat ids and offsets [B + 1];
         and the columns by name.
 
     Raises:
-        TypeError: If it is something else, or the lists do not hold integers.
-        MetroFastError: If there is no row, a null, or an empty list.
+        TypeError: If it has another type, or the lists do not hold integers.
+        MetroFastError: If there are no rows, a null, or an empty list.
     """
     pa = require("pyarrow", "data")
     columns = {}
@@ -45,8 +45,8 @@ def read_arrow(
     kinds = (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)
     if not isinstance(value, kinds) or not pa.types.is_integer(value.type.value_type):
         raise TypeError(
-            f"the batch is {getattr(value, 'type', type(value).__name__)} of Arrow, expected lists "
-            "of integers"
+            f"the batch has Arrow type {getattr(value, 'type', type(value).__name__)}, expected "
+            "lists of integers"
         )
     if len(value) == 0:
         raise MetroFastError("the batch has 0 rows, expected at least 1")

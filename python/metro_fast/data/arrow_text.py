@@ -1,4 +1,4 @@
-"""Texts in Arrow's columns, as Parquet files and datasets hold them."""
+"""Reads texts from columns of Arrow, which Parquet files and datasets contain."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ ROWS_AT_ONCE = 1024
 
 
 def check_text_type(kind: Any, where: str) -> None:
-    """Whether a column of Arrow holds strings.
+    """Check that a column of Arrow holds strings.
 
     Raises:
-        MetroFastError: If it holds something else.
+        MetroFastError: If it holds values of another type.
     """
     types = require("pyarrow", "data").types
     if types.is_dictionary(kind):
@@ -25,11 +25,11 @@ def check_text_type(kind: Any, where: str) -> None:
 
 
 def read_columns(columns: Iterator[Any], where: str) -> Iterator[str]:
-    """The texts of Arrow columns, one column after another, blank ones left out.
+    """The texts of Arrow columns, one column after another, without blank ones.
 
     Raises:
-        FormatError: If a text is missing or not UTF-8; the message names the row, from 0, of the
-            range that `where` names.
+        FormatError: If a text is missing or not UTF-8. The message names the row, counted from 0 in
+            the range that `where` names.
     """
     row = 0
     try:
@@ -45,18 +45,18 @@ def read_columns(columns: Iterator[Any], where: str) -> Iterator[str]:
 
 
 @contextmanager
-def told_as_damage(path: Path) -> Iterator[None]:
-    """Turn what pyarrow raises about damaged bytes into the error for damage.
+def damage_explained(path: Path) -> Iterator[None]:
+    """Turn pyarrow's errors about damaged bytes into a `FormatError`.
 
     Raises:
-        FormatError: For such an error.
+        FormatError: If pyarrow raises such an error.
     """
     pyarrow = require("pyarrow", "data")
     try:
         yield
     except pyarrow.ArrowException as error:
         raise FormatError(f"{path} is damaged: {error}") from error
-    except OSError as error:  # pyarrow tells some damage so, without the system's number
+    except OSError as error:  # pyarrow reports some damage without an errno
         if error.errno is not None:
             raise
         raise FormatError(f"{path} is damaged: {error}") from error

@@ -3,7 +3,7 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections import UserDict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast.data.epoch import EpochCell
@@ -12,8 +12,11 @@ from metro_fast.data.sample_ids import content_ids
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.draws import check_counter, resolve_threads
 
+if TYPE_CHECKING:
+    import torch
 
-class FinishedBatch(UserDict[str, Any]):
+
+class FinishedBatch(UserDict[str, "torch.Tensor"]):
     """A batch that a dataset has collated itself, on its way through the DataLoader's collator.
 
     It is not a dict, so a Trainer that removes columns from dicts does not change it.
@@ -54,7 +57,7 @@ class Collator(ABC):
         """Set the epoch, also for workers that hold a copy of this collator."""
         self.epoch.set(epoch)
 
-    def __call__(self, features: Any) -> dict[str, Any]:
+    def __call__(self, features: Any) -> "dict[str, torch.Tensor]":
         """Collate a batch, or return the one that the dataset has finished.
 
         Args:
@@ -80,7 +83,7 @@ class Collator(ABC):
             sample_ids = content_ids(rows.split())
         return self.collate(Rows(rows.ids, rows.offsets, sample_ids, rows.positions))
 
-    def collate(self, rows: Rows) -> dict[str, Any]:
+    def collate(self, rows: Rows) -> "dict[str, torch.Tensor]":
         """Corrupt named rows; see the class for the keys of the batch."""
         if self.epoch.came_round(rows.sample_ids):
             self._warn_once(
@@ -90,7 +93,8 @@ class Collator(ABC):
             )
         torch = require("torch", "torch")
         epoch = self.epoch.get()
-        batch = {name: torch.as_tensor(value) for name, value in self._corrupt(rows, epoch).items()}
+        columns = self._corrupt(rows, epoch)
+        batch: dict[str, Any] = {name: torch.as_tensor(x) for name, x in columns.items()}
         batch["sample_ids"] = torch.from_numpy(rows.sample_ids)
         batch["epoch"] = torch.tensor(epoch, dtype=torch.int64)
         return batch

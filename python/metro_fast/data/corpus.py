@@ -22,39 +22,41 @@ _Numbers = npt.NDArray[np.int64]
 class TokenCorpus:
     """Blocks of a tokenized corpus, memory-mapped: files of datatrove, Megatron-LM or fairseq.
 
-    All files, sorted by name, are one text of items: documents (datatrove), sequences
-    (Megatron-LM) or sentences (fairseq, where an item of one token ends a document). `blocks` says
-    what a block is made of; every block is one contiguous range of the text:
+    All files, sorted by name, form one text of items: documents (datatrove), sequences
+    (Megatron-LM) or sentences (fairseq, where an item of one token ends a document). Every block is
+    one contiguous range of the text, and `blocks` selects its contents:
 
     - "none": equal cuts of `block_size` tokens, across all borders; the last may be shorter.
-    - "complete": whole items, as many as fit.
-    - "complete_doc": whole items of one document, as many as fit; separators are left out, and so
+    - "complete": as many whole items as fit.
+    - "complete_doc": as many whole items of one document as fit; separators are left out, and so
       are blocks of one token.
     - "eos": one item.
-    - "pack": whole items, as many as fit, and longer ones in pieces: every token once an epoch.
+    - "pack": as many whole items as fit, and longer ones in pieces, so that every token is read
+      once per epoch.
 
-    Except in "none" and "pack", an item longer than `block_size` is a block of its own, read as a
-    window of `block_size` tokens that begins anywhere in it, drawn by (seed, epoch, sample id).
+    Except in "none" and "pack", an item longer than `block_size` is a block of its own. It is read
+    as a window of `block_size` tokens with a random start, drawn by (seed, epoch, sample id).
 
     The id of a sample is the index of its block, in any order. With `shuffle`, index i of an epoch
-    reads block p(i), p a permutation keyed by (seed, epoch) that takes no memory: a sequential
-    sampler then gives shuffled data. Files must be local, and not change while a corpus is open. A
-    map-style dataset for `torch.utils.data.DataLoader` and `CorpusLoader`; with a collator, whole
-    batches are gathered and corrupted natively, in the worker.
+    reads block p(i), where p is a permutation keyed by (seed, epoch) that takes no memory, so that
+    a sequential sampler gives shuffled data. Files must be local, and must not change while a
+    corpus is open. This is a map-style dataset for `torch.utils.data.DataLoader` and
+    `CorpusLoader`. With a collator, whole batches are gathered and corrupted natively, in the
+    worker.
 
     Args:
         path: Folder of `NAME.ds`, `NAME.ds.index` and `NAME.ds.metadata`, as `prepare` and
             datatrove write them; folder of `NAME.bin` and `NAME.idx`, as Megatron-LM and fairseq
-            do; or the prefix `NAME` of one such pair.
-        block_size: Most tokens of a block; for span corruption see
+            write them; or the prefix `NAME` of one such pair.
+        block_size: Largest number of tokens in a block. For span corruption, see
             `metro_fast.ops.compute_input_and_target_lengths`.
         blocks: "none", "complete", "complete_doc", "eos" or "pack".
         collator: Corrupts batches; give the same object to the DataLoader as `collate_fn`.
-        drop_last: Leave out a last block that is shorter; for blocks "none" only.
+        drop_last: Whether to leave out a last block that is shorter; only for blocks "none".
         shuffle: Whether every epoch has an order of its own.
-        seed: Of the order and of the windows; 0 to 2^63 - 1.
-        segment_ids: Whether items carry `segment_ids`; not with a collator, which takes none.
-        vocab_size: Where given, an id at or above it is an error, met when its block is read.
+        seed: Seed of the order and of the windows; 0 to 2^63 - 1.
+        segment_ids: Whether items have `segment_ids`; not with a collator, which cannot use them.
+        vocab_size: If given, reading a block with an id at or above it is an error.
 
     Raises:
         FileNotFoundError: If the folder, an index or a metadata file is missing.
@@ -93,17 +95,18 @@ class TokenCorpus:
         limit = None if collator is None else collator.max_length
         if limit is not None and block_size > limit:
             raise MetroFastError(
-                f"block_size is {block_size}, but the collator's max_length is {limit}: the rest "
-                "of each block would never be read; make the two equal"
+                f"block_size is {block_size}, but the collator's max_length is {limit}, so the "
+                "rest of each block would never be read: make the two equal"
             )
         if drop_last and blocks != "none":
             raise MetroFastError(
-                f'drop_last is True for blocks "{blocks}", which have many lengths: it is for '
-                '"none", where only the last block can be shorter'
+                f'drop_last is True and blocks is "{blocks}", expected blocks "none", where only '
+                "the last block can be shorter: leave drop_last out"
             )
         if segment_ids and collator is not None:
             raise MetroFastError(
-                "segment_ids is True beside a collator, which would lose them: leave out one"
+                "segment_ids is True and there is a collator, which would lose them: leave out one "
+                "of the two"
             )
         self.path = Path(path).absolute()
         self.block_size = block_size
@@ -121,7 +124,7 @@ class TokenCorpus:
                 f"{self.num_tokens} tokens in {self.num_documents} documents, which give no block: "
                 "use a smaller block_size, drop_last=False or other blocks"
             )
-        # Without a collator the epoch is ours to keep, in memory shared with workers to come.
+        # Without a collator, the corpus keeps the epoch, in memory that it shares with workers.
         own = collator is None and (shuffle or self._blocks.crops)
         self._epoch = EpochCell() if own else None
 
@@ -134,27 +137,27 @@ class TokenCorpus:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the whole corpus."""
+        """Number of tokens in the whole corpus."""
         return self._files.tokens
 
     @property
     def num_documents(self) -> int:
-        """Documents of the whole corpus."""
+        """Number of documents in the whole corpus."""
         return self._files.documents
 
     @property
     def tokenizer_name(self) -> str:
-        """What the metadata calls the tokenizer; "unknown" for Megatron-LM and fairseq."""
+        """Name of the tokenizer in the metadata; "unknown" for Megatron-LM and fairseq."""
         return self._files.tokenizer
 
     @property
     def epoch(self) -> int:
-        """The epoch that blocks are read for: the collator's, or that of `set_epoch`."""
+        """The current epoch: the collator's, or else that of `set_epoch`."""
         cell = self._epoch if self.collator is None else self.collator.epoch
         return 0 if cell is None else cell.get()
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the order, the windows and the collator, in workers too.
+        """Set the epoch of the order, the windows and the collator, also in workers.
 
         A Trainer calls this.
         """
@@ -171,7 +174,7 @@ class TokenCorpus:
         return self._items([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """With a collator, a list of one finished batch; else a list of the items."""
+        """A list of one finished batch if there is a collator, else a list of the items."""
         if self.collator is None:
             return self._items(indices)
         blocks, starts, ends, positions = self._locate(indices)
@@ -212,13 +215,15 @@ class TokenCorpus:
             raise MetroFastError("the batch has 0 rows, expected at least 1 index")
         outside = (places < -len(self)) | (places >= len(self))
         if outside.any():
-            raise IndexError(f"block {int(places[outside][0])} of a corpus of {len(self)} blocks")
+            raise IndexError(
+                f"index is {int(places[outside][0])}, but the corpus has {len(self)} blocks"
+            )
         places = places % len(self)
         epoch = self.epoch
         if (epoch + 1) * len(self) >= 1 << 63:
             raise MetroFastError(
                 f"epoch is {epoch}, expected less than {(1 << 63) // len(self) - 1} for a corpus "
-                f"of {len(self)} blocks: the positions of training are counted in 63 bits"
+                f"of {len(self)} blocks: positions in training are counted in 63 bits"
             )
         blocks, starts, ends = self._blocks.locate(places, self.shuffle, self.seed, epoch)
         return blocks, starts, ends, epoch * len(self) + places
@@ -228,12 +233,18 @@ class TokenCorpus:
             return
         raise _core.FormatError(
             f"{self.path} holds token {int(ids.max())} in one of the blocks {blocks[:8].tolist()}, "
-            f"expected ids below vocab_size {self.vocab_size}: it was made with another tokenizer "
-            f"({self.tokenizer_name})"
+            f"expected ids below vocab_size {self.vocab_size}: the corpus was made with another "
+            f"tokenizer ({self.tokenizer_name})"
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"TokenCorpus({str(self.path)!r}, block_size={self.block_size}, "
+            f"blocks={self.blocks!r}: {len(self):,} blocks, {self.num_tokens:,} tokens)"
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # A map cannot be sent to another process: it opens the files itself.
+        # A memory map cannot be sent to another process, which opens the files again instead.
         return {k: value for k, value in vars(self).items() if k not in ("_files", "_blocks")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

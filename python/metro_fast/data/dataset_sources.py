@@ -11,15 +11,15 @@ from metro_fast._extras import require
 from metro_fast.data.arrow_text import (
     ROWS_AT_ONCE,
     check_text_type,
+    damage_explained,
     read_columns,
-    told_as_damage,
 )
 from metro_fast.data.source import Source, file_hash
 from metro_fast.errors import FormatError, MetroFastError
 
 
 class GivenDataset(Source):
-    """A `datasets.Dataset`; a range is in rows."""
+    """A `datasets.Dataset`. Ranges count rows."""
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
@@ -30,14 +30,14 @@ class GivenDataset(Source):
     def record(self) -> list[Any]:
         """Fingerprint, rows and features.
 
-        The fingerprint is Hugging Face's: a hash of where the rows come from and of what was done
-        to them, and not of the rows. It is random after a step that could not be hashed.
+        The fingerprint is Hugging Face's: a hash of the origin of the rows and of the steps that
+        changed them, but not of the rows. It is random after a step that could not be hashed.
         """
         features = str(self._dataset.features)
         return ["datasets.Dataset", self._dataset._fingerprint, len(self._dataset), features]
 
     def cut(self, piece_bytes: int, text_key: str) -> list[tuple[int, int]]:
-        """As many rows as hold `piece_bytes` of text at the mean of the underlying table."""
+        """As many rows as have `piece_bytes` of text, by the mean of the underlying table."""
         dataset = self._texts(text_key)
         if len(dataset) == 0:
             return [(0, 0)]
@@ -48,7 +48,7 @@ class GivenDataset(Source):
         return [(start, min(start + step, rows)) for start in range(0, rows, step)]
 
     def read(self, start: int, stop: int, text_key: str) -> Iterator[str]:
-        """The texts of rows."""
+        """The texts of a range of rows."""
         part = self._texts(text_key).select(range(start, stop)).with_format("arrow")
         slices = part.iter(batch_size=ROWS_AT_ONCE)
         where = f"{self._name()}, rows from {start}"
@@ -71,7 +71,7 @@ class GivenDataset(Source):
 
 
 class SavedDataset(GivenDataset):
-    """A folder that `Dataset.save_to_disk` wrote; each process opens it for itself."""
+    """A folder that `Dataset.save_to_disk` wrote; each process opens it separately."""
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
@@ -91,9 +91,9 @@ class SavedDataset(GivenDataset):
     def _open(self) -> Any:
         datasets = require("datasets", "data")
         try:
-            with told_as_damage(self._path):
+            with damage_explained(self._path):
                 return datasets.load_from_disk(str(self._path))
-        except (KeyError, TypeError, JSONDecodeError) as error:  # of its two JSON files
+        except (KeyError, TypeError, JSONDecodeError) as error:  # from its two JSON files
             raise FormatError(f"{self._path} is damaged: {error!r}") from error
 
     def _name(self) -> str:
@@ -101,10 +101,10 @@ class SavedDataset(GivenDataset):
 
 
 class Stream(Source):
-    """A `datasets.IterableDataset`; a range is one of its shards.
+    """A `datasets.IterableDataset`. A range is one of its shards.
 
-    A stream has no name by which it could be known again, so what an interrupted call has done of
-    it is done again, and a finished output is compared with nothing but refused.
+    A stream has no identity that a later call could compare. The work of an interrupted call is
+    therefore repeated, and a finished output is refused without a comparison.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -114,7 +114,7 @@ class Stream(Source):
         return f"IterableDataset of {self._dataset.num_shards} shards"
 
     def record(self) -> list[Any]:
-        """A number that no other call has."""
+        """A random number, different in every call."""
         return ["datasets.IterableDataset", secrets.token_hex(16)]
 
     def cut(self, piece_bytes: int, text_key: str) -> list[tuple[int, int]]:
@@ -127,7 +127,7 @@ class Stream(Source):
         return [(shard, shard + 1) for shard in range(self._dataset.num_shards)]
 
     def read(self, start: int, stop: int, text_key: str) -> Iterator[str]:
-        """The texts of shards."""
+        """The texts of a range of shards."""
         for shard in range(start, stop):
             part = self._dataset.shard(num_shards=self._dataset.num_shards, index=shard)
             for row, values in enumerate(part):

@@ -1,4 +1,4 @@
-"""The two steps of `prepare` as datatrove knows steps: read pieces, write token files."""
+"""The two steps of `prepare` as steps of datatrove: read pieces, write token files."""
 
 import secrets
 from collections.abc import Iterable, Iterator
@@ -17,20 +17,20 @@ from metro_fast.data.pieces import UNFINISHED, Piece, is_done, mark_done
 from metro_fast.data.source import Source
 from metro_fast.errors import MetroFastError
 
-# Documents that are tokenized together; as fast as datatrove's own 10,000.
+# Number of documents that are tokenized together; as fast as datatrove's own 10,000.
 DOCUMENTS_AT_ONCE = 1000
 _PIECE = "piece"
 
 
 class ReadPieces(PipelineStep):  # type: ignore[misc]  # datatrove is untyped
-    """First step of a task: the documents of its pieces, those that are done left out.
+    """First step of a task: the documents of those of its pieces that are not done.
 
-    Task t of T has the pieces t, t + T, t + 2T, ... datatrove's own readers pass over damaged
-    lines with a warning; this one refuses them.
+    Task t of T has the pieces t, t + T, t + 2T, ... datatrove's own readers skip damaged lines with
+    a warning; this one refuses them.
 
     Args:
         sources: The inputs.
-        pieces: What they are cut into.
+        pieces: The ranges into which they are cut.
         work: Folder of the marks.
         text_key: Key or column of the text.
     """
@@ -56,19 +56,19 @@ class ReadPieces(PipelineStep):  # type: ignore[misc]  # datatrove is untyped
 
 
 class WritePieces(PipelineStep):  # type: ignore[misc]
-    """Last step of a task: each of its pieces becomes a token file, also an empty one.
+    """Last step of a task: each of its pieces becomes a token file, even if it is empty.
 
-    A piece is written to a folder of its own and moved when it is whole, so that a task that runs
-    twice at a time (as clusters start one again that they believe lost) does no harm: both write
+    A piece is written to a separate folder and moved when it is complete. A task that runs twice at
+    the same time (clusters restart tasks that they believe lost) does no harm, because both write
     the same bytes.
 
     Args:
-        pieces: How many pieces there are in all.
-        work: Where the files appear.
+        pieces: Number of pieces in all.
+        work: Folder in which the files appear.
         tokenizer_file: The tokenizer, a `tokenizer.json`.
-        tokenizer_name: What the metadata calls it.
+        tokenizer_name: Name of the tokenizer in the metadata.
         eos_token: Token that ends a document.
-        shuffle_documents: Shuffle the documents of a piece.
+        shuffle_documents: Whether to shuffle the documents of a piece.
         seed: Seed of the shuffle, which is keyed by (seed, number of the piece).
     """
 
@@ -92,11 +92,11 @@ class WritePieces(PipelineStep):  # type: ignore[misc]
         self._shuffle_documents, self._seed = shuffle_documents, seed
 
     def run(self, data: Iterable[Document] = (), rank: int = 0, world_size: int = 1) -> None:
-        """Write what is not done of a task's pieces.
+        """Write those pieces of a task that are not done.
 
         Raises:
-            MetroFastError: If the work folder is gone, or documents come without their piece, or
-                in another order.
+            MetroFastError: If the work folder is missing, or documents have lost their piece or
+                come in another order.
             OSError: If a file cannot be written.
         """
         if not self._tokenizer_file.is_file():
@@ -122,27 +122,28 @@ class WritePieces(PipelineStep):  # type: ignore[misc]
             else:
                 raise MetroFastError(
                     f"a document of piece {number} reached task {rank} of {world_size} out of "
-                    "order: steps between the two may change or drop documents, not move them"
+                    "order: steps between reading and writing may change or drop documents, but "
+                    "must not move them"
                 )
             self._write(tokenizer, number, documents)
         for number in left:
             self._write_empty(tokenizer, number)
 
     def _write_empty(self, tokenizer: "PlainTokenizer", number: int) -> None:
-        """A piece of which no document came, unless it is because it was done meanwhile."""
+        """Write a piece without documents, unless another task has finished it meanwhile."""
         if not is_done(self._work, number):
             self._write(tokenizer, number, ())
 
     def _write(self, tokenizer: "PlainTokenizer", number: int, documents: Iterable[Any]) -> None:
         made = self._work / UNFINISHED / f"{number:05d}.{secrets.token_hex(4)}"
-        made.mkdir()  # not its parents: a folder that is finished must not come back
+        made.mkdir()  # without its parents: a finished folder must not come back
         tokenizer.output_folder = get_datafolder(str(made))
         tokenizer.rand = default_rng([self._seed, number])
         tokenizer.run(self._counted(documents), rank=number)
         for metadata in made.glob("*.metadata"):
             lines = metadata.read_text().splitlines()
             width = lines[0].rpartition("|")[2]
-            # datatrove wrote the path of a file that is about to go.
+            # datatrove wrote the path of a file that will be removed.
             metadata.write_text("\n".join([f"{self._tokenizer_name}|{width}", *lines[1:]]))
         mark_done(self._work, number, made)
 
@@ -153,11 +154,11 @@ class WritePieces(PipelineStep):  # type: ignore[misc]
 
 
 class PlainTokenizer(DocumentTokenizer):  # type: ignore[misc]
-    """datatrove's step, in which `</s>` in a text is four letters and not the end of a document."""
+    """datatrove's step, but `</s>` in a text is four letters, not the end of a document."""
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer of the step; the EOS of its template is not affected."""
+        """The tokenizer of the step. The EOS of its template is not affected."""
         loaded = super().tokenizer
         loaded.encode_special_tokens = True
         return loaded

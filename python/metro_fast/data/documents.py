@@ -1,4 +1,4 @@
-"""Documents of text files, one at a time, from a whole file or from a range of its lines."""
+"""Reads the documents of text files one by one, from a whole file or from a range of its lines."""
 
 import gzip
 import io
@@ -17,15 +17,16 @@ PACKED = (".gz", ".zst")
 def cut_lines(path: Path, piece_bytes: int) -> list[tuple[int, int]]:
     r"""Cut a text file into ranges of about `piece_bytes` bytes, each of whole lines.
 
-    A range ends at the end of the line in which its last byte lies, so the ranges depend on the
-    file and `piece_bytes` alone. A packed file is one range: it can be read from its start only.
+    A range ends at the end of the line that contains its last byte, so the ranges depend only on
+    the file and on `piece_bytes`. A compressed file is one range, because it can only be read from
+    its start.
 
     Args:
         path: The file.
         piece_bytes: 1 or more.
 
     Returns:
-        Starts and ends in bytes; one range at least, also of an empty file.
+        Starts and ends in bytes; at least one range, even for an empty file.
 
     Raises:
         OSError: If the file cannot be read.
@@ -53,19 +54,19 @@ def cut_lines(path: Path, piece_bytes: int) -> list[tuple[int, int]]:
 def read_documents(
     path: Path, text_key: str, start: int = 0, stop: int | None = None
 ) -> Iterator[str]:
-    """The documents of a file: a line of text each, or the value of `text_key` of a JSON line.
+    """The documents of a file: each is a line of text, or the value of `text_key` of a JSON line.
 
-    Blank lines and blank texts are passed over.
+    Blank lines and blank texts are skipped.
 
     Args:
         path: File in UTF-8, packed if its name ends in `.gz` or `.zst`.
         text_key: Key of the text in JSON lines.
-        start: Byte at which a line of an unpacked file begins.
-        stop: Byte behind the end of a line; None for the end of the file.
+        start: Byte at which a line of an uncompressed file begins.
+        stop: Byte after the end of a line; None for the end of the file.
 
     Raises:
-        FormatError: If the file is not UTF-8, cannot be unpacked, or a line is not what it should
-            be; the message names the line.
+        FormatError: If the file is not UTF-8, cannot be decompressed, or has a line of the wrong
+            form; the message names the line.
         MissingExtraError: If a `.zst` is read without pyarrow.
     """
     is_json = path.with_suffix("" if path.name.endswith(PACKED) else path.suffix).suffix == ".jsonl"
@@ -91,7 +92,7 @@ def read_documents(
 
 
 class _Range(io.RawIOBase):
-    """Some bytes of a file, read as if they were all of it."""
+    """A range of bytes of a file, read as if it were the whole file."""
 
     def __init__(self, path: Path, start: int, stop: int | None) -> None:
         self._file = path.open("rb", buffering=0)
@@ -115,14 +116,14 @@ def _open_text(path: Path, start: int, stop: int | None) -> IO[str]:
     if path.name.endswith(".gz"):
         return gzip.open(path, "rt", encoding="utf-8")
     if path.name.endswith(".zst"):
-        # Python has zstd from 3.14 on only.
+        # Python itself has zstd only from 3.14 on.
         stream = require("pyarrow", "data").input_stream(str(path), compression="zstd")
         return io.TextIOWrapper(stream, encoding="utf-8")
     return io.TextIOWrapper(io.BufferedReader(_Range(path, start, stop)), encoding="utf-8")
 
 
 def _lines_before(path: Path, start: int) -> int:
-    """Lines before a range: counted where an error has to name one."""
+    """Number of lines before a range, counted only to name a line in an error."""
     if start == 0:
         return 0
     before = io.BufferedReader(_Range(path, 0, start))
@@ -142,7 +143,9 @@ def _text_of(line: str, text_key: str) -> str:
     if not isinstance(value, dict):
         raise _WrongLineError(f"expected a JSON object, found {type(value).__name__}")
     if text_key not in value:
-        raise _WrongLineError(f"no key {text_key!r}, only {sorted(value)[:8]}: give text_key")
+        raise _WrongLineError(
+            f"the object has no key {text_key!r}, only {sorted(value)[:8]}: give text_key"
+        )
     text = value[text_key]
     if not isinstance(text, str):
         raise _WrongLineError(f"{text_key!r} is of type {type(text).__name__}, expected a string")

@@ -1,4 +1,4 @@
-"""The epoch, in memory that a trainer and its DataLoader workers share."""
+"""The epoch, in memory that a trainer shares with its DataLoader workers."""
 
 from typing import Any
 
@@ -14,12 +14,13 @@ _NEVER = -1
 class EpochCell:
     """One epoch number for all processes that hold a copy of the cell.
 
-    A stock Trainer never tells a collator the epoch, and persistent workers keep the objects they
-    were started with; so a plain attribute would give every epoch the same noise. The cell is one
-    int64 in shared memory: what the training process sets, forked and spawned workers read.
+    A stock Trainer never sets the epoch of a collator, and persistent workers keep the objects with
+    which they were started, so a plain attribute would give every epoch the same noise. The cell is
+    one int64 in shared memory: the training process sets it, and forked and spawned workers read
+    it.
 
-    A plain `pickle.dumps` (a file, a queue of `multiprocessing` without torch) copies the value,
-    and the copy is a cell of its own.
+    A plain `pickle.dumps` (to a file, or to a queue of `multiprocessing` without torch) copies the
+    value, and the copy is independent.
 
     Example:
         >>> cell = EpochCell()
@@ -34,7 +35,7 @@ class EpochCell:
         self._shared: Any = torch.full((2,), _NEVER, dtype=torch.int64).share_memory_()
 
     def get(self) -> int:
-        """The epoch; 0 until it is set."""
+        """The epoch, which is 0 until it is set."""
         return max(0, int(self._shared[0]))
 
     def set(self, epoch: int) -> None:
@@ -46,11 +47,14 @@ class EpochCell:
         """
         self._shared[0] = check_counter("epoch", epoch)
 
-    def came_round(self, sample_ids: npt.NDArray[np.int64]) -> bool:
-        """Whether samples come a second time though nobody has ever set the epoch.
+    def __repr__(self) -> str:
+        return f"EpochCell({self.get()})"
 
-        The first sample id that any process shows is remembered; its return means that an epoch
-        has ended unnoticed, and that its successor repeats the noise.
+    def came_round(self, sample_ids: npt.NDArray[np.int64]) -> bool:
+        """Whether samples come a second time although nobody has ever set the epoch.
+
+        The first sample id that any process passes is remembered. If it comes again, an epoch has
+        ended unnoticed, and the next one repeats the noise.
 
         Args:
             sample_ids: int64 [B] ids of a batch.

@@ -12,7 +12,7 @@ class _HasEpoch(Protocol):
 
 
 class EpochCallback(TrainerCallback):  # type: ignore[misc]
-    """Tells collators and corpora the epoch, which a stock `transformers.Trainer` does not.
+    """Sets the epoch of collators and corpora, which a stock `transformers.Trainer` does not.
 
     Args:
         targets: Objects with `set_epoch` whose workers read an `EpochCell`.
@@ -27,6 +27,6 @@ class EpochCallback(TrainerCallback):  # type: ignore[misc]
         self._targets = targets
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Set the epoch that begins; a resumed run begins within its epoch."""
+        """Set the epoch that begins. A resumed run begins in the middle of an epoch."""
         for target in self._targets:
             target.set_epoch(int(state.epoch or 0))

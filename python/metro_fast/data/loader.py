@@ -1,4 +1,4 @@
-"""Batches of a corpus for a plain training loop, which can stop and go on at any step."""
+"""Batches of a corpus for a plain training loop, which can stop and resume at any step."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,33 +12,33 @@ from metro_fast.ops.draws import check_counter
 
 _OURS = {
     "shuffle": "give shuffle=True to the TokenCorpus",
-    "sampler": "the corpus has the order",
+    "sampler": "the corpus determines the order",
     "batch_sampler": "the loader makes the batches",
 }
 
 
 class CorpusLoader:
-    """A torch DataLoader over epoch after epoch of a `TokenCorpus`, with a state.
+    """A torch DataLoader over the epochs of a `TokenCorpus`, whose state can be saved and loaded.
 
     Step s of an epoch covers the indices [s * batch_size, (s + 1) * batch_size), of which each rank
-    takes one contiguous share: the rows of a step are the same for any number of ranks, and of
-    workers. The loader sets the epoch of the corpus and its collator. The state counts batches
-    that were handed out, so what workers have prefetched is not lost. One iteration at a time: a
-    new one, or a loaded state, ends the one before.
+    takes one contiguous share. The rows of a step are the same for any number of ranks and of
+    workers. The loader sets the epoch of the corpus and of its collator. The state counts the
+    batches that the caller has received, so batches that workers have prefetched are not lost.
+    There can be one iteration at a time: a new one, or a loaded state, ends the one before.
 
     Args:
-        corpus: The corpus. Give it shuffle=True for an order of its own in every epoch.
-        batch_size: Rows of a step, over all ranks.
-        rank: Which share of every step this process takes.
-        world_size: Number of shares; divides `batch_size`.
-        epochs: Epochs after which an iteration ends; None to go on for ever.
-        drop_last: Leave out a last step of an epoch that is shorter.
-        num_workers: Worker processes.
-        **options: Further options of `torch.utils.data.DataLoader`. `collate_fn` is the corpus' own
-            collator where it has one; else torch's own, which stacks blocks of equal length.
+        corpus: The corpus. Give it shuffle=True for a new order in every epoch.
+        batch_size: Number of rows in a step, over all ranks.
+        rank: Index of the share of every step that this process takes.
+        world_size: Number of shares, which divides `batch_size`.
+        epochs: Number of epochs after which an iteration ends; None for no end.
+        drop_last: Whether to leave out the last step of an epoch if it is shorter.
+        num_workers: Number of worker processes.
+        **options: Further options of `torch.utils.data.DataLoader`. `collate_fn` is the collator of
+            the corpus if it has one; else torch's own, which stacks blocks of equal length.
 
     Raises:
-        MetroFastError: If sizes do not fit each other, or an option is not for the caller.
+        MetroFastError: If sizes do not fit each other, or an option belongs to the loader itself.
         MissingExtraError: If torch is not installed.
 
     Example:
@@ -69,9 +69,9 @@ class CorpusLoader:
         num_workers: int = 0,
         **options: Any,
     ) -> None:
-        for name, mend in _OURS.items():
+        for name, advice in _OURS.items():
             if name in options:
-                raise MetroFastError(f"{name} is {options[name]!r}, expected none: {mend}")
+                raise MetroFastError(f"{name} is {options[name]!r}, expected none: {advice}")
         if epochs is not None:
             check_counter("epochs", epochs)
         self.corpus = corpus
@@ -82,30 +82,30 @@ class CorpusLoader:
         torch = require("torch", "torch")
         options.setdefault("collate_fn", corpus.collator)
         self._collator = options["collate_fn"]
-        # A DataLoader draws a number for its workers at every epoch: not from the stream that a
-        # model's dropout is drawn from, which would differ after a resumption.
+        # A DataLoader draws a number for its workers in every epoch. If it came from the stream of
+        # a model's dropout, that stream would differ after a resumption.
         options.setdefault("generator", torch.Generator())
         self._loader = require("torch.utils.data", "torch").DataLoader(
             corpus, batch_sampler=self._steps, num_workers=num_workers, **options
         )
 
     def __len__(self) -> int:
-        """Steps of an epoch."""
+        """Number of steps in an epoch."""
         return self._steps.count
 
     def __iter__(self) -> Iterator[Any]:
-        """The batches from the state on, epoch after epoch.
+        """The batches from the current state on, epoch after epoch.
 
         Raises:
-            MetroFastError: If another iteration was begun, or a state loaded, while this one runs.
+            MetroFastError: If another iteration begins, or a state is loaded, while this one runs.
         """
         self._running = object()
         return self._batches(self._running)
 
     def _batches(self, running: object) -> Iterator[Any]:
         while self.epochs is None or self._epoch < self.epochs:
-            # Workers read the epoch as they make a batch. Those of the epoch before are all here by
-            # now, so the new one meets none of them.
+            # Workers read the epoch when they make a batch. All batches of the epoch before have
+            # arrived by now, so none of them can see the new epoch.
             self.corpus.set_epoch(self._epoch)
             if isinstance(self._collator, Collator):
                 self._collator.set_epoch(self._epoch)
@@ -117,12 +117,13 @@ class CorpusLoader:
                 yield batch
                 if self._running is not running:
                     raise MetroFastError(
-                        "the loader was iterated again, or given a state, while an iteration ran: "
-                        "expected one at a time; drop the iterator and call iter(loader)"
+                        "the loader was iterated again, or a state was loaded, during an "
+                        "iteration, expected one at a time: drop this iterator and call "
+                        "iter(loader)"
                     )
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the next batch stands, and what it was counted with: integers, strings, booleans.
+        """The position of the next batch, and the settings on which it depends, as plain JSON.
 
         `position` counts the rows of the epoch, over all ranks.
         """
@@ -130,16 +131,17 @@ class CorpusLoader:
         return {"epoch": self._epoch, "position": position, **self._identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on at the batch after the last that was handed out, with any ranks and workers.
+        """Resume after the last batch that was received, with any number of ranks and workers.
 
         Raises:
-            MetroFastError: If the state is of another corpus, batch size or seed, or outside it.
+            MetroFastError: If the state is from another corpus, batch size or seed, or is outside
+                the corpus.
         """
         for name, value in self._identity().items():
             if name not in state or state[name] != value:
                 raise MetroFastError(
                     f"the state was saved with {name} {state.get(name)!r}, but this loader has "
-                    f"{value!r}: its position would mean other rows; make the two equal"
+                    f"{value!r}, so its position would refer to other rows: make the two equal"
                 )
         epoch = check_counter("epoch of the state", state.get("epoch", -1))
         position = check_counter("position of the state", state.get("position", -1))
@@ -152,8 +154,15 @@ class CorpusLoader:
         self._epoch, self._steps.first = epoch, first
         self._running = None
 
+    def __repr__(self) -> str:
+        steps = self._steps
+        return (
+            f"CorpusLoader({self.corpus!r}, batch_size={steps.batch_size}, rank={steps.rank} of "
+            f"{steps.world_size}: step {steps.first} of {steps.count}, epoch {self._epoch})"
+        )
+
     def _identity(self) -> dict[str, Any]:
-        """What a position depends on."""
+        """The settings on which a position depends."""
         corpus = self.corpus
         return {
             "seed": corpus.seed,

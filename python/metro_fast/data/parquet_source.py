@@ -1,4 +1,4 @@
-"""Parquet files, a column of text read a few rows at a time."""
+"""Parquet files, of which a column of text is read a few rows at a time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,18 +9,18 @@ from metro_fast._extras import require
 from metro_fast.data.arrow_text import (
     ROWS_AT_ONCE,
     check_text_type,
+    damage_explained,
     read_columns,
-    told_as_damage,
 )
 from metro_fast.data.source import Source, file_hash
 from metro_fast.errors import MetroFastError
 
 
 class ParquetFile(Source):
-    """A Parquet file with a column of strings; a range is in row groups.
+    """A Parquet file with a column of strings. Ranges count row groups.
 
-    Row groups are read one after another and in slices, so that no more than the text column of
-    one row group, packed, and one slice of rows are in memory.
+    Row groups are read one after another and in slices, so that only one slice of rows and the
+    compressed text column of one row group are in memory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,7 +31,7 @@ class ParquetFile(Source):
         return [self._path.name, file_hash(self._path)]
 
     def cut(self, piece_bytes: int, text_key: str) -> list[tuple[int, int]]:
-        """Row groups, together until their text has `piece_bytes`, unpacked."""
+        """Consecutive row groups whose uncompressed text has at least `piece_bytes`."""
         with self._open() as file:
             schema = file.schema_arrow
             if text_key not in schema.names:
@@ -56,10 +56,10 @@ class ParquetFile(Source):
         return ranges
 
     def read(self, start: int, stop: int, text_key: str) -> Iterator[str]:
-        """The texts of row groups."""
+        """The texts of a range of row groups."""
         with self._open() as file:
             for group in range(start, stop):
-                # One call a group: a call for several keeps what it has read of them.
+                # One call per group, because a call for several keeps all that it has read.
                 slices = file.iter_batches(
                     batch_size=ROWS_AT_ONCE, row_groups=[group], columns=[text_key]
                 )
@@ -70,12 +70,15 @@ class ParquetFile(Source):
     @contextmanager
     def _open(self) -> Iterator[Any]:
         parquet = require("pyarrow.parquet", "data")
-        with told_as_damage(self._path), parquet.ParquetFile(self._path, pre_buffer=False) as file:
+        with (
+            damage_explained(self._path),
+            parquet.ParquetFile(self._path, pre_buffer=False) as file,
+        ):
             yield file
 
 
 def _leaf(file: Any, column: int) -> int:
-    """Number of a string column among the leaves: columns before it may hold several."""
+    """Index of a string column among the leaves, since a column before it may have several."""
     name = file.schema_arrow.names[column]
     leaves = [file.schema.column(leaf).path for leaf in range(len(file.schema))]
     return leaves.index(name)

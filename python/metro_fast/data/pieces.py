@@ -1,4 +1,4 @@
-"""Pieces: what the inputs are cut into, and the marks of those that are done."""
+"""The pieces into which inputs are cut, and the marks of finished pieces."""
 
 import json
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ MOST_PIECES = 100_000  # token files are sorted by name, and datatrove writes fi
 
 
 class Piece(NamedTuple):
-    """A range of one source; its number in the list is the number of its token file."""
+    """A range of one source. Its index in the list is the number of its token file."""
 
     source: int
     start: int
@@ -24,10 +24,10 @@ class Piece(NamedTuple):
 
 
 def cut(sources: Iterable[Source], piece_bytes: int, text_key: str) -> list[Piece]:
-    """Cut inputs into pieces, which depend on nothing but the inputs and `piece_bytes`.
+    """Cut inputs into pieces, which depend only on the inputs and on `piece_bytes`.
 
     Raises:
-        MetroFastError: If there are too many.
+        MetroFastError: If there are too many pieces.
         FormatError: If an input is damaged.
         OSError: If an input cannot be read.
     """
@@ -38,24 +38,24 @@ def cut(sources: Iterable[Source], piece_bytes: int, text_key: str) -> list[Piec
     ]
     if len(pieces) > MOST_PIECES:
         raise MetroFastError(
-            f"piece_bytes is {piece_bytes} and gives {len(pieces)} pieces, expected at most "
-            f"{MOST_PIECES}: raise it"
+            f"piece_bytes is {piece_bytes}, which gives {len(pieces)} pieces, expected at most "
+            f"{MOST_PIECES}: use a larger piece_bytes"
         )
     return pieces
 
 
 def is_done(work: Path, number: int) -> bool:
-    """Whether a piece is done; its files have their names then."""
+    """Whether a piece is done; if so, its files have their final names."""
     return _mark(work, number).exists()
 
 
 def mark_done(work: Path, number: int, made: Path) -> None:
-    """Put the files of a piece into their places, and its mark behind them.
+    """Move the files of a piece to their places, and then write its mark.
 
     Args:
         work: The work folder.
         number: Number of the piece.
-        made: Folder that holds its files and no other; it is removed.
+        made: Folder that holds only its files; it is removed.
 
     Raises:
         OSError: If the folder cannot be written.
@@ -67,7 +67,7 @@ def mark_done(work: Path, number: int, made: Path) -> None:
 
 
 def count_tokens(work: Path, pieces: int) -> int:
-    """Tokens of all pieces.
+    """Number of tokens in all pieces.
 
     Raises:
         MetroFastError: If a piece is not done.
@@ -78,7 +78,7 @@ def count_tokens(work: Path, pieces: int) -> int:
         named = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
         raise MetroFastError(
             f"{len(missing)} of {pieces} pieces in {work} are not done ({named}): run the "
-            "executor again; it does only what is missing"
+            "executor again, which does only the missing ones"
         )
     return sum(_tokens(work, number) for number in range(pieces))
 
@@ -90,7 +90,8 @@ def _tokens(work: Path, number: int) -> int:
         path = work / name
         if not path.is_file() or path.stat().st_size != size:
             raise FormatError(
-                f"{path} is missing or does not have its {size} bytes: remove {mark} and run again"
+                f"{path} is missing or does not have the expected {size} bytes: remove {mark} and "
+                "run again"
             )
     return int(values["tokens"])
 

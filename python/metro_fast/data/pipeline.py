@@ -18,13 +18,13 @@ from metro_fast.errors import MetroFastError
 
 @dataclass(frozen=True)
 class PreparePipeline:
-    """The work that is to be done, for a datatrove executor.
+    """The work of a `prepare`, for a datatrove executor.
 
     Attributes:
-        steps: What an executor takes as `pipeline=`. datatrove's filters may stand between the
-            two; the record of the corpus does not know of them.
-        pieces: How many pieces there are: the largest number of `tasks=` that is of use.
-        work: Where the pieces appear; every machine has to see it under this path.
+        steps: The two steps that an executor takes as `pipeline=`. Filters of datatrove may be put
+            between them; they do not appear in the record of the corpus.
+        pieces: Number of pieces, which is the largest useful number of `tasks=`.
+        work: Folder in which the pieces appear; all machines must see it under this path.
     """
 
     steps: list[Any]
@@ -43,16 +43,16 @@ def prepare_pipeline(
     seed: int = 0,
     piece_bytes: int = PIECE_BYTES,
 ) -> PreparePipeline:
-    r"""Begin what `prepare` does, and leave the tokenizing to an executor of datatrove.
+    r"""Begin a `prepare` whose tokenization is done by an executor of datatrove.
 
-    Hashes the inputs, cuts them and makes the work folder. Any number of tasks, on any machines
-    that see the inputs and the work folder, give the bytes of `prepare`; `finish_prepare` puts
-    them into place. A pipeline that is made again, with the same arguments, goes on where the last
-    one stopped.
+    This hashes the inputs, cuts them and makes the work folder. Any number of tasks, on any
+    machines that see the inputs and the work folder, give the same bytes as `prepare`;
+    `finish_prepare` moves them into place. A pipeline that is made again with the same arguments
+    resumes where the last one stopped.
 
     Args:
-        inputs: As for `prepare`; on a cluster, name datasets by their saved folders, since one in
-            memory would be sent to every task.
+        inputs: As for `prepare`. On a cluster, name datasets by their saved folders, since a
+            dataset in memory would be sent to every task.
         output: Folder that `finish_prepare` makes.
         tokenizer: As for `prepare`.
         text_key: As for `prepare`.
@@ -62,13 +62,13 @@ def prepare_pipeline(
         piece_bytes: As for `prepare`.
 
     Returns:
-        The steps, and how many pieces they work on.
+        The steps, and the number of their pieces.
 
     Raises:
         FileNotFoundError: If an input does not exist.
         FormatError: If an input is damaged.
-        MetroFastError: If a value is outside its domain, or `output` is finished already or holds
-            something else.
+        MetroFastError: If a value is outside its domain, or `output` is already finished or holds
+            other files.
         MissingExtraError: If a package is not installed.
         OSError: If the work folder cannot be written.
 
@@ -93,17 +93,17 @@ def prepare_pipeline(
     work = work_folder(final)
     with locked(work):
         if is_finished(final, plan.record):
-            raise MetroFastError(f"{final} is finished already: nothing is left to run")
+            raise MetroFastError(f"{final} is already finished: there is nothing left to run")
         begin(work, plan.record)
         plan.save_tokenizer(work)
     return PreparePipeline(plan.steps(work), len(plan.pieces), work)
 
 
 def finish_prepare(output: str | Path) -> Path:
-    """Check that every piece of a `prepare_pipeline` is done, and put the folder into its place.
+    """Check that every piece of a `prepare_pipeline` is done, and move the folder into place.
 
     Args:
-        output: What `prepare_pipeline` was given. One that is there already is only checked.
+        output: The output of the `prepare_pipeline`. If it already exists, it is only checked.
 
     Returns:
         `output`.

@@ -1,4 +1,4 @@
-"""From text to a tokenized corpus, on this machine."""
+"""Turns text into a tokenized corpus on this machine."""
 
 from collections import deque
 from functools import partial
@@ -29,32 +29,32 @@ def prepare(
     r"""Tokenize text with datatrove into a folder that `TokenCorpus` opens.
 
     The inputs are cut into pieces of about `piece_bytes`, and every piece becomes one token file.
-    Where they are cut depends on the inputs alone, so that the bytes of the result depend on the
-    inputs, the tokenizer, the seed and `piece_bytes`, and not on tasks or workers. The folder
-    appears whole or not at all. After an interruption the same call goes on where it stopped, and
-    once the folder is there, it only compares the inputs' hashes. Special tokens spelled out in a
-    text (`</s>`, `<extra_id_0>`) are read as the letters they are. For clusters see
-    `prepare_pipeline`.
+    The cuts depend only on the inputs, so that the bytes of the result depend on the inputs, the
+    tokenizer, the seed and `piece_bytes`, but not on tasks or workers. The folder appears complete
+    or not at all. After an interruption, the same call resumes where it stopped. Once the folder
+    exists, the call only compares the hashes of the inputs. Special tokens spelled out in a text
+    (`</s>`, `<extra_id_0>`) are read as ordinary letters. For clusters, see `prepare_pipeline`.
 
     Args:
-        inputs: One of these, or a list: files in UTF-8, `.jsonl` with a text a line under
-            `text_key`, or `.txt` with a document a line, either also `.gz` or `.zst`; `.parquet`
-            files with a column `text_key`; a `Dataset` or `IterableDataset` of Hugging Face; a
-            folder that `save_to_disk` wrote; a folder of any of these files and folders. Blank
-            documents are skipped.
-        output: Folder to make. Beside it, `.NAME.preparing` holds what is not finished.
-        tokenizer: A `PreTrainedTokenizerFast`, or a folder or `tokenizer.json` to load one from. It
-            is saved to `output/tokenizer`.
+        inputs: One of these, or a list: files in UTF-8, either `.jsonl` with a text in `text_key`
+            on each line or `.txt` with a document on each line, optionally compressed as `.gz` or
+            `.zst`; `.parquet` files with a column `text_key`; a `Dataset` or `IterableDataset` of
+            Hugging Face; a folder that `save_to_disk` wrote; a folder of any of these files and
+            folders. Blank documents are skipped.
+        output: Folder to make. Unfinished work is in `.NAME.preparing` next to it.
+        tokenizer: A `PreTrainedTokenizerFast`, or a folder or `tokenizer.json` from which to load
+            one. It is saved to `output/tokenizer`.
         text_key: Key or column of the text.
         eos_token: Token that ends every document; the tokenizer's EOS by default.
-        shuffle_documents: Shuffle the documents within each piece.
+        shuffle_documents: Whether to shuffle the documents within each piece.
         seed: Seed of the shuffle.
-        piece_bytes: Bytes of text a piece: lines up to there, row groups of Parquet, rows of a
-            `Dataset`. A packed text file, and a shard of an `IterableDataset`, is one piece.
-        tasks: Parts of the work: task t of T does the pieces t, t + T, ... None for one a piece.
-        num_workers: Processes that share the tasks; a script that uses more than 1 needs an
-            `if __name__ == "__main__"`.
-        progress: Show a bar, if on a terminal.
+        piece_bytes: Bytes of text per piece: whole lines, row groups of Parquet, or rows of a
+            `Dataset`. A compressed text file, and a shard of an `IterableDataset`, is one piece.
+        tasks: Number of parts of the work; task t of T does the pieces t, t + T, ... None for one
+            task per piece.
+        num_workers: Number of processes that share the tasks. A script that uses more than 1 needs
+            an `if __name__ == "__main__"`.
+        progress: Whether to show a bar if there is a terminal.
 
     Returns:
         `output`.
@@ -63,7 +63,7 @@ def prepare(
         FileNotFoundError: If an input does not exist.
         FormatError: If an input is damaged (the message names the line), or a finished `output` is.
         MetroFastError: If there is nothing to tokenize, a value is outside its domain, `output`
-            holds something else, another process is preparing it, or a worker was killed.
+            holds other files, another process is preparing it, or a worker was killed.
         MissingExtraError: If an input needs a package that is not installed.
         OSError: If the output cannot be written.
         TypeError: If an input or the tokenizer is of another type.
@@ -100,7 +100,7 @@ def prepare(
 
 
 def _run(plan: Plan, work: Path, tasks: int, num_workers: int, *, progress: bool) -> None:
-    """Do all tasks; datatrove's own local executor leaves processes behind when it is killed."""
+    """Do all tasks, without datatrove's executor: if killed, it leaves processes behind."""
     from metro_fast.data.prepare_progress import PieceProgress
 
     task = partial(_run_task, plan.steps(work), tasks)
@@ -116,7 +116,7 @@ def _run(plan: Plan, work: Path, tasks: int, num_workers: int, *, progress: bool
 
 
 def _run_task(steps: list[Any], tasks: int, number: int) -> None:
-    """One task, without datatrove's logs: an error is told once, by the exception."""
+    """Do one task, without datatrove's logs: the exception alone reports an error."""
     from loguru import logger
 
     logger.disable("datatrove")

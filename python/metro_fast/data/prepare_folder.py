@@ -1,4 +1,4 @@
-"""The folders of `prepare`: the one at work, locked and resumable, and the finished one."""
+"""The folders of `prepare`: the work folder, locked and resumable, and the finished one."""
 
 import json
 import logging
@@ -21,16 +21,16 @@ _FILES = "files"
 
 
 def work_folder(final: Path) -> Path:
-    """Where what is not finished lies: hidden, beside the final folder, on the same file system."""
+    """The folder of unfinished work: hidden, next to the final folder, on the same file system."""
     return final.absolute().with_name(f".{final.absolute().name}.preparing")
 
 
 @contextmanager
 def locked(work: Path) -> Iterator[None]:
-    """Keep other processes from the work folder; the lock ends with the process that holds it.
+    """Keep other processes out of the work folder; the lock ends with the process that holds it.
 
     Raises:
-        MetroFastError: If another process works there.
+        MetroFastError: If another process uses the folder.
         OSError: If the folder above cannot be written.
     """
     filelock = require("filelock", "train")
@@ -51,33 +51,33 @@ def locked(work: Path) -> Iterator[None]:
 
 
 def is_finished(final: Path, record: dict[str, Any] | None) -> bool:
-    """Whether `final` is the whole result of a call with this record (None: any) already.
+    """Whether `final` already is the complete result of a call with this record (None: any).
 
     Raises:
         MetroFastError: If it holds anything else.
-        FormatError: If it is that result, but a file of it is missing or cut.
+        FormatError: If it is that result, but a file is missing or cut.
     """
     if not final.exists() or (final.is_dir() and not any(final.iterdir())):
         return False
     made = final / RECORD
     if not made.is_file():
-        raise MetroFastError(f"{final} is not empty, and is no corpus: choose another output")
+        raise MetroFastError(f"{final} is not empty and is not a corpus: choose another output")
     before = _read(made)
     files = before.pop(_FILES, {})
     if record is not None and before != record:
         raise MetroFastError(
-            f"{final} was made from other inputs, options or another tokenizer (see {made}): "
+            f"{final} was made with other inputs, other options or another tokenizer (see {made}): "
             "remove it or choose another output"
         )
     damage = damaged_file(final, files)
     if damage is not None:
         raise FormatError(f"{damage}: the corpus is damaged, remove {final} and make it again")
-    _logger.info("%s is finished already", final)
+    _logger.info("%s is already finished", final)
     return True
 
 
 def begin(work: Path, record: dict[str, Any]) -> None:
-    """Make the work folder, or keep what an interrupted call with the same record left there."""
+    """Make the work folder, or keep the work of an interrupted call with the same record."""
     made = work / RECORD
     if work.exists() and not (made.is_file() and _read(made) == record):
         _logger.info("%s belongs to another call: starting over", work)
@@ -93,13 +93,13 @@ def read_record(folder: Path) -> dict[str, Any]:
 
     Raises:
         FormatError: If it is damaged.
-        OSError: If there is none.
+        OSError: If it cannot be read.
     """
     return _read(folder / RECORD)
 
 
 def finish(work: Path, final: Path, record: dict[str, Any]) -> None:
-    """Check that every piece is done, record every file, and put the folder into its place.
+    """Check that every piece is done, record every file, and move the folder into place.
 
     Raises:
         MetroFastError: If a piece is not done, or there are no tokens.
@@ -109,7 +109,7 @@ def finish(work: Path, final: Path, record: dict[str, Any]) -> None:
     if count_tokens(work, record["pieces"]) == 0:
         raise MetroFastError("the inputs hold no documents: there is nothing to tokenize")
     (work / "backend.json").unlink(missing_ok=True)
-    # What killed tasks left, and datatrove's logs if they were kept here.
+    # Remains of killed tasks, and datatrove's logs if they were kept here.
     for name in (MARKS, UNFINISHED, "logs"):
         if (work / name).exists():
             shutil.rmtree(work / name)

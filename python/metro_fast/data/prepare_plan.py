@@ -1,4 +1,4 @@
-"""What a call of `prepare` is about to do: its inputs, pieces, tokenizer, and their record."""
+"""The plan of a `prepare`: its inputs, pieces and tokenizer, and their record."""
 
 import hashlib
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ _BACKEND = "backend.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides the bytes of a corpus.
+    """Everything that determines the bytes of a corpus.
 
     Attributes:
         sources: The inputs.
-        pieces: What they are cut into.
+        pieces: The ranges into which they are cut.
         tokenizer: The fast tokenizer.
-        backend: Its Rust tokenizer, which neither cuts nor pads.
-        record: What is compared with the record of another call; plain JSON.
+        backend: Its Rust tokenizer, which neither truncates nor pads.
+        record: The values that are compared with those of another call, as plain JSON.
     """
 
     sources: list[Source]
@@ -41,7 +41,7 @@ class Plan:
         self.backend.save(str(work / _BACKEND))
 
     def steps(self, work: Path) -> list[Any]:
-        """The datatrove steps; they may be sent to other processes and machines.
+        """The datatrove steps, which may be sent to other processes and machines.
 
         Raises:
             MissingExtraError: If datatrove is not installed.
@@ -123,7 +123,7 @@ def _load(tokenizer: Any) -> Any:
 
 
 def _plain_backend(fast: Any) -> Any:
-    """A copy of the Rust tokenizer that neither cuts nor pads, whatever it was last used for."""
+    """A copy of the Rust tokenizer that neither truncates nor pads, unlike perhaps the original."""
     backend = require("tokenizers", "train").Tokenizer.from_str(fast.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()

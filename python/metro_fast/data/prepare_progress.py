@@ -16,8 +16,8 @@ class PieceProgress:
 
     Args:
         work: The work folder.
-        pieces: How many there are.
-        show: Whether to draw it, if on a terminal.
+        pieces: Number of pieces.
+        show: Whether to draw the bar if there is a terminal.
     """
 
     def __init__(self, work: Path, pieces: int, *, show: bool) -> None:

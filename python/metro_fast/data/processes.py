@@ -18,19 +18,19 @@ _call: Callable[[int], None]
 def run_in_processes(packed: bytes, count: int, workers: int) -> None:
     """Call a function with 0 to `count - 1`, in new processes.
 
-    When the caller is interrupted, fails or is killed (SIGKILL too), the workers end at once: each
-    watches a pipe whose other end this process alone holds.
+    When the caller is interrupted, fails or is killed (even by SIGKILL), the workers end at once.
+    Each watches a pipe whose other end only this process holds.
 
     Args:
-        packed: The function, as dill writes it.
+        packed: The function, serialized by dill.
         count: Number of calls.
         workers: Number of processes.
 
     Raises:
         MetroFastError: If a worker is killed.
-        Exception: What a call raised first.
+        Exception: The first exception of a call.
     """
-    # Spawned, since a fork would copy the pipe's other end, and the threads that torch has started.
+    # Spawned, because a fork would copy the other end of the pipe and torch's threads.
     context = multiprocessing.get_context("spawn")
     watched, held = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(watched, packed))
@@ -41,21 +41,21 @@ def run_in_processes(packed: bytes, count: int, workers: int) -> None:
         pool.shutdown()
     except BrokenProcessPool as error:
         raise MetroFastError(
-            "a worker process was killed, perhaps for want of memory: run again to go on where it "
-            f"stopped, with fewer than {workers} workers or smaller piece_bytes"
+            "a worker process was killed, perhaps because memory ran out: run again to resume, "
+            f"with fewer than {workers} workers or a smaller piece_bytes"
         ) from error
     finally:
-        held.close()  # whoever still works ends here
+        held.close()  # this ends the workers that are still running
         pool.shutdown(cancel_futures=True)
         watched.close()
 
 
 def _start(watched: Connection, packed: bytes) -> None:
-    """Make a worker ready: it leaves Ctrl-C to its parent, and follows it."""
+    """Prepare a worker, which ignores Ctrl-C and ends with its parent."""
     global _call
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_follow, args=(watched,), daemon=True).start()
-    # As many processes as cores are at work already.
+    # There are already as many processes as cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import dill  # type: ignore[import-untyped]
 
@@ -63,7 +63,7 @@ def _start(watched: Connection, packed: bytes) -> None:
 
 
 def _follow(watched: Connection) -> None:
-    watched.poll(None)  # until the other end is closed: nothing is ever written to it
+    watched.poll(None)  # returns when the other end is closed, since nothing is ever written to it
     os._exit(1)
 
 

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 
 def content_ids(rows: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
-    """A 63-bit hash of the tokens of each row and of its earlier occurrences in the batch.
+    """A 63-bit hash of the tokens of each row and of the number of equal rows before it.
 
-    Equal rows of one batch get different ids, so that they are not corrupted alike; which of them
-    gets which depends on the batch.
+    Equal rows of one batch get different ids, so that they are not corrupted in the same way. Their
+    ids therefore depend on the batch.
 
     Args:
-        rows: Integer arrays of one dimension; their width does not matter, their values do.
+        rows: Integer arrays of one dimension. Only their values matter, not their width.
 
     Returns:
         int64 [B], 0 or more.

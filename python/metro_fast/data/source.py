@@ -1,4 +1,4 @@
-"""One input of `prepare`, whatever it is."""
+"""The base of all inputs of `prepare`."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -8,19 +8,19 @@ from typing import Any
 
 
 class Source(ABC):
-    """One input. It can be cut into ranges, and its documents read range by range.
+    """One input, which can be cut into ranges and read range by range.
 
-    A source is sent to other processes: it holds a path or a dataset, and opens it where it is
-    read.
+    A source is sent to other processes, so it holds a path or a dataset, and opens it only to read
+    it.
     """
 
     @abstractmethod
     def record(self) -> list[Any]:
-        """What tells this input from another, as JSON holds it."""
+        """Values that distinguish this input from others, as plain JSON."""
 
     @abstractmethod
     def cut(self, piece_bytes: int, text_key: str) -> list[tuple[int, int]]:
-        """Ranges of about `piece_bytes` bytes of text, one at least, by the input alone.
+        """Ranges of about `piece_bytes` bytes of text, at least one. They depend only on the input.
 
         Raises:
             FormatError: If the input is damaged.
@@ -30,7 +30,7 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, start: int, stop: int, text_key: str) -> Iterator[str]:
-        """The documents of a range, blank ones left out.
+        """The documents of a range, without blank ones.
 
         Raises:
             FormatError: If the input is damaged; the message says where.
@@ -39,9 +39,9 @@ class Source(ABC):
 
 
 def file_hash(path: Path) -> str:
-    """Hash of a file's bytes: a name and a size would take a changed file for the old one.
+    """Hash of a file's bytes; by name and size alone, a changed file could pass for the old one.
 
-    It reads well over 100 MB a second, where tokenizing takes in a few.
+    It reads well over 100 MB per second, while tokenization reads a few.
     """
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

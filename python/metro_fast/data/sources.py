@@ -1,4 +1,4 @@
-"""What `prepare` reads: files, saved datasets and datasets in memory, found by what they are."""
+"""Finds the inputs of `prepare`: files, saved datasets and datasets in memory."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ _SUFFIXES = (*_TEXT, ".parquet")
 
 
 class TextFile(Source):
-    """Lines of text or of JSON; a range is in bytes."""
+    """Lines of text or of JSON. Ranges count bytes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
@@ -28,20 +28,20 @@ class TextFile(Source):
         return cut_lines(self._path, piece_bytes)
 
     def read(self, start: int, stop: int, text_key: str) -> Iterator[str]:
-        """Its lines."""
+        """The documents in a range of lines."""
         return read_documents(self._path, text_key, start, stop)
 
 
 def find_sources(inputs: Any) -> list[Source]:
-    """The sources that inputs name: as given, folders as their files sorted by name.
+    """The sources of inputs in their order; the files of a folder are sorted by name.
 
     Args:
-        inputs: Paths and datasets, one or a sequence of them. A folder is what `save_to_disk`
-            wrote, or holds files and such folders.
+        inputs: Paths and datasets, one or a sequence of them. A folder was written by
+            `save_to_disk`, or holds files and such folders.
 
     Raises:
         FileNotFoundError: If a file or folder does not exist.
-        MetroFastError: If there is no input, or one of another type.
+        MetroFastError: If there is no input, or one has another file type.
         TypeError: If an input is neither a path nor a dataset.
     """
     found: list[Source] = []
@@ -64,7 +64,7 @@ def find_sources(inputs: Any) -> list[Source]:
 
 
 def read_texts(inputs: Any, text_key: str = "text") -> Iterator[str]:
-    r"""Every document of the inputs, in order, for instance to train a tokenizer on.
+    r"""Every document of the inputs, in order; for instance, to train a tokenizer.
 
     Args:
         inputs: As for `prepare`.
@@ -121,7 +121,7 @@ def _is_saved(path: Path) -> bool:
     """Whether `save_to_disk` of Hugging Face datasets wrote this folder.
 
     Raises:
-        MetroFastError: If it wrote a folder of several splits, of which one has to be chosen.
+        MetroFastError: If the folder holds several splits, from which the caller has to choose.
     """
     if (path / "dataset_dict.json").is_file():
         splits = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
@@ -132,7 +132,7 @@ def _is_saved(path: Path) -> bool:
 
 
 def _is_dataset(value: Any) -> bool:
-    """Whether it is a dataset of Hugging Face; who has one has imported the package."""
+    """Whether it is a dataset of Hugging Face. If the package is not loaded, it cannot be one."""
     datasets = sys.modules.get("datasets")
     return datasets is not None and isinstance(value, datasets.Dataset | datasets.IterableDataset)
 

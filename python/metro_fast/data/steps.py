@@ -1,4 +1,4 @@
-"""Which indices of an epoch a rank takes at every step."""
+"""The indices of an epoch that a rank takes in every step."""
 
 from collections.abc import Iterator
 
@@ -7,18 +7,19 @@ from metro_fast.ops.draws import check_counter
 
 
 class Steps:
-    """A batch sampler that begins at any step, and shares every step out to ranks.
+    """A batch sampler that can begin at any step, and divides every step among the ranks.
 
     Args:
-        rows: Rows of an epoch.
-        batch_size: Rows of a step, over all ranks.
-        rank: Which share to take.
-        world_size: Number of shares; divides `batch_size`.
-        drop_last: Leave out a last step that is shorter. Kept, it is shared out evenly, or nearly.
+        rows: Number of rows in an epoch.
+        batch_size: Number of rows in a step, over all ranks.
+        rank: Index of the share to take.
+        world_size: Number of shares, which divides `batch_size`.
+        drop_last: Whether to leave out a last step that is shorter. If it is kept, its shares
+            differ by at most one row.
 
     Attributes:
-        first: Step that an iteration begins at.
-        count: Steps of an epoch.
+        first: The step at which an iteration begins.
+        count: Number of steps in an epoch.
 
     Raises:
         MetroFastError: If sizes do not fit each other, or an epoch has no step.
@@ -40,7 +41,9 @@ class Steps:
                 f"batch_size is {batch_size} and world_size {world_size}, expected 1 or more"
             )
         if rank >= world_size:
-            raise MetroFastError(f"rank is {rank}, expected 0 to {world_size - 1} of world_size")
+            raise MetroFastError(
+                f"rank is {rank}, expected 0 to {world_size - 1} for world_size {world_size}"
+            )
         if batch_size % world_size:
             raise MetroFastError(
                 f"batch_size is {batch_size} rows over all ranks, expected a multiple of "
@@ -62,14 +65,14 @@ class Steps:
         if last < world_size:
             raise MetroFastError(
                 f"the last step of an epoch has {last} rows for world_size {world_size}, expected "
-                "one for every rank: use drop_last=True or another batch_size"
+                "at least one for every rank: use drop_last=True or another batch_size"
             )
 
     def __len__(self) -> int:
         return self.count - self.first
 
     def __iter__(self) -> Iterator[list[int]]:
-        # The step is read once: it moves on while workers are still being asked for batches.
+        # `first` is read once, because it changes while batches are still being requested.
         for step in range(self.first, self.count):
             start = step * self.batch_size
             size = min(self.batch_size, self.rows - start)

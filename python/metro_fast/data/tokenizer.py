@@ -1,4 +1,4 @@
-"""A tokenizer of one's own, with the special tokens that denoising needs."""
+"""Trains a tokenizer that has the special tokens for denoising."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,20 +15,21 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, num_sentinels: int
     """Train a BPE tokenizer on texts.
 
     Words are split at spaces (Metaspace), punctuation and single digits. `<pad>`, `</s>`, `<unk>`
-    and `<mask>` are 0 to 3; the sentinels are the last ids and count down, as T5's: `<extra_id_0>`
-    is `len(tokenizer) - 1`. Encoding ends a text with `</s>`.
+    and `<mask>` have ids 0 to 3. The sentinels are the last ids and count down, as in T5, so that
+    `<extra_id_0>` is `len(tokenizer) - 1`. An encoded text ends with `</s>`.
 
     Args:
-        texts: The texts; read once.
-        vocab_size: Most ids, special tokens and sentinels included. Small texts may fill fewer.
-        num_sentinels: How many sentinels; a row that is corrupted uses one a span.
+        texts: The texts, which are read once.
+        vocab_size: Largest number of ids, including special tokens and sentinels. Small texts may
+            need fewer.
+        num_sentinels: Number of sentinels; a corrupted row uses one for each span.
 
     Returns:
         A `transformers.PreTrainedTokenizerFast`.
 
     Raises:
-        MetroFastError: If there is no text, or the letters of the texts alone do not fit.
-        TypeError: If `texts` is a string or holds something else than strings.
+        MetroFastError: If there is no text, or the letters of the texts do not fit.
+        TypeError: If `texts` is a string or holds anything but strings.
 
     Example:
         >>> tokenizer = train_tokenizer(["one two", "two one"], vocab_size=30, num_sentinels=4)
@@ -41,7 +42,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, num_sentinels: int
         raise TypeError("texts is a string, expected an iterable of strings")
     room = check_counter("vocab_size", vocab_size) - check_counter("num_sentinels", num_sentinels)
     if vocab_size > _LARGEST:
-        # The trainer allocates for all of them at once, and aborts where it cannot.
+        # The trainer allocates memory for all of them at once, and aborts if it cannot.
         raise MetroFastError(f"vocab_size is {vocab_size}, expected at most {_LARGEST}")
     if room <= len(_SPECIAL):
         raise MetroFastError(
@@ -69,7 +70,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, num_sentinels: int
     if letters > room:
         raise MetroFastError(
             f"vocab_size is {vocab_size}, but the letters of the texts, the special tokens and "
-            f"{num_sentinels} sentinels need {letters + num_sentinels}: raise it"
+            f"{num_sentinels} sentinels need {letters + num_sentinels}: use a larger vocab_size"
         )
     tokenizer.add_special_tokens([f"<extra_id_{i}>" for i in reversed(range(num_sentinels))])
     tokenizer.post_processor = tokenizers.processors.TemplateProcessing(

@@ -1,4 +1,4 @@
-"""Token files from ids that are already there."""
+"""Writes token files from existing ids."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,20 +20,20 @@ def write_corpus(
 ) -> None:
     """Write documents as one token file in datatrove's layout, for tests and small corpora.
 
-    `NAME.ds` holds little-endian ids, `NAME.ds.index` the end of each document in tokens (u64),
-    `NAME.ds.metadata` the lines `tokenizer|bytes a token` and the number of tokens. Each appears
-    whole or not at all, and the token file last.
+    `NAME.ds` holds little-endian ids, `NAME.ds.index` the end of each document in tokens (u64), and
+    `NAME.ds.metadata` the lines `tokenizer|bytes per token` and the number of tokens. Each file
+    appears complete or not at all, and the token file comes last.
 
     Args:
-        path: Folder; made if it is missing.
-        documents: Token ids of each document, its EOS included.
-        token_width: 2 or 4 bytes a token.
-        name: Name of the file without `.ds`; a corpus is sorted by it.
-        tokenizer_name: What the metadata calls the tokenizer.
+        path: Folder, which is made if it is missing.
+        documents: Token ids of each document, including its EOS.
+        token_width: 2 or 4, the number of bytes per token.
+        name: Name of the file without `.ds`. A corpus is sorted by these names.
+        tokenizer_name: Name of the tokenizer in the metadata.
 
     Raises:
-        MetroFastError: If the width is not 2 or 4, an id does not fit it, or a name is not a plain
-            one.
+        MetroFastError: If the width is not 2 or 4, an id does not fit into it, or a name has a
+            folder or more than one line.
         OSError: If the folder cannot be written.
 
     Example:

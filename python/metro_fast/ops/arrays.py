@@ -118,7 +118,7 @@ def integers(name: str, value: object) -> npt.NDArray[np.int64]:
 def refuse_shared(outs: Mapping[str, object], inputs: Mapping[str, object]) -> None:
     """Refuse an output that shares memory with an input or with another output.
 
-    The native module tells arrays apart by the object that owns their memory. Two views of one
+    The native module distinguishes arrays by the object that owns their memory. Two views of one
     tensor have two owners, so that only their addresses show that they overlap.
 
     Args:

@@ -125,6 +125,7 @@ def corrupt_rows(
 ) -> tuple[Any, ...]:
     """The arrays of a `SpanBatch`, from settings, rows and outputs that were checked before."""
     if isinstance(rows.ids, TextRanges):
+        assert rows.sample_ids is not None
         files = rows.ids.files
         return files.corrupt_spans(rows.ids, rows.sample_ids, rows.phases, options, outputs, draw)
     return _core.corrupt_spans(rows, options, outputs, draw)

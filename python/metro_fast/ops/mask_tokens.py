@@ -113,5 +113,6 @@ def mask_rows(
 ) -> tuple[Any, ...]:
     """The arrays of a `MaskBatch`, from settings, rows and outputs that were checked before."""
     if isinstance(rows.ids, TextRanges):
+        assert rows.sample_ids is not None
         return rows.ids.files.mask_tokens(rows.ids, rows.sample_ids, options, outputs, draw)
     return _core.mask_tokens(rows, options, outputs, draw)

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Real
 from typing import Literal, TypedDict
 
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.draws import check_counter
-from metro_fast.ops.settings import Settings, split_keywords
+from metro_fast.ops.settings import Settings, replaced, split_keywords
 from metro_fast.ops.vocabulary import Vocabulary, check_optional
 
 _NUMBERS = (
@@ -19,6 +19,15 @@ _NUMBERS = (
     "mask_replace_prob",
     "random_replace_prob",
 )
+
+
+def _range(given: tuple[int, int] | None) -> tuple[int, int] | None:
+    if given is None:
+        return None
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise TypeError(f"random_token_range is {given!r}, expected (start, end)")
+    start, end = (check_counter("random_token_range", value) for value in given)
+    return start, end
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -84,6 +93,10 @@ class Masking(Settings):
         return [below[0], *(after - before for before, after in pairwise(below))]
 
 
+_MASKING, _VOCABULARY = Masking(), Vocabulary()
+_HOMES: dict[str, type[Settings]] = {"masking": Masking, "vocabulary": Vocabulary}
+
+
 class MaskKeywords(TypedDict, total=False):
     """The everyday settings of masking, which functions and collators take as keywords."""
 
@@ -102,20 +115,10 @@ def mask_settings(
     Raises:
         TypeError: If a keyword is unknown, or there is no mask token or size of the vocabulary.
     """
-    homes = {"masking": Masking, "vocabulary": Vocabulary}
     known = MaskKeywords.__optional_keys__
-    of_masking, of_vocabulary = split_keywords("mask_tokens", known, homes, given)
-    vocabulary = replace(vocabulary or Vocabulary(), **of_vocabulary)
+    of_masking, of_vocabulary = split_keywords("mask_tokens", known, _HOMES, given)
+    vocabulary = replaced(vocabulary or _VOCABULARY, of_vocabulary)
     for name in ("mask_token_id", "vocab_size"):
         if getattr(vocabulary, name) is None:
             raise TypeError(f"{name} is None, expected an integer: mask_tokens needs it")
-    return replace(masking or Masking(), **of_masking), vocabulary
-
-
-def _range(given: tuple[int, int] | None) -> tuple[int, int] | None:
-    if given is None:
-        return None
-    if not isinstance(given, tuple | list) or len(given) != 2:
-        raise TypeError(f"random_token_range is {given!r}, expected (start, end)")
-    start, end = (check_counter("random_token_range", value) for value in given)
-    return start, end
+    return replaced(masking or _MASKING, of_masking), vocabulary

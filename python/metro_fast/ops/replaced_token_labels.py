@@ -1,6 +1,7 @@
 """Input and labels of replaced-token detection."""
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from metro_fast import _core
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.arrays import (
     Array,
+    ArrayT,
     contiguous,
     give,
     integers,
@@ -19,42 +21,44 @@ from metro_fast.ops.arrays import (
 from metro_fast.ops.draws import check_counter, resolve_threads
 
 _GRAIN = 1 << 19
-"""Tokens that one thread labels in about 0.2 ms."""
+"""Number of tokens that one thread labels in about 0.2 ms."""
 
 
-class ReplacedBatch(NamedTuple):
-    """Input of the main model, and what its detection head is to say.
+class ReplacedBatch(NamedTuple, Generic[ArrayT]):
+    """Input of the main model, and the labels of its detection head.
 
     Attributes:
-        input_ids: int64, as `original`: samples at the masked positions, the pad id at padding.
-        labels: int8, as `original`: 1 replaced, 0 original, -100 at padding.
+        input_ids: int64, of the shape of `original`: samples at the masked positions, the pad id at
+            padding.
+        labels: int8, of the same shape: 1 if replaced, 0 if original, -100 at padding.
     """
 
-    input_ids: Any
-    labels: Any
+    input_ids: ArrayT
+    labels: ArrayT
 
 
 def replaced_token_labels(
-    original: Array,
-    sampled: Array,
-    masked_positions: Array,
+    original: ArrayT,
+    sampled: Array | Sequence[int],
+    masked_positions: Array | Sequence[int],
     *,
     pad_token_id: int = 0,
     num_threads: int | None = None,
-    out: tuple[Array, Array] | None = None,
-) -> ReplacedBatch:
-    """Put sampled tokens into the original, and label what they changed.
+    out: tuple[ArrayT, ArrayT] | None = None,
+) -> ReplacedBatch[ArrayT]:
+    """Put sampled tokens into the original, and label the tokens that this changes.
 
     A sample that equals the original counts as original, as in METRO (arXiv 2305.12567) and
     ELECTRA (arXiv 2003.10555).
 
     Args:
-        original: int64 [B, L] (any shape): the original ids, negative at padding; the `labels` of
-            `mask_tokens`. Of a CUDA tensor everything is one, and on its device.
+        original: int64 [B, L] (or any shape): the original ids, negative at padding, such as the
+            `labels` of `mask_tokens`. If it is a CUDA tensor, the other arguments must be CUDA
+            tensors on its device, and the results are.
         sampled: int [M]: ids at the masked positions.
         masked_positions: int [M]: flat indices into `original`, strictly ascending.
-        pad_token_id: Id of the padding of `input_ids`.
-        num_threads: Threads of the call; None for as many as pay.
+        pad_token_id: Id of the padding in `input_ids`.
+        num_threads: Number of threads; None for as many as are worth starting.
         out: int64 and int8 arrays of the shape of `original`; they are returned.
 
     Returns:
@@ -91,7 +95,7 @@ def replaced_token_labels(
     elif inputs.shape != array.shape or labels.shape != array.shape:
         raise MetroFastError(
             f"out has shapes {inputs.shape} and {labels.shape}, "
-            f"expected that of original, {array.shape}"
+            f"expected that of original, {array.shape}, twice"
         )
     _core.replaced_token_labels(
         array,

@@ -1,5 +1,6 @@
 """Replacement tokens, drawn from the auxiliary model's logits."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy.typing as npt
 from metro_fast import _core
 from metro_fast.ops.arrays import (
     Array,
+    ArrayT,
     give,
     integers,
     is_tensor,
@@ -19,52 +21,54 @@ from metro_fast.ops.arrays import (
 from metro_fast.ops.draws import check_counter, resolve_threads
 
 _GRAIN = 1 << 16
-"""Logits that one thread weighs in about 0.2 ms."""
+"""Number of logits that one thread weighs in about 0.2 ms."""
 
 
 def sample_replacements(
-    logits: Array,
+    logits: ArrayT,
     *,
-    sample_ids: Array | None = None,
-    positions: Array | None = None,
+    sample_ids: Array | Sequence[int] | None = None,
+    positions: Array | Sequence[int] | None = None,
     temperature: float = 1.0,
     bfloat16: bool = False,
     seed: int = 0,
     epoch: int = 0,
     num_threads: int | None = None,
-    out: Array | None = None,
-) -> Any:
-    """Draw one token a row from `softmax(logits / temperature)`.
+    out: ArrayT | None = None,
+) -> ArrayT:
+    """Draw one token per row from `softmax(logits / temperature)`.
 
-    Weights are integers, about `floor(2^40 * 2^-d)` with the distance `d = (max - logit) *
-    f32(log2(e) / temperature)` rounded in f32 and cut to 25 bits after the point, and the power
-    taken from an integer table and polynomial (`metro_fast.testing.sample_replacements` is the
-    whole law). The token is the first whose inclusive sum exceeds `floor(u * total / 2^64)` for a
-    64-bit uniform u. The sums are exact, so that equal logits give equal tokens on any path,
-    tiling, thread count and device. The total variation from the softmax is at most 2^-20 for up to
-    2^18 tokens. METRO (arXiv 2305.12567) and ELECTRA sample the whole vocabulary at temperature 1.
+    Weights are integers, about `floor(2^40 * 2^-d)`. The distance `d = (max - logit) *
+    f32(log2(e) / temperature)` is rounded in f32 and cut to 25 bits after the point, and an integer
+    table and a polynomial give the power; `metro_fast.testing.sample_replacements` is the full
+    definition. The token is the first whose inclusive sum exceeds `floor(u * total / 2^64)` for a
+    64-bit uniform u. The sums are exact, so that equal logits give equal tokens for any code path,
+    tiling, number of threads and device. The total variation from the softmax is at most 2^-20 for
+    up to 2^18 tokens. METRO (arXiv 2305.12567) and ELECTRA sample the whole vocabulary at
+    temperature 1.
 
     The uniform of row r is a function of (seed, epoch, `sample_ids[r]`, `positions[r]`).
 
     Args:
-        logits: float32, float16 or bfloat16 [R, V], V at most 2^23, contiguous; -inf is a token
-            that is never drawn. Must not be changed during the call. Of a CUDA tensor the result
-            is one too, and `sample_ids`, `positions` and `out` are on its device.
-        sample_ids: int [R], 0 or more; the index of the row otherwise.
-        positions: int [R], 0 to 2^32 - 1: place of the row in its sample; 0 otherwise. Rows with
-            equal sample ids need different positions, else they share their uniform.
+        logits: float32, float16 or bfloat16 [R, V], V at most 2^23, contiguous. A token with logit
+            -inf is never drawn. Must not be changed during the call. If it is a CUDA tensor, so is
+            the result, and `sample_ids`, `positions` and `out` must be on its device.
+        sample_ids: int [R], 0 or more; the index of the row by default.
+        positions: int [R], 0 to 2^32 - 1, the place of the row in its sample; 0 by default. Rows
+            with equal sample ids need different positions, or they share their uniform.
         temperature: 1e-6 to 1e6.
-        bfloat16: Take uint16 numpy logits as the bits of bfloat16, which numpy has no type for.
+        bfloat16: Whether uint16 numpy logits are the bits of bfloat16, for which numpy lacks a
+            type.
         seed: 0 to 2^63 - 1.
         epoch: 0 to 2^63 - 1.
-        num_threads: Threads of the call; None for as many as pay.
+        num_threads: Number of threads; None for as many as are worth starting.
         out: int64 [R] to write to and return.
 
     Returns:
         int64 [R] token ids, of the kind of `logits`.
 
     Raises:
-        MetroFastError: If a value is outside its domain, or a row holds NaN, +inf, or -inf alone
+        MetroFastError: If a value is outside its domain, or a row holds NaN, +inf, or only -inf
             (the message names row and column).
         TypeError: If an array has the wrong dtype or number of dimensions, or the logits are not
             contiguous.
@@ -75,7 +79,8 @@ def sample_replacements(
         [0, 1]
     """
     if on_cuda(logits):
-        return _on_cuda(logits, sample_ids, positions, temperature, seed, epoch, out)
+        drawn: ArrayT = _on_cuda(logits, sample_ids, positions, temperature, seed, epoch, out)
+        return drawn
     tensor = is_tensor(logits)
     array, bits = _typed(logits, bfloat16)
     if array.ndim != 2 or not array.flags.c_contiguous:
@@ -99,7 +104,10 @@ def sample_replacements(
         num_threads=resolve_threads(num_threads, array.size, _GRAIN),
         out=target,
     )
-    return give(result, tensor=tensor) if out is None else out
+    if out is not None:
+        return out
+    tokens: ArrayT = give(result, tensor=tensor)
+    return tokens
 
 
 def _on_cuda(
@@ -122,7 +130,7 @@ def _on_cuda(
 
 
 def _typed(logits: Array, bfloat16: bool) -> tuple[npt.NDArray[Any], str]:
-    """The logits as the core reads them, and the name of their format."""
+    """The logits as the native module reads them, and the name of their format."""
     array = view("logits", logits, bits=True)
     name = str(getattr(logits, "dtype", "")).removeprefix("torch.")
     if name == "bfloat16" or (bfloat16 and name == "uint16"):

@@ -1,8 +1,8 @@
 """Frozen dataclasses of settings: a short repr, and keywords that become fields."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, fields
-from typing import Any
+from dataclasses import MISSING, Field, dataclass, fields, replace
+from typing import Any, TypeVar
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,6 +26,9 @@ class Settings:
             object.__setattr__(self, name, value)
 
 
+_Settings = TypeVar("_Settings", bound=Settings)
+
+
 def split_keywords(
     function: str,
     known: frozenset[str],
@@ -46,7 +49,9 @@ def split_keywords(
     Raises:
         TypeError: If a keyword is not among the known ones; the message says where it belongs.
     """
-    names = {home: {field.name for field in fields(kind)} for home, kind in homes.items()}
+    if not given:
+        return [{} for _ in homes]
+    names = {home: kind.__dataclass_fields__ for home, kind in homes.items()}
     for name in given:
         if name not in known:
             owner = next((home for home in homes if name in names[home]), None)
@@ -55,6 +60,11 @@ def split_keywords(
                 advice = f"give {owner}={homes[owner].__name__}({name}=...)"
             raise TypeError(f"{function} takes no keyword {name}: {advice}")
     return [{name: value for name, value in given.items() if name in names[home]} for home in homes]
+
+
+def replaced(value: _Settings, values: Mapping[str, Any]) -> _Settings:
+    """The settings with other values; the same object if there are none, which saves its checks."""
+    return replace(value, **values) if values else value
 
 
 def _is_default(field: Field[Any], value: object) -> bool:

@@ -6,7 +6,7 @@ from typing import Literal, TypedDict
 
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.denoiser import Denoiser, as_denoisers
-from metro_fast.ops.settings import Settings, split_keywords
+from metro_fast.ops.settings import Settings, replaced, split_keywords
 from metro_fast.ops.vocabulary import Vocabulary, check_optional
 
 _T5 = (Denoiser(),)
@@ -14,7 +14,7 @@ _T5 = (Denoiser(),)
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class SpanCorruption(Settings):
-    """What `corrupt_spans` hides, and how long its results may be.
+    """The denoisers of `corrupt_spans`, and the limits of its results.
 
     Attributes:
         denoisers: One task, or several, of which each row gets one according to their weights.
@@ -55,6 +55,14 @@ class SpanCorruption(Settings):
         )
 
 
+_CORRUPTION, _VOCABULARY = SpanCorruption(), Vocabulary()
+_HOMES: dict[str, type[Settings]] = {
+    "denoiser": Denoiser,
+    "corruption": SpanCorruption,
+    "vocabulary": Vocabulary,
+}
+
+
 class SpanKeywords(TypedDict, total=False):
     """The everyday settings of span corruption, which functions and collators take as keywords."""
 
@@ -75,10 +83,9 @@ def span_settings(
         MetroFastError: If `noise_density` or `mean_noise_span_length` is given with denoisers.
         TypeError: If a keyword is unknown.
     """
-    homes = {"denoiser": Denoiser, "corruption": SpanCorruption, "vocabulary": Vocabulary}
     known = SpanKeywords.__optional_keys__
-    of_task, of_corruption, of_vocabulary = split_keywords("corrupt_spans", known, homes, given)
-    corruption = replace(corruption or SpanCorruption(), **of_corruption)
+    of_task, of_corruption, of_vocabulary = split_keywords("corrupt_spans", known, _HOMES, given)
+    corruption = replaced(corruption or _CORRUPTION, of_corruption)
     if of_task:
         if corruption.denoisers != _T5 or "denoisers" in of_corruption:
             raise MetroFastError(
@@ -86,4 +93,4 @@ def span_settings(
                 "you give denoisers, set them there"
             )
         corruption = replace(corruption, denoisers=Denoiser(**of_task))
-    return corruption, replace(vocabulary or Vocabulary(), **of_vocabulary)
+    return corruption, replaced(vocabulary or _VOCABULARY, of_vocabulary)

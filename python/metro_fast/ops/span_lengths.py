@@ -1,4 +1,4 @@
-"""Laws of the lengths of noise spans."""
+"""Distributions of the lengths of noise spans."""
 
 import math
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ from typing import Self
 from metro_fast.errors import MetroFastError
 
 _TAIL = 2.0**-33
-"""What a table leaves out: half of the smallest probability that a draw can tell apart."""
+"""The probability that a table omits: half of the smallest one that a draw can resolve."""
 
 
 class SpanLengths(tuple[float, ...]):
-    """Probabilities of spans of 1, 2, 3, ... tokens; a draw takes them relative to their sum.
+    """Probabilities of spans of 1, 2, 3, ... tokens, relative to their sum.
 
     Args:
         probabilities: 0 or more each, not all 0.
 
     Raises:
-        MetroFastError: If they are no probabilities.
+        MetroFastError: If the table is empty, or a number is negative or infinite, or all are 0.
 
     Example:
         >>> SpanLengths.uniform(2, 3)
@@ -29,7 +29,7 @@ class SpanLengths(tuple[float, ...]):
     __slots__ = ()
 
     def __new__(cls, probabilities: Sequence[float]) -> Self:
-        """Checks the table."""
+        """Check the table."""
         table = tuple(float(p) for p in probabilities)
         if not table or not all(p >= 0 for p in table) or not 0 < sum(table) < math.inf:
             raise MetroFastError(
@@ -42,7 +42,7 @@ class SpanLengths(tuple[float, ...]):
 
     @property
     def mean(self) -> float:
-        """Mean tokens of a span."""
+        """Mean number of tokens in a span."""
         return sum(i * p for i, p in enumerate(self, 1)) / sum(self)
 
     @classmethod
@@ -72,7 +72,7 @@ class SpanLengths(tuple[float, ...]):
 
     @classmethod
     def poisson(cls, rate: float) -> Self:
-        """A Poisson law without its 0 (BART's rate is 3): an empty span hides nothing."""
+        """A Poisson distribution without 0, as an empty span hides nothing (BART's rate is 3)."""
         if not 0 < rate <= 1000:
             raise MetroFastError(f"rate is {rate}, expected more than 0 and at most 1000")
         table: list[float] = []

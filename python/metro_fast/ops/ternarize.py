@@ -1,54 +1,54 @@
-"""Floats to trits and one scale: ComPEFT's compression of a vector."""
+"""Turns floats into trits and one scale: ComPEFT's compression of a vector."""
 
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple
 
 import numpy as np
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
-from metro_fast.ops.arrays import give, is_tensor, typed
+from metro_fast.ops.arrays import ArrayT, give, is_tensor, typed
 from metro_fast.ops.draws import resolve_threads
 
 CHUNK = 1 << 16
-"""Entries that a thread takes at a time."""
+"""Number of entries that a thread takes at a time."""
 
 FLOAT16_OVERFLOW = 65520
-"""From here on float16 rounds to infinity."""
+"""From this value on, float16 rounds to infinity."""
 
 
-class Ternary(NamedTuple):
-    """`scale * trits` stands for the vector.
+class Ternary(NamedTuple, Generic[ArrayT]):
+    """The vector `scale * trits`.
 
     Attributes:
-        trits: int8, the shape of the input, each -1, 0 or 1.
-        scale: What a trit is multiplied with, a float32 value.
+        trits: int8, of the shape of the input, each -1, 0 or 1.
+        scale: Factor of the trits, a float32 value.
     """
 
-    trits: Any
+    trits: ArrayT
     scale: float
 
 
 def ternarize(
-    x: Any,
+    x: ArrayT,
     *,
     density: float,
     alpha: float | str = 1.0,
     num_threads: int | None = None,
-) -> Ternary:
+) -> Ternary[ArrayT]:
     """Keep the entries of largest magnitude and replace each by its sign times one scale.
 
-    Of d entries, k = floor(d * density + 1e-6) are kept, ties going to the lowest flat index. The
+    Of d entries, k = floor(d * density + 1e-6) are kept; ties go to the lowest flat index. The
     scale is `alpha` times the standard deviation of all d entries (unbiased, in float64, before
-    pruning; of a single entry its magnitude), or with `alpha="least_squares"` the mean magnitude
-    of the kept entries that are not zero: the scale of least squared error. ComPEFT, arXiv
-    2311.13171, section 2.
+    pruning; the magnitude of the entry if there is only one). With `alpha="least_squares"` it is
+    the mean magnitude of the kept entries that are not zero, which minimizes the squared error.
+    ComPEFT, arXiv 2311.13171, section 2.
 
     Args:
         x: float32 array or CPU tensor of any shape; finite.
         density: Share of entries to keep, in (0, 1].
         alpha: Positive number of standard deviations, or `"least_squares"`.
-        num_threads: Threads to use; the machine's cores by default. The result does not depend
-            on it.
+        num_threads: Number of threads; the machine's cores by default. It does not change the
+            result.
 
     Returns:
         Trits of the shape and kind of `x`, and the scale.
@@ -75,11 +75,11 @@ def ternarize(
 
 
 def native_alpha(alpha: float | str) -> float | None:
-    """`alpha` as the native module takes it: None is least squares.
+    """`alpha` as the native module takes it; None means least squares.
 
     Raises:
         TypeError: If it is neither a number nor `"least_squares"`.
-        MetroFastError: If no float holds it.
+        MetroFastError: If it is too large for a float.
     """
     if isinstance(alpha, str) and alpha == "least_squares":
         return None
@@ -88,18 +88,20 @@ def native_alpha(alpha: float | str) -> float | None:
     try:
         return float(alpha)
     except OverflowError as error:
-        raise MetroFastError("alpha is too large for a float") from error
+        raise MetroFastError(
+            f"alpha has {len(str(alpha))} digits, expected a number that a float can hold"
+        ) from error
 
 
 def check_scale(scale: float, dtype: str) -> None:
-    """Check that trits times a scale are numbers of a dtype.
+    """Check that a dtype can hold trits times a scale.
 
     Args:
-        scale: What trits are multiplied with.
-        dtype: Its name: `"float16"`.
+        scale: Factor of the trits.
+        dtype: Name of the dtype, such as `"float16"`.
 
     Raises:
-        MetroFastError: If float32 does not hold the scale, or it rounds to infinity.
+        MetroFastError: If float32 cannot hold the scale, or the scale rounds to infinity.
     """
     if not abs(scale) <= float(np.finfo(np.float32).max):
         raise MetroFastError(f"scale is {scale}, expected a number that float32 can hold")

@@ -1,20 +1,52 @@
-"""Bytes to trits, or straight to scaled floats."""
+"""Unpacks bytes into trits, or directly into scaled floats."""
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
-from metro_fast.ops.arrays import is_tensor, on_cuda, refuse_shared, typed, view
+from metro_fast.ops.arrays import Array, ArrayT, is_tensor, on_cuda, refuse_shared, typed, view
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK, check_scale
 
+if TYPE_CHECKING:
+    import torch
+
 _NATIVE = {"int8": "i8", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 
+_BOTH = "dtype is {} beside out, expected only one of them: out already has a dtype"
 
+
+@overload
+def unpack(
+    packed: Array,
+    count: int,
+    *,
+    scale: float = ...,
+    out: ArrayT,
+    num_threads: int | None = ...,
+) -> ArrayT: ...
+@overload
+def unpack(
+    packed: Array,
+    count: int,
+    *,
+    scale: float = ...,
+    dtype: "torch.dtype",
+    num_threads: int | None = ...,
+) -> "torch.Tensor": ...
+@overload
+def unpack(
+    packed: ArrayT,
+    count: int,
+    *,
+    scale: float = ...,
+    dtype: DTypeLike | None = ...,
+    num_threads: int | None = ...,
+) -> ArrayT: ...
 def unpack(
     packed: Any,
     count: int,
@@ -29,12 +61,12 @@ def unpack(
     The bytes may be hostile: a damaged block is an error, never a read out of bounds.
 
     Args:
-        packed: uint8 [n], array or tensor; of a CUDA tensor the result is one too.
-        count: How many trits it holds; must be right, as a check and as the size to allocate.
-        scale: What each trit is multiplied with; must be 1 for int8.
-        dtype: int8, float32 (the default), float16, or bfloat16 (torch only).
-        out: Where to write, [count], instead of a new array; its dtype is taken.
-        num_threads: Threads to use; the machine's cores by default.
+        packed: uint8 [n], array or tensor. If it is a CUDA tensor, so is the result.
+        count: Number of trits in the block. It must be right, and is also the size to allocate.
+        scale: Factor of the trits; must be 1 for int8.
+        dtype: int8, float32 (the default), float16, or bfloat16 (only as a torch dtype).
+        out: Array [count] to write to, instead of a new one; its dtype is used.
+        num_threads: Number of threads; the machine's cores by default.
 
     Returns:
         `out`, or a new [count] array: a tensor if `packed` or `dtype` is torch's.
@@ -54,11 +86,11 @@ def unpack(
     block = typed("packed", packed, np.uint8).reshape(-1)
     held, _, _ = _core.block_info(block)
     if count != held:
-        raise MetroFastError(f"count is {count}, expected the {held} trits that packed holds")
+        raise MetroFastError(f"count is {count}, expected {held}, the number of trits in packed")
     if out is None:
         out = _allocate(count, dtype, packed)
     elif dtype is not None:
-        raise MetroFastError("both dtype and out are given: out brings its own dtype")
+        raise MetroFastError(_BOTH.format(dtype))
     target, name = _writable(out)
     if target.shape != (count,):
         raise MetroFastError(f"out has shape {target.shape}, expected ({count},)")
@@ -79,7 +111,7 @@ def _on_cuda(packed: Any, count: int, scale: float, dtype: Any, out: Any) -> Any
 
         out = packed.new_empty(count, dtype=torch.float32 if dtype is None else dtype)
     elif dtype is not None:
-        raise MetroFastError("both dtype and out are given: out brings its own dtype")
+        raise MetroFastError(_BOTH.format(dtype))
     elif tuple(out.shape) != (count,):
         raise MetroFastError(f"out has shape {tuple(out.shape)}, expected ({count},)")
     kernels.unpack_into(packed, scale, out)
@@ -97,7 +129,7 @@ def _allocate(count: int, dtype: Any, packed: object) -> Any:
 
 
 def _writable(out: Any) -> tuple[NDArray[Any], str]:
-    """The bits that the native module writes, and the name of their dtype."""
+    """The view that the native module writes, and the name of its dtype."""
     array = view("out", out, bits=True)
     name = str(out.dtype).removeprefix("torch.")
     if name not in _NATIVE:

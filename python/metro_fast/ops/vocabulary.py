@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from metro_fast.ops.arrays import Array, contiguous, integers, view
 from metro_fast.ops.draws import check_counter
@@ -17,6 +18,7 @@ _OPTIONAL = (
     "decoder_start_token_id",
     "mask_token_id",
 )
+_IDS = (*_REQUIRED, *_OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -63,10 +65,18 @@ class Vocabulary(Settings):
     word_starts: Array | None = None
 
     def __post_init__(self) -> None:
-        self._set(**{name: check_counter(name, getattr(self, name)) for name in _REQUIRED})
-        self._set(**{name: check_optional(name, getattr(self, name)) for name in _OPTIONAL})
-        special = integers("special_token_ids", list(self.special_token_ids)).tolist()
-        self._set(special_token_ids=tuple(special), word_starts=_as_table(self.word_starts))
+        for name in _IDS:
+            value = getattr(self, name)
+            if value is not None or name not in _OPTIONAL:
+                number = check_counter(name, value)
+                # Every write takes 0.5 µs, and few values need one.
+                if number is not value:
+                    self._set(**{name: number})
+        if self.special_token_ids != ():
+            special = integers("special_token_ids", list(self.special_token_ids)).tolist()
+            self._set(special_token_ids=tuple(special))
+        if self.word_starts is not None:
+            self._set(word_starts=_as_table(self.word_starts))
 
 
 def check_optional(name: str, value: int | None) -> int | None:
@@ -74,14 +84,12 @@ def check_optional(name: str, value: int | None) -> int | None:
     return None if value is None else check_counter(name, value)
 
 
-def _as_table(word_starts: Array | None) -> "np.ndarray[tuple[int], np.dtype[np.bool_]] | None":
+def _as_table(word_starts: Array) -> npt.NDArray[np.bool_]:
     """The word-start table as a contiguous array.
 
     Raises:
         TypeError: If it is not bool in one dimension.
     """
-    if word_starts is None:
-        return None
     table = view("word_starts", word_starts)
     if table.dtype != np.bool_ or table.ndim != 1:
         raise TypeError(

@@ -1,5 +1,5 @@
 """Slow, obvious numpy references of the kernels, bit-equal to them, and hypothesis strategies.
 
-One file an op. Shipped, so that whoever ports or extends a kernel has an oracle. Nothing in the
-package imports this; `strategies` needs hypothesis.
+There is one file for each op. They are shipped so that anyone who ports or extends a kernel can
+test against them. No other part of the package imports this; `strategies` needs hypothesis.
 """

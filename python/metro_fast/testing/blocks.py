@@ -9,9 +9,9 @@ class Item(NamedTuple):
     """An entry of an index.
 
     Attributes:
-        length: Tokens.
+        length: Number of tokens.
         closes: Whether a document ends with it.
-        separator: Whether it is nothing but the end of a document.
+        separator: Whether it only marks the end of a document.
     """
 
     length: int
@@ -59,7 +59,7 @@ def cut_blocks(items: list[Item], mode: str, block_size: int) -> list[tuple[int,
 def crop(
     block: tuple[int, int], block_size: int, *, seed: int, epoch: int, sample_id: int
 ) -> tuple[int, int]:
-    """The window that is read of a block longer than `block_size`.
+    """The window of a block longer than `block_size` that is read.
 
     Example:
         >>> crop((10, 14), 4, seed=0, epoch=0, sample_id=0)
@@ -74,7 +74,7 @@ def crop(
 
 
 def number_segments(items: list[Item], start: int, end: int) -> list[int]:
-    """The document of every token of a range, counted from 1.
+    """The number of the document of every token in a range, counted from 1.
 
     Example:
         >>> number_segments([Item(2), Item(1, closes=False), Item(3)], 1, 6)

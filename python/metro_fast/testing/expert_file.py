@@ -1,4 +1,4 @@
-"""A whole decoder of expert files, written from docs/expert-format.md alone; it may be copied."""
+"""A complete decoder of expert files, written only from docs/expert-format.md; it may be copied."""
 
 import json
 import math
@@ -18,10 +18,10 @@ DTYPES = {f"{kind}{8 * n}": f"<{kind.lower()}{n}" for kind in "UIF" for n in (1,
 DTYPES |= {"BOOL": "?", "BF16": "<u2"}
 
 
-def require(holds: Any, what: str) -> None:
+def require(holds: Any, rule: str) -> None:
     """Raise ValueError unless a rule of the page holds."""
     if not holds:
-        raise ValueError(what)
+        raise ValueError(rule)
 
 
 def crc32c(data: bytes) -> int:
@@ -35,7 +35,7 @@ def crc32c(data: bytes) -> int:
 
 
 def decode_t4(data: bytes, frequencies: list[int], count: int) -> list[int]:
-    """Section 5: the trits of a T4-rANS stream, all of its last row."""
+    """Section 5: the trits of a T4-rANS stream, up to the end of its last row."""
     slots: list[tuple[int, int, int]] = []
     for symbol, key in enumerate(SYMBOLS):
         f = frequencies[(key & 15).bit_count()]
@@ -59,7 +59,7 @@ def decode_t4(data: bytes, frequencies: list[int], count: int) -> list[int]:
 
 
 def decode_bitmask(data: bytes, count: int) -> list[int]:
-    """Section 6: the trits of a bitmask stream, with those of the last mask word."""
+    """Section 6: the trits of a bitmask stream, up to the end of its last mask word."""
     mask_bytes = 4 * -(-count // 32)
     bits = [byte >> j & 1 for byte in data[:mask_bytes] for j in range(8)]
     signs = [byte >> j & 1 for byte in data[mask_bytes:] for j in range(8)][::-1]
@@ -104,7 +104,7 @@ def read_expert(
     frequencies: list[list[int]],
     initial: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """Every tensor by name, in its own dtype (of BF16 the bits), after section 7's checks."""
+    """Every tensor by name, in its own dtype (BF16 as bits), after the checks of section 7."""
     length = int.from_bytes(file[:8], "little")
     header = json.loads(file[8 : 8 + length])
     header.pop("__metadata__", None)

@@ -1,4 +1,4 @@
-"""References of the laws of noise: runs of kept and noise tokens, in Python integers."""
+"""References of the kinds of noise: runs of kept and noise tokens, in Python integers."""
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
@@ -10,7 +10,7 @@ from metro_fast.ops import Denoiser
 from metro_fast.testing.philox import below, choose
 
 Runs = tuple[list[int], list[int]]
-"""Kept runs and noise runs in turn; one kept run more than noise runs."""
+"""Alternating kept runs and noise runs; there is one more kept run than noise runs."""
 
 
 def billionths(value: float) -> Fraction:
@@ -19,7 +19,7 @@ def billionths(value: float) -> Fraction:
 
 
 def span_counts(length: int, density: float, mean: float, compat: str = "t5") -> tuple[int, int]:
-    """Noise tokens and noise spans of a row, rounded half to even and exactly.
+    """Numbers of noise tokens and noise spans in a row, exactly rounded half to even.
 
     Example:
         >>> span_counts(568, 0.15, 3.0)
@@ -34,7 +34,7 @@ def span_counts(length: int, density: float, mean: float, compat: str = "t5") ->
 
 
 def noise_count(length: int, density: float) -> int:
-    """Noise tokens of a row: at least one of it, and at least one kept, where there is noise."""
+    """Number of noise tokens in a row. If there is noise, at least one token is kept."""
     if length < 2 or billionths(density) == 0:
         return 0
     return min(max(round(length * billionths(density)), 1), length - 1)
@@ -74,7 +74,7 @@ def to_mask(runs: Runs) -> list[bool]:
 
 
 def table_draw(word: int, table: Sequence[float], first: int) -> int:
-    """The length that a word stands for, of `first`, `first + 1`, ..."""
+    """The length among `first`, `first + 1`, ... that a word encodes."""
     last = max(i for i, p in enumerate(table) if p > 0)
     ends = [int(end * 2**32) for end in accumulate(p / sum(table) for p in table[: last + 1])]
     ends[last] = 2**32
@@ -93,9 +93,9 @@ def draw_runs(
     Args:
         law: The denoiser.
         source: The random words of the row.
-        length: Tokens (or words) of the row.
-        special: Positions.
-        most: Most spans.
+        length: Number of tokens (or words) in the row.
+        special: Positions of special tokens.
+        most: Largest number of spans.
     """
     density = billionths(law.noise_density)
     if law.noise == "metro_t0":
@@ -158,7 +158,7 @@ def _plain_runs(
 def metro_t0_runs(
     law: Denoiser, source: Iterator[int], length: int, special: Collection[int] = ()
 ) -> Runs:
-    """`generate_masks` of gonglinyuan/metro_t0, with words where upstream has numpy's generator."""
+    """`generate_masks` of gonglinyuan/metro_t0, with our random words in place of numpy's."""
     mask, empty = metro_t0_mask(law, source, length, special)
     return metro_t0_layout(mask, empty)
 

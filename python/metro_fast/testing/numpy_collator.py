@@ -1,7 +1,8 @@
-"""T5's span corruption in numpy, the way public collators are written: a peer for benchmarks.
+"""T5's span corruption in numpy, as public collators do it: a peer for benchmarks.
 
-Written from the specification (docs/denoising.md), after no other code: a mask a row by shuffling
-the ends of segments, sentinels by sums over the batch, filtering, EOS.
+It was written from the specification (docs/denoising.md), not from other code. It makes one mask
+per row by shuffling the ends of segments, numbers sentinels by sums over the batch, filters, and
+appends EOS.
 """
 
 import numpy as np
@@ -13,14 +14,14 @@ Batch = npt.NDArray[np.int64]
 
 
 class NumpySpanCollator:
-    """Rows of equal length to inputs and labels, as T5 draws them.
+    """Turns rows of equal length into inputs and labels, as T5 draws them.
 
     Args:
         noise_density: Share of noise tokens.
-        mean_noise_span_length: Mean tokens of a span.
+        mean_noise_span_length: Mean number of tokens in a span.
         sentinel_first: Id of the first sentinel; the next ones count down.
         eos_token_id: Id that ends inputs and labels.
-        seed: Of numpy's generator, which is drawn from row by row.
+        seed: Seed of numpy's generator, which draws row by row.
 
     Example:
         >>> inputs, labels = NumpySpanCollator()(np.full((2, 568), 7))
@@ -49,7 +50,7 @@ class NumpySpanCollator:
             ids: [B, L].
 
         Returns:
-            int64 `input_ids` and `labels`; all rows have equal lengths, so neither is padded.
+            int64 `input_ids` and `labels`. All rows have equal lengths, so neither is padded.
         """
         length = ids.shape[1]
         noise, spans = span_counts(length, self.noise_density, self.mean_noise_span_length)
@@ -65,7 +66,7 @@ class NumpySpanCollator:
         return np.repeat(np.arange(2 * spans) % 2 == 1, runs)
 
     def _segments(self, total: int, parts: int) -> Batch:
-        """Lengths of random non-empty parts: of the items after the first, some start a new one."""
+        """Lengths of random non-empty parts: some items after the first one start a new part."""
         starts = np.arange(total - 1) < parts - 1
         self._rng.shuffle(starts)
         edges = np.flatnonzero(starts) + 1

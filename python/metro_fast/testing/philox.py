@@ -12,7 +12,7 @@ Key = tuple[int, int]
 
 
 class Stream(IntEnum):
-    """What is drawn; no two ops share a random word."""
+    """The purpose of a draw. No two purposes share a random word."""
 
     SPANS = 1
     MASK = 2
@@ -47,7 +47,7 @@ def make_key(seed: int, epoch: int, stream: Stream) -> Key:
 
 
 def words(key: Key, sample_id: int, position: int) -> Iterator[int]:
-    """The 32-bit words of one (sample id, position), without end."""
+    """The endless sequence of 32-bit words of one (sample id, position)."""
     block = 0
     while True:
         yield from philox4x32_10((block, position, sample_id & _MASK, sample_id >> 32), key)
@@ -55,7 +55,7 @@ def words(key: Key, sample_id: int, position: int) -> Iterator[int]:
 
 
 def below(source: Iterator[int], bound: int) -> int:
-    """Uniform on 0 .. bound - 1: multiply, and draw again in the short remainder (Lemire 2019)."""
+    """Uniform on 0 .. bound - 1: multiply, and reject products that would bias (Lemire 2019)."""
     while True:
         product = next(source) * bound
         if product & _MASK >= (1 << 32) % bound:
@@ -63,10 +63,10 @@ def below(source: Iterator[int], bound: int) -> int:
 
 
 def choose(source: Iterator[int], k: int, n: int) -> list[int]:
-    """`k` distinct items of 0 .. n - 1, ascending, every subset equally likely.
+    """`k` distinct items of 0 .. n - 1, ascending; every subset is equally likely.
 
-    Items are drawn until `k` different ones are there; where `k` is more than half of `n`, what is
-    left out is drawn instead.
+    Items are drawn until there are `k` different ones. If `k` is more than half of `n`, the items
+    that are left out are drawn instead.
     """
     wanted = min(k, n - k)
     drawn: set[int] = set()

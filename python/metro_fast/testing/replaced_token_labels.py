@@ -11,7 +11,7 @@ def replaced_token_labels(
     *,
     pad_token_id: int = 0,
 ) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-    """Input ids with the samples in their places, and what they changed.
+    """Input ids with the samples in their places, and labels of the tokens that this changes.
 
     Example:
         >>> ids, labels = replaced_token_labels(

@@ -1,4 +1,4 @@
-"""Whole batches of `corrupt_spans` back to their rows: `restore_row` without a loop."""
+"""Restores the rows of whole batches of `corrupt_spans`: `restore_row` without a loop."""
 
 from typing import Any
 
@@ -19,21 +19,21 @@ def restore_batch(
     num_sentinels: int = 100,
     eos_token_id: int = 1,
 ) -> tuple[Flat, Flat]:
-    """The rows that a batch came from, as flat ids and offsets.
+    """The rows from which a batch was made, as flat ids and offsets.
 
     Args:
-        input_ids: int [B, Li], with a sentinel of its own for every span.
-        labels: int [B, Ll], every span behind its sentinel.
-        input_lengths: Ids of each row of the inputs.
-        label_lengths: Ids of each row of the labels.
+        input_ids: int [B, Li], with a separate sentinel for every span.
+        labels: int [B, Ll], with every span after its sentinel.
+        input_lengths: Number of ids in each row of the inputs.
+        label_lengths: Number of ids in each row of the labels.
         sentinel_first: Id of the first sentinel.
-        sentinel_step: What leads from a sentinel to the next.
-        num_sentinels: Sentinels of the vocabulary.
-        eos_token_id: The id that ends both sides.
+        sentinel_step: Difference between a sentinel and the next.
+        num_sentinels: Number of sentinels.
+        eos_token_id: Id that ends both sides.
 
     Raises:
-        AssertionError: If the sentinels of a row are not numbered in order and alike on both
-            sides, a span has no sentinel, or a row does not end with EOS.
+        AssertionError: If the sentinels of a row are not in order or differ between the sides, a
+            span has no sentinel, or a row does not end with EOS.
 
     Example:
         >>> inputs, labels = np.array([[5, 99, 8, 98, 1]]), np.array([[99, 6, 7, 98, 9, 1]])
@@ -49,19 +49,19 @@ def restore_batch(
         ends = np.cumsum(lengths - 1)
         number = (flat - sentinel_first) * sentinel_step
         marks = np.flatnonzero((number >= 0) & (number < num_sentinels))
-        # The sentinels of row r are those from first[r] up to first[r + 1].
+        # The sentinels of row r are those from first[r] up to, but not including, first[r + 1].
         first = np.searchsorted(marks, np.concatenate([[0], ends]))
         expected = np.arange(len(marks)) - np.repeat(first[:-1], np.diff(first))
         assert np.array_equal(number[marks], expected), "sentinels are not in order"
         sides.append((flat, ends, marks, np.diff(first)))
     (kept, kept_ends, marks, spans), (hidden, hidden_ends, starts, named) = sides
 
-    # A span goes up to the next sentinel, which the first id of the next row is.
+    # A span extends to the next sentinel. The first id of the next row is one.
     lengths = np.diff(np.concatenate([starts, [len(hidden)]])) - 1
     begins = np.concatenate([[0], hidden_ends[:-1]])
     first_ids = begins[begins < hidden_ends]
     assert np.isin(first_ids, starts).all(), "a target starts without a sentinel"
-    # A row without noise has the first sentinel as its target, and none in its inputs.
+    # A row without noise has the first sentinel as its target, and no sentinel in its inputs.
     bare = (spans == 0) & (named == 1)
     assert np.array_equal(spans[~bare], named[~bare]), "the sides have different sentinels"
     of_row = np.repeat(np.arange(rows), named)

@@ -1,4 +1,4 @@
-"""Reference of `metro_fast.ops.sample_replacements`: the same integers, a row at a time."""
+"""Reference of `metro_fast.ops.sample_replacements`: the same integers, one row at a time."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,7 +6,7 @@ import numpy.typing as npt
 from metro_fast.testing.philox import Stream, make_key, words
 
 POINT = 25
-"""Bits after the point of a distance."""
+"""Number of bits after the point of a distance."""
 
 LOG2_E = 1.4426950408889634
 
@@ -18,10 +18,10 @@ C1, C2 = np.uint64(0x58B84744), np.uint64(0x1F0F3E4C)
 
 
 def weights(logits: npt.NDArray[np.float32], temperature: float = 1.0) -> npt.NDArray[np.uint64]:
-    """`floor(2^40 * 2^-d)` of each logit, d its distance from the greatest in bits.
+    """`floor(2^40 * 2^-d)` for each logit, where d is its distance from the largest one in bits.
 
     Args:
-        logits: float32 [V], no NaN, no +inf.
+        logits: float32 [V] without NaN and +inf.
         temperature: Positive.
 
     Example:

@@ -6,10 +6,10 @@ from metro_fast.testing.philox import Stream, make_key, words
 
 
 def shuffled(index: int, count: int, *, seed: int, epoch: int) -> int:
-    """The block that index `index` of an epoch reads, of `count` blocks.
+    """The block, of `count`, that is read at index `index` of an epoch.
 
-    A Feistel network of eight rounds over the least even number of bits that holds the blocks,
-    walked until it lands on a block (Black and Rogaway, CT-RSA 2002).
+    A Feistel network of eight rounds, over the smallest even number of bits that can hold the
+    blocks, is applied until the result is a block (Black and Rogaway, CT-RSA 2002).
 
     Example:
         >>> sorted(shuffled(i, 5, seed=1, epoch=0) for i in range(5))

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: batches as callers hold them, and the tasks of their denoising."""
+"""Hypothesis strategies: batches as callers have them, and denoising tasks."""
 
 from typing import Any, get_args
 
@@ -10,7 +10,7 @@ from metro_fast.ops import Denoiser, SpanLengths
 from metro_fast.ops.denoiser import Inputs, Noise, Targets
 
 ID_DTYPES = (np.uint16, np.uint32, np.int32, np.int64)
-"""Types that token ids come in."""
+"""Types of token ids."""
 
 counters = st.integers(0, 2**63 - 1)
 """Seeds, epochs and sample ids."""
@@ -23,15 +23,15 @@ def ragged_rows(
     """Flat ids of a random type, offsets, and distinct sample ids.
 
     Args:
-        draw: Given by hypothesis.
+        draw: Supplied by hypothesis.
         lowest: Lowest id.
         highest: Highest id.
-        max_rows: Most rows.
-        longest: Most tokens in a row; no row is empty.
+        max_rows: Largest number of rows.
+        longest: Largest number of tokens in a row; no row is empty.
     """
     lengths = draw(st.lists(st.integers(1, longest), min_size=1, max_size=max_rows))
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    # The values do not steer any choice, so they need not be shrunk one by one.
+    # The values do not influence any choice, so they need not be shrunk one by one.
     values = np.random.default_rng(draw(st.integers(0, 2**32))).integers(
         lowest, highest, int(offsets[-1]), endpoint=True
     )
@@ -40,7 +40,7 @@ def ragged_rows(
 
 
 def random_trits(count: int, density: float, seed: int) -> NDArray[np.int8]:
-    """Trits of which a share of about `density` is not zero, with even signs."""
+    """Trits of which a share of about `density` is not zero, with balanced signs."""
     rng = np.random.default_rng(seed)
     signs = rng.integers(0, 2, count) * 2 - 1
     return np.where(rng.random(count) < density, signs, 0).astype(np.int8)
@@ -58,11 +58,11 @@ def _span_lengths() -> st.SearchStrategy[SpanLengths]:
 
 @st.composite
 def denoisers(draw: st.DrawFn, *, noise: Noise | None = None) -> Denoiser:
-    """A denoiser of any law, or of one, with any inputs and targets.
+    """A denoiser with any inputs and targets, and with any kind of noise or a given one.
 
     Args:
-        draw: Given by hypothesis.
-        noise: Its law.
+        draw: Supplied by hypothesis.
+        noise: The kind of noise.
     """
     law: Noise = draw(st.sampled_from(get_args(Noise))) if noise is None else noise
     lowest, highest = {"regular_spans": (0.01, 0.99), "prefix": (0.0, 0.5)}.get(law, (0.0, 0.99))

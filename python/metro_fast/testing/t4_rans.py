@@ -21,7 +21,7 @@ def load_frequencies(path: Path) -> Frequencies:
 
 
 def plan(trits: NDArray[np.int8], frequencies: Frequencies) -> tuple[int, int]:
-    """The density class of fewest bits, the first of equals, and the bytes to expect."""
+    """The first density class with the fewest bits, and the expected number of bytes."""
     kinds = [0] * 5
     for symbol in _symbols(trits):
         kinds[(KEYS[symbol] & 15).bit_count()] += 1
@@ -33,7 +33,7 @@ def plan(trits: NDArray[np.int8], frequencies: Frequencies) -> tuple[int, int]:
 
 
 def encode(trits: NDArray[np.int8], frequencies: Frequencies) -> tuple[bytes, int]:
-    """Bytes of a stream, padded to 16, and its density class."""
+    """The bytes of a stream, padded to a multiple of 16, and its density class."""
     symbols = _symbols(trits)
     index, _ = plan(trits, frequencies)
     table = _table(frequencies[index])
@@ -51,7 +51,7 @@ def encode(trits: NDArray[np.int8], frequencies: Frequencies) -> tuple[bytes, in
 
 
 def _symbols(trits: NDArray[np.int8]) -> list[int]:
-    """Symbols of whole rows of 64 quads."""
+    """The symbols, padded to whole rows of 64 quads."""
     padded = np.zeros(-(-trits.size // 256) * 256, np.int8)
     padded[: trits.size] = trits
     symbol_of = {key: symbol for symbol, key in enumerate(KEYS)}

@@ -11,8 +11,8 @@ def ternarize(
 ) -> tuple[NDArray[np.int8], float]:
     """Trits and scale of a vector, by sorting.
 
-    Trits are equal to `ops.ternarize`'s; the scale agrees to float32 rounding, since sums are
-    taken in another order.
+    The trits are equal to those of `ops.ternarize`. The scale agrees up to rounding in float32,
+    because sums are taken in another order.
 
     Example:
         >>> ternarize(np.array([1, -2, 0, 3, 2], np.float32), density=0.4, alpha="least_squares")

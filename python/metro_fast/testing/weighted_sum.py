@@ -1,4 +1,4 @@
-"""A weighted sum of adapters as LoraHub makes it: whole state dicts, name by name."""
+"""A weighted sum of adapters as LoraHub computes it: whole state dicts, name by name."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 def weighted_sum(
     states: Sequence[Mapping[str, NDArray[np.float32]]], weights: Sequence[float]
 ) -> dict[str, NDArray[np.float64]]:
-    """Sum adapters with weights; vectors of IA3 (`ia3_l`) as what they add to 1.
+    """Sum adapters with weights. Vectors of IA3 (`ia3_l`) are summed as their differences from 1.
 
     Args:
-        states: State dicts of the same names and shapes.
-        weights: One a state dict.
+        states: State dicts with the same names and shapes.
+        weights: One weight for each state dict.
 
     Returns:
         float64 arrays by name.

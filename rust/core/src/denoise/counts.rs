@@ -1,8 +1,8 @@
-//! How many tokens of a row are noise, and in how many spans: one rule, in integers.
+//! The numbers of noise tokens and of spans in a row: one rule, in integers.
 
 use crate::{Error, Result};
 
-/// A density or a mean length in billionths: what every machine rounds alike.
+/// A density or a mean length in billionths, which every machine rounds in the same way.
 ///
 /// f32 and f64 disagree about `round(length * 0.15)` at 166 lengths below 20,000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Billionths {
         divide(count as u64 * self.0, BILLION)
     }
 
-    /// Noise tokens of a row: [`Self::of`], and at least one noise and one kept token.
+    /// Number of noise tokens in a row: [`Self::of`], but at least one, and at least one is kept.
     pub(super) fn noise_of(self, length: usize) -> usize {
         if length < 2 || self.0 == 0 { 0 } else { self.of(length).clamp(1, length - 1) }
     }
@@ -55,7 +55,7 @@ impl Billionths {
         divide(count as u64 * BILLION, self.0)
     }
 
-    /// As a share of 2^32, rounded down: words below it are a Bernoulli draw.
+    /// As a share of 2^32, rounded down. A word is below it with this probability.
     pub(super) fn of_words(self) -> u64 {
         (self.0 << 32) / BILLION
     }
@@ -73,7 +73,7 @@ fn divide(numerator: u64, denominator: u64) -> usize {
     (quotient + u64::from(up)) as usize
 }
 
-/// Whose number of spans where the public codes differ.
+/// The public code whose number of spans is used where they differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compat {
     /// `t5/data/preprocessors.py`: noise / mean.
@@ -82,14 +82,14 @@ pub enum Compat {
     Hf,
 }
 
-/// How many tokens of a row are noise, and in how many spans.
+/// The numbers of noise tokens and of spans in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpanCounts {
     /// Tokens in the row.
     pub length: usize,
     /// Noise tokens.
     pub noise: usize,
-    /// Noise spans; 0 exactly where there is no noise.
+    /// Noise spans; 0 if and only if there is no noise.
     pub spans: usize,
 }
 
@@ -99,7 +99,7 @@ impl SpanCounts {
     pub fn of(length: usize, density: Billionths, mean: Billionths, compat: Compat) -> Self {
         let noise = density.noise_of(length);
         if noise == 0 {
-            // T5 plans a single token as 2, and its noise token is the one that is cut off.
+            // T5 plans a single token as 2 tokens, and cuts off the one that is noise.
             return Self { length, noise: 0, spans: 0 };
         }
         let fewer = noise.min(length - noise);
@@ -110,13 +110,13 @@ impl SpanCounts {
         Self { length, noise, spans: wanted.clamp(1, fewer) }
     }
 
-    /// Ids of the corrupted row: kept tokens, a sentinel a span, EOS.
+    /// Number of ids in the corrupted row: kept tokens, one sentinel for each span, EOS.
     pub fn input_length(self) -> usize {
         self.length - self.noise + self.spans + 1
     }
 
-    /// Ids of the target: a sentinel and the noise of every span, EOS. A row without noise has the
-    /// first sentinel alone, as in T5.
+    /// Number of ids in the target: a sentinel and the noise of every span, EOS. A row without noise
+    /// has only the first sentinel, as in T5.
     pub fn label_length(self) -> usize {
         self.noise + self.spans.max(1) + 1
     }

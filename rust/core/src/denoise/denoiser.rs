@@ -1,4 +1,4 @@
-//! A denoising task: which tokens are noise, and what inputs and targets become of them.
+//! A denoising task: which tokens are noise, and how inputs and targets show them.
 
 use super::counts::{Billionths, Compat};
 use super::span_lengths::SpanLengths;
@@ -7,17 +7,17 @@ use crate::{Error, Result};
 /// Which tokens of a row are noise. In whole-word mode read "word" for "token".
 #[derive(Clone, Debug)]
 pub enum Noise {
-    /// T5's `random_spans_noise_mask`: exact counts, spans and the runs between them two uniform
-    /// compositions; a row starts with kept tokens and ends in noise.
+    /// T5's `random_spans_noise_mask`: exact counts; the lengths of the spans and of the runs between
+    /// them are two uniform compositions; a row starts with kept tokens and ends in noise.
     RandomSpans {
         /// Share of noise tokens.
         density: Billionths,
-        /// Mean tokens of a span.
+        /// Mean number of tokens in a span.
         mean: Billionths,
-        /// Whose number of spans.
+        /// The rule for the number of spans.
         compat: Compat,
     },
-    /// T5's `iid_noise_mask`: every token by itself; neighbors merge into a span.
+    /// T5's `iid_noise_mask`: every token is drawn by itself; neighbors merge into a span.
     Iid {
         /// Probability of noise.
         density: Billionths,
@@ -36,45 +36,45 @@ pub enum Noise {
         /// Mean share of noise tokens, at most a half.
         density: Billionths,
     },
-    /// An exact count of noise tokens in spans of lengths drawn from a table, put into different
-    /// gaps between the kept tokens (SpanBERT's budget, without its rejections).
+    /// An exact count of noise tokens, in spans whose lengths are drawn from a table, put into
+    /// different gaps between the kept tokens (SpanBERT's budget, without its rejections).
     SampledSpans {
         /// Share of noise tokens.
         density: Billionths,
-        /// Law of the span lengths.
+        /// Distribution of the span lengths.
         lengths: SpanLengths,
     },
     /// The T5 baseline of METRO-T0, `generate_masks` of gonglinyuan/metro_t0: spans that grow from
     /// random starts, and empty spans.
     MetroT0 {
-        /// Share of noise tokens, empty spans included.
+        /// Share of noise tokens, including empty spans.
         density: Billionths,
         /// Share of the noise that is empty spans.
         empty: f64,
         /// Longest span before neighbors merge.
         longest: u32,
-        /// Let spans wrap from the end of the row to its first token, as upstream does.
+        /// Whether spans wrap from the end of the row to its first token, as upstream's do.
         upstream: bool,
     },
 }
 
-/// What stands in the inputs for a noise span.
+/// How the inputs show a noise span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inputs {
-    /// A sentinel of its own.
+    /// As a sentinel of its own.
     UniqueSentinels,
-    /// The first sentinel, for every span.
+    /// As the first sentinel.
     OneSentinel,
-    /// The first sentinel, for every token.
+    /// As the first sentinel, once for every token.
     SentinelPerToken,
-    /// Nothing.
+    /// Not at all.
     Drop,
 }
 
-/// What the targets are.
+/// The content of the targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Targets {
-    /// Every span behind its sentinel.
+    /// Every span after its sentinel.
     UniqueSentinels,
     /// The noise tokens.
     Drop,
@@ -87,11 +87,11 @@ pub enum Targets {
 pub struct Denoiser {
     /// Which tokens are noise.
     pub noise: Noise,
-    /// What the inputs become.
+    /// How the inputs show noise.
     pub inputs: Inputs,
-    /// What the targets become.
+    /// The content of the targets.
     pub targets: Targets,
-    /// Id that starts the inputs: a mode token such as `[NLU]`.
+    /// Id at the start of the inputs, such as the mode token `[NLU]`.
     pub prefix: Option<i64>,
 }
 
@@ -106,7 +106,7 @@ impl Denoiser {
                         "1 <= shortest <= longest <= 2^20",
                     ));
                 }
-                // The distance of the spans, a span divided by the density, is a 32-bit draw's bound.
+                // The distance between spans, a span divided by the density, bounds a 32-bit draw.
                 if density.of_words() <= u64::from(*longest) {
                     return Err(Error::argument(
                         "noise_density",
@@ -137,7 +137,7 @@ impl Denoiser {
         }
     }
 
-    /// Whether a row of it needs a sentinel for every span.
+    /// Whether it needs a sentinel for every span of a row.
     pub(super) fn numbers_spans(&self) -> bool {
         self.inputs == Inputs::UniqueSentinels || self.targets == Targets::UniqueSentinels
     }

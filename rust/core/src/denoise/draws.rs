@@ -11,12 +11,12 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Prepares draws below `bound`, which must be positive: the one division of all of them.
+    /// Prepares draws below `bound`, which must be positive; this is their only division.
     pub(super) fn new(bound: u32) -> Self {
         Self { bound, threshold: bound.wrapping_neg() % bound }
     }
 
-    /// The number that a word stands for, or nothing for the few words that would bias it.
+    /// The number that a word encodes, or nothing for the few words that would bias it.
     #[inline(always)]
     pub(super) fn of(self, word: u32) -> Option<u32> {
         let product = u64::from(word) * u64::from(self.bound);
@@ -32,7 +32,7 @@ pub(super) struct Draws {
     words: [u32; 64],
     used: usize,
     filled: usize,
-    /// How many more words the caller thinks to need.
+    /// Number of words that the caller expects to need.
     expected: usize,
 }
 
@@ -48,13 +48,13 @@ impl Draws {
         self.expected = 0;
     }
 
-    /// Says how many words the sample will need, so that no more are made than a few.
+    /// Announces how many words the sample will need, so that few others are computed.
     #[inline(always)]
     pub(super) fn expect(&mut self, words: usize) {
         self.expected = words;
     }
 
-    /// At least one word that was not used yet; `use_up` says how many were.
+    /// The words that are not used yet, at least one. The caller reports to `use_up` how many it took.
     #[inline(always)]
     pub(super) fn ready<L: Lanes>(&mut self) -> &[u32] {
         if self.used == self.filled {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_the_words_of_the_sample() {
+    fn draws_are_the_words_of_the_sample() {
         let mut words: Words = Key::new(3, 1, Stream::Spans).words_from(77, 0);
         let expected: Vec<u32> = (0..300)
             .map(|i| if i % 2 == 0 { words.next_u32() } else { words.below(3 << 30) })

@@ -1,4 +1,4 @@
-//! From the runs of a row to its inputs and targets.
+//! Writes the inputs and targets of a row from its runs.
 
 use super::denoiser::{Denoiser, Inputs, Targets};
 use super::span_options::SpanCorruption;
@@ -6,8 +6,8 @@ use super::span_plan::{PlannedRow, unended};
 use crate::simd::Lanes;
 use crate::tokens::{Id, Token};
 
-/// Writes the inputs of a row; `ids` and `out` may go on behind it, and what lies there in `out` is
-/// used up: long runs are copied in whole blocks. Returns the ids written.
+/// Writes the inputs of a row, and returns the number of ids written. `ids` and `out` may extend
+/// beyond the row. There, `out` may be overwritten, because long runs are copied in whole blocks.
 #[inline(always)]
 pub(super) fn write_inputs<L: Lanes, T: Token, O: Id>(
     ids: &[T],
@@ -49,7 +49,7 @@ pub(super) fn write_inputs<L: Lanes, T: Token, O: Id>(
     end(options.input_end, out, at + tail)
 }
 
-/// The same of the targets.
+/// Writes the targets of a row, under the same conditions.
 #[inline(always)]
 pub(super) fn write_targets<L: Lanes, T: Token, O: Id>(
     ids: &[T],

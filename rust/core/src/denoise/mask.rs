@@ -1,25 +1,27 @@
-//! Masks for an auxiliary model: an exact count of tokens, then mask, random or kept.
+//! Masks for an auxiliary model: an exact count of tokens, each of which becomes the mask token or a
+//! random one, or is kept.
 //!
-//! The default law is that of gonglinyuan/metro_t0, `fairseq/data/mask_tokens_dataset.py`
-//! (arXiv 2305.12567), drawn once for input and target; docs/denoising.md is the specification. What
-//! upstream does by accident is left to the options: with no special ids, special tokens are masked
+//! The default is the rule of gonglinyuan/metro_t0, `fairseq/data/mask_tokens_dataset.py`
+//! (arXiv 2305.12567), drawn once for input and target; docs/denoising.md is the specification. The
+//! options decide what upstream does by accident: if no ids are special, special tokens are masked
 //! and drawn.
 
 use super::IGNORED;
-use super::draws::{Bound, Draws};
-use super::mask_plan::{Count, Masking, Plan};
-use super::subset::{Subset, read_bits};
-use super::words_of_row::RowWords;
+use super::draws::Draws;
+use super::mask_choice::Chooser;
+use super::mask_plan::Plan;
+use super::masking::Masking;
+use super::subset::read_bits;
 use crate::rng::{Key, Stream};
 use crate::simd::{Job, Lanes, Level};
 use crate::threads::for_each;
 use crate::tokens::{Id, Rows, SampleIds, Token};
 use crate::{Error, Result};
 
-/// Random ids whose words are computed side by side.
+/// Number of random ids whose words are computed side by side.
 const LANES: usize = 8;
 
-/// Where [`mask_tokens`] writes, `[rows, width]` each; the width follows from the size.
+/// The arrays that [`mask_tokens`] writes, `[rows, width]` each; the width follows from the size.
 #[derive(Debug)]
 pub struct MaskOutput<'a, O> {
     /// Masked rows, padded with the pad id.
@@ -28,15 +30,15 @@ pub struct MaskOutput<'a, O> {
     pub labels: &'a mut [O],
     /// 1 for the tokens of a row, 0 for its padding.
     pub attention_mask: Option<&'a mut [O]>,
-    /// Tokens of every row.
+    /// Number of tokens in every row.
     pub lengths: &'a mut [i64],
 }
 
 /// Masks every row; returns the flat indices into `[rows, width]` that were chosen, ascending.
 ///
-/// The count and the positions of a row follow from the words of (sample id, 0), the kind of its
-/// `i`-th masked token from word `i` of the stream of kinds, and a random id at position `p` from the
-/// words of (sample id, p + 1).
+/// The words of (sample id, 0) give the count and the positions of a row. Word `i` of the stream of
+/// kinds gives the kind of its `i`-th masked token, and the words of (sample id, p + 1) give a random
+/// id at position `p`.
 ///
 /// # Errors
 /// An option outside its domain, an output of the wrong size, or an id outside the vocabulary: the
@@ -111,202 +113,110 @@ impl<T: Token, O: Id> Job for Masker<'_, '_, T, O> {
 
     #[inline(always)]
     fn run<L: Lanes>(mut self) -> Result<()> {
-        let (plan, width) = (self.plan, self.width);
         let mut chooser = Chooser::new(self.keys[0]);
-        let mut kinds = Draws::new(self.keys[1]);
-        let (mut positions, mut by_rank) = (Vec::new(), Vec::new());
-        let (mut hidden, mut replaced) = (Vec::new(), Vec::new());
-        let expected = plan.probability * (self.lengths.len() * width) as f64;
+        let mut kinds = Kinds::new(self.keys[1]);
+        let (mut positions, width) = (Vec::new(), self.width);
+        let expected = self.plan.probability * (self.lengths.len() * width) as f64;
         self.positions.reserve(expected as usize + 64);
-        for (place, length) in self.lengths.iter_mut().enumerate() {
+        for place in 0..self.lengths.len() {
             let row = self.first + place;
             let ids = self.rows.row(row);
             let sample_id = self.sample_ids.get(row);
-            let (input, label) = (
-                &mut self.inputs[place * width..][..width],
-                &mut self.labels[place * width..][..width],
-            );
-            chooser.choose::<L, T>(plan, ids, row, sample_id)?;
+            chooser.choose::<L, T>(self.plan, ids, row, sample_id)?;
             let chosen = read_bits::<L>(&chooser.bits, &mut positions);
             let start = (row * width) as i64;
             self.positions.extend(chosen.iter().map(|position| start + i64::from(*position)));
-
-            // The kinds of the masked tokens, and whose bits they are in the row.
-            kinds.start(sample_id);
-            kinds.expect(chosen.len());
-            by_rank.clear();
-            for first in (0..chosen.len()).step_by(64) {
-                let count = (chosen.len() - first).min(64);
-                by_rank.push(kinds.two_below::<L>(count, plan.mask_below, plan.random_below));
-            }
-            hidden.clear();
-            replaced.clear();
-            let mut rank = 0;
-            for word in &chooser.bits {
-                let (mask, random) = window(&by_rank, rank);
-                hidden.push(L::deposit(mask, *word));
-                replaced.push(L::deposit(random & !mask, *word));
-                rank += word.count_ones() as usize;
-            }
-            let filler = O::from_i64(plan.mask_token);
-            let (shown, labeled) = (&mut input[..ids.len()], &mut label[..ids.len()]);
-            L::copy_hiding(ids, &hidden, filler, shown, labeled);
-            input[ids.len()..].fill(O::from_i64(plan.pad));
-            label[ids.len()..].fill(O::from_i64(IGNORED));
-            if let Some(mask) = &mut self.mask {
-                let mask = &mut mask[place * width..][..width];
-                mask[..ids.len()].fill(O::from_i64(1));
-                mask[ids.len()..].fill(O::from_i64(0));
-            }
-            *length = ids.len() as i64;
-
-            for group in read_bits::<L>(&replaced, &mut positions).chunks(LANES) {
-                let mut places = [0; LANES];
-                for (place, position) in places.iter_mut().zip(group) {
-                    *place = position + 1;
-                }
-                let words = self.keys[0].words_at(sample_id, places)[0];
-                for (position, word) in group.iter().zip(words) {
-                    let rank = plan.random_bound.of(word).unwrap_or_else(|| {
-                        let mut words = self.keys[0].words_from(sample_id, position + 1);
-                        words.below(plan.random_count)
-                    });
-                    input[*position as usize] = O::from_i64(plan.random_id(rank));
-                }
-            }
+            kinds.draw::<L>(self.plan, sample_id, chosen.len(), &chooser.bits);
+            self.write::<L>(place, ids, &kinds.hidden);
+            let replaced = read_bits::<L>(&kinds.replaced, &mut positions);
+            self.replace(place, replaced, sample_id);
         }
         Ok(())
     }
 }
 
-/// Chooses the masked positions of a row, in memory that the rows of a thread share.
-struct Chooser {
+impl<T: Token, O: Id> Masker<'_, '_, T, O> {
+    /// Writes a row, its masks and its padding, but not yet its random ids.
+    #[inline(always)]
+    fn write<L: Lanes>(&mut self, place: usize, ids: &[T], hidden: &[u64]) {
+        let (start, width) = (place * self.width, self.width);
+        let (input, label) =
+            (&mut self.inputs[start..][..width], &mut self.labels[start..][..width]);
+        let filler = O::from_i64(self.plan.mask_token);
+        let (shown, labeled) = (&mut input[..ids.len()], &mut label[..ids.len()]);
+        L::copy_hiding(ids, hidden, filler, shown, labeled);
+        input[ids.len()..].fill(O::from_i64(self.plan.pad));
+        label[ids.len()..].fill(O::from_i64(IGNORED));
+        if let Some(mask) = &mut self.mask {
+            let mask = &mut mask[start..][..width];
+            mask[..ids.len()].fill(O::from_i64(1));
+            mask[ids.len()..].fill(O::from_i64(0));
+        }
+        self.lengths[place] = ids.len() as i64;
+    }
+
+    /// Writes random ids at positions of a row.
+    #[inline(always)]
+    fn replace(&mut self, place: usize, positions: &[u32], sample_id: u64) {
+        let (plan, key) = (self.plan, self.keys[0]);
+        let input = &mut self.inputs[place * self.width..][..self.width];
+        for group in positions.chunks(LANES) {
+            let mut places = [0; LANES];
+            for (place, position) in places.iter_mut().zip(group) {
+                *place = position + 1;
+            }
+            let words = key.words_at(sample_id, places)[0];
+            for (position, word) in group.iter().zip(words) {
+                let rank = plan.random_bound.of(word).unwrap_or_else(|| {
+                    let mut words = key.words_from(sample_id, position + 1);
+                    words.below(plan.random_count)
+                });
+                input[*position as usize] = O::from_i64(plan.random_id(rank));
+            }
+        }
+    }
+}
+
+/// The kinds of the masked tokens of a row, in memory that the rows of a thread share.
+struct Kinds {
     draws: Draws,
-    subset: Subset,
-    special: Vec<u8>,
-    bits: Vec<u64>,
-    positions: Vec<u32>,
-    words: RowWords,
+    by_rank: Vec<(u64, u64)>,
+    /// Bits of the tokens that become the mask token.
+    hidden: Vec<u64>,
+    /// Bits of the tokens that become random ones.
+    replaced: Vec<u64>,
 }
 
-impl Chooser {
+impl Kinds {
     fn new(key: Key) -> Self {
-        Self {
-            draws: Draws::new(key),
-            subset: Subset::new(),
-            special: Vec::new(),
-            bits: Vec::new(),
-            positions: Vec::new(),
-            words: RowWords::default(),
-        }
+        let (by_rank, hidden, replaced) = (Vec::new(), Vec::new(), Vec::new());
+        Self { draws: Draws::new(key), by_rank, hidden, replaced }
     }
 
-    /// Sets the bits of the chosen tokens.
-    ///
-    /// # Errors
-    /// An id outside the vocabulary.
+    /// Draws the kinds of the `count` tokens whose bits are in `chosen`.
     #[inline(always)]
-    fn choose<L: Lanes, T: Token>(
-        &mut self,
-        plan: &Plan,
-        ids: &[T],
-        row: usize,
-        sample_id: u64,
-    ) -> Result<()> {
+    fn draw<L: Lanes>(&mut self, plan: &Plan, sample_id: u64, count: usize, chosen: &[u64]) {
         self.draws.start(sample_id);
-        let uniform = self.draws.uniform::<L>();
-        if let Some(table) = plan.word_starts {
-            plan.check_ids(ids, row)?;
-            self.words.read(ids, Some(table), &plan.special);
-            let count = self.words.count();
-            self.bits.clone_from(&self.words.special);
-            self.bits.truncate(count.div_ceil(64));
-            self.eligible::<L>(plan, count, ids.len(), uniform);
-            let chosen = std::mem::take(&mut self.bits);
-            self.bits.resize(ids.len().div_ceil(64), 0);
-            for word in read_bits::<L>(&chosen, &mut self.positions) {
-                let ends = &self.words.starts[*word as usize..][..2];
-                for token in ends[0]..ends[1] {
-                    self.bits[token as usize / 64] |= 1 << (token % 64);
-                }
-            }
-            return Ok(());
+        self.draws.expect(count);
+        self.by_rank.clear();
+        for first in (0..count).step_by(64) {
+            let some = (count - first).min(64);
+            let pair = self.draws.two_below::<L>(some, plan.mask_below, plan.random_below);
+            self.by_rank.push(pair);
         }
-        plan.mark_special(ids, &mut self.special);
-        pack::<L>(&self.special, &mut self.bits);
-        if self.bits.iter().any(|word| *word != 0) {
-            // What is outside the vocabulary is marked as well.
-            plan.check_ids(ids, row)?;
-        }
-        self.eligible::<L>(plan, ids.len(), ids.len(), uniform);
-        if let Some(lengths) = plan.span_lengths {
-            self.lengthen::<L>(lengths, ids.len());
-        }
-        Ok(())
-    }
-
-    /// Turns the bits of what is special into those of what is chosen.
-    #[inline(always)]
-    fn eligible<L: Lanes>(&mut self, plan: &Plan, units: usize, tokens: usize, uniform: f64) {
-        let special: usize = self.bits.iter().map(|word| word.count_ones() as usize).sum();
-        let eligible = units - special;
-        let count = plan.count(eligible, tokens, uniform);
-        self.draws.expect(count + count / 8);
-        if plan.how_many == Count::Electra {
-            self.with_replacement::<L>(count, eligible);
-        } else {
-            self.subset.draw::<L>(&mut self.draws, count.min(eligible), eligible);
-        }
-        let ranks = self.subset.bits();
-        if special == 0 {
-            self.bits.copy_from_slice(ranks);
-            return;
-        }
-        // The bits of the ranks, spread over the places that are not special.
-        let mut taken = 0;
-        for (index, word) in self.bits.iter_mut().enumerate() {
-            let left = units - 64 * index;
-            let free = !*word & if left >= 64 { u64::MAX } else { (1 << left) - 1 };
-            let low = ranks.get(taken / 64).map_or(0, |bits| bits >> (taken % 64));
-            let high = ranks.get(taken / 64 + 1).map_or(0, |bits| bits << 1 << (63 - taken % 64));
-            *word = L::deposit(low | high, free);
-            taken += free.count_ones() as usize;
-        }
-    }
-
-    /// ELECTRA's draw: `count` times, with replacement; the same one twice counts once.
-    #[inline(always)]
-    fn with_replacement<L: Lanes>(&mut self, count: usize, of: usize) {
-        let bits = self.subset.clear(of);
-        if of > 0 {
-            let bound = Bound::new(of as u32);
-            for _ in 0..count {
-                let item = self.draws.below::<L>(bound) as usize;
-                bits[item / 64] |= 1 << (item % 64);
-            }
-        }
-    }
-
-    /// Makes spans of the chosen starts, that end with the row and may overlap.
-    #[inline(always)]
-    fn lengthen<L: Lanes>(&mut self, lengths: &super::SpanLengths, tokens: usize) {
-        let starts = read_bits::<L>(&self.bits, &mut self.positions);
-        self.bits.fill(0);
-        for start in starts {
-            let length = lengths.of(self.draws.next::<L>());
-            for token in *start as usize..tokens.min(*start as usize + length) {
-                self.bits[token / 64] |= 1 << (token % 64);
-            }
-        }
-        let mut special = Vec::new();
-        pack::<L>(&self.special, &mut special);
-        for (word, special) in self.bits.iter_mut().zip(special) {
-            *word &= !special;
+        self.hidden.clear();
+        self.replaced.clear();
+        let mut rank = 0;
+        for word in chosen {
+            let (mask, random) = window(&self.by_rank, rank);
+            self.hidden.push(L::deposit(mask, *word));
+            self.replaced.push(L::deposit(random & !mask, *word));
+            rank += word.count_ones() as usize;
         }
     }
 }
 
-/// 64 bits from bit `start` on, of both halves of the pairs; what is beyond the end is 0.
+/// The 64 bits from bit `start` on, in both halves of the pairs; bits beyond the end are 0.
 #[inline(always)]
 fn window(bits: &[(u64, u64)], start: usize) -> (u64, u64) {
     let (word, shift) = (start / 64, start % 64);
@@ -316,45 +226,18 @@ fn window(bits: &[(u64, u64)], start: usize) -> (u64, u64) {
     (join(low.0, high.0), join(low.1, high.1))
 }
 
-/// Bytes of 0 and 1 as bits.
-#[inline(always)]
-fn pack<L: Lanes>(bytes: &[u8], bits: &mut Vec<u64>) {
-    let (whole, rest) = bytes.as_chunks::<64>();
-    bits.clear();
-    bits.extend(whole.iter().map(L::pack));
-    if !rest.is_empty() {
-        let mut last = [0; 64];
-        last[..rest.len()].copy_from_slice(rest);
-        bits.push(L::pack(&last));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    struct Pack<'a>(&'a [u8]);
-
-    impl Job for Pack<'_> {
-        type Output = Vec<u64>;
-        #[inline(always)]
-        fn run<L: Lanes>(self) -> Vec<u64> {
-            let mut bits = vec![7];
-            pack::<L>(self.0, &mut bits);
-            bits
-        }
-    }
-
     #[test]
-    fn packing_and_windows() {
-        let bytes: Vec<u8> = (0..203).map(|i| u8::from(i * i % 7 < 3)).collect();
-        let bits = Level::best().run(Pack(&bytes));
-        assert_eq!(bits.len(), 4);
+    fn windows_join_neighboring_words() {
+        let bits = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210, 0xaaaa_5555_0f0f_f0f0, 0x7ff];
         let pairs: Vec<(u64, u64)> = bits.iter().map(|word| (*word, !word)).collect();
-        for (token, byte) in bytes.iter().enumerate() {
-            assert_eq!(bits[token / 64] >> (token % 64) & 1, u64::from(*byte));
+        for token in 0..203 {
+            let bit = bits[token / 64] >> (token % 64) & 1;
             let (ones, zeros) = window(&pairs, token);
-            assert_eq!((ones & 1, zeros & 1), (u64::from(*byte), 1 - u64::from(*byte)));
+            assert_eq!((ones & 1, zeros & 1), (bit, 1 - bit));
         }
         assert_eq!(window(&pairs, 64), pairs[1]);
         assert_eq!(window(&pairs, 256), (0, 0));

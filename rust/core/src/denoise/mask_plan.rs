@@ -1,47 +1,10 @@
 //! The options of METRO's masks, checked and turned into integers.
 
 use super::draws::Bound;
+use super::masking::{Count, Masking};
 use super::span_lengths::SpanLengths;
 use crate::tokens::Token;
 use crate::{Error, Result};
-
-/// How many tokens of a row are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Count {
-    /// `floor(probability * eligible / mean length + U)`, without replacement: METRO-T0.
-    Metro,
-    /// `max(1, round(probability * tokens))`, with replacement: ELECTRA (`pretrain_helpers.mask`).
-    Electra,
-}
-
-/// Options of [`super::mask_tokens`].
-#[derive(Clone, Debug)]
-pub struct Masking {
-    /// How many tokens are drawn.
-    pub how_many: Count,
-    /// Most draws of a row.
-    pub most: Option<usize>,
-    /// Law of the length of masked spans, from 0 on, with its mean; without it, single tokens.
-    pub span_lengths: Option<(SpanLengths, f64)>,
-    /// Whether an id starts a word, by id: whole words are masked, and counted.
-    pub word_starts: Option<Vec<bool>>,
-    /// Share of the eligible tokens that is masked, in `[0, 1]`.
-    pub probability: f64,
-    /// Share of the masked tokens that becomes the mask token.
-    pub replace: f64,
-    /// Share of the masked tokens that becomes a random token; the rest is kept.
-    pub random: f64,
-    /// Id of the mask token.
-    pub mask_token: i64,
-    /// Ids run from 0 up to, but not including, this.
-    pub vocab_size: i64,
-    /// Ids that are never masked and never drawn.
-    pub special: Vec<i64>,
-    /// Random tokens come from `start..end`, without the special ids.
-    pub random_range: (i64, i64),
-    /// Id that fills the inputs of short rows.
-    pub pad: i64,
-}
 
 /// The options, checked and turned into integers.
 pub(super) struct Plan<'a> {
@@ -60,88 +23,26 @@ pub(super) struct Plan<'a> {
     most: usize,
     mean_length: f64,
     vocab_size: i64,
-    /// The ids from the first to behind the last that is not special.
+    /// The first id that is not special, and the id after the last one.
     ordinary: (i64, i64),
     /// Special ids between those, as maximal runs (first, last), ascending.
     special_runs: Vec<(i64, i64)>,
     random_start: i64,
-    /// Runs of special ids in the random range: how many ordinary ids lie before it there, and how
-    /// many special ids it has.
+    /// For each run of special ids in the random range, the number of ordinary ids before it and the
+    /// number of its special ids.
     gaps: Vec<(u32, u32)>,
-}
-
-impl Masking {
-    /// Checks every option against its domain.
-    ///
-    /// # Errors
-    /// The first option outside its domain.
-    pub fn check(&self) -> Result<()> {
-        Plan::new(self, i64::MAX).map(|_| ())
-    }
 }
 
 impl<'a> Plan<'a> {
     pub(super) fn new(options: &'a Masking, largest: i64) -> Result<Self> {
-        for (name, share) in [
-            ("mlm_probability", options.probability),
-            ("mask_replace_prob", options.replace),
-            ("random_replace_prob", options.random),
-        ] {
-            if !(0.0..=1.0).contains(&share) {
-                return Err(Error::argument(name, share, "a share from 0 to 1"));
-            }
-        }
-        if options.replace + options.random > 1.0 {
-            return Err(Error::argument(
-                "mask_replace_prob + random_replace_prob",
-                options.replace + options.random,
-                "at most 1",
-            ));
-        }
+        options.check_shares()?;
+        let mean_length = options.check_lengths()?;
+        options.check_ids(largest)?;
         let vocab_size = options.vocab_size;
-        if !(1..1 << 31).contains(&vocab_size) {
-            return Err(Error::argument("vocab_size", vocab_size, "1 to 2^31 - 1"));
-        }
-        if vocab_size - 1 > largest {
-            let expected = format!("at most {}, what the output's type holds", largest + 1);
-            return Err(Error::argument("vocab_size", vocab_size, expected));
-        }
-        if options.span_lengths.is_some() && options.word_starts.is_some() {
-            return Err(Error::Shape(
-                "mask_span_length and word_starts are both given, expected one of them".into(),
-            ));
-        }
-        let mean_length = options.span_lengths.as_ref().map_or(1.0, |(_, mean)| *mean);
-        if !(mean_length > 0.0 && mean_length.is_finite()) {
-            return Err(Error::argument("mask_span_length", mean_length, "more than 0 tokens"));
-        }
-        for (name, id) in [("mask_token_id", options.mask_token), ("pad_token_id", options.pad)] {
-            if !(0..vocab_size).contains(&id) {
-                return Err(Error::argument(
-                    name,
-                    id,
-                    format!("an id below vocab_size {vocab_size}"),
-                ));
-            }
-        }
+        let (start, end) = options.random_range;
         let mut special = options.special.clone();
         special.sort_unstable();
         special.dedup();
-        if let Some(id) = special.iter().find(|id| !(0..vocab_size).contains(*id)) {
-            return Err(Error::argument(
-                "special_token_ids",
-                id,
-                format!("ids below vocab_size {vocab_size}"),
-            ));
-        }
-        let (start, end) = options.random_range;
-        if start < 0 || end > vocab_size || start > end {
-            return Err(Error::argument(
-                "random_token_range",
-                format!("({start}, {end})"),
-                format!("a range within (0, {vocab_size})"),
-            ));
-        }
         let mut special_runs = runs(&special);
         let (gaps, skipped) = gaps(&special_runs, start, end);
         let random_count = (end - start) as u32 - skipped;
@@ -161,7 +62,7 @@ impl<'a> Plan<'a> {
             ordinary.1 = *first;
             special_runs.pop();
         }
-        // Multiplying by 2^32 is exact, so the thresholds are the shares rounded down to 2^-32.
+        // Multiplication by 2^32 is exact, so the thresholds are the shares rounded down to 2^-32.
         let below = |share: f64| (share * 4_294_967_296.0) as u64;
         Ok(Self {
             how_many: options.how_many,
@@ -185,7 +86,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// How often a row of `tokens`, of which `eligible` may be masked, is drawn from.
+    /// The number of draws from a row of `tokens`, of which `eligible` may be masked.
     pub(super) fn count(&self, eligible: usize, tokens: usize, uniform: f64) -> usize {
         let drawn = match self.how_many {
             Count::Metro => self.probability * eligible as f64 / self.mean_length + uniform,
@@ -194,7 +95,7 @@ impl<'a> Plan<'a> {
         (drawn.floor() as usize).min(self.most)
     }
 
-    /// Marks which tokens of a row are special, by a byte of 1; ids outside the vocabulary too.
+    /// Marks special tokens, and ids outside the vocabulary, by a byte of 1.
     #[inline(always)]
     pub(super) fn mark_special<T: Token>(&self, ids: &[T], special: &mut Vec<u8>) {
         special.resize(ids.len(), 0);
@@ -222,7 +123,7 @@ impl<'a> Plan<'a> {
         )))
     }
 
-    /// The ordinary id of a rank in the random range.
+    /// The ordinary id with this rank in the random range.
     #[inline(always)]
     pub(super) fn random_id(&self, rank: u32) -> i64 {
         let skipped = self.gaps.iter().map(|(gap, ids)| if *gap <= rank { *ids } else { 0 });
@@ -242,8 +143,8 @@ fn runs(ids: &[i64]) -> Vec<(i64, i64)> {
     runs
 }
 
-/// Of every run of special ids in `start..end`: how many ordinary ids lie before it there, and how
-/// many special ids it has; and how many there are of these.
+/// For each run of special ids in `start..end`, the number of ordinary ids before it and its length;
+/// and the sum of the lengths.
 fn gaps(runs: &[(i64, i64)], start: i64, end: i64) -> (Vec<(u32, u32)>, u32) {
     let (mut gaps, mut skipped) = (Vec::new(), 0);
     for (first, last) in runs {

@@ -5,7 +5,7 @@ use super::draws::Draws;
 use super::subset::Subset;
 use crate::simd::Lanes;
 
-/// Memory of the law, and the empty spans of the last row.
+/// Memory that the rows of a thread share, and the empty spans of the last row.
 pub(super) struct MetroSpans {
     subset: Subset,
     growing: Vec<u32>,
@@ -23,7 +23,7 @@ impl MetroSpans {
         }
     }
 
-    /// Sets the bits of the spans: starts without replacement, and then, `longest - 1` times, a
+    /// Sets the bits of the spans. Starts are drawn without replacement; then, `longest - 1` times, a
     /// random part of the spans grows by one token, so that their lengths are uniform.
     #[inline(always)]
     pub(super) fn grow<L: Lanes>(
@@ -62,8 +62,7 @@ impl MetroSpans {
         }
     }
 
-    /// Chooses positions before which an empty span stands: neither they nor their neighbors are
-    /// noise.
+    /// Chooses the positions that follow an empty span. Neither they nor their neighbors are noise.
     #[inline(always)]
     pub(super) fn choose_empty<L: Lanes>(
         &mut self,

@@ -1,16 +1,17 @@
-//! The laws of noise: from random words to runs of kept and noise tokens.
+//! Kinds of noise: turns random words into runs of kept and noise tokens.
 
-use super::counts::SpanCounts;
+use super::counts::{Billionths, SpanCounts};
 use super::denoiser::Noise;
 use super::draws::{Bound, Draws};
 use super::metro_spans::MetroSpans;
+use super::span_lengths::SpanLengths;
 use super::subset::{Subset, read_bits};
 use crate::simd::Lanes;
 
 /// Memory that the rows of a thread share, and the runs of the last row.
 ///
 /// A row is `keep[0]` kept tokens, `noise[0]` noise tokens, `keep[1]`, `noise[1]`, and so on; there
-/// is one kept run more than noise spans. A span may be empty: it has a sentinel all the same.
+/// is one more kept run than noise spans. A span may be empty and still has a sentinel.
 pub(super) struct Runs {
     pub(super) keep: Vec<u32>,
     pub(super) noise: Vec<u32>,
@@ -32,8 +33,8 @@ impl Runs {
         }
     }
 
-    /// Draws the runs of a row of `length` tokens, of which those in `special` are never noise.
-    /// `most` bounds the spans.
+    /// Draws the runs of a row of `length` tokens, with at most `most` spans. Tokens in `special` are
+    /// never noise.
     #[inline(always)]
     pub(super) fn draw<L: Lanes>(
         &mut self,
@@ -64,35 +65,13 @@ impl Runs {
                 let span = shortest + draws.below::<L>(Bound::new(longest - shortest + 1));
                 let period = density.quotient(span as usize).max(1);
                 let offset = draws.below::<L>(Bound::new(period as u32)) as usize;
-                self.clear_bits(length);
-                for token in 0..length {
-                    let noise = (token + offset) % period < span as usize;
-                    self.bits[token / 64] |= u64::from(noise) << (token % 64);
-                }
+                self.repeat(length, span as usize, period, offset);
                 self.read_bits::<L>(length);
             }
-            Noise::Prefix { density } => {
-                let most = length - 1;
-                let fewest = density.rest_of_twice(most).max(1).min(most);
-                let range = Bound::new((most - fewest) as u32 + 1);
-                let kept = if length < 2 { 1 } else { fewest + draws.below::<L>(range) as usize };
-                self.keep.push(kept as u32);
-                if kept < length {
-                    self.noise.push((length - kept) as u32);
-                    self.keep.push(0);
-                }
-            }
+            Noise::Prefix { density } => self.prefix::<L>(draws, length, *density),
             Noise::SampledSpans { density, lengths } => {
                 let total = density.noise_of(length);
-                let (mut left, most) = (total, (length - total + 1).min(most));
-                while left > 0 {
-                    let mut span = lengths.of(draws.next::<L>()).min(left);
-                    if self.noise.len() + 1 == most {
-                        span = left;
-                    }
-                    self.noise.push(span as u32);
-                    left -= span;
-                }
+                self.sample::<L>(draws, lengths, total, most.min(length - total + 1));
                 self.spread::<L>(draws, length - total);
             }
             Noise::MetroT0 { density, empty, longest, upstream } => {
@@ -127,6 +106,50 @@ impl Runs {
         self.merge_after(most);
     }
 
+    /// Sets the bits of the first `span` of every `period` tokens, where the row starts at `offset`.
+    #[inline(always)]
+    fn repeat(&mut self, length: usize, span: usize, period: usize, offset: usize) {
+        self.clear_bits(length);
+        for token in 0..length {
+            let noise = (token + offset) % period < span;
+            self.bits[token / 64] |= u64::from(noise) << (token % 64);
+        }
+    }
+
+    /// Draws the lengths of at most `most` spans, which have `total` tokens together.
+    #[inline(always)]
+    fn sample<L: Lanes>(
+        &mut self,
+        draws: &mut Draws,
+        lengths: &SpanLengths,
+        total: usize,
+        most: usize,
+    ) {
+        let mut left = total;
+        while left > 0 {
+            let mut span = lengths.of(draws.next::<L>()).min(left);
+            if self.noise.len() + 1 == most {
+                span = left;
+            }
+            self.noise.push(span as u32);
+            left -= span;
+        }
+    }
+
+    /// Draws the length of a prefix, and makes all tokens after it noise.
+    #[inline(always)]
+    fn prefix<L: Lanes>(&mut self, draws: &mut Draws, length: usize, density: Billionths) {
+        let most = length - 1;
+        let fewest = density.rest_of_twice(most).max(1).min(most);
+        let range = Bound::new((most - fewest) as u32 + 1);
+        let kept = if length < 2 { 1 } else { fewest + draws.below::<L>(range) as usize };
+        self.keep.push(kept as u32);
+        if kept < length {
+            self.noise.push((length - kept) as u32);
+            self.keep.push(0);
+        }
+    }
+
     fn clear_bits(&mut self, length: usize) {
         self.bits.clear();
         self.bits.resize(length.div_ceil(64), 0);
@@ -141,7 +164,7 @@ impl Runs {
         }
     }
 
-    /// Runs from bits.
+    /// Reads the runs from the bits.
     #[inline(always)]
     fn read_bits<L: Lanes>(&mut self, length: usize) {
         let edges = boundaries::<L>(&mut self.bits, length, &mut self.edges);
@@ -154,10 +177,10 @@ impl Runs {
         self.keep.push(length as u32 - previous);
     }
 
-    /// Puts the spans into different gaps between `kept` tokens, every choice equally likely.
+    /// Puts the spans into different gaps between `kept` tokens; every choice is equally likely.
     ///
-    /// The last span was cut to the budget; a rotation by a random number of places lets the cut be
-    /// anywhere.
+    /// The last span was cut to the budget. A rotation by a random number of places moves the cut to a
+    /// random place.
     #[inline(always)]
     fn spread<L: Lanes>(&mut self, draws: &mut Draws, kept: usize) {
         let spans = self.noise.len();
@@ -175,7 +198,7 @@ impl Runs {
         self.keep.push(kept as u32 - previous);
     }
 
-    /// Takes special tokens out of the noise.
+    /// Removes special tokens from the noise.
     #[inline(always)]
     fn keep_special<L: Lanes>(&mut self, length: usize, special: Option<&[u64]>) {
         self.clear_bits(length);
@@ -210,7 +233,7 @@ fn clear_special(bits: &mut [u64], special: Option<&[u64]>) {
     }
 }
 
-/// Where runs of set bits start and end, in turn; `bits` is used up.
+/// The alternating starts and ends of runs of set bits; `bits` is overwritten.
 #[inline(always)]
 fn boundaries<'a, L: Lanes>(
     bits: &mut Vec<u64>,
@@ -218,7 +241,7 @@ fn boundaries<'a, L: Lanes>(
     edges: &'a mut Vec<u32>,
 ) -> &'a [u32] {
     if length.is_multiple_of(64) {
-        // A last run that ends with the row ends in a word of its own.
+        // The end of a run that ends with the row is in another word.
         bits.push(0);
     }
     let mut carry = 0;
@@ -230,7 +253,7 @@ fn boundaries<'a, L: Lanes>(
     read_bits::<L>(bits, edges)
 }
 
-/// Appends the lengths of `parts` non-empty parts of `total`, every composition equally likely.
+/// Appends the lengths of `parts` non-empty parts of `total`; every composition is equally likely.
 #[inline(always)]
 fn compose<L: Lanes>(
     subset: &mut Subset,

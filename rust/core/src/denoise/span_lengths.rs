@@ -1,11 +1,11 @@
-//! The law of the lengths of noise spans, as a table.
+//! The distribution of the lengths of noise spans, as a table.
 
 use crate::{Error, Result};
 
 /// Probabilities of the lengths 1, 2, 3, ..., or of 0, 1, 2, ...
 #[derive(Clone, Debug)]
 pub struct SpanLengths {
-    /// A word below `ends[i]`, and not below the one before, is a span of `first + i` tokens.
+    /// A word below `ends[i]`, but not below `ends[i - 1]`, encodes a span of `first + i` tokens.
     ends: Vec<u64>,
     first: usize,
 }
@@ -14,7 +14,7 @@ impl SpanLengths {
     /// Takes probabilities of the lengths `first`, `first + 1`, ...; they are divided by their sum.
     ///
     /// # Errors
-    /// None, a negative or infinite one, or all 0.
+    /// The table is empty, or a probability is negative or infinite, or all are 0.
     pub fn new(probabilities: &[f64], first: usize) -> Result<Self> {
         let sum: f64 = probabilities.iter().sum();
         let fine = probabilities.iter().all(|p| *p >= 0.0) && sum > 0.0 && sum.is_finite();
@@ -33,14 +33,14 @@ impl SpanLengths {
                 (before * 4_294_967_296.0) as u64
             })
             .collect();
-        // Rounding must not leave words without a length, nor give them one of probability 0.
+        // Rounding must not leave words without a length, or give them a length of probability 0.
         let last = probabilities.iter().rposition(|p| *p > 0.0).unwrap_or(0);
         ends.truncate(last + 1);
         ends[last] = 1 << 32;
         Ok(Self { ends, first })
     }
 
-    /// The length that a word stands for.
+    /// The length that a word encodes.
     #[inline]
     pub(super) fn of(&self, word: u32) -> usize {
         self.first + self.ends.partition_point(|end| *end <= u64::from(word))

@@ -8,11 +8,11 @@ use crate::{Error, Result};
 pub struct Sentinels {
     /// Id of the first.
     pub first: i64,
-    /// What leads from one to the next: 1 or -1.
+    /// The difference between one and the next: 1 or -1.
     pub step: i64,
-    /// How many there are.
+    /// Number of sentinels.
     pub count: usize,
-    /// Where a row has more spans than that: keep its last spans, and do not refuse it.
+    /// Whether a row with more spans than that keeps its last spans, instead of being refused.
     pub clamp: bool,
 }
 
@@ -27,9 +27,9 @@ impl Sentinels {
 /// Options of [`super::corrupt_spans`].
 #[derive(Clone, Debug)]
 pub struct SpanCorruption {
-    /// The tasks, one of which every row is given.
+    /// The tasks, of which every row gets one.
     pub denoisers: Vec<Denoiser>,
-    /// Their weights in every phase of training; each phase is divided by its sum.
+    /// Their weights in every phase of training; those of a phase are divided by their sum.
     pub weights: Vec<Vec<f64>>,
     /// The sentinels.
     pub sentinels: Sentinels,
@@ -37,19 +37,20 @@ pub struct SpanCorruption {
     pub input_end: Option<i64>,
     /// Id that ends the targets, if any.
     pub target_end: Option<i64>,
-    /// Ids run from 0 up to, but not including, this; without it, as far as the output's type.
+    /// Ids are from 0 up to, but not including, this; without it, up to the limit of the output's
+    /// type.
     pub vocab_size: Option<i64>,
     /// Id that fills short rows.
     pub pad: i64,
     /// Id that starts the decoder's inputs.
     pub decoder_start: i64,
-    /// Whether an id starts a word, by id; without it every token is a word.
+    /// Whether each id starts a word; without it, every token is a word.
     pub word_starts: Option<Vec<bool>>,
     /// Ids that are never noise, ascending.
     pub special: Vec<i64>,
-    /// Most ids of a row of the inputs, its end included: longer rows are cut before their end.
+    /// Largest number of ids in a row of the inputs, including its end: longer rows are cut before it.
     pub longest_input: Option<usize>,
-    /// The same of the targets.
+    /// The same for the targets.
     pub longest_target: Option<usize>,
 }
 
@@ -103,10 +104,10 @@ impl SpanCorruption {
         self.shares().map(|_| ())
     }
 
-    /// Of every phase: the words below `shares[i]`, and not below the one before, choose denoiser `i`.
+    /// For every phase: a word below `shares[i]`, but not below `shares[i - 1]`, chooses denoiser `i`.
     pub(super) fn shares(&self) -> Result<Vec<Vec<u64>>> {
         if self.weights.is_empty() {
-            return Err(Error::argument("weights", "of 0 phases", "at least one"));
+            return Err(Error::argument("weights", "empty", "the weights of at least one phase"));
         }
         self.weights.iter().map(|weights| self.shares_of(weights)).collect()
     }
@@ -129,7 +130,7 @@ impl SpanCorruption {
                 (before * 4_294_967_296.0) as u64
             })
             .collect();
-        // Rounding must leave no word to nobody, and none to a weight of 0.
+        // Rounding must not leave words without a denoiser, or give them one of weight 0.
         let last = weights.iter().rposition(|weight| *weight > 0.0).unwrap_or(0);
         for share in &mut shares[last..] {
             *share = 1 << 32;

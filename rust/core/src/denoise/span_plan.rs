@@ -1,8 +1,9 @@
-//! What a batch becomes, before anything is written: the runs of every row, and the widths.
+//! The plan of a batch, made before anything is written: the runs of every row, and the widths.
 
 use super::denoiser::{Denoiser, Inputs, Noise, Targets};
 use super::draws::Draws;
 use super::noise::Runs;
+use super::span_checks::{check_ids, check_output_ids, check_phases};
 use super::span_options::SpanCorruption;
 use super::words_of_row::RowWords;
 use crate::rng::{Key, Stream};
@@ -14,7 +15,7 @@ use crate::{Error, Result};
 /// One row of a plan.
 pub(super) struct PlannedRow<'a> {
     pub(super) denoiser: usize,
-    /// Kept runs: one more than noise spans.
+    /// Kept runs, one more than noise spans.
     pub(super) keep: &'a [u32],
     pub(super) noise: &'a [u32],
     pub(super) input_length: usize,
@@ -62,26 +63,26 @@ impl Share {
 #[derive(Debug)]
 pub struct SpanPlan {
     pub(super) shares: Vec<Share>,
-    /// Rows of every share but the last.
+    /// Number of rows in every share but the last.
     pub(super) rows_each: usize,
-    /// Width of the inputs and of the targets that holds every row.
+    /// Widths of the inputs and of the targets, which hold every row.
     pub widths: (usize, usize),
 }
 
-/// Seed, epoch, and what the caller may know better.
+/// How a batch is drawn: seed and epoch, and what the caller may decide instead.
 #[derive(Clone, Copy, Debug)]
 pub struct Draw<'a> {
     /// 0 to 2^63 - 1.
     pub seed: u64,
     /// 0 to 2^63 - 1.
     pub epoch: u64,
-    /// One byte a token, not 0 where it is noise: instead of the denoiser's law.
+    /// One byte per token, which is not 0 if the token is noise; replaces the denoiser's draw.
     pub noise_mask: Option<&'a [u8]>,
-    /// The phase of training of every row, by which the denoisers are weighted.
+    /// The phase of training of every row, which weights the denoisers.
     pub phases: Option<&'a [i64]>,
-    /// Instructions to use.
+    /// Vector instructions to use.
     pub level: Level,
-    /// Threads to use.
+    /// Number of threads to use.
     pub num_threads: usize,
 }
 
@@ -137,46 +138,6 @@ pub fn plan_spans<T: Token>(
     Ok(SpanPlan { shares, rows_each, widths })
 }
 
-fn check_phases(phases: Option<&[i64]>, rows: usize, known: usize) -> Result<()> {
-    match phases {
-        None if known == 1 => Ok(()),
-        None => Err(Error::Shape(format!(
-            "there are weights of {known} phases, but the phase of no row is known"
-        ))),
-        Some(phases) if phases.len() != rows => Err(Error::Shape(format!(
-            "phases holds {} numbers for {rows} rows, expected one a row",
-            phases.len()
-        ))),
-        Some(phases) => match phases.iter().find(|phase| !(0..known as i64).contains(*phase)) {
-            Some(phase) => {
-                Err(Error::argument("phases", phase, format!("0 to {}", known.saturating_sub(1))))
-            }
-            None => Ok(()),
-        },
-    }
-}
-
-/// Refuses ids of the options that the output or the vocabulary cannot hold.
-fn check_output_ids(options: &SpanCorruption, largest: i64) -> Result<()> {
-    let (_, last_sentinel) = options.sentinels.range();
-    let prefixes = options.denoisers.iter().map(|denoiser| ("prefix_token_id", denoiser.prefix));
-    let ids = [
-        ("the highest sentinel", Some(last_sentinel)),
-        ("eos_token_id", options.input_end),
-        ("target_end_token_id", options.target_end),
-        ("pad_token_id", Some(options.pad)),
-        ("decoder_start_token_id", Some(options.decoder_start)),
-    ];
-    match ids.into_iter().chain(prefixes).find(|(_, id)| id.is_some_and(|id| id > largest)) {
-        Some((name, Some(id))) => Err(Error::argument(
-            name,
-            id,
-            format!("an id of {largest} at most (see vocab_size and dtype)"),
-        )),
-        _ => Ok(()),
-    }
-}
-
 struct Planner<'a, 'b, T> {
     rows: &'a Rows<'b, T>,
     sample_ids: &'a SampleIds<'b>,
@@ -200,17 +161,11 @@ impl<T: Token> Job for Planner<'_, '_, T> {
         let mut words = RowWords::default();
         let mut mask = self.draw.noise_mask.map(|mask| &mask[self.rows.start(self.range.start)..]);
         self.share.rows.reserve(self.range.len());
-        for row in self.range {
+        for row in self.range.clone() {
             let ids = self.rows.row(row);
             check_ids(ids, row, options, self.largest)?;
             let sample_id = self.sample_ids.get(row);
-            let choices = &self.choices[self.draw.phases.map_or(0, |phases| phases[row] as usize)];
-            let chosen = if choices.len() == 1 {
-                0
-            } else {
-                let word = u64::from(mixture.words(sample_id, 0, 0)[0]);
-                choices.partition_point(|end| *end <= word)
-            };
+            let chosen = self.choose(mixture, row, sample_id);
             let denoiser = &options.denoisers[chosen];
             let (numbers, sentinels) = (denoiser.numbers_spans(), &options.sentinels);
             let most = if numbers && sentinels.clamp { sentinels.count } else { usize::MAX };
@@ -232,12 +187,7 @@ impl<T: Token> Job for Planner<'_, '_, T> {
             }
             let spans = runs.noise.len();
             if numbers && spans > sentinels.count {
-                return Err(Error::Shape(format!(
-                    "row {row} of {} tokens needs {spans} sentinels, but num_sentinels is {}: use shorter \
-                     rows, longer spans, a vocabulary with more sentinels, or on_sentinel_shortage=\"clamp\"",
-                    ids.len(),
-                    sentinels.count
-                )));
+                return Err(too_few_sentinels(row, ids.len(), spans, sentinels.count));
             }
             let (input_length, target_length) = lengths(denoiser, options, ids.len(), &runs);
             self.share.widths.0 = self.share.widths.0.max(input_length);
@@ -256,7 +206,29 @@ impl<T: Token> Job for Planner<'_, '_, T> {
     }
 }
 
-/// Ids of inputs and targets of a row, their ends included.
+impl<T> Planner<'_, '_, T> {
+    /// The index of a row's denoiser.
+    #[inline(always)]
+    fn choose(&self, mixture: Key, row: usize, sample_id: u64) -> usize {
+        let choices = &self.choices[self.draw.phases.map_or(0, |phases| phases[row] as usize)];
+        if choices.len() == 1 {
+            return 0;
+        }
+        let word = u64::from(mixture.words(sample_id, 0, 0)[0]);
+        choices.partition_point(|end| *end <= word)
+    }
+}
+
+#[cold]
+fn too_few_sentinels(row: usize, tokens: usize, spans: usize, count: usize) -> Error {
+    Error::Shape(format!(
+        "row {row} of {tokens} tokens needs {spans} sentinels, but num_sentinels is {count}: use \
+         shorter rows, longer spans, a vocabulary with more sentinels, or \
+         on_sentinel_shortage=\"clamp\""
+    ))
+}
+
+/// Numbers of ids in the inputs and targets of a row, including their ends.
 #[inline(always)]
 fn lengths(
     denoiser: &Denoiser,
@@ -274,7 +246,7 @@ fn lengths(
     let head = usize::from(denoiser.prefix.is_some());
     let inputs = head + length - noise + marks + usize::from(options.input_end.is_some());
     let targets = match denoiser.targets {
-        // A row without noise still has the first sentinel, as T5's.
+        // A row without noise still has the first sentinel, as in T5.
         Targets::UniqueSentinels => noise + spans.max(usize::from(unended(denoiser))),
         Targets::Drop => noise,
         Targets::Whole => length,
@@ -285,39 +257,9 @@ fn lengths(
     )
 }
 
-/// Whether a row without noise has the first sentinel as its target. METRO-T0's has its end alone.
+/// Whether a row without noise has the first sentinel as its target. METRO-T0's has only its end.
 pub(super) fn unended(denoiser: &Denoiser) -> bool {
     !matches!(denoiser.noise, Noise::MetroT0 { .. })
-}
-
-/// Refuses ids that the output cannot hold, and those that the target could not tell apart from its
-/// own sentinels.
-#[inline(always)]
-fn check_ids<T: Token>(
-    ids: &[T],
-    row: usize,
-    options: &SpanCorruption,
-    largest: i64,
-) -> Result<()> {
-    let (lowest, highest) = options.sentinels.range();
-    let end = largest.saturating_add(1);
-    // Sentinels are the last ids of most vocabularies, so that one comparison tells.
-    if T::all_within(ids, 0, end.min(lowest)) {
-        return Ok(());
-    }
-    let bad = |id: i64| id < 0 || id > largest || (lowest <= id && id <= highest);
-    let Some(column) = ids.iter().position(|id| bad(id.widen())) else { return Ok(()) };
-    let id = ids[column].widen();
-    let place = format!("ids has {id} at row {row}, column {column}");
-    Err(Error::Shape(if id < 0 {
-        format!("{place}, expected 0 or more")
-    } else if id > largest {
-        format!("{place}, expected an id of {largest} at most (see vocab_size and dtype)")
-    } else {
-        format!(
-            "{place}, which is one of the sentinels {lowest} to {highest}: a text must not hold them"
-        )
-    }))
 }
 
 /// Turns runs of words into runs of tokens.

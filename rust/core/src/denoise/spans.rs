@@ -1,8 +1,8 @@
 //! Span corruption of a batch: T5's, and its relatives.
 //!
-//! The default law is that of google-research/text-to-text-transfer-transformer,
-//! `t5/data/preprocessors.py`, with two repairs: the number of spans is at most the number of kept
-//! tokens (upstream fails there), and more spans than sentinels is an error (upstream emits
+//! The default is the rule of google-research/text-to-text-transfer-transformer,
+//! `t5/data/preprocessors.py`, with two corrections: the number of spans is at most the number of
+//! kept tokens (upstream fails there), and more spans than sentinels are an error (upstream emits
 //! ordinary vocabulary ids). docs/denoising.md is the specification.
 
 use super::IGNORED;
@@ -14,22 +14,22 @@ use crate::threads::for_each;
 use crate::tokens::{Id, Rows, Token};
 use crate::{Error, Result};
 
-/// Where [`corrupt_spans`] writes, `[rows, width]` each; the widths follow from the sizes.
+/// The arrays that [`corrupt_spans`] writes, `[rows, width]` each; the widths follow from the sizes.
 #[derive(Debug)]
 pub struct SpanOutput<'a, O> {
     /// Corrupted rows, padded with the pad id.
     pub input_ids: &'a mut [O],
     /// Targets, padded with -100.
     pub labels: &'a mut [O],
-    /// 1 for the ids of a corrupted row, 0 for its padding; of the width of the inputs.
+    /// 1 for the ids of a corrupted row, 0 for its padding; as wide as the inputs.
     pub attention_mask: Option<&'a mut [O]>,
-    /// Targets moved one to the right behind the start id, padded with the pad id.
+    /// Targets shifted right by one after the start id, padded with the pad id.
     pub decoder_input_ids: Option<&'a mut [O]>,
-    /// Ids of every row of `input_ids` before its padding.
+    /// Number of ids in every row of `input_ids` before its padding.
     pub input_lengths: &'a mut [i64],
-    /// Ids of every row of `labels` before its padding.
+    /// Number of ids in every row of `labels` before its padding.
     pub label_lengths: &'a mut [i64],
-    /// Number of every row's denoiser.
+    /// Index of every row's denoiser.
     pub denoisers: &'a mut [i64],
 }
 
@@ -65,7 +65,7 @@ pub fn corrupt_spans<T: Token, O: Id>(
         )));
     }
     let each = plan.rows_each;
-    // Where nothing is kept, or nothing hidden, and there is no EOS, a side has no ids at all.
+    // If nothing is kept, or nothing is hidden, and there is no EOS, a side has no ids at all.
     let sizes = ((each * widths.0).max(1), (each * widths.1).max(1));
     let mut masks = output.attention_mask.map(|mask| mask.chunks_mut(sizes.0));
     let mut decoders = output.decoder_input_ids.map(|ids| ids.chunks_mut(sizes.1));
@@ -163,8 +163,8 @@ impl<T: Token, O: Id> Job for Writer<'_, '_, T, O> {
     }
 }
 
-/// Writes a row that is longer than its output, or just fits, through memory of its own: its first
-/// ids, and its end.
+/// Writes the first ids and the end of a row that is longer than its output, or just fits, through
+/// other memory.
 fn cut<O: Id>(
     long: &mut Vec<O>,
     out: &mut [O],
@@ -172,7 +172,7 @@ fn cut<O: Id>(
     length: usize,
     write: impl FnOnce(&mut [O]) -> usize,
 ) {
-    // Every token has at most a sentinel of its own; a prefix, an end, and one block of copies.
+    // At most one sentinel for each token, a prefix, an end, and one block of copies.
     long.resize(2 * length + 128, O::from_i64(0));
     let written = write(long);
     out.copy_from_slice(&long[..out.len()]);

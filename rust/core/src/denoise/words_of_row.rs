@@ -1,19 +1,19 @@
-//! Words and special tokens of a row: what a law of whole words draws from.
+//! Words and special tokens of a row, for draws of whole words.
 
 use crate::tokens::Token;
 
 /// The words of the last row that was read.
 #[derive(Debug, Default)]
 pub(super) struct RowWords {
-    /// Where words start, and the end of the row.
+    /// The starts of the words, and the end of the row.
     pub(super) starts: Vec<u32>,
     /// Bits of the words that hold a special token.
     pub(super) special: Vec<u64>,
 }
 
 impl RowWords {
-    /// Reads a row; `table` says by id which tokens start a word, an id beyond it does, and without
-    /// it every token is a word. `special` is sorted.
+    /// Reads a row. `table` holds for each id whether it starts a word; ids beyond it do, and without a
+    /// table every token is a word. `special` is sorted.
     pub(super) fn read<T: Token>(&mut self, ids: &[T], table: Option<&[bool]>, special: &[i64]) {
         self.starts.clear();
         self.special.clear();
@@ -32,7 +32,7 @@ impl RowWords {
         self.starts.push(ids.len() as u32);
     }
 
-    /// Words of the row.
+    /// Number of words in the row.
     pub(super) fn count(&self) -> usize {
         self.starts.len() - 1
     }
