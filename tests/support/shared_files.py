@@ -24,7 +24,8 @@ def shared_files(*cases: Any, each_with: Sequence[Any] = ()) -> list[Any]:
         more = [value if isinstance(value, tuple) else (value,) for value in each_with]
         rows = [row + values for row in rows for values in more]
     if not DATA.is_dir():
-        reason = f"{len(rows)} cases need ../shared/data (files of others), which is absent"
+        cases_need = "1 case needs" if len(rows) == 1 else f"{len(rows)} cases need"
+        reason = f"{cases_need} ../shared/data (files of others), which is absent"
         return [pytest.param(*rows[0], marks=pytest.mark.skip(reason), id="absent")]
     return [
         pytest.param((DATA / path).resolve(), *values, id="-".join(map(str, (path, *values))))
