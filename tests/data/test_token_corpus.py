@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from metro_fast import FormatError, MetroFastError
 from metro_fast.data import (
+    CorpusLoader,
     DataCollatorForMetro,
     DataCollatorForSpanCorruption,
     TokenCorpus,
@@ -244,3 +245,14 @@ def test_a_folder_that_cannot_be_made_is_an_os_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         write_corpus(tmp_path / "file" / "corpus", [[1]])
+
+
+def test_reprs_are_one_line(folder):
+    corpus = TokenCorpus(folder, block_size=5)
+    assert repr(corpus) == (
+        f"TokenCorpus('{folder}', block_size=5, blocks='none': 3 blocks, 12 tokens)"
+    )
+    loader = CorpusLoader(corpus, batch_size=2, drop_last=False)
+    assert repr(loader) == (
+        f"CorpusLoader({corpus!r}, batch_size=2, rank=0 of 1: step 0 of 2, epoch 0)"
+    )

@@ -63,7 +63,7 @@ def split_keywords(
 
 
 def replaced(value: _Settings, values: Mapping[str, Any]) -> _Settings:
-    """The settings with other values; the same object if there are none, which saves its checks."""
+    """The settings with other values; the same object, without new checks, if `values` is empty."""
     return replace(value, **values) if values else value
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _NATIVE = {"int8": "i8", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 
-_BOTH = "dtype is {} beside out, expected only one of them: out already has a dtype"
+_BOTH = "dtype is {} and out is given, expected one of them: leave out dtype, since out has one"
 
 
 @overload
