@@ -188,7 +188,7 @@ def remove(name):
 @pytest.mark.parametrize(
     ("damage", "error", "message"),
     [
-        (remove("a.ds.metadata"), FileNotFoundError, "a.ds.metadata .*bytes of a token"),
+        (remove("a.ds.metadata"), FileNotFoundError, "a.ds.metadata .*how many bytes a token has"),
         (remove("a.ds.index"), FileNotFoundError, "a.ds.index"),
         (edit("a.ds", lambda b: b[:-1]), FormatError, "13 bytes, but .* 7 tokens of 2 bytes"),
         (edit("a.ds", lambda b: b + b"\0\0"), FormatError, "16 bytes, but"),

@@ -328,9 +328,9 @@ def test_packed_lora_through_the_host_code(monkeypatch, dtype):
         torch.testing.assert_close(y[row], expected.to(dtype), rtol=1e-2, atol=1e-2)
     with pytest.raises(MetroFastError, match=r"expert_of_row or the rank .* at row 3"):
         apply_lora(x, y, torch.tensor([0, 1, 2, 3, 9], dtype=torch.int32), table)
-    with pytest.raises(MetroFastError, match="expected those of 5 rows"):
+    with pytest.raises(MetroFastError, match="expected 5 rows for a layer"):
         apply_lora(x, y[:, :39].contiguous(), which, table)
-    with pytest.raises(TypeError, match="rows is int64"):
+    with pytest.raises(TypeError, match="expected contiguous int32"):
         apply_lora(x, y, which.long(), table)
     for wrong, message in (
         ([], "without experts"),

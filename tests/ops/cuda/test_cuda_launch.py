@@ -237,7 +237,10 @@ os.wait()
 start()
 """
     )
-    assert "CUDA was used before this process was forked and cannot be used here" in out
+    assert (
+        "CUDA cannot be used in this process, because it was forked from a process that used CUDA"
+        in out
+    )
     assert len(machine.calls("launch")) == 2
 
 
