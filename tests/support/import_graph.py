@@ -35,7 +35,7 @@ LEVELS = {
     "robustness": 6,
     "analysis": 6,
     "cli": 7,
-    "testing": 8,  # references for tests: nothing of the library may import it
+    "testing": 8,  # references for tests: no part of the library may import it
 }
 # The same inside of experts/, where `expert` is the file expert.py.
 EXPERTS = {
