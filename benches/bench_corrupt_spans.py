@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from others_collators import metro_t0_masks, nanot5
+from peer_collators import metro_t0_masks, nanot5
 from run_copies import numba_batch
 
 from metro_fast.ops import Vocabulary, corrupt_spans, ul2_denoisers
