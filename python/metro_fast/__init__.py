@@ -12,36 +12,33 @@ Importing the package needs numpy alone. The rooms are imported when they are fi
 * `metro_fast.testing`: slow, obvious references of the kernels, for tests.
 """
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from types import ModuleType
 
 from metro_fast._core import __version__
 from metro_fast.errors import FormatError, MetroFastError, MissingExtraError
 
-if TYPE_CHECKING:
-    from metro_fast import data as data
-    from metro_fast import experts as experts
-    from metro_fast import metro as metro
-    from metro_fast import ops as ops
-    from metro_fast import prompts as prompts
-    from metro_fast import robustness as robustness
-    from metro_fast import scoring as scoring
-    from metro_fast import testing as testing
-    from metro_fast import tuning as tuning
-else:
-    # Type checkers must not see this: to them, every attribute would seem to exist.
-    _ROOMS = (
-        "data", "experts", "metro", "ops", "prompts", "robustness", "scoring", "testing", "tuning",
-    )  # fmt: skip
-
-    def __getattr__(name):
-        if name in _ROOMS:
-            import importlib
-
-            return importlib.import_module(f"metro_fast.{name}")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-    def __dir__():
-        return sorted({*globals(), *_ROOMS})
-
-
 __all__ = ["FormatError", "MetroFastError", "MissingExtraError", "__version__"]
+
+# __init__.pyi names them for type checkers.
+_ROOMS = (
+    "data",
+    "experts",
+    "metro",
+    "ops",
+    "prompts",
+    "robustness",
+    "scoring",
+    "testing",
+    "tuning",
+)
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _ROOMS:
+        return import_module(f"metro_fast.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS})

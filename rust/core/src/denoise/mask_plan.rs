@@ -33,6 +33,16 @@ pub(super) struct Plan<'a> {
     gaps: Vec<(u32, u32)>,
 }
 
+impl Masking {
+    /// Checks every option against its domain.
+    ///
+    /// # Errors
+    /// The first option outside its domain.
+    pub fn check(&self) -> Result<()> {
+        Plan::new(self, i64::MAX).map(|_| ())
+    }
+}
+
 impl<'a> Plan<'a> {
     pub(super) fn new(options: &'a Masking, largest: i64) -> Result<Self> {
         options.check_shares()?;

@@ -1,6 +1,5 @@
 //! The options of [`super::mask_tokens`], and their domains.
 
-use super::mask_plan::Plan;
 use super::span_lengths::SpanLengths;
 use crate::{Error, Result};
 
@@ -44,14 +43,6 @@ pub struct Masking {
 }
 
 impl Masking {
-    /// Checks every option against its domain.
-    ///
-    /// # Errors
-    /// The first option outside its domain.
-    pub fn check(&self) -> Result<()> {
-        Plan::new(self, i64::MAX).map(|_| ())
-    }
-
     /// Checks the shares, which are from 0 to 1.
     pub(super) fn check_shares(&self) -> Result<()> {
         for (name, share) in [
