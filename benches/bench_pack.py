@@ -1,6 +1,6 @@
 """ops.pack of 16 M trits: time, and size over Shannon's bound.
 
-Run: `pytest benches/bench_pack.py --benchmark-enable`. `extra_info` holds the bits a parameter.
+Run: `pytest benches/bench_pack.py --benchmark-enable`. `extra_info` holds the bits per parameter.
 """
 
 import numpy as np

@@ -45,7 +45,7 @@ def markdown(result: dict) -> str:
         + ". Made by `python benches/real_adapters.py`; every module is in real_adapters.json.",
         "\n## Whole files\n",
         "Scope role, alpha 1 and the default profile, and beside them the size profile with the "
-        "stream length S that it chose. Shannon's bound is H(k) + k bits a parameter; the file "
+        "stream length S that it chose. Shannon's bound is H(k) + k bits per parameter; the file "
         "also holds names, shapes, scales and checksums.\n",
         *size_table(result["adapters"]),
         "\n## Updates by module\n",

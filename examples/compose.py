@@ -4,7 +4,7 @@ Run `make demo` first, then `python examples/compose.py`. It trains a LoRA exper
 both tasks, compresses all of them, and composes them for each wording that the model has not seen
 from 16 examples: of all experts but that wording's own. Once with the experts as they were trained
 and once compressed. Then it asks how the result does on the test items. Everything is kept under
-demo-output/compose/; a run that is cut off goes on where it stopped.
+demo-output/compose/; an interrupted run resumes where it stopped.
 """
 
 import json

@@ -63,7 +63,7 @@ class RunFolder:
         """Make the folder, and check that it can be written and holds no other run.
 
         Call it on every rank after the training arguments are made, since they make the process
-        group: no rank goes on, and writes, before all ranks have looked.
+        group: no rank continues, and writes, before all ranks have looked.
 
         Raises:
             OSError: If the folder cannot be made or written.
