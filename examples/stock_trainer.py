@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 from transformers import T5Config, T5ForConditionalGeneration, Trainer, TrainingArguments, set_seed
 
 from metro_fast.data import DataCollatorForSpanCorruption, EpochCallback
+from metro_fast.ops import Vocabulary
 
 VOCABULARY, SENTINELS = 200, 16
 
@@ -41,10 +42,9 @@ def main() -> None:
         )
     )
     collator = DataCollatorForSpanCorruption(
-        sentinel_first=VOCABULARY - 1,
-        num_sentinels=SENTINELS,
-        eos_token_id=1,
-        pad_token_id=0,
+        vocabulary=Vocabulary(
+            sentinel_first=VOCABULARY - 1, num_sentinels=SENTINELS, eos_token_id=1, pad_token_id=0
+        ),
         seed=0,
     )
     arguments = TrainingArguments(

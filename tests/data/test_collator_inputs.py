@@ -132,3 +132,16 @@ def test_arrow_is_read_without_a_copy():
     ids, offsets, _ = read_arrow(lists)
     assert offsets.tolist() == [0, 20, 60]
     assert np.shares_memory(ids, values)
+
+
+def test_a_keyword_of_a_value_is_named_with_its_home():
+    with pytest.raises(
+        TypeError,
+        match=r"DataCollatorForSpanCorruption takes no keyword num_sentinels: "
+        r"give vocabulary=Vocabulary\(num_sentinels=\.\.\.\)",
+    ):
+        DataCollatorForSpanCorruption(
+            sentinel_first=9, eos_token_id=1, pad_token_id=0, num_sentinels=3
+        )
+    with pytest.raises(TypeError, match=r"DataCollatorForMetro takes no .* count: give masking"):
+        DataCollatorForMetro(mask_token_id=3, vocab_size=9, pad_token_id=0, count="electra")

@@ -76,19 +76,22 @@ COUNT, TABLE, LENGTHS, POINTERS, DOCUMENTS = 18, 26, 34, 50, 82
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda index: index[:-1], "105 bytes, but its count of 4 .* 74 for fairseq, or 106 for"),
+        (
+            lambda index: index[:-1],
+            "105 bytes, but 4 entries take 74 .* for fairseq, or 106 for",
+        ),
         (lambda index: index[:20], "20 bytes, expected at least the 26"),
         (lambda index: index[:9], "9 bytes, expected at least the 26"),
         (lambda index: b"", "does not start with MMIDIDX"),
         (lambda index: b"TNTIDX\0\0" + index[8:], "TNTIDX.*dataset-impl mmap"),
         (lambda index: index + b"\0" * 4, "110 bytes, but .* document table of 3"),
         (change(9, b"\2"), "version 2, expected 1"),
-        (change(17, b"\6"), "type code 6, a float"),
-        (change(17, b"\7"), "type code 7, a float"),
+        (change(17, b"\6"), "type code 6, which is a float"),
+        (change(17, b"\7"), "type code 7, which is a float"),
         (change(17, b"\x09"), "type code 9, expected"),
         (change(17, b"\4"), "starts entry 1 at byte 6, expected 12"),
-        (change(COUNT, struct.pack("<Q", 5)), "count of 5"),
-        (change(COUNT, b"\xff" * 8), "count of 18446744073709551615"),
+        (change(COUNT, struct.pack("<Q", 5)), "but 5 entries take"),
+        (change(COUNT, b"\xff" * 8), "but 18446744073709551615 entries take"),
         (change(TABLE, b"\xff" * 8), "document table of 18446744073709551615"),
         (change(LENGTHS, struct.pack("<i", -3)), "entry 0 a length of -3"),
         (change(LENGTHS, struct.pack("<i", 2)), "starts entry 1 at byte 6, expected 4"),
@@ -114,7 +117,7 @@ def test_damaged_indexes_are_named(tmp_path, damage, message):
 def test_a_missing_or_empty_half_is_named(tmp_path):
     write_fairseq(tmp_path / "a", ITEMS)
     (tmp_path / "a.bin").write_bytes(b"")
-    with pytest.raises(FormatError, match=r"a\.bin|the \.bin beside it has 0 bytes"):
+    with pytest.raises(FormatError, match=r"a\.bin|the \.bin file beside it has 0 bytes"):
         TokenCorpus(tmp_path, block_size=5)
     (tmp_path / "a.bin").unlink()
     with pytest.raises(FileNotFoundError, match=r"a\.bin"):
@@ -124,7 +127,7 @@ def test_a_missing_or_empty_half_is_named(tmp_path):
     with pytest.raises(FormatError, match="has no tokens"):
         TokenCorpus(tmp_path, block_size=5)
     (tmp_path / "a.idx").write_bytes(header(8) + struct.pack("<QQ", 0, 0))
-    with pytest.raises(FormatError, match="document table of 0"):
+    with pytest.raises(FormatError, match="document table without entries"):
         TokenCorpus(tmp_path, block_size=5)
 
 

@@ -1,4 +1,4 @@
-"""The types that mypy reveals for the public functions: numpy in, numpy out, and tensors in, tensors out."""
+"""The types that mypy reveals: arrays in, arrays out; tensors in, tensors out."""
 
 import re
 from pathlib import Path

@@ -99,7 +99,7 @@ class DataCollatorForMetro(Collator):
         elif special is None and vocabulary.special_token_ids != ():
             special = vocabulary.special_token_ids
         given: Any = {name: value for name, value in keywords.items() if value is not None}
-        masking, vocabulary = mask_settings(masking, vocabulary, given)
+        masking, vocabulary = mask_settings(masking, vocabulary, given, type(self).__name__)
         if upstream:
             if special is not None or masking.random_token_range is not None:
                 raise MetroFastError(

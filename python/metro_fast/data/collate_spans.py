@@ -83,7 +83,9 @@ class DataCollatorForSpanCorruption(Collator):
                 pad_token_id=keywords.get("pad_token_id"),
             )
         given: Any = {name: value for name, value in keywords.items() if value is not None}
-        self.corruption, self.vocabulary = span_settings(corruption, vocabulary, given)
+        self.corruption, self.vocabulary = span_settings(
+            corruption, vocabulary, given, type(self).__name__
+        )
         self.input_length = self._fixed("input_length", input_length)
         self.target_length = self._fixed("target_length", target_length)
         if input_length is not None:

@@ -118,5 +118,5 @@ def _pick(name: str, given: dict[str, Any], tokenizer: Any) -> int:
     if found is None:
         found = getattr(tokenizer, name, None)
     if found is None:
-        raise MetroFastError(f"{name} is None, and no tokenizer has it: give an id")
+        raise MetroFastError(f"{name} is None, and there is no tokenizer with one: give an id")
     return check_counter(name, found)

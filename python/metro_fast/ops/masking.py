@@ -108,7 +108,10 @@ class MaskKeywords(TypedDict, total=False):
 
 
 def mask_settings(
-    masking: Masking | None, vocabulary: Vocabulary | None, given: MaskKeywords
+    masking: Masking | None,
+    vocabulary: Vocabulary | None,
+    given: MaskKeywords,
+    function: str = "mask_tokens",
 ) -> tuple[Masking, Vocabulary]:
     """The settings of a call, with its keywords in the place of their fields.
 
@@ -116,9 +119,9 @@ def mask_settings(
         TypeError: If a keyword is unknown, or there is no mask token or size of the vocabulary.
     """
     known = MaskKeywords.__optional_keys__
-    of_masking, of_vocabulary = split_keywords("mask_tokens", known, _HOMES, given)
+    of_masking, of_vocabulary = split_keywords(function, known, _HOMES, given)
     vocabulary = replaced(vocabulary or _VOCABULARY, of_vocabulary)
     for name in ("mask_token_id", "vocab_size"):
         if getattr(vocabulary, name) is None:
-            raise TypeError(f"{name} is None, expected an integer: mask_tokens needs it")
+            raise TypeError(f"{name} is None, expected an integer: {function} needs it")
     return replaced(masking or _MASKING, of_masking), vocabulary

@@ -75,7 +75,10 @@ class SpanKeywords(TypedDict, total=False):
 
 
 def span_settings(
-    corruption: SpanCorruption | None, vocabulary: Vocabulary | None, given: SpanKeywords
+    corruption: SpanCorruption | None,
+    vocabulary: Vocabulary | None,
+    given: SpanKeywords,
+    function: str = "corrupt_spans",
 ) -> tuple[SpanCorruption, Vocabulary]:
     """The settings of a call, with its keywords in the place of their fields.
 
@@ -84,7 +87,7 @@ def span_settings(
         TypeError: If a keyword is unknown.
     """
     known = SpanKeywords.__optional_keys__
-    of_task, of_corruption, of_vocabulary = split_keywords("corrupt_spans", known, _HOMES, given)
+    of_task, of_corruption, of_vocabulary = split_keywords(function, known, _HOMES, given)
     corruption = replaced(corruption or _CORRUPTION, of_corruption)
     if of_task:
         if corruption.denoisers != _T5 or "denoisers" in of_corruption:
