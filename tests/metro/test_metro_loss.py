@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from metro_cases import metro_config
 from metro_fast._training.objective import normalized
+from metro_fast.errors import MetroFastError
 from metro_fast.metro import MetroForPretraining, figures, modeling
 from metro_fast.metro.losses import replaced_token_loss_sum, token_loss_sum
+from metro_fast.metro.objectives import REQUIRED, MetroObjective
 from metro_fast.ops import torch as registered
 
 NAMES = ("mlm", "lm", "rtd")
@@ -49,26 +51,47 @@ def test_normalized_divides_each_sum_by_its_own_count() -> None:
     torch.testing.assert_close(sums.grad, torch.tensor([1 / 3, 2.0, 50 / 30]))
 
 
-def _golden(folder: Path, case: str, target: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+GOLDEN = Path(__file__).parents[1] / "golden"
+EXPECTED = json.loads((GOLDEN / "criterion_expected.json").read_text())
+
+
+def _options(upstream: dict[str, Any]) -> dict[str, Any]:
+    """Upstream's options by our names; nothing is detected without a weight of detection."""
+    positions, detects = upstream["masked_positions_only"], upstream["rtd_loss_weight"] > 0
+    return {
+        "decoding_target": "all" if positions == "none" else "all_masked_loss",
+        "rtd_head": "encoder" if detects else "none",
+        "rtd_target": "masked" if positions == "both" and detects else "all",
+        "rtd_weight": upstream["rtd_loss_weight"],
+        "rtd_only": upstream["rtd_only"],
+        "weighted_lm_loss": upstream["weighted_lm_loss"],
+        # Without weights upstream divides by 1; we refuse an option that changes nothing.
+        "divide_by_mean_weight": upstream["divide_by_mean_weight"] and upstream["weighted_lm_loss"],
+        "label_smoothing": upstream["label_smoothing"],
+        "lm_weight": upstream["discriminator_loss_weight"],
+    }
+
+
+def _golden(case: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run our forward with upstream's stored logits in place of the networks'."""
     from safetensors.torch import load_file
 
-    inputs = load_file(folder / "criterion_inputs.safetensors")
+    inputs = load_file(GOLDEN / "criterion_inputs.safetensors")
     part = {n.removeprefix(f"{case}."): t for n, t in inputs.items() if n.startswith(f"{case}.")}
     original, pad = part["original"], 1
     logits = {name: part[f"{name}_logits"].clone().requires_grad_() for name in NAMES}
     masked = (part["aux_target"] != pad).flatten().nonzero().squeeze(1)
     vocab = logits["mlm"].shape[1]
     config = metro_config(
-        decoding_target=target,
-        main={"vocab_size": vocab, "pad_token_id": pad, "decoder_start_token_id": 2},
+        **options, main={"vocab_size": vocab, "pad_token_id": pad, "decoder_start_token_id": 2}
     )
     model = MetroForPretraining(config)
     monkeypatch.setattr(model, "_auxiliary_logits", lambda *_: logits["mlm"])
     monkeypatch.setattr(
         registered, "sample_replacements", lambda *_, **__: part["replaced_input"].flatten()[masked]
     )
-    monkeypatch.setattr(model.rtd_head, "forward", lambda _: logits["rtd"])
+    if model.rtd_head is not None:
+        monkeypatch.setattr(model.rtd_head, "forward", lambda _: logits["rtd"])
     monkeypatch.setattr(modeling, "rows_at", lambda _, positions: positions)
     monkeypatch.setattr(
         modeling, "tied_logits", lambda rows, *_, **__: logits["lm"].flatten(0, 1)[rows]
@@ -81,52 +104,62 @@ def _golden(folder: Path, case: str, target: str, monkeypatch: pytest.MonkeyPatc
         masked_positions=masked,
         sample_ids=torch.arange(len(original)),
     )
-    return model, output, logits, tokens
-
-
-@pytest.mark.parametrize("case", ["a", "b", "all_original"])
-@pytest.mark.parametrize(("positions", "target"), [("none", "all"), ("lm", "all_masked_loss")])
-def test_upstream_criterion(
-    case: str, positions: str, target: str, golden_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs = json.loads((golden_folder / "criterion_expected.json").read_text())["runs"]
-    plain = {
-        "masked_positions_only": positions,
-        "weighted_lm_loss": False,
-        "rtd_loss_weight": 50.0,
-        "divide_by_mean_weight": False,
-        "label_smoothing": 0.0,
-        "discriminator_loss_weight": 1.0,
-        "rtd_only": False,
+    batch = {
+        "num_masked": len(masked),
+        "num_labels": int(tokens.sum()),
+        "num_encoder_tokens": int(tokens.sum()),
     }
-    (run,) = (r for r in runs if r["case"] == case and r["options"] == plain)
-    model, output, logits, tokens = _golden(golden_folder, case, target, monkeypatch)
+    objective = MetroObjective(config)
+    counts = objective.count(dict.fromkeys(REQUIRED, 0) | batch)
+    sums = torch.stack([output.mlm_loss_sum, output.lm_loss_sum, output.rtd_loss_sum])
+    return objective, output, sums, counts, logits, tokens
+
+
+@pytest.mark.parametrize("number", range(len(EXPECTED["runs"])))
+def test_upstream_criterion(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = EXPECTED["runs"][number]
+    options = _options(run["options"])
+    if "error" in run:
+        with pytest.raises(MetroFastError, match="weighted_lm_loss is True, but rtd_head"):
+            metro_config(**options)
+        return
+    objective, output, sums, counts, logits, tokens = _golden(run["case"], options, monkeypatch)
     log, size = run["logging"], run["sample_size"]
 
-    sums = torch.stack([output.mlm_loss_sum, output.lm_loss_sum, output.rtd_loss_sum])
-    counts = torch.stack([output.num_masked, output.num_scored, output.num_encoder_tokens])
-    for name, part in zip(("generator", "discriminator", "rtd"), sums.tolist(), strict=True):
-        assert part == pytest.approx(log[f"{name}_loss"], rel=1e-5), name
+    if options["divide_by_mean_weight"] and options["decoding_target"] == "all":
+        # Upstream's mean has the weights of padding in it, so its loss depends on the batch's
+        # width; ours is the mean over the tokens with a loss.
+        weights = logits["rtd"].detach().sigmoid()
+        ratio = weights[tokens].mean() / weights.mean()
+        sums = torch.stack([sums[0], sums[1] * ratio, sums[2]])
+    parts = dict(zip(("generator", "discriminator", "rtd"), sums.tolist(), strict=True))
+    if options["rtd_only"]:  # upstream's sum is then 0; ours has a weight of 0
+        assert parts.pop("discriminator") > 0
+    for name, part in parts.items():
+        assert part == pytest.approx(log[f"{name}_loss"], rel=1e-5, abs=1e-6), name
     # Upstream's total is over sample_size tokens, the size of its decoder loss; ours is per token.
-    weights = (model.config.mlm_weight, model.config.lm_weight, model.config.rtd_weight)
-    loss = normalized(sums, counts, weights) * size
+    loss = normalized(sums, counts, objective.weights) * size
     assert loss.item() == pytest.approx(run["loss"], rel=1e-5)
+    assert int(counts[0]) == log["generator_sample_size"]
+    assert int(counts[1]) == size
+    if options["rtd_head"] != "none":
+        assert int(counts[2]) == log["rtd_sample_size"]
 
-    assert int(output.num_masked) == log["generator_sample_size"]
     assert int(output.mlm_correct) == log["generator_n_correct"]
     assert int(output.num_replaced) == log["replaced_total"]
     assert int(output.num_encoder_tokens - output.num_replaced) == log["unreplaced_total"]
-    assert int(output.rtd_true_positive) == log["rtd_replaced_n_correct"]
-    kept = output.num_encoder_tokens - output.num_replaced - output.rtd_false_positive
-    assert int(kept) == log["rtd_unreplaced_n_correct"]
-    if target == "all":  # upstream counts every token; we count those that have logits
+    if options["rtd_head"] != "none":
+        assert int(output.rtd_true_positive) == log["rtd_replaced_n_correct"]
+        kept = output.num_encoder_tokens - output.num_replaced - output.rtd_false_positive
+        assert int(kept) == log["rtd_unreplaced_n_correct"]
+    if options["decoding_target"] == "all":  # upstream counts every token; we count scored ones
         assert int(output.lm_correct_replaced) == log["replaced_n_correct"]
         assert int(output.lm_correct_unreplaced) == log["unreplaced_n_correct"]
 
     shares = figures.figures(figures.counters(output, tokens))
     logged = run["logged"]
     assert shares["replace_ratio"] * 100 == pytest.approx(logged["replace_ratio"], abs=2e-3)
-    if logged["rtd_replaced_accuracy"] is not None and log["replaced_total"]:
+    if "rtd_recall" in shares:
         assert shares["rtd_recall"] * 100 == pytest.approx(
             logged["rtd_replaced_accuracy"], abs=2e-3
         )
@@ -134,14 +167,66 @@ def test_upstream_criterion(
         from safetensors.torch import load_file
 
         loss.backward()
-        expected = load_file(golden_folder / "criterion_grads.safetensors")
+        expected = load_file(GOLDEN / "criterion_grads.safetensors")
         for name in NAMES:
-            torch.testing.assert_close(
-                logits[name].grad,
-                expected[f"{run['grad_prefix']}{name}_logits"],
-                rtol=0,
-                atol=1e-5,
-            )
+            key = f"{run['grad_prefix']}{name}_logits"
+            assert (key in expected) == (logits[name].grad is not None)
+            if key in expected:
+                torch.testing.assert_close(logits[name].grad, expected[key], rtol=0, atol=1e-5)
+
+
+def test_upstream_criterion_of_two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums and counts add up over workers; the losses in nats are upstream's in bits."""
+    two = EXPECTED["two_workers"]
+    added = []
+    for case in two["cases"]:
+        with monkeypatch.context() as patch:
+            _, output, sums, counts, _, tokens = _golden(case, _options(two["options"]), patch)
+            added.append((sums.detach(), counts, figures.counters(output, tokens)))
+    sums, counts = (sum(part[i] for part in added) for i in (0, 1))
+    means = (sums / counts / math.log(2)).tolist()
+    names = ("generator_loss", "discriminator_loss", "rtd_loss")
+    for name, mean in zip(names, means, strict=True):
+        assert mean == pytest.approx(two["logged"][name], abs=6e-4), name
+    totals = {name: sum(part[2][name] for part in added) for name in figures.COUNTERS}
+    shares = figures.figures(totals)
+    assert shares["aux_accuracy"] * 100 == pytest.approx(
+        two["logged"]["generator_accuracy"], abs=2e-3
+    )
+    assert shares["rtd_recall"] * 100 == pytest.approx(
+        two["logged"]["rtd_replaced_accuracy"], abs=2e-3
+    )
+
+
+def test_smoothing_and_z_loss_by_the_distribution() -> None:
+    """Against the sum over the smoothed target, written out."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(5, 7, generator=generator, dtype=torch.float64)
+    targets = torch.tensor([0, 3, 6, 3, 1])
+    weights = torch.rand(5, generator=generator)
+    smooth = torch.full((5, 7), 0.2 / 6, dtype=torch.float64)
+    smooth[torch.arange(5), targets] = 0.8
+    rows = -(smooth * logits.log_softmax(-1)).sum(-1)
+    rows += 1e-2 * logits.exp().sum(-1).log() ** 2
+    found = token_loss_sum(logits, targets, row_weights=weights, label_smoothing=0.2, z_loss=1e-2)
+    assert found.item() == pytest.approx((rows * weights).sum().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rtd_head": "none", "weighted_lm_loss": True}, "weighted_lm_loss is True, but rtd_head"),
+        ({"rtd_weight": 0, "rtd_target": "masked"}, "rtd_target is 'masked', but rtd_weight is 0"),
+        ({"rtd_head": "none", "rtd_only": True}, "rtd_only is True, but rtd_head is 'none'"),
+        ({"divide_by_mean_weight": True}, "but weighted_lm_loss is False"),
+        ({"label_smoothing": 1.5}, "label_smoothing is 1.5"),
+        ({"z_loss": -1.0}, "z_loss is -1.0"),
+        ({"rtd_target": "some"}, "rtd_target is 'some'"),
+    ],
+)
+def test_options_that_change_nothing_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(MetroFastError, match=message):
+        metro_config(**options)
 
 
 @given(

@@ -12,6 +12,7 @@ from metro_fast.metro.options import (
     EmbeddingSharing,
     MetroOptions,
     RtdHead,
+    RtdTarget,
 )
 
 BACKBONES = ("t5",)
@@ -21,8 +22,7 @@ class MetroConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers is un
     """Settings of `MetroForPretraining` (METRO-T0, arXiv 2305.12567).
 
     The auxiliary model, the losses and their weights are described by `MetroOptions`, whose fields
-    are attributes here: `auxiliary_num_layers`, `embedding_sharing`, `rtd_head`, `decoding_target`,
-    `mlm_weight`, `lm_weight`, `rtd_weight`, `sampling_temperature`.
+    are attributes here.
 
     Attributes:
         main: The main encoder-decoder, a `T5Config` or its dictionary.
@@ -50,6 +50,12 @@ class MetroConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers is un
     auxiliary_dropout_rate: float = 0.0
     embedding_sharing: EmbeddingSharing = MetroOptions.embedding_sharing
     rtd_head: RtdHead = MetroOptions.rtd_head
+    rtd_target: RtdTarget = MetroOptions.rtd_target
+    rtd_only: bool = MetroOptions.rtd_only
+    weighted_lm_loss: bool = MetroOptions.weighted_lm_loss
+    divide_by_mean_weight: bool = MetroOptions.divide_by_mean_weight
+    label_smoothing: float = MetroOptions.label_smoothing
+    z_loss: float = MetroOptions.z_loss
     decoding_target: DecodingTarget = MetroOptions.decoding_target
     mlm_weight: float = MetroOptions.mlm_weight
     lm_weight: float = MetroOptions.lm_weight

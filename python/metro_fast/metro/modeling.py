@@ -124,12 +124,14 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
         encoder_ids = original.flatten().scatter(0, masked_positions, sampled).view_as(original)
         tokens = attention_mask.bool()
         replaced = (encoder_ids != original) & tokens
+        masked = torch.zeros_like(tokens).flatten()
+        masked[masked_positions] = True
 
         hidden = self.main.encoder(
             input_ids=encoder_ids, attention_mask=attention_mask
         ).last_hidden_state
         output = MetroOutput(
-            mlm_loss_sum=token_loss_sum(mlm_logits, targets),
+            mlm_loss_sum=token_loss_sum(mlm_logits, targets, z_loss=self.config.z_loss),
             num_masked=masked_positions.new_tensor(masked_positions.numel()),
             num_encoder_tokens=tokens.sum(),
             num_replaced=replaced.sum(),
@@ -138,8 +140,17 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
             sampled_ids=sampled,
             encoder_ids=encoder_ids,
         )
-        self._detect(output, hidden, replaced, tokens)
-        self._decode(output, hidden, original, attention_mask, masked_positions, replaced)
+        self._detect(output, hidden, replaced, tokens, masked.view_as(tokens))
+        if self.config.decoding_target == "all":
+            scored = tokens.flatten().nonzero().squeeze(1)
+        else:
+            scored = masked_positions
+        correct = self._decode(output, hidden, original, attention_mask, scored)
+        changed = replaced.flatten()[scored]
+        output.lm_correct_masked = (correct & masked[scored]).sum()
+        output.lm_scored_replaced = changed.sum()
+        output.lm_correct_replaced = (correct & changed).sum()
+        output.lm_correct_unreplaced = (correct & ~changed).sum()
         return output
 
     def _auxiliary_logits(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
@@ -166,7 +177,7 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
         return sampled
 
     def _detect(
-        self, output: MetroOutput, hidden: Tensor, replaced: Tensor, tokens: Tensor
+        self, output: MetroOutput, hidden: Tensor, replaced: Tensor, tokens: Tensor, masked: Tensor
     ) -> None:
         if self.rtd_head is None:
             zero = replaced.new_zeros((), dtype=torch.int64)
@@ -174,7 +185,8 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
             output.rtd_true_positive = output.rtd_false_positive = zero
             return
         logits = self.rtd_head(hidden)
-        output.rtd_loss_sum = replaced_token_loss_sum(logits, replaced, tokens)
+        scored = masked if self.config.rtd_target == "masked" else tokens
+        output.rtd_loss_sum = replaced_token_loss_sum(logits, replaced, scored)
         output.rtd_logits = logits.detach().float()
         detected = (output.rtd_logits >= 0) & tokens
         output.rtd_true_positive = (detected & replaced).sum()
@@ -186,9 +198,9 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
         hidden: Tensor,
         original: Tensor,
         attention_mask: Tensor,
-        positions: Tensor,
-        replaced: Tensor,
-    ) -> None:
+        scored: Tensor,
+    ) -> Tensor:
+        """Add the decoder's loss, and return which scored tokens it ranks first: bool [scored]."""
         decoder_ids = original.roll(1, dims=1)
         decoder_ids[:, 0] = self.config.decoder_start_token_id
         # Padding is on the right, so the causal mask hides it from every token.
@@ -198,27 +210,32 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
             encoder_attention_mask=attention_mask,
             use_cache=False,
         ).last_hidden_state
-        if self.config.decoding_target == "all":
-            scored = attention_mask.flatten().nonzero().squeeze(1)
-        else:
-            scored = positions
         logits = tied_logits(
             rows_at(decoded, scored),
             self.main.lm_head.weight,
             scaled=self.config.main.scale_decoder_outputs,
         )
         targets = original.flatten()[scored]
-        output.lm_loss_sum = token_loss_sum(logits, targets)
+        weights = self._row_weights(output, scored)
+        output.lm_loss_sum = token_loss_sum(
+            logits,
+            targets,
+            row_weights=weights,
+            label_smoothing=self.config.label_smoothing,
+            z_loss=self.config.z_loss,
+        )
         output.num_scored = scored.new_tensor(scored.numel())
-        with torch.no_grad():
-            correct = logits.argmax(-1) == targets
-            masked = torch.zeros_like(original.flatten(), dtype=torch.bool)
-            masked[positions] = True
-            changed = replaced.flatten()[scored]
-            output.lm_correct_masked = (correct & masked[scored]).sum()
-            output.lm_scored_replaced = changed.sum()
-            output.lm_correct_replaced = (correct & changed).sum()
-            output.lm_correct_unreplaced = (correct & ~changed).sum()
+        return logits.detach().argmax(-1) == targets
+
+    def _row_weights(self, output: MetroOutput, scored: Tensor) -> Tensor | None:
+        """Factors of the decoder's losses: the probability that each token was replaced."""
+        if not self.config.weighted_lm_loss or output.rtd_logits is None:
+            return None
+        weights = output.rtd_logits.sigmoid().flatten()[scored]
+        if self.config.divide_by_mean_weight:
+            # Without rows the sum is 0, and the product an empty tensor.
+            weights = weights * (scored.numel() / weights.sum().clamp_min(1e-30))
+        return weights
 
     def generate(self, *args: Any, **options: Any) -> Tensor | ModelOutput:
         """Generate text with the main model: `main.generate`."""

@@ -16,7 +16,9 @@ class MetroOutput(ModelOutput):  # type: ignore[misc]  # transformers is untyped
     Attributes:
         mlm_loss_sum: fp32, the auxiliary model's loss over masked positions.
         lm_loss_sum: fp32, the decoder's loss over scored positions.
-        rtd_loss_sum: fp32, the detection's loss over encoder tokens; 0 without a detection head.
+        rtd_loss_sum: fp32, the detection's loss over encoder tokens, or over masked ones with
+            `rtd_target="masked"`; 0 without a detection head. The counts below, and `rtd_logits`,
+            are of all tokens either way.
         num_masked: int64, masked positions.
         num_scored: int64, scored positions.
         num_encoder_tokens: int64, tokens of the encoder that are not padding.

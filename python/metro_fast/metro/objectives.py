@@ -40,7 +40,8 @@ class MetroObjective:
     @property
     def weights(self) -> tuple[float, ...]:
         """Weights of the three losses."""
-        return (self.config.mlm_weight, self.config.lm_weight, self.config.rtd_weight)
+        lm_weight = 0.0 if self.config.rtd_only else self.config.lm_weight
+        return (self.config.mlm_weight, lm_weight, self.config.rtd_weight)
 
     def count(self, batch: Batch) -> Tensor:
         """Read the counts that the collator put into the batch: int64 [3].
@@ -54,8 +55,9 @@ class MetroObjective:
                 f"the batch lacks {', '.join(missing)} (it has {', '.join(sorted(batch))}): use "
                 "metro_fast.data.DataCollatorForMetro"
             )
-        target = "num_labels" if self.config.decoding_target == "all" else "num_masked"
-        names = ("num_masked", target, "num_encoder_tokens")
+        decoded = "num_labels" if self.config.decoding_target == "all" else "num_masked"
+        detected = "num_encoder_tokens" if self.config.rtd_target == "all" else "num_masked"
+        names = ("num_masked", decoded, detected)
         return torch.stack([torch.as_tensor(batch[name]).view(()) for name in names])
 
     def run(self, model: nn.Module, batch: Batch) -> StepResult:
