@@ -6,7 +6,6 @@ suite does it twice.
 
 import os
 import random
-import signal
 import time
 
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 
 import resume_case
 from metro_fast.data import write_corpus
-from warm_processes import start
+from warm_processes import kill, start
 
 KILLS = int(os.environ.get("METRO_FAST_KILLS", "2"))
 SEED = int(os.environ.get("METRO_FAST_KILL_SEED", str(time.time_ns() % 2**32)))
@@ -47,8 +46,7 @@ def kill_at(processes, folders, step, delay, timeout=120):
         if any(log and log[-1][0] >= step for log in map(read_log, folders)):
             time.sleep(delay)  # into the next batch, the next save or the gap between them
             for process in processes:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.join()
+                kill(process)
             return True
         time.sleep(0.002)
     raise TimeoutError(f"no rank came to step {step} in {timeout} s")

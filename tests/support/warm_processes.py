@@ -4,6 +4,7 @@ A fresh interpreter takes seconds to import what a training needs; such a fork t
 tests/conftest.py lists what the server of multiprocessing imports.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -21,16 +23,29 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 def start(function: Callable[..., None], *arguments: Any, errors: Path) -> ForkServerProcess:
     """Start a function of tests/support in a process of its own, with a session of its own.
 
-    A kill of the session takes the process's workers too, as a machine's failure would.
+    `kill` takes the process's workers too, as a machine's failure would. The session exists when
+    this returns: a kill before that would find nothing.
 
     Args:
         function: The function; an exception of it ends the process with status 1.
         arguments: Its arguments.
         errors: File that gets what the process writes to its standard error.
     """
-    process = _CONTEXT.Process(target=_run, args=(function, arguments, errors))
+    ready, began = _CONTEXT.Pipe(duplex=False)
+    process = _CONTEXT.Process(target=_run, args=(began, function, arguments, errors))
     process.start()
+    began.close()
+    ready.recv()
+    ready.close()
     return process
+
+
+def kill(process: ForkServerProcess) -> None:
+    """Kill a started process with all its workers, unless it has ended by itself."""
+    # The server of multiprocessing collects its children, so an ended one leaves no zombie.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.join()
 
 
 def run_ranks(count: int, function: Callable[..., None], *arguments: Any, folder: Path) -> None:
@@ -65,8 +80,12 @@ def _run_rank(
     function(*arguments)
 
 
-def _run(function: Callable[..., None], arguments: tuple[Any, ...], errors: Path) -> None:
+def _run(
+    began: Connection, function: Callable[..., None], arguments: tuple[Any, ...], errors: Path
+) -> None:
     os.setsid()
+    began.send(None)
+    began.close()
     # The workers of a DataLoader start as they would in a program: the default is not forkserver.
     multiprocessing.set_start_method(None, force=True)
     file = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
