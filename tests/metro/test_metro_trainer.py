@@ -102,6 +102,30 @@ def test_one_update_however_the_batch_is_cut(
         assert plain[0][2][name] == pytest.approx(line[name], rel=1e-5), name
 
 
+OPTION_SETS: list[dict[str, Any]] = [
+    {"decoding_target": "all", "label_smoothing": 0.1},
+    {"rtd_target": "masked", "z_loss": 1e-3},
+    {"weighted_lm_loss": True},
+    {"rtd_only": True, "embedding_sharing": "token_rel_norm"},
+]
+
+
+@pytest.mark.slow
+def test_one_update_under_every_set_of_options(tmp_path: Path) -> None:
+    """As above. A loss divided by its mean weight has no such promise, and differs."""
+    divided = {"weighted_lm_loss": True, "divide_by_mean_weight": True}
+    sets = [*OPTION_SETS, divided]
+    ranks = two_ranks(tmp_path, *({"model": options} for options in sets))
+    found = []
+    for i, options in enumerate(sets):
+        whole, drawn, _ = one_step(tmp_path / f"whole{i}", 8, 1, model=options)
+        cut, cut_drawn, _ = one_step(tmp_path / f"cut{i}", 2, 4, model=options)
+        assert cut_drawn == drawn
+        found.append(max(worst(whole, cut), worst(whole, ranks[i][0][0])))
+    assert max(found[:-1]) <= 1e-5
+    assert found[-1] > 1e-5
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_is_bit_equal_to_unbroken(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -196,11 +196,15 @@ class Sampled:
 def one_step(
     output: Path | str, batch: int, accumulation: int, *, stock: bool = False, **options: Any
 ) -> tuple[dict[str, torch.Tensor], dict[tuple[int, int], int], dict[str, float]]:
-    """Gradients, draws and log line of one METRO step over the eight ragged rows."""
-    unmasked = options.pop("unmasked", ())
+    """Gradients, draws and log line of one METRO step over the eight ragged rows.
+
+    `unmasked` names rows without masks and `model` the options of the model; the rest are arguments
+    of the trainer.
+    """
+    unmasked, model = options.pop("unmasked", ()), options.pop("model", {})
     keep, sampled = KeepGradients(), Sampled()
     trainer = (MeanLossTrainer if stock else MetroTrainer)(
-        metro_model(),
+        metro_model(**model),
         arguments(
             output,
             per_device_train_batch_size=batch,
