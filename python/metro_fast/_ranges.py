@@ -9,7 +9,7 @@ __all__ = [
     "check_above_zero",
     "check_at_least",
     "check_choice",
-    "check_dropout",
+    "check_fraction",
     "check_not_negative",
     "check_seed",
     "check_share",
@@ -70,8 +70,8 @@ def check_share(**values: float) -> None:
             raise MetroFastError(f"{name} is {value}, expected a number in (0, 1)")
 
 
-def check_dropout(**values: float) -> None:
-    """Refuse a dropout rate outside [0, 1).
+def check_fraction(**values: float) -> None:
+    """Refuse a fraction outside [0, 1), such as a dropout rate.
 
     Raises:
         MetroFastError: If one of them is such a number.

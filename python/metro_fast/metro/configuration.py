@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig, T5Config
 
-from metro_fast._ranges import check_choice, check_dropout, check_seed
+from metro_fast._ranges import check_choice, check_fraction, check_seed
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.options import (
     OPTION_NAMES,
@@ -110,7 +110,7 @@ class MetroConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers is un
         """
         check_choice(BACKBONES, backbone=self.backbone)
         MetroOptions(**{name: getattr(self, name) for name in OPTION_NAMES})
-        check_dropout(auxiliary_dropout_rate=self.auxiliary_dropout_rate)
+        check_fraction(auxiliary_dropout_rate=self.auxiliary_dropout_rate)
         check_seed(63, sampling_seed=self.sampling_seed)
         for name in ("pad_token_id", "decoder_start_token_id"):
             value = getattr(self.main, name)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-from metro_fast._ranges import check_at_least, check_choice, check_dropout, check_not_negative
+from metro_fast._ranges import check_at_least, check_choice, check_fraction, check_not_negative
 from metro_fast.errors import MetroFastError
 
 EmbeddingSharing = Literal["none", "token", "token_rel_norm"]
@@ -66,7 +66,7 @@ class MetroOptions:
         check_not_negative(
             mlm_weight=self.mlm_weight, lm_weight=self.lm_weight, rtd_weight=self.rtd_weight
         )
-        check_dropout(label_smoothing=self.label_smoothing)
+        check_fraction(label_smoothing=self.label_smoothing)
         check_not_negative(z_loss=self.z_loss)
         self._check_detection()
         if not 1e-6 <= self.sampling_temperature <= 1e6:

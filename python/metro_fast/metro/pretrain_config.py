@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from metro_fast._ranges import check_at_least, check_choice, check_dropout, check_share
+from metro_fast._ranges import check_at_least, check_choice, check_fraction, check_share
 from metro_fast._training.schedule import Schedule
 from metro_fast.metro.options import MetroOptions
 
@@ -86,4 +86,4 @@ class PretrainConfig(MetroOptions, Schedule):
         check_at_least(8, block_size=self.block_size)
         check_at_least(0, num_threads=self.num_threads, num_workers=self.num_workers)
         check_share(mask_probability=self.mask_probability, noise_density=self.noise_density)
-        check_dropout(dropout=self.dropout)
+        check_fraction(dropout=self.dropout)

@@ -7,7 +7,7 @@ from metro_fast._ranges import (
     check_above_zero,
     check_at_least,
     check_choice,
-    check_dropout,
+    check_fraction,
     check_not_negative,
 )
 from metro_fast._training.schedule import Schedule
@@ -46,5 +46,5 @@ class TuningOptions(Schedule):
         check_choice(get_args(Method), method=self.method)
         check_at_least(1, rank=self.rank)
         check_above_zero(alpha=self.alpha)
-        check_dropout(lora_dropout=self.lora_dropout)
+        check_fraction(lora_dropout=self.lora_dropout)
         check_not_negative(lora_init_std=self.lora_init_std)
