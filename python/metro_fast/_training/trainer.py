@@ -24,7 +24,7 @@ from metro_fast._training.checkpoints import (
 )
 from metro_fast._training.evaluation_rows import evaluation_loader
 from metro_fast._training.objective import Batch, Objective, StepResult, normalized
-from metro_fast._training.optimizer import groups_of, has_our_groups
+from metro_fast._training.optimizer import has_our_groups, make_optimizer
 from metro_fast._training.randomness import DataRandomness
 from metro_fast._training.ranks import leave_group_at_exit
 from metro_fast._training.samplers import EpochSampler, training_sampler
@@ -238,10 +238,10 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         return [part for part in found if hasattr(part, "set_epoch")]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make AdamW with the groups of `metro_fast._parameter_groups`.
+        """Make AdamW or Adafactor with the groups of `metro_fast._parameter_groups`.
 
         Raises:
-            MetroFastError: If multipliers are set together with another optimizer.
+            MetroFastError: If multipliers or `rms_scaled` are set with another optimizer.
         """
         if self.optimizer is not None:
             return self.optimizer
@@ -250,8 +250,8 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
             stock: torch.optim.Optimizer = super().create_optimizer(model)
             return stock
         model = self.model if model is None else model
-        optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, model)
-        self.optimizer = optimizer(groups_of(self.args, model), **options)
+        stock_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+        self.optimizer = make_optimizer(self.args, model, stock_class, options)
         return self.optimizer
 
     def train(
