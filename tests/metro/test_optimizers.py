@@ -66,7 +66,7 @@ def test_rms_scaled_adamw_is_its_formula(
     decay: float,
     missing: int,
 ) -> None:
-    """float64, four tensors (one of zeros, one a scalar); one lacks a gradient at every other step."""
+    """float64; one of four tensors lacks a gradient at every other step."""
     generator = np.random.default_rng(seed)
     weights = [generator.normal(size=(3, 5)), np.zeros(4), 50 * generator.normal(size=(2, 2, 2))]
     weights.append(np.array(0.5))
