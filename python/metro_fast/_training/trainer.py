@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
-from transformers import PrinterCallback, Trainer, TrainerState
+from transformers import PrinterCallback, Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from metro_fast._pretrained import explained
@@ -23,6 +23,7 @@ from metro_fast._training.checkpoints import (
     read_mark,
 )
 from metro_fast._training.evaluation_rows import evaluation_loader
+from metro_fast._training.extension import ResumedRunCallback, finished_state, planned_steps
 from metro_fast._training.objective import Batch, Objective, StepResult, normalized
 from metro_fast._training.optimizer import has_our_groups, make_optimizer
 from metro_fast._training.randomness import DataRandomness
@@ -77,6 +78,7 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         self._data_randomness = DataRandomness(args.seed)
         self.remove_callback(PrinterCallback)
         self.add_callback(EpochCallback(self._epoch_receivers))
+        self.add_callback(ResumedRunCallback)
 
     # The loss
 
@@ -260,8 +262,8 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         """Train; `resume_from_checkpoint=True` takes the newest checkpoint that is whole.
 
         Raises:
-            MetroFastError: If there is nothing to resume from, the checkpoint is not whole, or the
-                loss is no longer finite at a log line, a checkpoint or the end.
+            MetroFastError: If there is no whole checkpoint to resume from, it has more steps than
+                wanted, or the loss is no longer finite at a log line, a checkpoint or the end.
         """
         self._window.reset()
         checkpoint = checkpoint_to_resume(resume_from_checkpoint, self.args)
@@ -269,10 +271,9 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
             window = read_mark(checkpoint)
             if self.is_world_process_zero():
                 self._window.load(window)
-            with explained(f"the state of {checkpoint}"):
-                state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-            steps = self.args.max_steps if self.args.max_steps > 0 else state.max_steps
-            if state.global_step >= steps:  # the stock trainer would take one more step
+            planned = planned_steps(self.args, self.get_train_dataloader)
+            state = finished_state(checkpoint, planned)
+            if state is not None:  # the stock trainer would take one more step
                 self.state = state
                 best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
                 self._load_from_checkpoint(best or str(checkpoint))

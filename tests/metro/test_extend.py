@@ -1,0 +1,129 @@
+"""Runs that are resumed with another length, or with other intervals."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from metro_cases import LENGTHS, MetroCollator, Rows, arguments, metro_model
+from metro_fast.errors import MetroFastError
+from metro_fast.metro import MetroTrainer
+
+
+class KeepRates(TrainerCallback):
+    """Keeps the rate that each step is taken with, by the step's number."""
+
+    def __init__(self) -> None:
+        self.rates: dict[int, float] = {}
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kw: Any) -> None:
+        self.rates[state.global_step] = kw["optimizer"].param_groups[0]["lr"]
+
+
+def run(
+    folder: Path, *callbacks: TrainerCallback, resume: bool = False, **options: Any
+) -> MetroTrainer:
+    """Dropout .1 and two accumulation steps over 16 rows: four steps make an epoch."""
+    trainer = MetroTrainer(
+        metro_model(main={"dropout_rate": 0.1}),
+        arguments(
+            folder,
+            **{
+                "per_device_train_batch_size": 2,
+                "gradient_accumulation_steps": 2,
+                "save_strategy": "steps",
+                "save_steps": 100,
+                "train_sampling_strategy": "random",
+                **options,
+            },
+        ),
+        train_dataset=Rows(LENGTHS * 2),
+        eval_dataset=Rows(LENGTHS[:2], seed=1),
+        data_collator=MetroCollator(),
+        callbacks=list(callbacks),
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+def losses(trainer: MetroTrainer) -> dict[int, float]:
+    return {line["step"]: line["loss"] for line in trainer.state.log_history if "loss" in line}
+
+
+@pytest.mark.parametrize("first", [6, 8], ids=["within an epoch", "at the end of an epoch"])
+def test_an_extended_run_is_the_run_that_was_planned_so(tmp_path: Path, first: int) -> None:
+    schedule = {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 3}
+    planned = run(tmp_path / "planned", max_steps=10, **schedule)
+    run(tmp_path / "extended", max_steps=first, **schedule)
+    extended = run(tmp_path / "extended", max_steps=10, resume=True, **schedule)
+    assert losses(extended) == losses(planned)
+    weights = [trainer.model.state_dict() for trainer in (planned, extended)]
+    assert all(torch.equal(weights[1][name], weight) for name, weight in weights[0].items())
+    assert extended.state.global_step == 10
+
+
+def linear(step: int, steps: int) -> float:
+    return step / 2 if step < 2 else (steps - step) / (steps - 2)
+
+
+def cosine(step: int, steps: int) -> float:
+    return step / 2 if step < 2 else 0.5 + 0.5 * math.cos(math.pi * (step - 2) / (steps - 2))
+
+
+@pytest.mark.parametrize("formula", [linear, cosine])
+def test_the_schedule_of_an_extended_run_is_that_of_its_new_length(
+    tmp_path: Path, formula: Any
+) -> None:
+    rates = KeepRates()
+    options = {"lr_scheduler_type": formula.__name__, "warmup_steps": 2}
+    run(tmp_path, rates, max_steps=4, **options)
+    trainer = run(tmp_path, rates, max_steps=10, resume=True, **options)
+    expected = [1e-3 * formula(step, 4 if step < 4 else 10) for step in range(10)]
+    np.testing.assert_allclose(
+        [rates.rates[step] for step in range(10)], expected, rtol=1e-12, atol=1e-18
+    )
+    logged = [line["learning_rate"] for line in trainer.state.log_history if "loss" in line]
+    np.testing.assert_allclose(logged, expected, rtol=1e-12, atol=1e-18)
+
+
+def test_a_resumed_run_has_the_intervals_that_it_is_given(tmp_path: Path) -> None:
+    before = {"logging_steps": 2, "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
+    run(tmp_path, max_steps=4, **before)
+    now = {"logging_steps": 3, "save_steps": 5, "eval_strategy": "steps", "eval_steps": 4}
+    resumed = run(tmp_path, max_steps=12, resume=True, **now)
+    evaluated = [line["step"] for line in resumed.state.log_history if "eval_loss" in line]
+    assert list(losses(resumed)) == [2, 4, 6, 9, 12]
+    assert evaluated == [2, 4, 8, 12]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"checkpoint-{step}" for step in (2, 4, 5, 10, 12)
+    }
+
+
+def test_a_run_is_extended_by_epochs(tmp_path: Path) -> None:
+    rates = KeepRates()
+    options = {"max_steps": -1, "lr_scheduler_type": "linear"}
+    run(tmp_path, rates, num_train_epochs=1, **options)
+    assert list(rates.rates) == [0, 1, 2, 3]
+    trainer = run(tmp_path, rates, num_train_epochs=1.5, resume=True, **options)
+    assert list(rates.rates) == [0, 1, 2, 3, 4, 5]
+    assert trainer.state.global_step == 6
+    assert rates.rates[4] == pytest.approx(1e-3 * 2 / 6)
+    same = run(tmp_path, rates, num_train_epochs=1.5, resume=True, **options)
+    assert (same.state.global_step, len(rates.rates)) == (6, 6)
+    with pytest.raises(MetroFastError, match="max_steps is 4, but the run has reached step 6"):
+        run(tmp_path, num_train_epochs=1, resume=True, **options)
+
+
+def test_a_run_is_not_made_shorter_than_it_is(tmp_path: Path) -> None:
+    run(tmp_path, max_steps=4)
+    with pytest.raises(
+        MetroFastError, match="max_steps is 3, but the run has reached step 4: give 4 or more"
+    ):
+        run(tmp_path, max_steps=3, resume=True)
+    rates = KeepRates()
+    trainer = run(tmp_path, rates, max_steps=4, resume=True)
+    assert (trainer.state.global_step, rates.rates) == (4, {})
