@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 from metro_cases import LENGTHS, MetroCollator, Rows, arguments, metro_model
 from metro_fast.errors import MetroFastError
 from metro_fast.metro import MetroTrainer
+from streaming_cases import PlainStream
 
 
 class KeepRates(TrainerCallback):
@@ -25,9 +26,14 @@ class KeepRates(TrainerCallback):
 
 
 def run(
-    folder: Path, *callbacks: TrainerCallback, resume: bool = False, **options: Any
+    folder: Path,
+    *callbacks: TrainerCallback,
+    resume: bool = False,
+    rows: Any = None,
+    **options: Any,
 ) -> MetroTrainer:
     """Dropout .1 and two accumulation steps over 16 rows: four steps make an epoch."""
+    rows = Rows(LENGTHS * 2) if rows is None else rows
     trainer = MetroTrainer(
         metro_model(main={"dropout_rate": 0.1}),
         arguments(
@@ -41,7 +47,7 @@ def run(
                 **options,
             },
         ),
-        train_dataset=Rows(LENGTHS * 2),
+        train_dataset=rows,
         eval_dataset=Rows(LENGTHS[:2], seed=1),
         data_collator=MetroCollator(),
         callbacks=list(callbacks),
@@ -54,9 +60,15 @@ def losses(trainer: MetroTrainer) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in trainer.state.log_history if "loss" in line}
 
 
-@pytest.mark.parametrize("first", [6, 8], ids=["within an epoch", "at the end of an epoch"])
-def test_an_extended_run_is_the_run_that_was_planned_so(tmp_path: Path, first: int) -> None:
-    schedule = {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 3}
+@pytest.mark.parametrize(
+    ("first", "rows"),
+    [(6, None), (8, None), (3, PlainStream())],
+    ids=["within an epoch", "at the end of an epoch", "stream"],
+)
+def test_an_extended_run_is_the_run_that_was_planned_so(
+    tmp_path: Path, first: int, rows: Any
+) -> None:
+    schedule = {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 3, "rows": rows}
     planned = run(tmp_path / "planned", max_steps=10, **schedule)
     run(tmp_path / "extended", max_steps=first, **schedule)
     extended = run(tmp_path / "extended", max_steps=10, resume=True, **schedule)

@@ -14,7 +14,7 @@ from metro_fast.errors import MetroFastError
 
 
 class ResumedRunCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """Puts the arguments of a resumed run in force where transformers keeps those of the checkpoint.
+    """Puts the arguments of a resumed run in force where transformers keeps the checkpoint's.
 
     A checkpoint holds the intervals of the run that wrote it, and the learning rate that its
     schedule had for the next step; transformers takes both. A run that decayed to a rate of 0 and
@@ -53,7 +53,8 @@ def planned_steps(args: TrainingArguments, loader: Callable[[], DataLoader[Any]]
     if args.max_steps > 0:
         return int(args.max_steps)
     per_epoch = max(1, math.ceil(len(loader()) / args.gradient_accumulation_steps))
-    return math.ceil(args.num_train_epochs * per_epoch)
+    steps: int = math.ceil(args.num_train_epochs * per_epoch)
+    return steps
 
 
 def check_length(reached: int, steps: int, name: str = "max_steps") -> None:
