@@ -1,15 +1,21 @@
 """Runs that are resumed with another length, or with other intervals."""
 
 import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from transformers import TrainerCallback
+from transformers.trainer_utils import IntervalStrategy
 
 from metro_cases import LENGTHS, MetroCollator, Rows, arguments, metro_model
+from metro_fast._training.checkpoints import MARK
+from metro_fast._training.recorded_settings import changed_settings
+from metro_fast._training.run_folder import RESOLVED, RunFolder
 from metro_fast.errors import MetroFastError
 from metro_fast.metro import MetroTrainer
 from streaming_cases import PlainStream
@@ -139,3 +145,76 @@ def test_a_run_is_not_made_shorter_than_it_is(tmp_path: Path) -> None:
     rates = KeepRates()
     trainer = run(tmp_path, rates, max_steps=4, resume=True)
     assert (trainer.state.global_step, rates.rates) == (4, {})
+
+
+def test_evaluation_does_not_change_the_training(tmp_path: Path) -> None:
+    """So its interval may be changed: a loader's seed is not drawn from the dropout's generator."""
+    often = run(tmp_path / "often", max_steps=4, eval_strategy="steps", eval_steps=1)
+    never = run(tmp_path / "never", max_steps=4)
+    assert losses(often) == losses(never)
+
+
+@dataclass(frozen=True)
+class Training:
+    max_steps: int = 4
+    save_steps: float = 2
+    optim: IntervalStrategy | str = "steps"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Sections:
+    output: Path
+    training: Training = field(default_factory=Training)
+    auxiliary: dict[str, Any] = field(default_factory=lambda: {"num_layers": 4, "rates": (1, 2)})
+
+
+def recorded(
+    folder: Path, *changes: Training, steps: tuple[str, int] | None = None, **sections: Any
+) -> dict[str, Any]:
+    """The settings that a resumed run with a checkpoint of step 4 records."""
+    checkpoint = folder / "checkpoints" / "checkpoint-4"
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    (checkpoint / MARK).write_text("{}")
+    training = changes[0] if changes else Training()
+    settings = Sections(folder, training, **sections)
+    free = {"output", "training.max_steps", "training.save_steps", "data"}
+    RunFolder(folder, resume=True).record(settings, free=free, steps=steps)
+    found: dict[str, Any] = yaml.safe_load((folder / RESOLVED).read_text())
+    return found
+
+
+def test_sections_are_compared_by_dotted_names(tmp_path: Path) -> None:
+    before = recorded(tmp_path)
+    assert before["training"] == {"max_steps": 4, "save_steps": 2, "optim": "steps", "seed": 0}
+    assert before["auxiliary"] == {"num_layers": 4, "rates": [1, 2]}
+    assert before["output"] == str(tmp_path.absolute())
+    longer = recorded(tmp_path, Training(max_steps=8, save_steps=1, optim=IntervalStrategy.STEPS))
+    assert longer["training"] == {"max_steps": 8, "save_steps": 1, "optim": "steps", "seed": 0}
+    for change, message in (
+        (
+            {"auxiliary": {"num_layers": 3, "rates": (1, 2)}},
+            "auxiliary.num_layers: 4 before, 3 now",
+        ),
+        ({"auxiliary": {"num_layers": 4}}, r"auxiliary.rates: \[1, 2\] before, None now"),
+    ):
+        with pytest.raises(MetroFastError, match=message):
+            recorded(tmp_path, **change)
+    with pytest.raises(MetroFastError, match=r"\(training.seed: 0 before, 1 now\)"):
+        recorded(tmp_path, Training(seed=1, max_steps=6))
+    with pytest.raises(MetroFastError, match=r"training\.max_steps is 3, but the run has reached"):
+        recorded(tmp_path, Training(max_steps=3), steps=("training.max_steps", 3))
+    with pytest.raises(TypeError, match="rates is a Tensor, expected a number"):
+        recorded(tmp_path, auxiliary={"num_layers": 4, "rates": [torch.ones(1)]})
+    assert yaml.safe_load((tmp_path / RESOLVED).read_text()) == longer
+
+
+def test_a_free_section_is_free_as_a_whole() -> None:
+    before = {"data": {"rows": 3, "order": {"seed": 1}}, "database": 1, "model": {"depth": 2}}
+    now = {"data": {"rows": 4, "order": {"seed": 2}}, "database": 2, "model": {"depth": 2}}
+    assert changed_settings(before, now, {"data"}) == ["database: 1 before, 2 now"]
+    assert changed_settings(before, now, {"data.order"}) == [
+        "data.rows: 3 before, 4 now",
+        "database: 1 before, 2 now",
+    ]
+    assert changed_settings({}, {"data": {}, "name": None}) == []
