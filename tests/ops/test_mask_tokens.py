@@ -45,6 +45,7 @@ def span_table(length, stdev):
             {"mask_span_length": 3},
             {"mask_span_length": 2, "mask_span_stdev": 1.5},
             {"word_starts": np.arange(80) % 3 != 0},
+            {"word_starts": np.arange(80) % 3 != 0, "count": "electra"},
             {"word_starts": np.arange(80) % 3 != 0, "count": "electra", "max_masked": 4},
             {"mask_span_length": 2, "count": "electra"},
             {"mask_span_length": 3, "max_masked": 2},

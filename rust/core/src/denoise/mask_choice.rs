@@ -54,7 +54,7 @@ impl Chooser {
             let count = self.words.count();
             self.bits.clone_from(&self.words.special);
             self.bits.truncate(count.div_ceil(64));
-            self.eligible::<L>(plan, count, ids.len(), uniform);
+            self.eligible::<L>(plan, count, uniform);
             let chosen = std::mem::take(&mut self.bits);
             self.bits.resize(ids.len().div_ceil(64), 0);
             for word in read_bits::<L>(&chosen, &mut self.positions) {
@@ -71,19 +71,19 @@ impl Chooser {
             // Ids outside the vocabulary are marked as well.
             plan.check_ids(ids, row)?;
         }
-        self.eligible::<L>(plan, ids.len(), ids.len(), uniform);
+        self.eligible::<L>(plan, ids.len(), uniform);
         if let Some(lengths) = plan.span_lengths {
             self.lengthen::<L>(lengths, ids.len());
         }
         Ok(())
     }
 
-    /// Replaces the bits of the special tokens by those of the chosen ones.
+    /// Replaces the bits of the special units, which are tokens or words, by those of the chosen ones.
     #[inline(always)]
-    fn eligible<L: Lanes>(&mut self, plan: &Plan, units: usize, tokens: usize, uniform: f64) {
+    fn eligible<L: Lanes>(&mut self, plan: &Plan, units: usize, uniform: f64) {
         let special: usize = self.bits.iter().map(|word| word.count_ones() as usize).sum();
         let eligible = units - special;
-        let count = plan.count(eligible, tokens, uniform);
+        let count = plan.count(eligible, units, uniform);
         self.draws.expect(count + count / 8);
         if plan.how_many == Count::Electra {
             self.with_replacement::<L>(count, eligible);

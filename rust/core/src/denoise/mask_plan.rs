@@ -96,11 +96,11 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// The number of draws from a row of `tokens`, of which `eligible` may be masked.
-    pub(super) fn count(&self, eligible: usize, tokens: usize, uniform: f64) -> usize {
+    /// The number of draws from a row of `units`, tokens or words, of which `eligible` may be masked.
+    pub(super) fn count(&self, eligible: usize, units: usize, uniform: f64) -> usize {
         let drawn = match self.how_many {
             Count::Metro => self.probability * eligible as f64 / self.mean_length + uniform,
-            Count::Electra => (self.probability * tokens as f64).round_ties_even().max(1.0),
+            Count::Electra => (self.probability * units as f64).round_ties_even().max(1.0),
         };
         (drawn.floor() as usize).min(self.most)
     }
