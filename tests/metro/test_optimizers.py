@@ -215,7 +215,7 @@ def test_schedules_are_their_formulas(tmp_path: Path, name: str) -> None:
     ids=["adafactor", "adafactor scaled", "adamw scaled"],
 )
 def test_killed_and_resumed_is_bit_equal(tmp_path: Path, options: dict[str, Any]) -> None:
-    """As in test_metro_trainer.py: dropout .1, 12 steps, saved each 5, SIGKILL after step 8."""
+    """Dropout .1, 12 steps over 3 epochs, saved each 5, SIGKILL after step 8."""
     resume_run(tmp_path / "unbroken", resume=False, kill_after=0, **options)
     errors = tmp_path / "errors.txt"
     broken = partial(resume_run, tmp_path / "broken", **options)

@@ -24,7 +24,7 @@ FREE = frozenset(
         "evaluation_steps",
     }
 )
-"""What a resumed run may change: its length, and what does not change what is learned."""
+"""Settings that a resumed run may change: its length, and how it reports and saves."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
