@@ -80,23 +80,24 @@ class RunFolder:
         """Write `resolved_config.yaml`; a resumed run must have the settings that are there.
 
         Args:
-            settings: A dataclass of numbers, texts, paths and lists of them.
+            settings: A dataclass, or a mapping that may hold sections (mappings), of numbers,
+                texts, paths and lists of them.
             free: Names of settings that a resumed run may change, because they do not change what
-                is learned.
+                is learned; those of a section are dotted, such as "training.max_steps".
 
         Raises:
             MetroFastError: If a resumed run has other settings.
             FormatError: If the file that is there is damaged.
             OSError: If the folder cannot be written.
         """
-        values = {name: _plain(value) for name, value in dataclasses.asdict(settings).items()}
+        values = _plain(settings if isinstance(settings, dict) else dataclasses.asdict(settings))
         path = self.path / RESOLVED
         if self.resumes and path.exists():
-            before = _read_settings(path)
+            before, now = _dotted(_read_settings(path)), _dotted(values)
             changed = [
-                f"{name}: {before.get(name)!r} before, {values.get(name)!r} now"
-                for name in sorted({*before, *values} - free)
-                if before.get(name) != values.get(name)
+                f"{name}: {before.get(name)!r} before, {now.get(name)!r} now"
+                for name in sorted({*before, *now} - free)
+                if before.get(name) != now.get(name)
             ]
             if changed:
                 raise MetroFastError(
@@ -178,4 +179,17 @@ def _plain(value: Any) -> Any:
         return str(value.absolute())  # a run may be resumed from another folder
     if isinstance(value, list | tuple):
         return [_plain(element) for element in value]
+    if isinstance(value, dict):
+        return {name: _plain(element) for name, element in value.items()}
     return value
+
+
+def _dotted(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings of all sections by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            found |= _dotted(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found

@@ -1,0 +1,95 @@
+"""METRO as a recipe: its settings, masks, model and losses."""
+
+from dataclasses import field, fields, make_dataclass
+from typing import Any, get_type_hints
+
+from transformers import PreTrainedModel
+
+from metro_fast._pretrained import explained
+from metro_fast.data import DataCollatorForMetro
+from metro_fast.data.collator import Collator
+from metro_fast.metro.configuration import MetroConfig
+from metro_fast.metro.modeling import MetroForPretraining
+from metro_fast.metro.objectives.metro import MetroObjective
+from metro_fast.metro.objectives.recipe import ModelPlan, Recipe
+from metro_fast.metro.options import MetroOptions
+from metro_fast.metro.sections import AUXILIARY_OPTIONS, AuxiliarySection
+from metro_fast.metro.settings import Section
+from metro_fast.ops import Masking
+
+LOSS_OPTIONS = tuple(
+    option.name
+    for option in fields(MetroOptions)
+    if option.name not in {*AUXILIARY_OPTIONS.values(), "auxiliary_num_layers"}
+)
+MASK_OPTIONS = tuple(option.name for option in fields(Masking))
+
+
+def _field(owner: type, name: str) -> tuple[str, Any, Any]:
+    option = next(each for each in fields(owner) if each.name == name)  # type: ignore[arg-type]
+    return name, get_type_hints(owner)[name], field(default=option.default)
+
+
+# Made from the two classes, so that a default is written in one place.
+MetroSettings = make_dataclass(
+    "MetroSettings",
+    [
+        *(_field(MetroOptions, name) for name in LOSS_OPTIONS),
+        *(_field(Masking, name) for name in MASK_OPTIONS),
+    ],
+    bases=(Section,),
+    frozen=True,
+    kw_only=True,
+    repr=False,
+)
+
+
+def _options(settings: Any, auxiliary: AuxiliarySection) -> dict[str, Any]:
+    """The options of the model, from both sections."""
+    return {
+        **{name: getattr(settings, name) for name in LOSS_OPTIONS},
+        **{option: getattr(auxiliary, name) for name, option in AUXILIARY_OPTIONS.items()},
+    }
+
+
+def _check(settings: Any, auxiliary: AuxiliarySection) -> None:
+    MetroOptions(**_options(settings, auxiliary))
+    _masking(settings)
+
+
+def _masking(settings: Any) -> Masking:
+    return Masking(**{name: getattr(settings, name) for name in MASK_OPTIONS})
+
+
+def _collator(tokenizer: Any, settings: Any, seed: int) -> Collator:
+    return DataCollatorForMetro(tokenizer, masking=_masking(settings), seed=seed)
+
+
+def _model(plan: ModelPlan) -> PreTrainedModel:
+    options = _options(plan.objective, plan.auxiliary)
+    with explained("a model of these settings"):
+        return MetroForPretraining(
+            MetroConfig(
+                main=plan.main,
+                auxiliary_num_layers=plan.auxiliary.num_layers,
+                auxiliary_dropout_rate=plan.auxiliary.dropout_rate,
+                sampling_seed=plan.seed,
+                **options,
+            )
+        )
+
+
+def _losses(model: MetroForPretraining) -> MetroObjective:
+    return MetroObjective(model.config)
+
+
+METRO = Recipe(
+    name="metro",
+    settings=MetroSettings,
+    documented_by=(MetroOptions, Masking),
+    has_auxiliary=True,
+    check=_check,
+    collator=_collator,
+    model=_model,
+    losses=_losses,
+)
