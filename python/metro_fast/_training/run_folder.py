@@ -14,6 +14,7 @@ from accelerate import PartialState
 from metro_fast._atomic import write_atomically, write_folder
 from metro_fast._training.callbacks import HistoryCallback, InterruptCallback
 from metro_fast._training.checkpoints import latest_checkpoint
+from metro_fast._training.intervals import IntervalsCallback
 from metro_fast._training.trainer import SummedLossTrainer
 from metro_fast.errors import FormatError, MetroFastError
 
@@ -119,6 +120,7 @@ class RunFolder:
         interrupt = InterruptCallback()
         trainer.add_callback(interrupt)
         trainer.add_callback(HistoryCallback(self.path / HISTORY))
+        trainer.add_callback(IntervalsCallback())
         with interrupt:
             trainer.train(resume_from_checkpoint=self.resumes)
         last = trainer.state.global_step

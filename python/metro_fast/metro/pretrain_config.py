@@ -160,7 +160,7 @@ def _read_auxiliary(given: Any, recipe: Recipe, init: str | None) -> Any:
     section = read_section(AuxiliarySection, given, "auxiliary", {})
     if init is None and section.init not in (None, "random"):
         raise MetroFastError(
-            f"auxiliary.init is {section.init!r}, but without init the run starts from new weights: "
-            "give init, or leave auxiliary.init out"
+            f"auxiliary.init is {section.init!r}, but without init all weights are new: give init, "
+            "or leave auxiliary.init out"
         )
     return section
