@@ -181,8 +181,8 @@ def _as(value: Any, kind: type) -> Any:
 
 
 def _one_of(value: Any, parts: tuple[Any, ...]) -> Any:
-    if type(value) in parts:  # a text stays a text where one is allowed
-        return value
+    if type(value) in parts and not (isinstance(value, str) and value.startswith("[")):
+        return value  # a text stays a text where one is allowed, unless it is a list in YAML
     for part in sorted(parts, key=lambda part: part is str):
         found = _converted(value, part)
         if found is not _MISS:

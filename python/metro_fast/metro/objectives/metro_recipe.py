@@ -54,7 +54,10 @@ def _options(settings: Any, auxiliary: AuxiliarySection) -> dict[str, Any]:
 
 def _check(settings: Any, auxiliary: AuxiliarySection) -> None:
     MetroOptions(**_options(settings, auxiliary))
-    _masking(settings)
+    # The kernel checks its numbers itself; the ids are only there to be had.
+    DataCollatorForMetro(
+        masking=_masking(settings), mask_token_id=1, pad_token_id=0, vocab_size=1 << 31
+    )
 
 
 def _masking(settings: Any) -> Masking:
