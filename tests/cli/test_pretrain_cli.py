@@ -91,7 +91,7 @@ def test_another_objective_leaves_out_what_it_does_not_read(
         ((*REQUIRED, "--training.max_steps", "many"), "training.max_steps is 'many', expected int"),
         (
             (*REQUIRED, "--objective.rtd_weight", "1", "--objective.name", "ul2"),
-            "rtd_weight is a s",
+            "is a setting of",
         ),
         ((*REQUIRED, "--training.num_train_epochs", "2", "--training.max_steps", "2"), "keep one"),
     ],

@@ -6,6 +6,8 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from transformers import TrainingArguments
+
 from metro_fast._ranges import check_above_zero, check_at_least, check_not_negative, check_seed
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.settings import as_mapping, convert, unknown
@@ -69,6 +71,8 @@ FREE = frozenset(
 def field_types() -> Mapping[str, Any]:
     """The fields of `MetroTrainingArguments` that a run may set, and their types."""
     hints = get_type_hints(MetroTrainingArguments)
+    stock = get_type_hints(TrainingArguments)
+    hints |= {name: stock[name] for name, hint in hints.items() if hint is Any and name in stock}
     names = (field.name for field in fields(MetroTrainingArguments) if field.init)
     return {name: hints[name] for name in names if name not in ELSEWHERE}
 

@@ -56,7 +56,7 @@ def _check(settings: Any, auxiliary: AuxiliarySection) -> None:
     MetroOptions(**_options(settings, auxiliary))
     # The kernel checks its numbers itself; the ids are only there to be had.
     DataCollatorForMetro(
-        masking=_masking(settings), mask_token_id=1, pad_token_id=0, vocab_size=1 << 31
+        masking=_masking(settings), mask_token_id=1, pad_token_id=0, vocab_size=(1 << 31) - 1
     )
 
 

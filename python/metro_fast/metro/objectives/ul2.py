@@ -74,9 +74,10 @@ def _collator(tokenizer: Any, settings: Ul2Settings, seed: int) -> DataCollatorF
     ]
     options: dict[str, Any] = {"seed": seed}
     if not settings.needs_sentinels:
-        # A tokenizer such as Gemma's has none, and prefixes do without.
+        # A tokenizer such as Gemma's has none, and prefixes do without: this id is never written.
         options["vocabulary"] = Vocabulary(
-            num_sentinels=0,
+            sentinel_first=len(tokenizer),
+            num_sentinels=1,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
