@@ -81,13 +81,13 @@ def pretrain(config: PretrainConfig) -> Path:
 
 
 def _save(model: Any, tokenizer: PreTrainedTokenizerBase, run: RunFolder) -> None:
-    main = model
+    save_main = model.save_pretrained
     if isinstance(model, MetroForPretraining):
         run.save(model.save_pretrained)
-        main = model.main
+        save_main = model.save_main
 
     def write(folder: Path) -> None:
-        main.save_pretrained(folder)
+        save_main(folder)
         tokenizer.save_pretrained(folder)
 
     run.save(write, under="main")

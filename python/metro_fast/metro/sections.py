@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metro_fast._ranges import check_at_least, check_fraction
-from metro_fast.metro.options import EmbeddingSharing, MetroOptions
+from metro_fast.metro.options import EmbeddingSharing, MetroOptions, SamplingMode
 from metro_fast.metro.settings import Section
 
 ModelType = Literal["t5", "mt5", "umt5", "metro_t0"]
@@ -86,7 +86,8 @@ class AuxiliarySection(Section):
 
     Attributes:
         init: Start of its weights if the run has `init`: the main model's "first_layers", "random",
-            or the folder or Hub name of an encoder. Without `init` they are random.
+            or the folder or Hub name of an encoder; "first_layers" unless given. Without `init`
+            they are random.
         num_layers: Its layers; the widths are the main model's.
         dropout_rate: Its dropout.
     """
@@ -95,7 +96,12 @@ class AuxiliarySection(Section):
     num_layers: int = 4
     dropout_rate: float = 0.0
     embedding_sharing: EmbeddingSharing = MetroOptions.embedding_sharing
+    sampling_mode: SamplingMode = MetroOptions.sampling_mode
     sampling_temperature: float = MetroOptions.sampling_temperature
+    sampling_top_k: int | None = MetroOptions.sampling_top_k
+    exclude_original: bool = MetroOptions.exclude_original
+    frozen_from: int | None = MetroOptions.auxiliary_frozen_from
+    dropped_from: int | None = MetroOptions.auxiliary_dropped_from
 
     def __post_init__(self) -> None:
         check_at_least(1, num_layers=self.num_layers)
@@ -106,7 +112,7 @@ AUXILIARY_OPTIONS = {
     name: option
     for name in (field.name for field in fields(AuxiliarySection))
     for option in (name, f"auxiliary_{name}")
-    if option in {field.name for field in fields(MetroOptions)} - {"auxiliary_num_layers"}
+    if option in {field.name for field in fields(MetroOptions)}
 }
 """Settings of the section by name, and the options of `MetroOptions` that they set."""
 

@@ -9,6 +9,7 @@ from metro_fast._pretrained import explained
 from metro_fast.data import DataCollatorForMetro
 from metro_fast.data.collator import Collator
 from metro_fast.metro.configuration import MetroConfig
+from metro_fast.metro.loading import never_drawn
 from metro_fast.metro.modeling import MetroForPretraining
 from metro_fast.metro.objectives.metro import MetroObjective
 from metro_fast.metro.objectives.recipe import ModelPlan, Recipe
@@ -18,9 +19,7 @@ from metro_fast.metro.settings import Section
 from metro_fast.ops import Masking
 
 LOSS_OPTIONS = tuple(
-    option.name
-    for option in fields(MetroOptions)
-    if option.name not in {*AUXILIARY_OPTIONS.values(), "auxiliary_num_layers"}
+    option.name for option in fields(MetroOptions) if option.name not in AUXILIARY_OPTIONS.values()
 )
 MASK_OPTIONS = tuple(option.name for option in fields(Masking))
 
@@ -69,17 +68,28 @@ def _collator(tokenizer: Any, settings: Any, seed: int) -> Collator:
 
 
 def _model(plan: ModelPlan) -> PreTrainedModel:
-    options = _options(plan.objective, plan.auxiliary)
-    with explained("a model of these settings"):
-        return MetroForPretraining(
-            MetroConfig(
-                main=plan.main,
-                auxiliary_num_layers=plan.auxiliary.num_layers,
-                auxiliary_dropout_rate=plan.auxiliary.dropout_rate,
-                sampling_seed=plan.seed,
-                **options,
-            )
+    section = plan.auxiliary
+    own = {"num_layers": section.num_layers, "dropout_rate": section.dropout_rate}
+    options = {**_options(plan.objective, section), "sampling_seed": plan.seed}
+    if plan.init is not None:
+        model = MetroForPretraining.from_t5(
+            plan.init,
+            auxiliary=section.init or "first_layers",
+            tokenizer=plan.tokenizer,
+            auxiliary_config=own,
+            **options,
         )
+    else:
+        with explained("a model of these settings"):
+            assert plan.main is not None
+            never = never_drawn(plan.tokenizer, plan.main.vocab_size)
+            model = MetroForPretraining(
+                MetroConfig(main=plan.main, auxiliary=own, forbidden_token_ids=never, **options)
+            )
+    if plan.attn_implementation is not None:
+        with explained(f"attention {plan.attn_implementation!r}"):
+            model.set_attn_implementation(plan.attn_implementation)
+    return model
 
 
 def _losses(model: MetroForPretraining) -> MetroObjective:
