@@ -17,7 +17,7 @@ from transformers import (
 
 from metro_cases import Rows, arguments
 from metro_fast.errors import MetroFastError
-from metro_fast.metro import MetroTrainer, pretrain
+from metro_fast.metro import MetroForPretraining, MetroTrainer, pretrain
 from metro_fast.metro.objectives import RECIPES
 from pretrain_cases import SIZES, baseline, changed, history, small_run
 
@@ -170,3 +170,34 @@ def test_weights_of_losses_are_for_metro_alone(tmp_path: Path) -> None:
             T5ForConditionalGeneration(T5Config(vocab_size=64, **SIZES)),
             arguments(tmp_path, rtd_weight=1.0),
         )
+
+
+@pytest.mark.parametrize("source", [None, "random", "a folder"])
+def test_metro_starts_from_a_t5(
+    source: str | None, settings: dict[str, Any], tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    """With a rate of next to nothing, the main model that is saved is the one that was loaded."""
+    sizes = {"vocab_size": len(tiny_tokenizer) + 3, "num_decoder_layers": 1, **SIZES}
+    t5 = T5ForConditionalGeneration(T5Config(decoder_start_token_id=0, **sizes))
+    t5.save_pretrained(tmp_path / "t5")
+    rates = {"training.learning_rate": 1e-12, "training.max_steps": 1, "training.weight_decay": 0}
+    given = None if source is None else str(source).replace("a folder", str(tmp_path / "t5"))
+    start = {"model": None, "init": str(tmp_path / "t5"), "auxiliary.init": given}
+    out = pretrain(changed(settings, {**rates, **start}))
+    saved = AutoModelForSeq2SeqLM.from_pretrained(out / "main").state_dict()
+    assert all(torch.allclose(t5.state_dict()[name], saved[name], atol=1e-9) for name in saved)
+    model = MetroForPretraining.from_pretrained(out)
+    never = {*range(20), *range(len(tiny_tokenizer), len(tiny_tokenizer) + 3)}
+    assert set(model.config.forbidden_token_ids) == never
+    query = "encoder.block.0.layer.0.SelfAttention.q.weight"
+    same = torch.allclose(model.auxiliary.state_dict()[query], saved[query], atol=1e-9)
+    assert same == (source != "random")
+
+
+def test_a_vocabulary_may_be_padded(settings: dict[str, Any], tiny_tokenizer: Any) -> None:
+    """Padded ids are never drawn, and the tokenizer keeps its size."""
+    out = pretrain(changed(settings, {"model.vocab_multiple": 64, "training.max_steps": 1}))
+    model = MetroForPretraining.from_pretrained(out)
+    padded = set(range(len(tiny_tokenizer), model.config.vocab_size))
+    assert model.config.vocab_size == 128
+    assert padded <= set(model.config.forbidden_token_ids)

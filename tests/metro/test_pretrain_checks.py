@@ -162,8 +162,8 @@ def test_an_init_that_is_no_encoder_decoder(
         BertModel(BertConfig(vocab_size=99, num_hidden_layers=1, **sizes)).save_pretrained(folder)
     run = {"init": folder, "model": None}
     error = FormatError if kind == "an encoder" else FileNotFoundError
-    for settings_ in (baseline(settings, "span"),):
-        assert str(folder) in refused(settings_, run, error)
+    for start in (baseline(settings, "span"), settings):
+        assert str(folder) in refused(start, run, error)
 
 
 def test_an_output_that_holds_a_run_of_other_settings(settings: dict[str, Any]) -> None:

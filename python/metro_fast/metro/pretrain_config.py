@@ -87,6 +87,19 @@ class PretrainConfig(Section):
         self._set("training", read_training(self.training))
         self.recipe.check(self.objective, self.auxiliary)
 
+    def __repr__(self) -> str:
+        usual = read_training({})
+        parts = [f"output={self.output!r}", f"data={self.data!r}"]
+        for name in ("objective", "model", "auxiliary"):
+            section = getattr(self, name)
+            if section is not None and section != type(section)():
+                parts.append(f"{name}={section!r}")
+        training = {k: v for k, v in self.training.items() if v != usual.get(k)}
+        others = {"training": training, "init": self.init, "resume": self.resume}
+        others["num_threads"] = self.num_threads
+        parts += [f"{name}={value!r}" for name, value in others.items() if value]
+        return f"PretrainConfig({', '.join(parts)})"
+
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
