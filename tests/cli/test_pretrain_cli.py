@@ -113,9 +113,9 @@ def test_an_unknown_flag_names_the_nearest(settings_of: Any) -> None:
         ("d_model: 8", "d_model is a setting of a section: give model.d_model"),
         (
             "training: {max_step: 3}",
-            "training.max_step is no setting: did you mean training.max",
+            "training.max_step is not a setting: did you mean training.max",
         ),
-        ("trainign: {max_steps: 3}", "trainign is no setting: did you mean training"),
+        ("trainign: {max_steps: 3}", "trainign is not a setting: did you mean training"),
         ("training: 3", "training is 3, expected a section of settings"),
         ("[1]", "holds a list"),
     ],

@@ -59,7 +59,7 @@ def test_it_refuses_before_any_work(
 def test_another_tokenizer_of_the_same_size(
     place: str, settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    """The record of `prepare` tells two tokenizers apart whose ids are all in range."""
+    """The record of `prepare` distinguishes two tokenizers whose ids are all in range."""
     texts = [("abc bcd cde " * 400), ("cba dcb edc " * 400)]
     ours, other = (train_tokenizer([text], vocab_size=40, num_sentinels=12) for text in texts)
     assert len(ours) == len(other)

@@ -41,10 +41,10 @@ def test_resolved_settings_make_the_same_run() -> None:
     [
         (
             {"data": {"block_sise": 9}},
-            "data.block_sise is no setting: did you mean data.block_size?",
+            "data.block_sise is not a setting: did you mean data.block_size?",
         ),
-        ({"model": {"layers": 9}}, "model.layers is no setting: did you mean model.num_layers"),
-        ({"training": {"zzz": 9}}, "training.zzz is no setting, and none has a similar name"),
+        ({"model": {"layers": 9}}, "model.layers is not a setting: did you mean model.num_layers"),
+        ({"training": {"zzz": 9}}, "training.zzz is not a setting, and none has a similar name"),
         ({"training": {"output_dir": "x"}}, "training.output_dir is set by the run: give output"),
         (
             {"training": {"rtd_weight": 3}},

@@ -95,7 +95,7 @@ class PretrainConfig(Section):
             if section is not None and section != type(section)():
                 parts.append(f"{name}={section!r}")
         training = {k: v for k, v in self.training.items() if v != usual.get(k)}
-        others = {"training": training, "init": self.init, "resume": self.resume}
+        others: dict[str, Any] = {"training": training, "init": self.init, "resume": self.resume}
         others["num_threads"] = self.num_threads
         parts += [f"{name}={value!r}" for name, value in others.items() if value]
         return f"PretrainConfig({', '.join(parts)})"

@@ -46,7 +46,7 @@ def read_section(kind: type[T], given: Any, name: str, elsewhere: Mapping[str, s
         given: An object of that class, or a mapping of names (spelled with `-` or `_`) to values.
             Texts are converted to numbers and truth values where these are expected.
         name: Name of the section, for messages.
-        elsewhere: Explanations of names that are no setting here, but that a user may expect to be.
+        elsewhere: Explanations of names that a user may expect here, but that are not settings.
 
     Raises:
         MetroFastError: If a setting is unknown or missing; the message names similar ones.
@@ -61,7 +61,7 @@ def read_section(kind: type[T], given: Any, name: str, elsewhere: Mapping[str, s
         >>> read_section(Data, {"block_sise": 64}, "data", {})  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        metro_fast._core.MetroFastError: data.block_sise is no setting: did you ...
+        metro_fast._core.MetroFastError: data.block_sise is not a setting: did you ...
     """
     if isinstance(given, kind):
         return given
@@ -105,10 +105,10 @@ def unknown(name: str, known: Iterable[str], why: str | None = None) -> MetroFas
     choices = list(known)
     near = difflib.get_close_matches(name, choices, n=3, cutoff=0.75)
     if near:
-        return MetroFastError(f"{name} is no setting: did you mean {' or '.join(near)}?")
+        return MetroFastError(f"{name} is not a setting: did you mean {' or '.join(near)}?")
     if len(choices) > 40:
-        return MetroFastError(f"{name} is no setting, and none has a similar name")
-    return MetroFastError(f"{name} is no setting, expected one of {', '.join(choices)}")
+        return MetroFastError(f"{name} is not a setting, and none has a similar name")
+    return MetroFastError(f"{name} is not a setting, expected one of {', '.join(choices)}")
 
 
 def convert(value: Any, hint: Any, name: str) -> Any:
@@ -120,7 +120,7 @@ def convert(value: Any, hint: Any, name: str) -> Any:
         name: The setting, for the message.
 
     Raises:
-        MetroFastError: If it is none of the values of a `Literal`.
+        MetroFastError: If it is not one of the values of a `Literal`.
         TypeError: If it does not have the type.
 
     Example:

@@ -25,7 +25,7 @@ MASK_OPTIONS = tuple(option.name for option in fields(Masking))
 
 
 def _field(owner: type, name: str) -> tuple[str, Any, Any]:
-    option = next(each for each in fields(owner) if each.name == name)  # type: ignore[arg-type]
+    option = next(each for each in fields(owner) if each.name == name)
     return name, get_type_hints(owner)[name], field(default=option.default)
 
 

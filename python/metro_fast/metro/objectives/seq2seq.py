@@ -16,7 +16,7 @@ def seq2seq_model(plan: ModelPlan) -> PreTrainedModel:
     relatives, T5Gemma, ...
 
     Raises:
-        FormatError: If it cannot be made or loaded, or is no encoder-decoder.
+        FormatError: If it cannot be made or loaded, or is not an encoder-decoder.
         OSError: If it is not there.
     """
     model: PreTrainedModel

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from metro_fast._ranges import check_not_negative
 from metro_fast.data import DataCollatorForUL2
+from metro_fast.data.collate_ul2 import mode_token_ids
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.objectives.recipe import Recipe
 from metro_fast.metro.objectives.seq2seq import no_auxiliary, seq2seq_losses, seq2seq_model
@@ -55,16 +56,9 @@ class Ul2Settings(Section):
 
 
 def _collator(tokenizer: Any, settings: Ul2Settings, seed: int) -> DataCollatorForUL2:
-    ids = [None, None, None]
-    if settings.mode_tokens:
-        named = DataCollatorForUL2(tokenizer)  # refuses a tokenizer without them
-        tasks = named.corruption.denoisers
-        ids = [tasks[part][0].prefix_token_id for part in (_R, _X, _S)]  # type: ignore[index]
+    r, x, s = mode_token_ids(tokenizer) if settings.mode_tokens else (None, None, None)
     tasks = ul2_denoisers(
-        r_token_id=ids[0],
-        x_token_id=ids[1],
-        s_token_id=ids[2],
-        prefix_sentinel=settings.prefix_sentinel,
+        r_token_id=r, x_token_id=x, s_token_id=s, prefix_sentinel=settings.prefix_sentinel
     )
     shares = ((_R, settings.r_weight), (_X, settings.x_weight), (_S, settings.s_weight))
     weighted = [

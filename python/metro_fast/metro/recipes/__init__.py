@@ -51,26 +51,26 @@ def layered(below: Mapping[str, Any], above: Mapping[str, Any]) -> tuple[dict[st
         >>> layered(run, {"objective": {"name": "span"}})
         ({'objective': {'name': 'span'}, 'data': {'corpus': 'c'}}, ['objective.rtd_weight'])
     """
-    found = {name: dict(part) if _is_section(part) else part for name, part in below.items()}
+    found = {
+        name: dict(part) if isinstance(part, Mapping) else part for name, part in below.items()
+    }
     left_out: list[str] = []
-    names = [_objective(part) for part in (below, above)]
-    if None not in (names[1],) and names[1] != (names[0] or "metro"):
+    before, after = _objective(below), _objective(above)
+    if after is not None and after != (before or "metro"):
         for section in ("objective", "auxiliary"):
-            part = found.pop(section, None)
-            if _is_section(part):
+            part = found.get(section)
+            if isinstance(part, dict):
                 left_out += [f"{section}.{name}" for name in part if name != "name"]
                 found[section] = {}
     for name, value in above.items():
-        below_it = found.get(name)
-        merged = {**below_it, **value} if _is_section(value) and _is_section(below_it) else value
-        found[name] = merged
+        under = found.get(name)
+        if isinstance(value, Mapping) and isinstance(under, dict):
+            found[name] = {**under, **value}
+        else:
+            found[name] = value
     if found.get("auxiliary") == {}:
         del found["auxiliary"]
     return found, left_out
-
-
-def _is_section(value: Any) -> bool:
-    return isinstance(value, Mapping)
 
 
 def _objective(settings: Mapping[str, Any]) -> Any:
