@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, Literal
 
 from transformers import PreTrainedConfig
@@ -51,7 +52,7 @@ class MetroT0Config(PreTrainedConfig):  # type: ignore[misc]  # transformers is 
         relative_attention_max_distance: Distance from which all positions share the last bucket.
         max_position_embeddings: Tokens that the learned positions reach.
         dropout_rate: Dropout of embeddings and of the output of each sublayer.
-        attention_dropout: Dropout of attention probabilities.
+        attention_dropout: Dropout of attention probabilities; None for `dropout_rate`.
         activation_dropout: Dropout between the two feed-forward layers.
         layer_norm_epsilon: Added to the variance in each LayerNorm.
         dense_act_fn: Activation of the feed-forward layers.
@@ -84,16 +85,16 @@ class MetroT0Config(PreTrainedConfig):  # type: ignore[misc]  # transformers is 
 
     vocab_size: int = 33280
     d_model: int = 768
-    d_kv: int | None = None
+    d_kv: Any = None
     d_ff: int = 3072
     num_layers: int = 12
-    num_decoder_layers: int | None = None
+    num_decoder_layers: Any = None
     num_heads: int = 12
     relative_attention_num_buckets: int = 32
     relative_attention_max_distance: int = 128
     max_position_embeddings: int = 1024
     dropout_rate: float = 0.1
-    attention_dropout: float = 0.1
+    attention_dropout: float | None = None
     activation_dropout: float = 0.0
     layer_norm_epsilon: float = 1e-5
     dense_act_fn: str = "relu"
@@ -121,6 +122,11 @@ class MetroT0Config(PreTrainedConfig):  # type: ignore[misc]  # transformers is 
         super().__post_init__(**kwargs)
         self.check()
 
+    @property
+    def attention_rate(self) -> float:
+        """Dropout of attention probabilities."""
+        return self.dropout_rate if self.attention_dropout is None else self.attention_dropout
+
     @classmethod
     def preset(cls, name: str, **settings: Any) -> "MetroT0Config":
         """Make the settings of a published size.
@@ -144,14 +150,20 @@ class MetroT0Config(PreTrainedConfig):  # type: ignore[misc]  # transformers is 
         sizes = ("d_model", "d_kv", "d_ff", "num_layers", "num_heads", "max_position_embeddings")
         check_at_least(1, **{name: getattr(self, name) for name in sizes})
         check_at_least(4, vocab_size=self.vocab_size)
-        check_at_least(0, num_decoder_layers=self.num_decoder_layers or 0)
-        rates = ("dropout_rate", "attention_dropout", "activation_dropout")
-        check_fraction(**{name: getattr(self, name) for name in rates})
+        check_at_least(0, num_decoder_layers=self.num_decoder_layers)
+        check_fraction(
+            dropout_rate=self.dropout_rate,
+            attention_dropout=self.attention_rate,
+            activation_dropout=self.activation_dropout,
+        )
         check_above_zero(
             layer_norm_epsilon=self.layer_norm_epsilon, initializer_range=self.initializer_range
         )
         check_choice(INITIALIZERS, initializer=self.initializer)
-        buckets, furthest = self.relative_attention_num_buckets, self.relative_attention_max_distance
+        buckets, furthest = (
+            self.relative_attention_num_buckets,
+            self.relative_attention_max_distance,
+        )
         if buckets < 4 or buckets % 2:
             raise MetroFastError(
                 f"relative_attention_num_buckets is {buckets}, expected an even number from 4 on"
@@ -166,6 +178,24 @@ class MetroT0Config(PreTrainedConfig):  # type: ignore[misc]  # transformers is 
                 "tie_word_embeddings is False, but this architecture has one matrix for both "
                 "embeddings and the output; leave the option out"
             )
+
+    def for_stack(self, *, decoder: bool) -> "MetroT0Config":
+        """Copy the settings for one of the two stacks, whose depth is then `num_layers`."""
+        copy = deepcopy(self)
+        copy.is_decoder = decoder
+        copy.use_cache = decoder and self.use_cache
+        if decoder:
+            copy.num_layers = self.num_decoder_layers
+        return copy
+
+    def get_text_config(
+        self, decoder: bool | None = None, encoder: bool | None = None
+    ) -> "MetroT0Config":
+        """Return these settings; with `decoder` alone, those of the decoder.
+
+        `generate` makes a cache of as many layers as this says, and would take the encoder's depth.
+        """
+        return self.for_stack(decoder=True) if decoder and not encoder else self
 
     def linear_std(self, inputs: int, outputs: int) -> float:
         """Compute the standard deviation that a linear layer's weights start with.

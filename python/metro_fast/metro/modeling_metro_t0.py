@@ -1,4 +1,4 @@
-"""METRO-T0's released architecture as models of transformers: encoder alone, and sequence to sequence.
+"""METRO-T0's released architecture as models of transformers: the encoder, and the whole.
 
 It differs from T5 in that LayerNorm comes after each sublayer and after the embeddings, positions
 are learned, every linear layer has a bias, attention is scaled, and each encoder layer has its own
@@ -9,7 +9,7 @@ without any factor.
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import GenerationMixin
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, GenerationMixin
 from transformers.cache_utils import Cache
 from transformers.loss.loss_utils import ForMaskedLMLoss
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
@@ -21,8 +21,6 @@ from metro_fast.metro.modeling_metro_t0_stacks import (
     MetroT0Decoder,
     MetroT0Encoder,
     MetroT0PreTrainedModel,
-    decoder_config,
-    encoder_config,
 )
 
 IGNORED = -100
@@ -36,7 +34,7 @@ class MetroT0EncoderModel(MetroT0PreTrainedModel):
 
     Example:
         >>> config = MetroT0Config(vocab_size=64, d_model=8, num_heads=2, d_ff=16, num_layers=1)
-        >>> ids = torch.tensor([[0, 9, 8, 2]])
+        >>> ids = Tensor([[0, 9, 8, 2]]).long()
         >>> MetroT0EncoderModel(config)(input_ids=ids).last_hidden_state.shape
         torch.Size([1, 4, 8])
     """
@@ -47,7 +45,7 @@ class MetroT0EncoderModel(MetroT0PreTrainedModel):
     def __init__(self, config: MetroT0Config) -> None:
         super().__init__(config)
         self.shared = _embedding(config)
-        self.encoder = MetroT0Encoder(encoder_config(config))
+        self.encoder = MetroT0Encoder(config.for_stack(decoder=False))
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -76,7 +74,7 @@ class MetroT0ForConditionalGeneration(MetroT0PreTrainedModel, GenerationMixin): 
         >>> model = MetroT0ForConditionalGeneration(config)
         >>> model.lm_head.weight is model.shared.weight
         True
-        >>> ids = torch.tensor([[0, 9, 8, 2]])
+        >>> ids = Tensor([[0, 9, 8, 2]]).long()
         >>> model(input_ids=ids, labels=ids).logits.shape
         torch.Size([1, 4, 64])
     """
@@ -90,8 +88,8 @@ class MetroT0ForConditionalGeneration(MetroT0PreTrainedModel, GenerationMixin): 
     def __init__(self, config: MetroT0Config) -> None:
         super().__init__(config)
         self.shared = _embedding(config)
-        self.encoder = MetroT0Encoder(encoder_config(config))
-        self.decoder = MetroT0Decoder(decoder_config(config))
+        self.encoder = MetroT0Encoder(config.for_stack(decoder=False))
+        self.decoder = MetroT0Decoder(config.for_stack(decoder=True))
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.post_init()
 
@@ -155,13 +153,16 @@ class MetroT0ForConditionalGeneration(MetroT0PreTrainedModel, GenerationMixin): 
                 inputs_embeds=inputs_embeds,
                 **kwargs,
             )
-        elif not isinstance(encoder_outputs, BaseModelOutput):
-            encoder_outputs = BaseModelOutput(*encoder_outputs)
+        encoded: Any = (
+            BaseModelOutput(*encoder_outputs)
+            if isinstance(encoder_outputs, (tuple, list))
+            else encoder_outputs
+        )
         decoded = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
             inputs_embeds=decoder_inputs_embeds,
-            encoder_hidden_states=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoded.last_hidden_state,
             encoder_attention_mask=attention_mask,
             past_key_values=past_key_values,
             use_cache=use_cache,
@@ -178,9 +179,9 @@ class MetroT0ForConditionalGeneration(MetroT0PreTrainedModel, GenerationMixin): 
             decoder_hidden_states=decoded.hidden_states,
             decoder_attentions=decoded.attentions,
             cross_attentions=decoded.cross_attentions,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
-            encoder_hidden_states=encoder_outputs.hidden_states,
-            encoder_attentions=encoder_outputs.attentions,
+            encoder_last_hidden_state=encoded.last_hidden_state,
+            encoder_hidden_states=encoded.hidden_states,
+            encoder_attentions=encoded.attentions,
         )
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
@@ -198,7 +199,7 @@ class MetroT0ForConditionalGeneration(MetroT0PreTrainedModel, GenerationMixin): 
         Example:
             >>> config = MetroT0Config(vocab_size=9, d_model=8, num_heads=2, num_layers=1, d_ff=8)
             >>> model = MetroT0ForConditionalGeneration(config)
-            >>> model.prepare_decoder_input_ids_from_labels(torch.tensor([[5, 6, -100, -100]]))
+            >>> model.prepare_decoder_input_ids_from_labels(Tensor([[5, 6, -100, -100]]).long())
             tensor([[2, 5, 6, 1]])
         """
         start, pad = self.config.decoder_start_token_id, self.config.pad_token_id
@@ -212,5 +213,10 @@ class MetroT0ForConditionalGeneration(MetroT0PreTrainedModel, GenerationMixin): 
         return shifted.masked_fill(shifted == IGNORED, pad)
 
 
-def _embedding(config: MetroT0Config) -> nn.Embedding:
+def _embedding(config: MetroT0Config) -> nn.Module:
     return nn.Embedding(config.vocab_size, config.d_model, padding_idx=config.pad_token_id)
+
+
+AutoConfig.register(MetroT0Config.model_type, MetroT0Config, exist_ok=True)
+AutoModel.register(MetroT0Config, MetroT0EncoderModel, exist_ok=True)
+AutoModelForSeq2SeqLM.register(MetroT0Config, MetroT0ForConditionalGeneration, exist_ok=True)

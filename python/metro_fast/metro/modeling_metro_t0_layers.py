@@ -86,7 +86,7 @@ class MetroT0Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.layer_idx, self.is_causal = config, layer_idx, is_causal
-        self.head_width = int(config.d_kv)
+        self.head_width = config.d_kv
         self.scaling = self.head_width**-0.5
         width = config.num_heads * self.head_width
         self.q = nn.Linear(config.d_model, width)
@@ -129,7 +129,7 @@ class MetroT0Attention(nn.Module):
         attend: Callable[..., tuple[Tensor, Tensor | None]] = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, _eager_attention
         )
-        dropout = self.config.attention_dropout if self.training else 0.0
+        dropout = self.config.attention_rate if self.training else 0.0
         attended, probabilities = attend(
             self, query, key, value, mask, dropout=dropout, scaling=self.scaling, **kwargs
         )
@@ -137,7 +137,7 @@ class MetroT0Attention(nn.Module):
         return output, probabilities
 
     def _heads(self, projected: Tensor) -> Tensor:
-        return projected.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
+        return projected.view(*projected.shape[:-1], -1, self.head_width).transpose(1, 2)
 
     def _key_value(
         self, hidden: Tensor, encoded: Tensor | None, past: Cache | None

@@ -1,7 +1,6 @@
 """METRO-T0's encoder and decoder, and the start of their weights."""
 
 import math
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -68,7 +67,7 @@ class _Stack(MetroT0PreTrainedModel):
 
     def __init__(self, config: MetroT0Config) -> None:
         super().__init__(config)
-        self.embed_tokens = nn.Embedding(
+        self.embed_tokens: nn.Module = nn.Embedding(
             config.vocab_size, config.d_model, padding_idx=config.pad_token_id
         )
         self.pos_embed = nn.Embedding(
@@ -83,8 +82,7 @@ class _Stack(MetroT0PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the token embedding."""
-        embedding: nn.Module = self.embed_tokens
-        return embedding
+        return self.embed_tokens
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the token embedding."""
@@ -271,17 +269,3 @@ class MetroT0Decoder(_Stack):
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=hidden, past_key_values=past_key_values
         )
-
-
-def decoder_config(config: MetroT0Config) -> MetroT0Config:
-    """Copy the settings of a model for its decoder stack."""
-    copy = deepcopy(config)
-    copy.is_decoder, copy.num_layers = True, config.num_decoder_layers
-    return copy
-
-
-def encoder_config(config: MetroT0Config) -> MetroT0Config:
-    """Copy the settings of a model for its encoder stack."""
-    copy = deepcopy(config)
-    copy.is_decoder, copy.use_cache = False, False
-    return copy
