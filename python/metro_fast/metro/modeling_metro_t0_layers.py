@@ -36,7 +36,7 @@ def distance_buckets(num_buckets: int, max_distance: int, max_positions: int) ->
 
     Example:
         >>> distance_buckets(8, 16, 6).tolist()
-        [0, 0, 0, 0, 1, 2, 3, 4, 4, 4, 4]
+        [0, 0, 0, 1, 2, 3, 4, 5, 6, 6, 6]
     """
     half = num_buckets // 2
     exact = half // 2

@@ -31,7 +31,7 @@ positions from the id of padding."""
 
 
 class MetroT0PreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped
-    """What the models and stacks of this architecture share: loading, and the start of weights."""
+    """The common part of the models and stacks: loading, and the start of weights."""
 
     config_class = MetroT0Config
     base_model_prefix = "transformer"
