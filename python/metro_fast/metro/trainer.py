@@ -34,7 +34,7 @@ class MetroTrainer(SummedLossTrainer):
         >>> from metro_fast.metro import MetroConfig
         >>> main = dict(vocab_size=64, d_model=8, d_kv=4, num_heads=2, d_ff=16, num_layers=1)
         >>> trainer = MetroTrainer(
-        ...     MetroForPretraining(MetroConfig(main=main, auxiliary_num_layers=1)),
+        ...     MetroForPretraining(MetroConfig(main=main, auxiliary={"num_layers": 1})),
         ...     MetroTrainingArguments("run", max_steps=1, save_strategy="no"),
         ...     train_dataset=[{"input_ids": [*range(4, 20)], "sample_id": i} for i in range(8)],
         ...     data_collator=DataCollatorForMetro(mask_token_id=3, vocab_size=64, pad_token_id=0),
