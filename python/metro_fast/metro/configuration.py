@@ -153,7 +153,7 @@ def _main_config(given: Any) -> PreTrainedConfig:
         values = {"model_type": "t5", **given}
         backbone_of(values["model_type"])
         made = _config(values)
-        if made.decoder_start_token_id is None:  # as in T5's config of transformers
+        if getattr(made, "decoder_start_token_id", None) is None:  # T5 has no default
             made.decoder_start_token_id = made.pad_token_id
         return made
     if not isinstance(given, PreTrainedConfig):
