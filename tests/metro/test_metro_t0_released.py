@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from metro_fast.errors import MetroFastError
 from metro_fast.metro import (
     MetroT0Config,
     MetroT0EncoderModel,
     MetroT0ForConditionalGeneration,
 )
+from metro_fast.metro.convert_metro_t0 import convert_metro_t0
 from metro_fast.metro.modeling_metro_t0_layers import distance_buckets
-from metro_t0_cases import PAD, metro_t0_config, released_files
+from metro_t0_cases import PAD, metro_t0, metro_t0_config, released_files
 from shared_files import shared_files
 
 
@@ -165,3 +167,48 @@ def test_other_starts_of_linear_layers(initializer: str, std: float) -> None:
     model = MetroT0EncoderModel(config)
     wi = model.encoder.block[1].layer[1].DenseReluDense.wi
     assert wi.weight.std().item() == pytest.approx(std, rel=0.02)
+
+
+def by_fairseq_names(released: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights as fairseq names them, by equal values; its version marks included."""
+    names = released["fairseq_to_hf_names_by_equal_value"]
+    weights = released["weights"]
+    found = {
+        old: next(weights[name] for name in new if name in weights)
+        for old, new in names.items()
+        if new
+    }
+    return {**found, "encoder.version": torch.tensor([3.0]), "decoder.version": torch.tensor([3.0])}
+
+
+def test_weights_by_fairseq_names_are_those_of_the_released_model(released) -> None:
+    model = released_model(released)
+    found = by_fairseq_names(released)
+    assert {name: list(w.shape) for name, w in found.items()} == released[
+        "fairseq_state_dict_shapes"
+    ]
+    for weights in (found, released["weights"]):
+        converted = convert_metro_t0(weights, model.config)
+        assert list(converted) == [name for name, _ in model.named_parameters()]
+        for name, weight in converted.items():
+            assert torch.equal(weight, model.get_parameter(name)), name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"encoder.layers.0.fc3.weight": torch.ones(2)},
+            r"unknown weights \(1\): encoder.layers.0",
+        ),
+        ({"shared.weight": None}, r"missing weights \(1\): shared.weight"),
+        ({"lm_head.weight": torch.ones(61, 32)}, r"lm_head.weight differs from shared.weight"),
+        ({"decoder.pos_embed.weight": torch.ones(5, 32)}, r"shape \[5, 32\], expected \[42, 32\]"),
+    ],
+)
+def test_weights_that_are_not_a_whole_model_are_refused(change, message) -> None:
+    model = metro_t0()
+    weights = {**dict(model.named_parameters()), **change}
+    weights = {name: weight for name, weight in weights.items() if weight is not None}
+    with pytest.raises(MetroFastError, match=message):
+        convert_metro_t0(weights, model.config)
