@@ -174,9 +174,8 @@ class MetroT0Encoder(_Stack):
         """
         tokens = self._tokens(input_ids, inputs_embeds)
         hidden = self._embed(tokens, attention_mask)
-        positions = torch.arange(hidden.shape[1], device=hidden.device)
-        distance = positions[None, :] - positions[:, None]
-        buckets = self.distance_buckets[distance + self.config.max_position_embeddings - 1]
+        length, most = hidden.shape[1], self.config.max_position_embeddings
+        buckets = self.distance_buckets[most - length : most + length - 1]
         mask = None if attention_mask is None else attention_mask.bool()[:, None, None, :]
         for block in self.block:
             hidden = block(hidden, None, mask, None, buckets, **kwargs)
