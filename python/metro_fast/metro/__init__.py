@@ -6,8 +6,12 @@ require("torch", "train")
 require("transformers", "train")
 require("accelerate", "train")
 
+from transformers import AutoConfig, AutoModelForPreTraining  # noqa: E402
+
 from metro_fast.metro.configuration import MetroConfig  # noqa: E402
 from metro_fast.metro.configuration_metro_t0 import MetroT0Config  # noqa: E402
+from metro_fast.metro.disentangled import follow_auxiliary  # noqa: E402
+from metro_fast.metro.heads import TokenLoss  # noqa: E402
 from metro_fast.metro.modeling import MetroForPretraining  # noqa: E402
 from metro_fast.metro.modeling_metro_t0 import (  # noqa: E402
     MetroT0EncoderModel,
@@ -29,5 +33,10 @@ __all__ = [
     "MetroTrainer",
     "MetroTrainingArguments",
     "PretrainConfig",
+    "TokenLoss",
+    "follow_auxiliary",
     "pretrain",
 ]
+
+AutoConfig.register(MetroConfig.model_type, MetroConfig, exist_ok=True)
+AutoModelForPreTraining.register(MetroConfig, MetroForPretraining, exist_ok=True)

@@ -129,7 +129,9 @@ class MetroConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers is un
         check_at_least(1, **{"auxiliary.num_layers": self.auxiliary.num_layers})
         check_fraction(**{"auxiliary.dropout_rate": self.auxiliary.dropout_rate})
         _check_widths(self.main, self.auxiliary, options.embedding_sharing)
-        ids = {name: getattr(self.main, name) for name in ("pad_token_id", "decoder_start_token_id")}
+        ids = {
+            name: getattr(self.main, name) for name in ("pad_token_id", "decoder_start_token_id")
+        }
         for place, token in enumerate(self.forbidden_token_ids or ()):
             ids[f"forbidden_token_ids[{place}]"] = token
         for name, value in ids.items():
@@ -152,12 +154,11 @@ def _main_config(given: Any) -> PreTrainedConfig:
     if isinstance(given, dict):
         values = {"model_type": "t5", **given}
         backbone_of(values["model_type"])
-        made = _config(values)
-        if getattr(made, "decoder_start_token_id", None) is None:  # T5 has no default
-            made.decoder_start_token_id = made.pad_token_id
-        return made
+        given = _config(values)
     if not isinstance(given, PreTrainedConfig):
         raise TypeError(f"main is {type(given).__name__}, expected a config or a dict")
+    if getattr(given, "decoder_start_token_id", None) is None:
+        given.decoder_start_token_id = given.pad_token_id  # as all public T5 checkpoints have it
     return given
 
 
@@ -181,8 +182,7 @@ def _auxiliary_config(main: PreTrainedConfig, given: Any) -> PreTrainedConfig:
             f"auxiliary sets {', '.join(unknown)}, which a config of {main.model_type} does not "
             f"have; it has {', '.join(sorted(known))}"
         )
-    made = _config({**known, **own, "num_decoder_layers": own["num_layers"], "use_cache": False})
-    return made
+    return _config({**known, **own, "num_decoder_layers": own["num_layers"], "use_cache": False})
 
 
 def _check_widths(main: Any, auxiliary: Any, sharing: EmbeddingSharing) -> None:

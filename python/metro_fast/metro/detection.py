@@ -32,7 +32,8 @@ def detect(
         targets: What the decoder reads.
         tokens: bool [B, L], False at padding.
     """
-    assert output.replaced is not None and output.masked_positions is not None
+    assert output.replaced is not None
+    assert output.masked_positions is not None
     scored = tokens
     if model.config.rtd_target == "masked":
         scored = torch.zeros_like(tokens).flatten().index_fill(0, output.masked_positions, True)

@@ -1,6 +1,7 @@
 """The draw of replacements from the auxiliary model's logits."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,3 +80,25 @@ class Draw:
             self.sampling.temperature,
         )
         return sampled.to(logits.device)
+
+
+def draw_of(
+    config: Any, sample_ids: Tensor, epoch: Tensor | int, positions: Tensor, *, width: int
+) -> Draw:
+    """Make the draw of a batch.
+
+    Args:
+        config: `MetroConfig`.
+        sample_ids: int64 [B], the id of each row of the batch.
+        epoch: A scalar.
+        positions: int64 [M], the masked positions of B*L.
+        width: L.
+    """
+    sampling = Sampling(
+        seed=config.sampling_seed,
+        temperature=config.sampling_temperature,
+        top_k=config.sampling_top_k,
+        exclude_original=config.exclude_original,
+        forbidden=torch.tensor(sorted(set(config.forbidden_token_ids)), device=positions.device),
+    )
+    return Draw(sampling, epoch, sample_ids[positions // width], positions % width)

@@ -50,8 +50,11 @@ def counters(output: MetroOutput, tokens: Tensor) -> dict[str, Tensor]:
 
 
 def _token_counters(output: MetroOutput, tokens: Tensor) -> dict[str, Tensor]:
-    assert output.mlm is not None and output.lm is not None and output.lm_correct is not None
-    assert output.masked_positions is not None and output.replaced is not None
+    assert output.mlm is not None
+    assert output.lm is not None
+    assert output.lm_correct is not None
+    assert output.masked_positions is not None
+    assert output.replaced is not None
     scored, correct = output.scored_positions, output.lm_correct
     masked = torch.zeros_like(tokens).flatten().index_fill(0, output.masked_positions, True)
     changed = output.replaced.flatten()[scored]

@@ -15,6 +15,8 @@ from metro_fast.metro.losses import token_losses
 class TokenLoss(NamedTuple):
     """One loss: a sum over tokens (never a mean), which can be added over batches and ranks.
 
+    A tuple, because the hooks of FSDP find tensors in tuples, but not in any class.
+
     Attributes:
         sum: fp32 scalar, differentiable.
         count: int64 scalar, number of tokens that have the loss.
@@ -22,7 +24,7 @@ class TokenLoss(NamedTuple):
     """
 
     sum: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
     correct: Tensor
 
 

@@ -40,9 +40,7 @@ def hub_options(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in _HUB}
 
 
-def wanted_config(
-    name: str | Path, options: dict[str, Any]
-) -> tuple[MetroConfig, dict[str, Any]]:
+def wanted_config(name: str | Path, options: dict[str, Any]) -> tuple[MetroConfig, dict[str, Any]]:
     """Read a checkpoint's config with the fields of `options` in place.
 
     Args:
@@ -157,6 +155,24 @@ def load_main(name: str | Path) -> tuple[PreTrainedModel, bool]:
     return main, tied
 
 
+def start_from(
+    kind: Any,
+    name: str | Path,
+    *,
+    source: AuxiliarySource | str | Path,
+    tokenizer: Any,
+    options: dict[str, Any],
+) -> Any:
+    """Make a METRO model around a T5 that exists; see `MetroForPretraining.from_t5`."""
+    main, tied = load_main(name)
+    if tokenizer is not None and "forbidden_token_ids" not in options:
+        options["forbidden_token_ids"] = never_drawn(tokenizer, main.config.vocab_size)
+    model = kind(MetroConfig(main=main.config, tied_head=tied, **options)).to(main.dtype)
+    model.replace_main(main)
+    fill_auxiliary(model, source)
+    return model
+
+
 def with_other_options(model: Any, config: MetroConfig) -> Any:
     """Move a loaded model's weights into one of other sharing or detection heads.
 
@@ -188,7 +204,11 @@ def with_other_options(model: Any, config: MetroConfig) -> Any:
         made.mlm_head.projection.bias.copy_(model.mlm_head.projection.bias)
     for name in ("rtd_head", "rtd_decoder_head"):
         old, new = getattr(model, name), getattr(made, name)
-        if old is not None and new is not None and old.state_dict().keys() == new.state_dict().keys():
+        if (
+            old is not None
+            and new is not None
+            and old.state_dict().keys() == new.state_dict().keys()
+        ):
             new.load_state_dict(old.state_dict())
     return made
 
@@ -272,4 +292,3 @@ def _without_tying_warning() -> Iterator[None]:
         yield
     finally:
         log.removeFilter(keep)
-

@@ -1,4 +1,4 @@
-"""METRO in one model: an auxiliary encoder makes the noise, and the main model detects and undoes it.
+"""METRO in one model: an auxiliary encoder makes noise, and the main model detects and undoes it.
 
 METRO-T0 (arXiv 2305.12567): the auxiliary encoder fills masked positions with samples of its own
 distribution. The main encoder reads them; a head distinguishes replaced tokens from originals, and
@@ -7,36 +7,32 @@ the decoder predicts the original, which is also its input. No gradient flows th
 
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from metro_fast._atomic import write_atomically
+from metro_fast.errors import MetroFastError
 from metro_fast.metro.batch_checks import IGNORED, check_batch
 from metro_fast.metro.configuration import MetroConfig
+from metro_fast.metro.decoding import predict_originals
 from metro_fast.metro.detection import detect
-from metro_fast.metro.draws import Draw, Sampling
-from metro_fast.errors import MetroFastError
-from metro_fast.metro.heads import Prediction, TokenLoss, rows_at
+from metro_fast.metro.draws import draw_of
 from metro_fast.metro.loading import (
     AuxiliarySource,
     check_loaded,
     differences,
-    fill_auxiliary,
     hub_options,
-    load_main,
-    never_drawn,
+    start_from,
     wanted_config,
     with_other_options,
 )
 from metro_fast.metro.modeling_base import MetroPreTrainedModel
 from metro_fast.metro.modeling_outputs import MetroOutput
-from metro_fast.metro.targets import DecoderTargets, decoder_targets
-
-AuxiliaryStage = Literal["trained", "frozen", "dropped"]
+from metro_fast.metro.noise import AuxiliaryStage, fill_masks
+from metro_fast.metro.targets import decoder_targets
 
 
 class MetroForPretraining(MetroPreTrainedModel):
@@ -104,30 +100,24 @@ class MetroForPretraining(MetroPreTrainedModel):
         )
         config, tokens = self.config, attention_mask.bool()
         original = labels.masked_fill(labels == IGNORED, config.pad_token_id)
-        width = labels.shape[1]
-        draw = Draw(
-            self._sampling(), epoch, sample_ids[masked_positions // width], masked_positions % width
-        )
-        mlm, sampled = self._fill(
-            input_ids, attention_mask, masked_positions, original, draw, auxiliary
+        mlm, sampled = fill_masks(
+            self,
+            input_ids,
+            attention_mask,
+            original,
+            masked_positions,
+            draw_of(config, sample_ids, epoch, masked_positions, width=labels.shape[1]),
+            stage=auxiliary,
         )
         encoder_ids = original.flatten().scatter(0, masked_positions, sampled).view_as(original)
-        replaced = (encoder_ids != original) & tokens
         output = MetroOutput(
             mlm=mlm,
             encoder_ids=encoder_ids,
-            replaced=replaced,
+            replaced=(encoder_ids != original) & tokens,
             masked_positions=masked_positions,
             sampled_ids=sampled,
         )
-        targets = decoder_targets(
-            config.decoding_target,
-            original,
-            tokens,
-            masked_positions,
-            start_id=config.decoder_start_token_id,
-            pad_id=config.pad_token_id,
-        )
+        targets = decoder_targets(config, original, tokens, masked_positions)
         encoded = self.main.encoder(
             input_ids=encoder_ids, attention_mask=attention_mask
         ).last_hidden_state
@@ -139,82 +129,8 @@ class MetroForPretraining(MetroPreTrainedModel):
             use_cache=False,
         ).last_hidden_state
         detect(self, output, encoded, decoded, targets, tokens)
-        self._predict_originals(output, decoded, targets)
+        predict_originals(self, output, decoded, targets)
         return output
-
-    def _fill(
-        self,
-        ids: Tensor,
-        mask: Tensor,
-        positions: Tensor,
-        original: Tensor,
-        draw: Draw,
-        stage: AuxiliaryStage,
-    ) -> tuple[TokenLoss, Tensor]:
-        """The auxiliary model's loss, and the tokens that fill the masked positions: int64 [M]."""
-        targets = original.flatten()[positions]
-        if stage == "dropped":
-            none = targets.new_zeros(())
-            return TokenLoss(self._idle_auxiliary(), none, none), ids.flatten()[positions]
-        again = self.config.sampling_mode == "eval" and self.auxiliary.training
-        with torch.set_grad_enabled(torch.is_grad_enabled() and stage == "trained"):
-            found = self._auxiliary(ids, mask, positions, targets, None if again else draw)
-        loss, sampled = found.loss, found.sampled
-        if again:
-            self.auxiliary.eval()
-            with torch.no_grad():
-                sampled = self._auxiliary(ids, mask, positions, targets, draw).sampled
-            self.auxiliary.train()
-        if stage == "frozen":
-            loss = loss._replace(sum=loss.sum + self._idle_auxiliary())
-        assert sampled is not None
-        return loss, sampled
-
-    def _auxiliary(
-        self, ids: Tensor, mask: Tensor, positions: Tensor, targets: Tensor, draw: Draw | None
-    ) -> Prediction:
-        hidden = self.auxiliary(input_ids=ids, attention_mask=mask).last_hidden_state
-        return self.auxiliary_head.predict(rows_at(hidden, positions), targets, draw=draw)
-
-    def _idle_auxiliary(self) -> Tensor:
-        """0, with a gradient of 0 to every weight of the auxiliary model, for which DDP waits."""
-        parts = (*self.auxiliary.parameters(), *self.mlm_head.parameters())
-        return torch.stack([part.flatten()[:1].sum() * 0 for part in parts]).sum().float()
-
-    def _sampling(self) -> Sampling:
-        config = self.config
-        return Sampling(
-            seed=config.sampling_seed,
-            temperature=config.sampling_temperature,
-            top_k=config.sampling_top_k,
-            exclude_original=config.exclude_original,
-            forbidden=torch.tensor(sorted(set(config.forbidden_token_ids)), device=self.device),
-        )
-
-    def _predict_originals(
-        self, output: MetroOutput, decoded: Tensor, targets: DecoderTargets
-    ) -> None:
-        found = self.main_head.predict(
-            rows_at(decoded, targets.rows),
-            targets.targets,
-            row_weights=self._row_weights(output, targets.positions),
-        )
-        output.lm, output.lm_correct = found.loss, found.correct
-        output.scored_positions = targets.positions
-
-    def _row_weights(self, output: MetroOutput, positions: Tensor) -> Tensor | None:
-        """Factors of the decoder's losses: the probability that each token was replaced."""
-        if not self.config.weighted_lm_loss:
-            return None
-        logits = output.rtd_logits if output.rtd_logits is not None else output.rtd_decoder_logits
-        assert logits is not None  # MetroOptions refuses weights without a detection head
-        every = logits.sigmoid()
-        weights = every.flatten()[positions]
-        if not self.config.divide_by_mean_weight:
-            return weights
-        # Without rows the sum is 0, and the product an empty tensor.
-        averaged = every if self.config.mean_weight_with_padding else weights
-        return weights * (averaged.numel() / averaged.sum().clamp_min(1e-30))
 
     @classmethod
     def from_t5(
@@ -252,17 +168,8 @@ class MetroForPretraining(MetroPreTrainedModel):
             >>> model.config
             MetroConfig(t5, d_model=8, vocab_size=64, layers 1 + 2 + 2, rtd_head='encoder')
         """
-        main, tied = load_main(name)
-        if tokenizer is not None and "forbidden_token_ids" not in options:
-            options["forbidden_token_ids"] = never_drawn(tokenizer, main.config.vocab_size)
-        if main.config.decoder_start_token_id is None:
-            main.config.decoder_start_token_id = main.config.pad_token_id
-        config = MetroConfig(
-            main=main.config, auxiliary=auxiliary_config, tied_head=tied, **options
-        )
-        model = cls(config).to(main.dtype)
-        model.replace_main(main)
-        fill_auxiliary(model, auxiliary)
+        options["auxiliary"] = auxiliary_config
+        model: Self = start_from(cls, name, source=auxiliary, tokenizer=tokenizer, options=options)
         return model
 
     @classmethod
@@ -300,7 +207,8 @@ class MetroForPretraining(MetroPreTrainedModel):
         check_loaded(info, name)
         if changed:
             loaded = with_other_options(loaded, config)
-        return (loaded, info) if with_info else loaded  # type: ignore[return-value]
+        found: Any = (loaded, info) if with_info else loaded
+        return found  # type: ignore[no-any-return]
 
     def generate(self, *args: Any, **options: Any) -> Tensor | ModelOutput:
         """Generate text with the main model: `main.generate`."""

@@ -126,14 +126,14 @@ class MetroPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transforme
         Returns:
             The main model's token embedding.
         """
-        resized: nn.Module = self.main.resize_token_embeddings(
+        resized: nn.Embedding = self.main.resize_token_embeddings(
             new_num_tokens, pad_to_multiple_of, mean_resizing
         )
         size = resized.weight.shape[0]
         self.auxiliary.resize_token_embeddings(size, None, mean_resizing)
         for config in (self.config.main, self.config.auxiliary):
             config.vocab_size = size
-        old = self.mlm_head.projection
+        old: nn.Linear = self.mlm_head.projection
         if old.out_features != size:
             bias = old.bias.new_zeros(size)
             kept = min(size, old.out_features)

@@ -10,7 +10,7 @@ from metro_fast._training.objective import Batch
 from metro_fast.errors import MetroFastError
 from metro_fast.metro import figures
 from metro_fast.metro.configuration import MetroConfig
-from metro_fast.metro.modeling import AuxiliaryStage
+from metro_fast.metro.noise import AuxiliaryStage
 from metro_fast.metro.targets import denominators
 
 REQUIRED = (
@@ -82,12 +82,7 @@ class MetroObjective:
                 f"the batch lacks {', '.join(missing)} (it has {', '.join(sorted(batch))}): use "
                 "metro_fast.data.DataCollatorForMetro"
             )
-        counts = denominators(
-            self.losses,
-            decoding_target=self.config.decoding_target,
-            rtd_target=self.config.rtd_target,
-            batch=batch,
-        )
+        counts = denominators(self.config, self.losses, batch)
         if self.auxiliary == "dropped":
             counts[0] = 0
         return counts

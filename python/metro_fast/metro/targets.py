@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-
-from metro_fast.metro.options import DecodingTarget
 
 
 @dataclass(frozen=True)
@@ -27,40 +26,37 @@ class DecoderTargets:
 
 
 def decoder_targets(
-    target: DecodingTarget,
-    original: Tensor,
-    tokens: Tensor,
-    masked_positions: Tensor,
-    *,
-    start_id: int,
-    pad_id: int,
+    config: Any, original: Tensor, tokens: Tensor, masked_positions: Tensor
 ) -> DecoderTargets:
     """Make the decoder's side of a batch.
 
     Args:
-        target: With "all" every token of the original has a loss; with "all_masked_loss" the
-            decoder reads the whole original, and masked tokens have a loss; with "masked_only" it
-            reads and predicts the masked tokens of each row alone, in their order.
+        config: `MetroConfig`. With the decoding target "all" every token of the original has a
+            loss; with "all_masked_loss" the decoder reads the whole original, and masked tokens
+            have a loss; with "masked_only" it reads and predicts the masked tokens of each row
+            alone, in their order.
         original: int64 [B, L], the original ids, with any id at padding.
         tokens: bool [B, L], False at padding on the right.
         masked_positions: int64 [M], flat positions of B*L, ascending.
-        start_id: The decoder's first input.
-        pad_id: Fills the decoder's input of rows with fewer masked tokens.
 
     Example:
+        >>> from metro_fast.metro import MetroConfig
+        >>> config = MetroConfig(decoding_target="masked_only")
         >>> original, masked = torch.tensor([[5, 6, 7], [8, 9, 4]]), torch.tensor([1, 2, 4])
         >>> every = torch.ones_like(original, dtype=torch.bool)
-        >>> made = decoder_targets("masked_only", original, every, masked, start_id=1, pad_id=0)
+        >>> made = decoder_targets(config, original, every, masked)
         >>> made.decoder_ids.tolist(), made.rows.tolist(), made.targets.tolist()
-        ([[1, 6], [1, 0]], [0, 1, 2], [6, 7, 9])
+        ([[0, 6], [0, 9]], [0, 1, 2], [6, 7, 9])
     """
-    flat = original.flatten()
-    if target == "masked_only":
-        return _masked_only(original, masked_positions, start_id=start_id, pad_id=pad_id)
+    flat, start_id = original.flatten(), config.decoder_start_token_id
+    if config.decoding_target == "masked_only":
+        return _masked_only(
+            original, masked_positions, start_id=start_id, pad_id=config.pad_token_id
+        )
     decoder_ids = original.roll(1, dims=1)
     decoder_ids[:, 0] = start_id
     scored = masked_positions
-    if target == "all":
+    if config.decoding_target == "all":
         scored = tokens.flatten().nonzero().squeeze(1)
     return DecoderTargets(decoder_ids, scored, flat[scored], scored)
 
@@ -82,29 +78,22 @@ def _masked_only(
     return DecoderTargets(decoder_ids, rows, targets, masked_positions)
 
 
-def denominators(
-    names: tuple[str, ...],
-    *,
-    decoding_target: DecodingTarget,
-    rtd_target: str,
-    batch: Mapping[str, Tensor],
-) -> Tensor:
+def denominators(config: Any, names: tuple[str, ...], batch: Mapping[str, Tensor]) -> Tensor:
     """Read from a batch, before any forward pass, how many tokens each loss is taken over.
 
     Args:
+        config: `MetroConfig`: its decoding and detection targets.
         names: Losses, of "mlm", "lm", "rtd" and "rtd_decoder".
-        decoding_target: The option of `MetroOptions`.
-        rtd_target: The option of `MetroOptions`.
         batch: Holds the counts that the collator made: `num_masked`, `num_labels` and
             `num_encoder_tokens`.
 
     Returns:
         int64 [losses].
     """
-    detected = "num_encoder_tokens" if rtd_target == "all" else "num_masked"
+    detected = "num_encoder_tokens" if config.rtd_target == "all" else "num_masked"
     counts = {
         "mlm": "num_masked",
-        "lm": "num_labels" if decoding_target == "all" else "num_masked",
+        "lm": "num_labels" if config.decoding_target == "all" else "num_masked",
         "rtd": detected,
         "rtd_decoder": detected,
     }

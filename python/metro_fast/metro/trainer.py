@@ -1,9 +1,16 @@
 """The trainer of METRO and of its span-corruption baseline."""
 
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from metro_fast._training import Seq2SeqObjective, SummedLossTrainer
 from metro_fast.errors import MetroFastError
+from metro_fast.metro.auxiliary_schedule import AuxiliarySchedule
+from metro_fast.metro.configuration import MetroConfig
+from metro_fast.metro.disentangled import follow_auxiliary
+from metro_fast.metro.loading import differences
 from metro_fast.metro.modeling import MetroForPretraining
 from metro_fast.metro.objectives import MetroObjective
 from metro_fast.metro.training_arguments import MetroTrainingArguments
@@ -72,3 +79,37 @@ class MetroTrainer(SummedLossTrainer):
                 "encoder-decoder of transformers"
             )
         super().__init__(objective, args, model=model, **options)
+        if isinstance(objective, MetroObjective):
+            self.add_callback(AuxiliarySchedule(objective))
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Make the optimizer; see `SummedLossTrainer`.
+
+        With disentangled sharing the main model's embeddings follow its steps.
+        """
+        new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        metro = self.model
+        if (
+            new
+            and isinstance(metro, MetroForPretraining)
+            and metro.config.embedding_sharing == "disentangled"
+        ):
+            follow_auxiliary(metro, optimizer)
+        return optimizer
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load a checkpoint, which must have been made under the same options.
+
+        Raises:
+            MetroFastError: If its weights are those of other options.
+        """
+        path = Path(resume_from_checkpoint) / "config.json"
+        if isinstance(self.model, MetroForPretraining) and path.is_file():
+            changed = differences(MetroConfig.from_pretrained(path.parent), self.model.config)
+            if changed:
+                raise MetroFastError(
+                    f"{path.parent} was made with other options ({'; '.join(changed)}): resume "
+                    "with the options that made it"
+                )
+        super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -43,7 +43,7 @@ class Backbone(Protocol):
         """Bound of the main model's logits, or None."""
 
     def tied_scale(self, config: PreTrainedConfig) -> float:
-        """Factor of unit rows before a head tied to new embeddings, for logits of about unit size."""
+        """Factor of unit rows before a head tied to new embeddings, for logits of unit size."""
 
     def activation(self, config: PreTrainedConfig) -> str:
         """Name of the feed-forward layers' activation."""

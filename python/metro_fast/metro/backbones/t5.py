@@ -63,7 +63,7 @@ class T5:
             "mt5": False,
             "umt5": config.tie_word_embeddings,
         }[config.model_type]
-        return float(config.d_model) ** -0.5 if scaled else 1.0
+        return _root(config) if scaled else 1.0
 
     def head_softcap(self, config: PreTrainedConfig) -> float | None:
         """T5's logits have no bound."""
@@ -71,7 +71,7 @@ class T5:
 
     def tied_scale(self, config: PreTrainedConfig) -> float:
         """Undo the size of N(0, 1) embeddings, whatever the main head does."""
-        return float(config.d_model) ** -0.5
+        return _root(config)
 
     def activation(self, config: PreTrainedConfig) -> str:
         """Name of the feed-forward layers' activation."""
@@ -95,3 +95,8 @@ class T5:
         shared = [[a, e] for a, e in zip(auxiliary, encoder, strict=False)][:together]
         held = {id(block) for group in shared for block in group}
         return shared + [group for group in groups if id(group[0]) not in held]
+
+
+def _root(config: PreTrainedConfig) -> float:
+    scale: float = config.d_model**-0.5  # not 1 / sqrt: this is transformers' value, bit for bit
+    return scale
