@@ -9,13 +9,13 @@ from metro_fast._pretrained import explained
 from metro_fast.data import DataCollatorForMetro
 from metro_fast.data.collator import Collator
 from metro_fast.metro.configuration import MetroConfig
-from metro_fast.metro.loading import never_drawn
 from metro_fast.metro.modeling import MetroForPretraining
 from metro_fast.metro.objectives.metro import MetroObjective
 from metro_fast.metro.objectives.recipe import ModelPlan, Recipe
 from metro_fast.metro.options import MetroOptions
 from metro_fast.metro.sections import AUXILIARY_OPTIONS, AuxiliarySection
 from metro_fast.metro.settings import Section
+from metro_fast.metro.starting import never_drawn
 from metro_fast.ops import Masking
 
 LOSS_OPTIONS = tuple(
