@@ -143,3 +143,11 @@ def test_the_parts_of_a_corpus_are_a_partition(size: int, count: int) -> None:
     assert training.__getitems__(range(len(training))) == parts[1]
     with pytest.raises(IndexError, match=f"row {count} of {count}"):
         held_out[count]
+
+
+def test_the_released_architecture_trains_from_settings(settings: dict[str, Any]) -> None:
+    kind = {"model.type": "metro_t0", "auxiliary.embedding_sharing": "token_pos_norm"}
+    out = pretrain(changed(settings, {**kind, "training.max_steps": 2}))
+    model = MetroForPretraining.from_pretrained(out)
+    assert model.config.main.decoder_start_token_id == 4  # <extra_id_0>
+    assert AutoModelForSeq2SeqLM.from_pretrained(out / "main").config.model_type == "metro_t0"

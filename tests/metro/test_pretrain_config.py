@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import TrainingArguments
+import torch
+from transformers import AutoModelForSeq2SeqLM, TrainingArguments
 
 from metro_fast.errors import MetroFastError
 from metro_fast.metro import PretrainConfig
+from metro_fast.metro.pretraining_model import main_config
 from metro_fast.metro.recipes import RECIPE_NAMES, read_recipe
 from metro_fast.metro.sections import DataSection, ModelSection
 from metro_fast.metro.training_section import ELSEWHERE, field_types
@@ -121,6 +123,37 @@ def test_a_recipe_is_a_run_that_only_lacks_a_corpus(name: str) -> None:
     recipe["data"]["corpus"] = "c"
     made = PretrainConfig(output="o", **recipe)
     assert made.resolved().items() >= {"output": Path("o"), "init": None}.items() - {("init", None)}
+
+
+# Counted in the published code (metro-t0.md 2.9), millions; the paper says 226, 256 and 775.
+@pytest.mark.parametrize(
+    ("name", "size", "millions"),
+    [("base", 33_280, 225.6), ("base++", 64_512, 249.6), ("large++", 64_512, 773.6)],
+)
+def test_published_sizes(name: str, size: int, millions: float) -> None:
+    recipe = read_recipe(name)
+    recipe["data"]["corpus"] = "c"
+    made = PretrainConfig(output="o", **recipe)
+    config = main_config(made.model, FairseqTokenizer(size), 512)
+    assert config.decoder_start_token_id == 7
+    with torch.device("meta"):
+        main = AutoModelForSeq2SeqLM.from_config(config)
+    assert main.num_parameters() / 1e6 == pytest.approx(millions, abs=0.05)
+
+
+class FairseqTokenizer:
+    """The ids of the published models; only its size is that of a real one."""
+
+    bos_token_id, pad_token_id, eos_token_id, mask_token_id = 0, 1, 2, None
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def get_vocab(self) -> dict[str, int]:
+        return {"<extra_id_0>": 7}
 
 
 # metro-t0.md 3: rate, warmup, steps, clip, layers of the auxiliary model, rows in a step.
