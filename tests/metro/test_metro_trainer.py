@@ -107,6 +107,13 @@ OPTION_SETS: list[dict[str, Any]] = [
     {"rtd_target": "masked", "z_loss": 1e-3},
     {"weighted_lm_loss": True},
     {"rtd_only": True, "embedding_sharing": "token_rel_norm"},
+    {"decoding_target": "masked_only", "rtd_head_kind": "simple"},
+    {"rtd_head": "both", "embedding_sharing": "disentangled"},
+    {"rtd_head": "decoder", "decoding_target": "all", "weighted_lm_loss": True},
+    {"rtd_head": "both", "rtd_target": "masked", "decoding_target": "masked_only"},
+    {"rtd_head": "none", "sampling_top_k": 4, "exclude_original": True},
+    {"auxiliary_frozen_from": 0, "embedding_sharing": "none"},
+    {"auxiliary_dropped_from": 0},
 ]
 
 
@@ -115,8 +122,13 @@ def test_one_update_under_every_set_of_options(tmp_path: Path) -> None:
     """As above. A loss divided by its mean weight has no such promise, and differs."""
     divided = {"weighted_lm_loss": True, "divide_by_mean_weight": True}
     sets = [*OPTION_SETS, divided]
-    ranks = two_ranks(tmp_path, *({"model": options} for options in sets))
+    unmasked = (2, 3, 6, 7)  # the rows of rank 1, which then has no masked token
+    lonely = ({"model": options, "unmasked": unmasked} for options in OPTION_SETS)
+    ranks = two_ranks(tmp_path, *({"model": options} for options in sets), *lonely)
     found = []
+    for i, options in enumerate(OPTION_SETS):
+        few, _, _ = one_step(tmp_path / f"few{i}", 8, 1, model=options, unmasked=unmasked)
+        assert worst(few, ranks[len(sets) + i][0][0]) <= 1e-5, options
     for i, options in enumerate(sets):
         whole, drawn, _ = one_step(tmp_path / f"whole{i}", 8, 1, model=options)
         cut, cut_drawn, _ = one_step(tmp_path / f"cut{i}", 2, 4, model=options)
@@ -216,7 +228,7 @@ def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
         train(tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("sharing", ["none", "token", "token_rel_norm"])
+@pytest.mark.parametrize("sharing", ["none", "token", "token_rel_norm", "disentangled"])
 def test_load_best_model_at_end(tmp_path: Path, sharing: str) -> None:
     trainer = train(
         tmp_path,
@@ -257,13 +269,14 @@ def test_evaluation_is_exact_and_the_same_for_any_batch(tmp_path: Path) -> None:
         lines.append(trainer.evaluate())
     with torch.no_grad():
         output = model.eval()(**MetroCollator()([Rows(LENGTHS[:5], seed=1)[i] for i in range(5)]))
+    detected = (output.rtd_logits >= 0) & output.replaced
     parts = {
-        "eval_mlm_loss": output.mlm_loss_sum / output.num_masked,
-        "eval_lm_loss": output.lm_loss_sum / output.num_masked,
-        "eval_rtd_loss": output.rtd_loss_sum / output.num_encoder_tokens,
-        "eval_aux_accuracy": output.mlm_correct / output.num_masked,
-        "eval_replace_ratio": output.num_replaced / output.num_encoder_tokens,
-        "eval_rtd_recall": output.rtd_true_positive / output.num_replaced,
+        "eval_mlm_loss": output.mlm.sum / output.mlm.count,
+        "eval_lm_loss": output.lm.sum / output.mlm.count,
+        "eval_rtd_loss": output.rtd.sum / output.rtd.count,
+        "eval_aux_accuracy": output.mlm.correct / output.mlm.count,
+        "eval_replace_ratio": output.replaced.sum() / output.rtd.count,
+        "eval_rtd_recall": detected.sum() / output.replaced.sum(),
     }
     for line in lines:
         for name, value in parts.items():

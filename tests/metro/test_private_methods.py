@@ -13,11 +13,11 @@ from transformers import PreTrainedModel, Trainer
 from metro_fast._training import SummedLossTrainer
 from metro_fast._training.private_methods import PRIVATE_METHODS, check_private_methods
 from metro_fast.errors import MetroFastError
-from metro_fast.metro import MetroForPretraining
+from metro_fast.metro.modeling_base import MetroPreTrainedModel
 
 OURS: list[tuple[type, type]] = [
     (SummedLossTrainer, Trainer),
-    (MetroForPretraining, PreTrainedModel),
+    (MetroPreTrainedModel, PreTrainedModel),
 ]
 
 

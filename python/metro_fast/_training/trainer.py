@@ -269,6 +269,7 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         checkpoint = checkpoint_to_resume(resume_from_checkpoint, self.args)
         if checkpoint is not None:
             window = read_mark(checkpoint)
+            self.check_checkpoint(checkpoint)
             if self.is_world_process_zero():
                 self._window.load(window)
             planned = planned_steps(self.args, self.get_train_dataloader)
@@ -282,6 +283,9 @@ class SummedLossTrainer(Trainer):  # type: ignore[misc]  # transformers is untyp
         output = super().train(resume_from_checkpoint=resume, **options)
         self._finite_figures()  # checks the steps after the last log line
         return output
+
+    def check_checkpoint(self, checkpoint: Path) -> None:
+        """Refuse a checkpoint of another model; a subclass knows what makes one."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with explained(f"the weights of {resume_from_checkpoint}"):

@@ -61,9 +61,7 @@ def mask_vocabulary(tokenizer: Any = None, *, whole_words: bool = False, **ids: 
             )
         fields["vocab_size"] = len(tokenizer)
     if "mask_token_id" not in fields and tokenizer is not None:
-        mask = tokenizer.mask_token_id
-        first = "sentinel_first"
-        fields["mask_token_id"] = _find_sentinels(tokenizer)[first] if mask is None else mask
+        fields["mask_token_id"] = _find_mask(tokenizer)
     fields["mask_token_id"] = _pick("mask_token_id", fields, None)
     fields["pad_token_id"] = _pick("pad_token_id", fields, tokenizer)
     if "special_token_ids" not in fields:
@@ -93,6 +91,18 @@ def with_words(vocabulary: Vocabulary, tokenizer: Any) -> Vocabulary:
 
 def _given(ids: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in ids.items() if value is not None}
+
+
+def _find_mask(tokenizer: Any) -> int:
+    """The mask token, or else the first sentinel."""
+    if tokenizer.mask_token_id is not None:
+        return int(tokenizer.mask_token_id)
+    if "<extra_id_0>" not in tokenizer.get_vocab():
+        raise MetroFastError(
+            "the tokenizer has neither a mask token nor <extra_id_0>, which takes its place: give "
+            "mask_token_id, or add one with tokenizer.add_special_tokens"
+        )
+    return _find_sentinels(tokenizer)["sentinel_first"]
 
 
 def _find_sentinels(tokenizer: Any) -> dict[str, int]:

@@ -6,8 +6,17 @@ require("torch", "train")
 require("transformers", "train")
 require("accelerate", "train")
 
+from transformers import AutoConfig, AutoModelForPreTraining  # noqa: E402
+
 from metro_fast.metro.configuration import MetroConfig  # noqa: E402
+from metro_fast.metro.configuration_metro_t0 import MetroT0Config  # noqa: E402
+from metro_fast.metro.disentangled import follow_auxiliary  # noqa: E402
+from metro_fast.metro.heads import TokenLoss  # noqa: E402
 from metro_fast.metro.modeling import MetroForPretraining  # noqa: E402
+from metro_fast.metro.modeling_metro_t0 import (  # noqa: E402
+    MetroT0EncoderModel,
+    MetroT0ForConditionalGeneration,
+)
 from metro_fast.metro.modeling_outputs import MetroOutput  # noqa: E402
 from metro_fast.metro.pretrain_config import PretrainConfig  # noqa: E402
 from metro_fast.metro.pretraining import pretrain  # noqa: E402
@@ -18,8 +27,16 @@ __all__ = [
     "MetroConfig",
     "MetroForPretraining",
     "MetroOutput",
+    "MetroT0Config",
+    "MetroT0EncoderModel",
+    "MetroT0ForConditionalGeneration",
     "MetroTrainer",
     "MetroTrainingArguments",
     "PretrainConfig",
+    "TokenLoss",
+    "follow_auxiliary",
     "pretrain",
 ]
+
+AutoConfig.register(MetroConfig.model_type, MetroConfig, exist_ok=True)
+AutoModelForPreTraining.register(MetroConfig, MetroForPretraining, exist_ok=True)

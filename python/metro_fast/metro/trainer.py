@@ -1,16 +1,23 @@
-"""The trainer of METRO and of its span-corruption baseline."""
+"""The trainer of METRO and of its baselines."""
 
+from pathlib import Path
 from typing import Any
 
-from metro_fast._training import Seq2SeqObjective, SummedLossTrainer
+import torch
+
+from metro_fast._training import SummedLossTrainer
 from metro_fast.errors import MetroFastError
+from metro_fast.metro.auxiliary_schedule import AuxiliarySchedule
+from metro_fast.metro.configuration import MetroConfig
+from metro_fast.metro.disentangled import follow_auxiliary
+from metro_fast.metro.loading import differences
 from metro_fast.metro.modeling import MetroForPretraining
-from metro_fast.metro.objectives import MetroObjective
+from metro_fast.metro.objectives import MetroObjective, losses_of
 from metro_fast.metro.training_arguments import MetroTrainingArguments
 
 
 class MetroTrainer(SummedLossTrainer):
-    """Trains `MetroForPretraining` on METRO batches, or a plain T5 on span batches.
+    """Trains `MetroForPretraining` on METRO batches, or any encoder-decoder on span batches.
 
     The counts in the batches are the denominators, over the whole accumulation window and all
     ranks; `SummedLossTrainer` says what this promises, and why. The figures of every log line and
@@ -19,22 +26,22 @@ class MetroTrainer(SummedLossTrainer):
     gets its own rows, and each pass its own epoch.
 
     Args:
-        model: `MetroForPretraining` (objective "metro"), or any encoder-decoder such as
-            `T5ForConditionalGeneration` (objective "span").
+        model: `MetroForPretraining` (objective "metro"), or any encoder-decoder that shifts labels
+            by itself, such as T5 and T5Gemma (objectives "span", "ul2" and "metro_t0_span").
         args: The training arguments.
         **options: Other arguments of `transformers.Trainer`: train_dataset, eval_dataset,
             data_collator, processing_class, callbacks, ...
 
     Raises:
         TypeError: If the model is another, or `args` are not `MetroTrainingArguments`.
-        MetroFastError: If weights are given for the span objective, which has one loss.
+        MetroFastError: If weights are given for a model with one loss.
 
     Example:
         >>> from metro_fast.data import DataCollatorForMetro
         >>> from metro_fast.metro import MetroConfig
         >>> main = dict(vocab_size=64, d_model=8, d_kv=4, num_heads=2, d_ff=16, num_layers=1)
         >>> trainer = MetroTrainer(
-        ...     MetroForPretraining(MetroConfig(main=main, auxiliary_num_layers=1)),
+        ...     MetroForPretraining(MetroConfig(main=main, auxiliary={"num_layers": 1})),
         ...     MetroTrainingArguments("run", max_steps=1, save_strategy="no"),
         ...     train_dataset=[{"input_ids": [*range(4, 20)], "sample_id": i} for i in range(8)],
         ...     data_collator=DataCollatorForMetro(mask_token_id=3, vocab_size=64, pad_token_id=0),
@@ -51,24 +58,52 @@ class MetroTrainer(SummedLossTrainer):
             for name in ("mlm_weight", "lm_weight", "rtd_weight")
             if (value := getattr(args, name)) is not None
         }
-        objective: MetroObjective | Seq2SeqObjective
         if isinstance(model, MetroForPretraining):
             for name, value in given.items():
                 setattr(model.config, name, value)  # saved with the model that was trained with it
             model.config.check()
-            objective = MetroObjective(model.config)
-        elif hasattr(model, "prepare_decoder_input_ids_from_labels"):
-            if given:
-                raise MetroFastError(
-                    f"{', '.join(given)} given, but span corruption has one loss: leave the "
-                    "weights out"
-                )
-            objective = Seq2SeqObjective(
-                model.config.vocab_size, model.prepare_decoder_input_ids_from_labels
-            )
-        else:
+        elif not hasattr(model, "prepare_decoder_input_ids_from_labels"):
             raise TypeError(
                 f"model is {type(model).__name__}, expected MetroForPretraining or an "
                 "encoder-decoder of transformers"
             )
+        elif given:
+            raise MetroFastError(
+                f"{', '.join(given)} given, but {type(model).__name__} is trained with one loss: "
+                "leave the weights out"
+            )
+        objective = losses_of(model)
         super().__init__(objective, args, model=model, **options)
+        if isinstance(objective, MetroObjective):
+            self.add_callback(AuxiliarySchedule(objective))
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Make the optimizer; see `SummedLossTrainer`.
+
+        With disentangled sharing the main model's embeddings follow its steps.
+        """
+        new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        metro = self.model
+        if (
+            new
+            and isinstance(metro, MetroForPretraining)
+            and metro.config.embedding_sharing == "disentangled"
+        ):
+            follow_auxiliary(metro, optimizer)
+        return optimizer
+
+    def check_checkpoint(self, checkpoint: Path) -> None:
+        """Refuse a checkpoint whose weights are those of other options.
+
+        Raises:
+            MetroFastError: If there are other weights, or other weights are shared.
+        """
+        if not isinstance(self.model, MetroForPretraining):
+            return
+        changed = differences(MetroConfig.from_pretrained(checkpoint), self.model.config)
+        if changed:
+            raise MetroFastError(
+                f"{checkpoint} was made with other options ({'; '.join(changed)}): resume with "
+                "the options that made it"
+            )

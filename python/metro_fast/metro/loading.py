@@ -1,0 +1,147 @@
+"""A METRO model from a METRO checkpoint, without silent differences."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.metro.configuration import MetroConfig
+from metro_fast.metro.options import OPTION_NAMES
+
+STRUCTURE = ("embedding_sharing", "tied_head", "rtd_head", "rtd_head_kind", "main", "auxiliary")
+"""Settings that decide which weights a model has, and which of them are one."""
+
+_FREE = frozenset(
+    {
+        "dropout_rate", "attention_dropout", "activation_dropout", "classifier_dropout",
+        "use_cache", "dtype", "torch_dtype", "transformers_version", "architectures",
+        "_name_or_path", "_attn_implementation", "layer_norm_epsilon", "initializer_factor",
+    }
+)  # fmt: skip
+"""Settings of a sub-model that change no weight."""
+
+
+_FIELDS = frozenset((*OPTION_NAMES, *STRUCTURE, "forbidden_token_ids", "sampling_seed"))
+_HUB = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
+def hub_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of `from_pretrained` that say where files come from."""
+    return {name: value for name, value in options.items() if name in _HUB}
+
+
+def wanted_config(name: str | Path, options: dict[str, Any]) -> tuple[MetroConfig, dict[str, Any]]:
+    """Read a checkpoint's config with the fields of `options` in place.
+
+    Args:
+        name: Folder, or name on the Hub.
+        options: Fields of `MetroConfig`, or `config`, and options of `from_pretrained`.
+
+    Returns:
+        The config, and the options that are no fields of it.
+    """
+    rest = dict(options)
+    given = rest.pop("config", None)
+    if isinstance(given, MetroConfig):
+        return given, rest
+    fields = {field: rest.pop(field) for field in list(rest) if field in _FIELDS}
+    if not fields:
+        return MetroConfig.from_pretrained(name, **hub_options(options)), rest
+    values = MetroConfig.from_pretrained(name, **hub_options(options)).to_dict()
+    for part in ("main", "auxiliary"):
+        if isinstance(fields.get(part), dict):
+            fields[part] = values[part] | fields[part]
+    values.pop("model_type")
+    return MetroConfig(**(values | fields)), rest
+
+
+def differences(before: MetroConfig, now: MetroConfig) -> list[str]:
+    """Name the settings in which two configs need other weights.
+
+    Args:
+        before: The config of a checkpoint.
+        now: The config of a model that is to take its weights.
+
+    Returns:
+        "setting: value before, value now" for each.
+    """
+    found = []
+    for name in STRUCTURE:
+        old, new = getattr(before, name), getattr(now, name)
+        if name not in ("main", "auxiliary"):
+            if old != new:
+                found.append(f"{name}: {old!r} before, {new!r} now")
+            continue
+        old, new = old.to_dict(), new.to_dict()
+        found += [
+            f"{name}.{key}: {old.get(key)!r} before, {new.get(key)!r} now"
+            for key in sorted({*old, *new} - _FREE)
+            if old.get(key) != new.get(key)
+        ]
+    return found
+
+
+def check_loaded(info: dict[str, Any], name: str | Path) -> None:
+    """Refuse weights that did not load whole.
+
+    Args:
+        info: The loading information of `from_pretrained`.
+        name: The checkpoint, for the message.
+
+    Raises:
+        FormatError: If a weight is missing, superfluous or of another shape.
+    """
+    problems = [
+        f"{kind} {', '.join(sorted(map(str, info[key]))[:3])} ({len(info[key])} in all)"
+        for key, kind in (
+            ("missing_keys", "without"),
+            ("unexpected_keys", "with the unknown"),
+            ("mismatched_keys", "with another shape of"),
+        )
+        if info.get(key)
+    ]
+    if problems:
+        raise FormatError(
+            f"{name} is not a METRO checkpoint of these settings: it comes {'; '.join(problems)}"
+        )
+
+
+def with_other_options(model: Any, config: MetroConfig) -> Any:
+    """Move a loaded model's weights into one of other sharing or detection heads.
+
+    Weights that become shared are the main model's; a new head starts at random.
+
+    Args:
+        model: `MetroForPretraining`.
+        config: The settings of the model to make.
+
+    Raises:
+        MetroFastError: If the two differ in more than sharing and detection heads.
+    """
+    other = [
+        line
+        for line in differences(model.config, config)
+        if line.partition(":")[0] not in ("embedding_sharing", "rtd_head", "rtd_head_kind")
+    ]
+    if other:
+        raise MetroFastError(
+            f"the checkpoint's sizes cannot be changed ({'; '.join(other)}): load it as it is, or "
+            "start from its main model with from_t5"
+        )
+    made = type(model)(config).to(model.dtype)
+    made.auxiliary.load_state_dict(model.auxiliary.state_dict())
+    made.main.load_state_dict(model.main.state_dict())  # after it: shared weights are its own
+    made.mlm_head.dense.load_state_dict(model.mlm_head.dense.state_dict())
+    made.mlm_head.norm.load_state_dict(model.mlm_head.norm.state_dict())
+    with torch.no_grad():
+        made.mlm_head.projection.bias.copy_(model.mlm_head.projection.bias)
+    for name in ("rtd_head", "rtd_decoder_head"):
+        old, new = getattr(model, name), getattr(made, name)
+        if (
+            old is not None
+            and new is not None
+            and old.state_dict().keys() == new.state_dict().keys()
+        ):
+            new.load_state_dict(old.state_dict())
+    return made
