@@ -3,7 +3,10 @@
 from typing import Any
 
 from metro_fast._training import Seq2SeqObjective, SummedLossTrainer
+from metro_fast._training.objective import Batch
+from metro_fast._training.predictions import check_arguments_type
 from metro_fast.errors import MetroFastError
+from metro_fast.metro.flops import MetroFlops
 from metro_fast.metro.modeling import MetroForPretraining
 from metro_fast.metro.objectives import MetroObjective
 from metro_fast.metro.training_arguments import MetroTrainingArguments
@@ -44,8 +47,7 @@ class MetroTrainer(SummedLossTrainer):
     """
 
     def __init__(self, model: Any, args: MetroTrainingArguments, **options: Any) -> None:
-        if not isinstance(args, MetroTrainingArguments):
-            raise TypeError(f"args is {type(args).__name__}, expected MetroTrainingArguments")
+        check_arguments_type(args, MetroTrainingArguments)
         given = {
             name: value
             for name in ("mlm_weight", "lm_weight", "rtd_weight")
@@ -72,3 +74,11 @@ class MetroTrainer(SummedLossTrainer):
                 "encoder-decoder of transformers"
             )
         super().__init__(objective, args, model=model, **options)
+        metro = isinstance(model, MetroForPretraining)
+        self._metro_flops = MetroFlops(model) if metro else None
+
+    def forward_flops(self, batch: Batch) -> int:
+        """Count the operations of the forward pass, of the auxiliary model too."""
+        if self._metro_flops is None:
+            return super().forward_flops(batch)
+        return self._metro_flops.of_batch(batch)
