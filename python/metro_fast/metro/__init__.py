@@ -7,6 +7,7 @@ require("transformers", "train")
 require("accelerate", "train")
 
 from metro_fast.metro.configuration import MetroConfig  # noqa: E402
+from metro_fast.metro.curves import draw_curves  # noqa: E402
 from metro_fast.metro.modeling import MetroForPretraining  # noqa: E402
 from metro_fast.metro.modeling_outputs import MetroOutput  # noqa: E402
 from metro_fast.metro.pretrain_config import PretrainConfig  # noqa: E402
@@ -21,5 +22,6 @@ __all__ = [
     "MetroTrainer",
     "MetroTrainingArguments",
     "PretrainConfig",
+    "draw_curves",
     "pretrain",
 ]
