@@ -51,7 +51,7 @@ def split(device: torch.device, step: Step) -> Iterator[Result]:
         "num_heads": 12 if step.width > 64 else 4,
         "decoder_start_token_id": 0,
     }
-    config = MetroConfig(main=main, auxiliary_num_layers=max(1, step.layers // 3))
+    config = MetroConfig(main=main, auxiliary={"num_layers": max(1, step.layers // 3)})
     model = MetroForPretraining(config).to(device).train()
     ids = torch.randint(4, step.vocabulary, (step.rows, step.length))
     masks = ops.mask_tokens(ids, mask_token_id=3, vocab_size=step.vocabulary, seed=0)
@@ -69,7 +69,7 @@ def split(device: torch.device, step: Step) -> Iterator[Result]:
         model.zero_grad()
         with torch.autocast(device.type, torch.bfloat16):
             out = model(**batch)
-        (out.mlm_loss_sum + out.lm_loss_sum + out.rtd_loss_sum).backward()
+        (out.mlm.sum + out.lm.sum + out.rtd.sum).backward()
 
     def auxiliary() -> torch.Tensor:
         model.zero_grad()

@@ -85,16 +85,24 @@ def load_seq2seq(name: str | Path) -> "PreTrainedModel":
 
     Raises:
         FileNotFoundError: If the folder does not exist or holds no config.json.
-        FormatError: If one of its files is damaged, or it is another kind of model.
+        FormatError: If one of its files is damaged, a weight is missing, or it is another kind of
+            model.
         OSError: If the Hub does not have it, or cannot be reached.
     """
     folder = _folder(name)
     if folder is not None:
         _check_config(folder)
     with explained(f"the model at {name}"):
-        found: PreTrainedModel
-        found = require("transformers", "train").AutoModelForSeq2SeqLM.from_pretrained(name)
-    return found
+        auto = require("transformers", "train").AutoModelForSeq2SeqLM
+        found, info = auto.from_pretrained(name, output_loading_info=True)
+    missing = sorted(info["missing_keys"])
+    if missing:  # transformers would leave them random, with a warning
+        raise FormatError(
+            f"the model at {name} lacks {', '.join(missing[:3])} ({len(missing)} weights in all): "
+            "the folder is damaged, or holds another kind of model"
+        )
+    model: PreTrainedModel = found
+    return model
 
 
 def _folder(name: str | Path) -> Path | None:

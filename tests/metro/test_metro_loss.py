@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from metro_cases import metro_config
 from metro_fast._training.objective import normalized
 from metro_fast.errors import MetroFastError
-from metro_fast.metro import MetroForPretraining, figures, modeling
-from metro_fast.metro.losses import replaced_token_loss_sum, token_loss_sum
+from metro_fast.metro import MetroForPretraining, decoding, figures
+from metro_fast.metro.heads import VocabularyHead
+from metro_fast.metro.losses import replaced_token_losses, token_losses
 from metro_fast.metro.objectives import REQUIRED, MetroObjective
 from metro_fast.ops import torch as registered
 
@@ -23,21 +24,20 @@ NAMES = ("mlm", "lm", "rtd")
 
 def test_sums_by_hand() -> None:
     logits = torch.tensor([[0.0, 0.0, 0.0], [math.log(2.0), 0.0, 0.0]], requires_grad=True)
-    loss = token_loss_sum(logits, torch.tensor([1, 0]))
+    loss = token_losses(logits, torch.tensor([1, 0])).sum()
     assert loss.item() == pytest.approx(math.log(3) + math.log(2))
     loss.backward()
     expected = torch.tensor([[1 / 3, -2 / 3, 1 / 3], [-0.5, 0.25, 0.25]])
     torch.testing.assert_close(logits.grad, expected)
 
     scores = torch.tensor([[0.0, math.log(3.0), 9.0]])
-    tokens = torch.tensor([[True, True, False]])
-    loss = replaced_token_loss_sum(scores, torch.tensor([[True, False, True]]), tokens)
-    assert loss.item() == pytest.approx(math.log(2) + math.log(4), rel=1e-6)
+    loss = replaced_token_losses(scores, torch.tensor([[True, False, True]]))
+    assert loss[0, :2].sum().item() == pytest.approx(math.log(2) + math.log(4), rel=1e-6)
 
 
 def test_sums_are_fp32_from_bf16_and_empty_sums_keep_the_graph() -> None:
     logits = torch.zeros(0, 5, dtype=torch.bfloat16, requires_grad=True)
-    loss = token_loss_sum(logits, torch.zeros(0, dtype=torch.int64))
+    loss = token_losses(logits, torch.zeros(0, dtype=torch.int64)).sum()
     assert loss.dtype == torch.float32
     loss.backward()
     assert logits.grad is not None
@@ -58,6 +58,7 @@ EXPECTED = json.loads((GOLDEN / "criterion_expected.json").read_text())
 def _options(upstream: dict[str, Any]) -> dict[str, Any]:
     """Upstream's options by our names; nothing is detected without a weight of detection."""
     positions, detects = upstream["masked_positions_only"], upstream["rtd_loss_weight"] > 0
+    divides = upstream["divide_by_mean_weight"] and upstream["weighted_lm_loss"]
     return {
         "decoding_target": "all" if positions == "none" else "all_masked_loss",
         "rtd_head": "encoder" if detects else "none",
@@ -66,7 +67,8 @@ def _options(upstream: dict[str, Any]) -> dict[str, Any]:
         "rtd_only": upstream["rtd_only"],
         "weighted_lm_loss": upstream["weighted_lm_loss"],
         # Without weights upstream divides by 1; we refuse an option that changes nothing.
-        "divide_by_mean_weight": upstream["divide_by_mean_weight"] and upstream["weighted_lm_loss"],
+        "divide_by_mean_weight": divides,
+        "mean_weight_with_padding": divides and positions == "none",
         "label_smoothing": upstream["label_smoothing"],
         "lm_weight": upstream["discriminator_loss_weight"],
     }
@@ -86,16 +88,21 @@ def _golden(case: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch)
         **options, main={"vocab_size": vocab, "pad_token_id": pad, "decoder_start_token_id": 2}
     )
     model = MetroForPretraining(config)
-    monkeypatch.setattr(model, "_auxiliary_logits", lambda *_: logits["mlm"])
+    monkeypatch.setattr(
+        VocabularyHead,
+        "logits",
+        lambda head, rows: (
+            logits["mlm"]
+            if head.projection is model.mlm_head.projection
+            else logits["lm"].flatten(0, 1)[rows]
+        ),
+    )
     monkeypatch.setattr(
         registered, "sample_replacements", lambda *_, **__: part["replaced_input"].flatten()[masked]
     )
     if model.rtd_head is not None:
         monkeypatch.setattr(model.rtd_head, "forward", lambda _: logits["rtd"])
-    monkeypatch.setattr(modeling, "rows_at", lambda _, positions: positions)
-    monkeypatch.setattr(
-        modeling, "tied_logits", lambda rows, *_, **__: logits["lm"].flatten(0, 1)[rows]
-    )
+    monkeypatch.setattr(decoding, "rows_at", lambda _, positions: positions)
     tokens = original != pad
     output = model(
         input_ids=part["replaced_input"],
@@ -111,7 +118,7 @@ def _golden(case: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch)
     }
     objective = MetroObjective(config)
     counts = objective.count(dict.fromkeys(REQUIRED, 0) | batch)
-    sums = torch.stack([output.mlm_loss_sum, output.lm_loss_sum, output.rtd_loss_sum])
+    sums = torch.stack([getattr(output, name).sum for name in objective.losses])
     return objective, output, sums, counts, logits, tokens
 
 
@@ -126,13 +133,7 @@ def test_upstream_criterion(number: int, monkeypatch: pytest.MonkeyPatch) -> Non
     objective, output, sums, counts, logits, tokens = _golden(run["case"], options, monkeypatch)
     log, size = run["logging"], run["sample_size"]
 
-    if options["divide_by_mean_weight"] and options["decoding_target"] == "all":
-        # Upstream's mean has the weights of padding in it, so its loss depends on the batch's
-        # width; ours is the mean over the tokens with a loss.
-        weights = logits["rtd"].detach().sigmoid()
-        ratio = weights[tokens].mean() / weights.mean()
-        sums = torch.stack([sums[0], sums[1] * ratio, sums[2]])
-    parts = dict(zip(("generator", "discriminator", "rtd"), sums.tolist(), strict=True))
+    parts = dict(zip(("generator", "discriminator", "rtd"), sums.tolist(), strict=False))
     if options["rtd_only"]:  # upstream's sum is then 0; ours has a weight of 0
         assert parts.pop("discriminator") > 0
     for name, part in parts.items():
@@ -145,18 +146,19 @@ def test_upstream_criterion(number: int, monkeypatch: pytest.MonkeyPatch) -> Non
     if options["rtd_head"] != "none":
         assert int(counts[2]) == log["rtd_sample_size"]
 
-    assert int(output.mlm_correct) == log["generator_n_correct"]
-    assert int(output.num_replaced) == log["replaced_total"]
-    assert int(output.num_encoder_tokens - output.num_replaced) == log["unreplaced_total"]
+    n = figures.counters(output, tokens)
+    assert int(n["mlm_correct"]) == log["generator_n_correct"]
+    assert int(n["num_replaced"]) == log["replaced_total"]
+    assert int(n["num_encoder_tokens"] - n["num_replaced"]) == log["unreplaced_total"]
     if options["rtd_head"] != "none":
-        assert int(output.rtd_true_positive) == log["rtd_replaced_n_correct"]
-        kept = output.num_encoder_tokens - output.num_replaced - output.rtd_false_positive
-        assert int(kept) == log["rtd_unreplaced_n_correct"]
+        unreplaced, replaced = n["rtd_histogram"].view(2, figures.BINS)
+        assert int(replaced[figures.BINS // 2 :].sum()) == log["rtd_replaced_n_correct"]
+        assert int(unreplaced[: figures.BINS // 2].sum()) == log["rtd_unreplaced_n_correct"]
     if options["decoding_target"] == "all":  # upstream counts every token; we count scored ones
-        assert int(output.lm_correct_replaced) == log["replaced_n_correct"]
-        assert int(output.lm_correct_unreplaced) == log["unreplaced_n_correct"]
+        assert int(n["lm_correct_replaced"]) == log["replaced_n_correct"]
+        assert int(n["lm_correct_unreplaced"]) == log["unreplaced_n_correct"]
 
-    shares = figures.figures(figures.counters(output, tokens))
+    shares = figures.figures(n)
     logged = run["logged"]
     assert shares["replace_ratio"] * 100 == pytest.approx(logged["replace_ratio"], abs=2e-3)
     if "rtd_recall" in shares:
@@ -208,8 +210,8 @@ def test_smoothing_and_z_loss_by_the_distribution() -> None:
     smooth[torch.arange(5), targets] = 0.8
     rows = -(smooth * logits.log_softmax(-1)).sum(-1)
     rows += 1e-2 * logits.exp().sum(-1).log() ** 2
-    found = token_loss_sum(logits, targets, row_weights=weights, label_smoothing=0.2, z_loss=1e-2)
-    assert found.item() == pytest.approx((rows * weights).sum().item(), rel=1e-6)
+    found = token_losses(logits, targets, label_smoothing=0.2, z_loss=1e-2) * weights
+    assert found.sum().item() == pytest.approx((rows * weights).sum().item(), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +221,10 @@ def test_smoothing_and_z_loss_by_the_distribution() -> None:
         ({"rtd_weight": 0, "rtd_target": "masked"}, "rtd_target is 'masked', but rtd_weight is 0"),
         ({"rtd_head": "none", "rtd_only": True}, "rtd_only is True, but rtd_head is 'none'"),
         ({"divide_by_mean_weight": True}, "but weighted_lm_loss is False"),
+        ({"mean_weight_with_padding": True}, "needs divide_by_mean_weight"),
+        ({"rtd_head": "none", "rtd_head_kind": "simple"}, "rtd_head_kind is 'simple', but"),
+        ({"rtd_head": "decoder", "decoding_target": "masked_only"}, "decoder has no positions"),
+        ({"auxiliary_frozen_from": 5, "auxiliary_dropped_from": 5}, "no longer runs"),
         ({"label_smoothing": 1.5}, "label_smoothing is 1.5"),
         ({"z_loss": -1.0}, "z_loss is -1.0"),
         ({"rtd_target": "some"}, "rtd_target is 'some'"),

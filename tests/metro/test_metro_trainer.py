@@ -258,13 +258,14 @@ def test_evaluation_is_exact_and_the_same_for_any_batch(tmp_path: Path) -> None:
         lines.append(trainer.evaluate())
     with torch.no_grad():
         output = model.eval()(**MetroCollator()([Rows(LENGTHS[:5], seed=1)[i] for i in range(5)]))
+    detected = (output.rtd_logits >= 0) & output.replaced
     parts = {
-        "eval_mlm_loss": output.mlm_loss_sum / output.num_masked,
-        "eval_lm_loss": output.lm_loss_sum / output.num_masked,
-        "eval_rtd_loss": output.rtd_loss_sum / output.num_encoder_tokens,
-        "eval_aux_accuracy": output.mlm_correct / output.num_masked,
-        "eval_replace_ratio": output.num_replaced / output.num_encoder_tokens,
-        "eval_rtd_recall": output.rtd_true_positive / output.num_replaced,
+        "eval_mlm_loss": output.mlm.sum / output.mlm.count,
+        "eval_lm_loss": output.lm.sum / output.mlm.count,
+        "eval_rtd_loss": output.rtd.sum / output.rtd.count,
+        "eval_aux_accuracy": output.mlm.correct / output.mlm.count,
+        "eval_replace_ratio": output.replaced.sum() / output.rtd.count,
+        "eval_rtd_recall": detected.sum() / output.replaced.sum(),
     }
     for line in lines:
         for name, value in parts.items():

@@ -172,20 +172,17 @@ def test_the_best_model_by_our_figures_is_loaded_without_alarm(
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
-    """Detection's head is in the model, but not in the checkpoint; and the other way round."""
-    saving = {"save_strategy": "steps", "save_steps": 1}
-    for first, second, found in (
-        ("none", "encoder", "lacks rtd_head"),
-        ("encoder", "none", "has, unlike the model, rtd_head"),
-    ):
-        for head, steps in ((first, 1), (second, 2)):
+    """A layer is in the model, but not in the checkpoint; and the other way round."""
+    for first, second, found in ((1, 2, "lacks"), (2, 1, "has, unlike the model,")):
+        for layers, steps in ((first, 1), (second, 2)):
+            options = {**MAIN, "num_decoder_layers": layers}
             trainer = MetroTrainer(
-                metro_model(rtd_head=head),
-                arguments(tmp_path / first, max_steps=steps, **saving),
+                T5ForConditionalGeneration(T5Config(**options)),
+                arguments(tmp_path / found, max_steps=steps, save_strategy="steps", save_steps=1),
                 train_dataset=Rows(),
-                data_collator=MetroCollator(),
+                data_collator=SpanCollator(),
             )
             if steps == 1:
                 trainer.train()
-        with pytest.raises(FormatError, match=found):
+        with pytest.raises(FormatError, match=rf"{found} decoder\.block\.1\.layer"):
             trainer.train(resume_from_checkpoint=True)

@@ -135,7 +135,7 @@ def test_workers_change_nothing(settings: dict[str, Any], tmp_path: Path) -> Non
         ({"evaluation_rows": 60}, MetroFastError, "has 60 rows, and 60 are to be held out"),
         ({"objective": "ul2"}, MetroFastError, "objective is 'ul2', expected metro or span"),
         ({"embedding_sharing": "some"}, MetroFastError, "embedding_sharing is 'some'"),
-        ({"rtd_head": "decoder"}, MetroFastError, "rtd_head is 'decoder'"),
+        ({"rtd_head": "cls"}, MetroFastError, "rtd_head is 'cls'"),
         ({"steps": 0}, MetroFastError, "steps is 0"),
         ({"block_size": 4}, MetroFastError, "block_size is 4"),
         ({"learning_rate": float("nan")}, MetroFastError, "learning_rate is nan"),

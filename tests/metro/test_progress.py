@@ -20,6 +20,7 @@ from metro_fast._training.flops import Seq2SeqFlops
 from metro_fast.errors import MetroFastError
 from metro_fast.metro import MetroConfig, MetroForPretraining, MetroTrainer
 from metro_fast.metro.flops import MetroFlops
+from metro_fast.metro.objectives import MetroObjective
 
 TOKENS = sum(LENGTHS)
 
@@ -156,14 +157,34 @@ def counted(model: torch.nn.Module, **batch: torch.Tensor) -> int:
     return int(counter.get_total_flops())
 
 
-@pytest.mark.parametrize("target", ["masked_only", "all"])
-def test_operations_of_metro_are_those_that_torch_counts(tmp_path: Path, target: str) -> None:
-    options = {} if target == "masked_only" else {"decoding_target": "all"}
-    trainer = metro_run(tmp_path, metro_model(**options))
+@pytest.mark.parametrize("target", ["masked_only", "all_masked_loss", "all"])
+@pytest.mark.parametrize("heads", ["none", "both"])
+def test_operations_of_metro_are_those_that_torch_counts(
+    tmp_path: Path, target: str, heads: str
+) -> None:
+    options = {} if heads == "none" else {"rtd_target": "masked"}
+    model = metro_model(decoding_target=target, rtd_head=heads, **options)
+    trainer = metro_run(tmp_path, model)
     batch = MetroCollator()([Rows([16] * 4)[i] for i in range(4)])  # no padding
-    expected = counted(trainer.model.eval(), **batch)
+    expected = counted(model.eval(), **batch)
     assert trainer.forward_flops(batch) == expected
     assert trainer.floating_point_ops(batch) == 3 * expected
+
+
+def test_an_auxiliary_model_that_does_not_learn_has_fewer_operations(tmp_path: Path) -> None:
+    batch = MetroCollator()([Rows()[i] for i in range(4)])
+    found = {}
+    for name, options in {
+        "trained": {},
+        "drawn again": {"sampling_mode": "eval"},
+        "frozen": {"auxiliary_frozen_from": 0},
+        "dropped": {"auxiliary_dropped_from": 0},
+    }.items():
+        found[name] = metro_run(tmp_path, metro_model(**options)).floating_point_ops(batch)
+    auxiliary = found["drawn again"] - found["trained"]
+    assert auxiliary > 0
+    assert found["trained"] - found["frozen"] == 2 * auxiliary
+    assert found["frozen"] - found["dropped"] == auxiliary
 
 
 def test_operations_of_span_corruption_are_those_that_torch_counts(tmp_path: Path) -> None:
@@ -186,7 +207,8 @@ def test_operations_of_the_published_base_model() -> None:
     with torch.device("meta"):
         metro = MetroForPretraining(MetroConfig(main=main))
         span = T5ForConditionalGeneration(T5Config(**main))
-    forward = MetroFlops(metro).forward(rows=1, length=512, masked=77)
-    assert round(forward / 1e9) == 272
+    flops = MetroFlops(metro, MetroObjective(metro.config))
+    auxiliary, own = flops.forward(rows=1, length=512, target=512, masked=77, scored=77)
+    assert round((auxiliary + own) / 1e9) == 272
     forward = Seq2SeqFlops(span).forward(rows=1, source=512, target=114, scored=114)
     assert round(forward / 1e9) == 142

@@ -39,7 +39,7 @@ COUNTS = ("num_masked", "num_labels", "num_encoder_tokens")
 
 def metro_config(**options: Any) -> MetroConfig:
     main = {**MAIN, **options.pop("main", {})}
-    return MetroConfig(main=main, **{"auxiliary_num_layers": 1, **options})
+    return MetroConfig(main=main, **{"auxiliary": {"num_layers": 1}, **options})
 
 
 def metro_model(seed: int = 0, **options: Any) -> MetroForPretraining:

@@ -154,7 +154,16 @@ class SummedLossTrainer(EvaluationTrainer):
         """
         if self._flops_factor is None:
             self._flops_factor = trained_factor(self.model)
-        return self._flops_factor * self.forward_flops(inputs)
+        return self.step_flops(inputs, self._flops_factor)
+
+    def step_flops(self, batch: Batch, factor: float) -> float:
+        """Count the operations of forward and backward.
+
+        Args:
+            batch: A batch.
+            factor: Those of both over those of the forward (`trained_factor`).
+        """
+        return factor * self.forward_flops(batch)
 
     def forward_flops(self, batch: Batch) -> int:
         """Count the operations of the forward pass for a batch, padding included."""

@@ -6,8 +6,12 @@ require("torch", "train")
 require("transformers", "train")
 require("accelerate", "train")
 
+from transformers import AutoConfig, AutoModelForPreTraining  # noqa: E402
+
 from metro_fast.metro.configuration import MetroConfig  # noqa: E402
 from metro_fast.metro.curves import draw_curves  # noqa: E402
+from metro_fast.metro.disentangled import follow_auxiliary  # noqa: E402
+from metro_fast.metro.heads import TokenLoss  # noqa: E402
 from metro_fast.metro.modeling import MetroForPretraining  # noqa: E402
 from metro_fast.metro.modeling_outputs import MetroOutput  # noqa: E402
 from metro_fast.metro.pretrain_config import PretrainConfig  # noqa: E402
@@ -22,6 +26,11 @@ __all__ = [
     "MetroTrainer",
     "MetroTrainingArguments",
     "PretrainConfig",
+    "TokenLoss",
     "draw_curves",
+    "follow_auxiliary",
     "pretrain",
 ]
+
+AutoConfig.register(MetroConfig.model_type, MetroConfig, exist_ok=True)
+AutoModelForPreTraining.register(MetroConfig, MetroForPretraining, exist_ok=True)

@@ -11,20 +11,25 @@ BINS = 1024
 LIMIT = 16.0
 """Logits are binned over [-LIMIT, LIMIT] in BINS steps of 1/32 for the AUC."""
 
-SCALARS = (
+_HEADS = ("rtd", "rtd_decoder")
+_TOKENS = (
     "num_masked",
     "num_scored",
     "num_encoder_tokens",
     "num_replaced",
     "mlm_correct",
+    "mlm_counted",
     "lm_correct_masked",
     "lm_correct_replaced",
     "lm_scored_replaced",
     "lm_correct_unreplaced",
-    "rtd_true_positive",
-    "rtd_false_positive",
 )
-COUNTERS: Mapping[str, int] = {**dict.fromkeys(SCALARS, 1), "rtd_histogram": 2 * BINS}
+COUNTERS: Mapping[str, int] = {
+    **dict.fromkeys(_TOKENS, 1),
+    **{f"{head}_histogram": 2 * BINS for head in _HEADS},
+}
+"""Length of each counter. Detection's true and false positives are parts of its histogram, since
+0 is the edge of a bin."""
 
 
 def counters(output: MetroOutput, tokens: Tensor) -> dict[str, Tensor]:
@@ -35,21 +40,51 @@ def counters(output: MetroOutput, tokens: Tensor) -> dict[str, Tensor]:
         tokens: bool [B, L], False at padding.
 
     Returns:
-        Scalars, and `rtd_histogram` [2 * BINS]: the logits of original tokens, then those of
-        replaced ones.
+        Scalars, and for each detection head its histogram [2 * BINS]: the logits of original
+        tokens, then those of replaced ones.
     """
-    found: dict[str, Tensor] = {name: getattr(output, name) for name in SCALARS}
-    if output.rtd_logits is None or output.replaced is None:
-        found["rtd_histogram"] = tokens.new_zeros(2 * BINS, dtype=torch.int64)
-        return found
-    scaled = (output.rtd_logits + LIMIT) * (BINS / (2 * LIMIT))
-    # A NaN has no bin; it also makes the loss NaN, and that stops the run.
-    scaled = scaled.nan_to_num(nan=0.0).clamp(0, BINS - 1)
-    bins = scaled.long() + BINS * output.replaced.long()
-    weights = tokens.flatten().long()
-    empty = torch.zeros(2 * BINS, dtype=torch.int64, device=bins.device)
-    found["rtd_histogram"] = empty.index_add(0, bins.flatten(), weights)
+    found = _token_counters(output, tokens)
+    for head in _HEADS:
+        found[f"{head}_histogram"] = _histogram(getattr(output, f"{head}_logits"), output, tokens)
     return found
+
+
+def _token_counters(output: MetroOutput, tokens: Tensor) -> dict[str, Tensor]:
+    assert output.mlm is not None
+    assert output.lm is not None
+    assert output.lm_correct is not None
+    assert output.masked_positions is not None
+    assert output.replaced is not None
+    scored, correct = output.scored_positions, output.lm_correct
+    masked = torch.zeros_like(tokens).flatten().index_fill(0, output.masked_positions, True)
+    changed = output.replaced.flatten()[scored]
+    return {
+        "num_masked": masked.sum(),
+        "num_scored": output.lm.count,
+        "num_encoder_tokens": tokens.sum(),
+        "num_replaced": output.replaced.sum(),
+        "mlm_correct": output.mlm.correct,
+        "mlm_counted": output.mlm.count,
+        "lm_correct_masked": (correct & masked[scored]).sum(),
+        "lm_correct_replaced": (correct & changed).sum(),
+        "lm_scored_replaced": changed.sum(),
+        "lm_correct_unreplaced": (correct & ~changed).sum(),
+    }
+
+
+def _histogram(logits: Tensor | None, output: MetroOutput, tokens: Tensor) -> Tensor:
+    empty = torch.zeros(2 * BINS, dtype=torch.int64, device=tokens.device)
+    if logits is None or output.replaced is None:
+        return empty
+    scaled = (logits + LIMIT) * (BINS / (2 * LIMIT))
+    # A NaN has no bin: the decoder did not read the token, or the loss is NaN and stops the run.
+    known = ~scaled.isnan()
+    scaled = scaled.nan_to_num(nan=0.0).clamp(0, BINS - 1)
+    bins = scaled.long()
+    # A logit just below 0 can be rounded up to the bin that begins at 0.
+    bins = torch.where(logits < 0, bins.clamp(max=BINS // 2 - 1), bins)
+    bins = bins + BINS * output.replaced.long()
+    return empty.index_add(0, bins.flatten(), (tokens & known).flatten().long())
 
 
 def figures(sums: Mapping[str, Tensor]) -> dict[str, float]:
@@ -60,14 +95,13 @@ def figures(sums: Mapping[str, Tensor]) -> dict[str, float]:
 
     Returns:
         aux_accuracy, lm_accuracy (masked positions), lm_replaced_accuracy and
-        lm_unreplaced_accuracy (scored positions), rtd_accuracy, rtd_recall, rtd_specificity,
-        rtd_auc, and replace_ratio = replaced / encoder tokens.
+        lm_unreplaced_accuracy (scored positions), replace_ratio = replaced / encoder tokens, and
+        for each detection head its accuracy, recall, specificity and auc, which begin with rtd_
+        for the one on the encoder and with rtd_decoder_ for the one on the decoder.
     """
-    n = {name: float(sums[name]) for name in SCALARS}
-    original = n["num_encoder_tokens"] - n["num_replaced"]
-    kept = original - n["rtd_false_positive"]  # true negatives
+    n = {name: float(sums[name]) for name in _TOKENS}
     shares = {
-        "aux_accuracy": (n["mlm_correct"], n["num_masked"]),
+        "aux_accuracy": (n["mlm_correct"], n["mlm_counted"]),
         "lm_accuracy": (n["lm_correct_masked"], n["num_masked"]),
         "lm_replaced_accuracy": (n["lm_correct_replaced"], n["lm_scored_replaced"]),
         "lm_unreplaced_accuracy": (
@@ -76,16 +110,25 @@ def figures(sums: Mapping[str, Tensor]) -> dict[str, float]:
         ),
         "replace_ratio": (n["num_replaced"], n["num_encoder_tokens"]),
     }
-    negative, positive = sums["rtd_histogram"].view(2, BINS)
-    if negative.sum() + positive.sum() > 0:
-        shares |= {
-            "rtd_accuracy": (n["rtd_true_positive"] + kept, n["num_encoder_tokens"]),
-            "rtd_recall": (n["rtd_true_positive"], n["num_replaced"]),
-            "rtd_specificity": (kept, original),
-        }
     found = {name: part / whole for name, (part, whole) in shares.items() if whole}
-    if negative.sum() > 0 and positive.sum() > 0:
-        found["rtd_auc"] = histogram_auc(negative, positive)
+    for head in _HEADS:
+        found |= _detection_figures(head, sums[f"{head}_histogram"])
+    return found
+
+
+def _detection_figures(head: str, histogram: Tensor) -> dict[str, float]:
+    original, replaced = histogram.view(2, BINS)
+    originals, replacements = float(original.sum()), float(replaced.sum())
+    kept = float(original[: BINS // 2].sum())  # true negatives
+    detected = float(replaced[BINS // 2 :].sum())
+    shares = {
+        "accuracy": (detected + kept, originals + replacements),
+        "recall": (detected, replacements),
+        "specificity": (kept, originals),
+    }
+    found = {f"{head}_{name}": part / whole for name, (part, whole) in shares.items() if whole}
+    if originals and replacements:
+        found[f"{head}_auc"] = histogram_auc(original, replaced)
     return found
 
 

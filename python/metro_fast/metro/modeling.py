@@ -1,74 +1,52 @@
-"""METRO in one model: an auxiliary encoder makes the noise, and the main T5 detects and undoes it.
+"""METRO in one model: an auxiliary encoder makes noise, and the main model detects and undoes it.
 
 METRO-T0 (arXiv 2305.12567): the auxiliary encoder fills masked positions with samples of its own
-distribution. The main encoder reads them; a head on it distinguishes replaced tokens from
-originals, and the decoder predicts the original, which is also its input. No gradient flows through
-the samples.
+distribution. The main encoder reads them; a head distinguishes replaced tokens from originals, and
+the decoder predicts the original, which is also its input. No gradient flows through the samples.
 """
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel, T5EncoderModel, T5ForConditionalGeneration
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
+from metro_fast._atomic import write_atomically
+from metro_fast.errors import MetroFastError
 from metro_fast.metro.batch_checks import IGNORED, check_batch
 from metro_fast.metro.configuration import MetroConfig
-from metro_fast.metro.losses import replaced_token_loss_sum, token_loss_sum
-from metro_fast.metro.modeling_heads import ReplacedTokenHead, rows_at, tied_logits
+from metro_fast.metro.decoding import predict_originals
+from metro_fast.metro.detection import detect
+from metro_fast.metro.draws import draw_of
+from metro_fast.metro.loading import (
+    AuxiliarySource,
+    check_loaded,
+    differences,
+    hub_options,
+    start_from,
+    wanted_config,
+    with_other_options,
+)
+from metro_fast.metro.modeling_base import MetroPreTrainedModel
 from metro_fast.metro.modeling_outputs import MetroOutput
-from metro_fast.ops import torch as registered
-
-TOKEN_TIES = {
-    "auxiliary.shared.weight": "main.shared.weight",
-    "auxiliary.encoder.embed_tokens.weight": "main.shared.weight",
-}
-_BIAS = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-_NORM = "encoder.final_layer_norm.weight"
-TIES: dict[str, dict[str, str] | None] = {
-    "none": None,
-    "token": TOKEN_TIES,
-    "token_rel_norm": {
-        **TOKEN_TIES,
-        f"auxiliary.{_BIAS}": f"main.{_BIAS}",
-        f"auxiliary.{_NORM}": f"main.{_NORM}",
-    },
-}
+from metro_fast.metro.noise import AuxiliaryStage, fill_masks
+from metro_fast.metro.targets import decoder_targets
 
 
-class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped
-    """The auxiliary encoder, the main T5 and the detection head.
+class MetroForPretraining(MetroPreTrainedModel):
+    """The auxiliary encoder, the main encoder-decoder and the detection heads.
 
     Args:
         config: The settings; `config.embedding_sharing` decides which weights are tied.
 
     Example:
         >>> main = dict(vocab_size=64, d_model=8, d_kv=4, num_heads=2, d_ff=16, num_layers=1)
-        >>> model = MetroForPretraining(MetroConfig(main=main, auxiliary_num_layers=1))
+        >>> model = MetroForPretraining(MetroConfig(main=main, auxiliary={"num_layers": 1}))
         >>> model.auxiliary.shared.weight is model.main.shared.weight
         True
     """
-
-    config_class = MetroConfig
-    base_model_prefix = "metro"
-    main_input_name = "input_ids"
-    supports_gradient_checkpointing = True
-    _no_split_modules = ["T5Block"]  # noqa: RUF012 (transformers' own convention)
-    _keep_in_fp32_modules = ["wo"]  # noqa: RUF012
-    _supports_sdpa = True
-    _supports_flex_attn = True
-
-    def __init__(self, config: MetroConfig) -> None:
-        super().__init__(config)
-        self._tied_weights_keys = TIES[config.embedding_sharing]
-        self.auxiliary = T5EncoderModel(config.auxiliary_config())
-        self.main = T5ForConditionalGeneration(config.main)
-        self.rtd_head = (
-            ReplacedTokenHead(config.main.d_model) if config.rtd_head == "encoder" else None
-        )
-        self.post_init()
 
     def forward(
         self,
@@ -81,6 +59,7 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
         num_masked: Tensor | int | None = None,
         num_labels: Tensor | int | None = None,
         num_encoder_tokens: Tensor | int | None = None,
+        auxiliary: AuxiliaryStage = "trained",
     ) -> MetroOutput:
         """Compute the losses of one METRO step, as sums.
 
@@ -98,9 +77,11 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
             num_masked: The collator's count, which must agree with the tensors.
             num_labels: The same for the labels.
             num_encoder_tokens: The same for the attention mask.
+            auxiliary: "frozen" runs the auxiliary model without gradients; with "dropped" it does
+                not run, and the main encoder reads `input_ids`.
 
         Returns:
-            Sums, counters, and the sampled tokens.
+            A record for each loss, and the sampled tokens.
 
         Raises:
             TypeError: If a dtype is wrong.
@@ -117,125 +98,117 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
             num_labels=num_labels,
             num_encoder_tokens=num_encoder_tokens,
         )
-        original = labels.masked_fill(labels == IGNORED, self.config.pad_token_id)
-        targets = original.flatten()[masked_positions]
-        mlm_logits = self._auxiliary_logits(input_ids, attention_mask, masked_positions)
-        sampled = self._sample(mlm_logits, masked_positions, sample_ids, epoch, labels.shape[1])
+        config, tokens = self.config, attention_mask.bool()
+        original = labels.masked_fill(labels == IGNORED, config.pad_token_id)
+        mlm, sampled = fill_masks(
+            self,
+            input_ids,
+            attention_mask,
+            original,
+            masked_positions,
+            draw_of(config, sample_ids, epoch, masked_positions, width=labels.shape[1]),
+            stage=auxiliary,
+        )
         encoder_ids = original.flatten().scatter(0, masked_positions, sampled).view_as(original)
-        tokens = attention_mask.bool()
-        replaced = (encoder_ids != original) & tokens
-        masked = torch.zeros_like(tokens).flatten()
-        masked[masked_positions] = True
-
-        hidden = self.main.encoder(
+        output = MetroOutput(
+            mlm=mlm,
+            encoder_ids=encoder_ids,
+            replaced=(encoder_ids != original) & tokens,
+            masked_positions=masked_positions,
+            sampled_ids=sampled,
+        )
+        targets = decoder_targets(config, original, tokens, masked_positions)
+        encoded = self.main.encoder(
             input_ids=encoder_ids, attention_mask=attention_mask
         ).last_hidden_state
-        output = MetroOutput(
-            mlm_loss_sum=token_loss_sum(mlm_logits, targets, z_loss=self.config.z_loss),
-            num_masked=masked_positions.new_tensor(masked_positions.numel()),
-            num_encoder_tokens=tokens.sum(),
-            num_replaced=replaced.sum(),
-            mlm_correct=(mlm_logits.detach().argmax(-1) == targets).sum(),
-            replaced=replaced,
-            sampled_ids=sampled,
-            encoder_ids=encoder_ids,
-        )
-        self._detect(output, hidden, replaced, tokens, masked.view_as(tokens))
-        if self.config.decoding_target == "all":
-            scored = tokens.flatten().nonzero().squeeze(1)
-        else:
-            scored = masked_positions
-        correct = self._decode(output, hidden, original, attention_mask, scored)
-        changed = replaced.flatten()[scored]
-        output.lm_correct_masked = (correct & masked[scored]).sum()
-        output.lm_scored_replaced = changed.sum()
-        output.lm_correct_replaced = (correct & changed).sum()
-        output.lm_correct_unreplaced = (correct & ~changed).sum()
-        return output
-
-    def _auxiliary_logits(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-        hidden = self.auxiliary(input_ids=ids, attention_mask=mask).last_hidden_state
-        scaled = self.config.main.scale_decoder_outputs
-        return tied_logits(rows_at(hidden, positions), self.auxiliary.shared.weight, scaled=scaled)
-
-    def _sample(
-        self, logits: Tensor, positions: Tensor, sample_ids: Tensor, epoch: Tensor | int, width: int
-    ) -> Tensor:
-        if not positions.numel():
-            return positions
-        # A tensor, so that a compiled step reads the epoch when it runs.
-        seed_epoch = torch.empty(2, dtype=torch.int64, device="cpu")
-        seed_epoch[0], seed_epoch[1] = self.config.sampling_seed, epoch
-        # Drawn on the CPU whatever the device, so that equal logits give equal tokens.
-        sampled: Tensor = registered.sample_replacements(
-            logits.detach().cpu(),
-            seed_epoch,
-            sample_ids[positions // width].cpu(),
-            (positions % width).cpu(),
-            self.config.sampling_temperature,
-        ).to(logits.device)
-        return sampled
-
-    def _detect(
-        self, output: MetroOutput, hidden: Tensor, replaced: Tensor, tokens: Tensor, masked: Tensor
-    ) -> None:
-        if self.rtd_head is None:
-            zero = replaced.new_zeros((), dtype=torch.int64)
-            output.rtd_loss_sum = zero.float()
-            output.rtd_true_positive = output.rtd_false_positive = zero
-            return
-        logits = self.rtd_head(hidden)
-        scored = masked if self.config.rtd_target == "masked" else tokens
-        output.rtd_loss_sum = replaced_token_loss_sum(logits, replaced, scored)
-        output.rtd_logits = logits.detach().float()
-        detected = (output.rtd_logits >= 0) & tokens
-        output.rtd_true_positive = (detected & replaced).sum()
-        output.rtd_false_positive = (detected & ~replaced).sum()
-
-    def _decode(
-        self,
-        output: MetroOutput,
-        hidden: Tensor,
-        original: Tensor,
-        attention_mask: Tensor,
-        scored: Tensor,
-    ) -> Tensor:
-        """Add the decoder's loss, and return which scored tokens it ranks first: bool [scored]."""
-        decoder_ids = original.roll(1, dims=1)
-        decoder_ids[:, 0] = self.config.decoder_start_token_id
         # Padding is on the right, so the causal mask hides it from every token.
         decoded = self.main.decoder(
-            input_ids=decoder_ids,
-            encoder_hidden_states=hidden,
+            input_ids=targets.decoder_ids,
+            encoder_hidden_states=encoded,
             encoder_attention_mask=attention_mask,
             use_cache=False,
         ).last_hidden_state
-        logits = tied_logits(
-            rows_at(decoded, scored),
-            self.main.lm_head.weight,
-            scaled=self.config.main.scale_decoder_outputs,
-        )
-        targets = original.flatten()[scored]
-        weights = self._row_weights(output, scored)
-        output.lm_loss_sum = token_loss_sum(
-            logits,
-            targets,
-            row_weights=weights,
-            label_smoothing=self.config.label_smoothing,
-            z_loss=self.config.z_loss,
-        )
-        output.num_scored = scored.new_tensor(scored.numel())
-        return logits.detach().argmax(-1) == targets
+        detect(self, output, encoded, decoded, targets, tokens)
+        predict_originals(self, output, decoded, targets)
+        return output
 
-    def _row_weights(self, output: MetroOutput, scored: Tensor) -> Tensor | None:
-        """Factors of the decoder's losses: the probability that each token was replaced."""
-        if not self.config.weighted_lm_loss or output.rtd_logits is None:
-            return None
-        weights = output.rtd_logits.sigmoid().flatten()[scored]
-        if self.config.divide_by_mean_weight:
-            # Without rows the sum is 0, and the product an empty tensor.
-            weights = weights * (scored.numel() / weights.sum().clamp_min(1e-30))
-        return weights
+    @classmethod
+    def from_t5(
+        cls,
+        name: str | Path,
+        *,
+        auxiliary: AuxiliarySource | str | Path = "first_layers",
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        auxiliary_config: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Start METRO from a T5 that exists; the main model computes exactly what that T5 does.
+
+        Args:
+            name: Folder, or name on the Hub: T5 v1.0 or v1.1, FLAN, mT5, umT5, or METRO-T0.
+            auxiliary: First weights of the auxiliary encoder: "first_layers" of the main encoder,
+                "random", or the folder or Hub name of an encoder of the same kind.
+            tokenizer: Its special tokens and sentinels, and ids that it does not have, are never
+                drawn; without it only the padding token is not.
+            auxiliary_config: What the auxiliary encoder has of its own; see `MetroConfig`.
+            **options: Other fields of `MetroConfig`.
+
+        Raises:
+            FileNotFoundError: If the folder does not exist or holds no model.
+            MetroFastError: If an option is wrong, the architecture is not supported, the tokenizer
+                has more ids than the model, or the auxiliary weights do not fit.
+            FormatError: If a file is damaged, or a weight is missing.
+            OSError: If the Hub does not have it, or cannot be reached.
+
+        Example:
+            >>> from transformers import T5Config, T5ForConditionalGeneration
+            >>> sizes = dict(vocab_size=64, d_model=8, d_kv=4, num_heads=2, d_ff=16, num_layers=2)
+            >>> T5ForConditionalGeneration(T5Config(**sizes)).save_pretrained("t5")
+            >>> model = MetroForPretraining.from_t5("t5", auxiliary_config={"num_layers": 1})
+            >>> model.config
+            MetroConfig(t5, d_model=8, vocab_size=64, layers 1 + 2 + 2, rtd_head='encoder')
+        """
+        options["auxiliary"] = auxiliary_config
+        model: Self = start_from(cls, name, source=auxiliary, tokenizer=tokenizer, options=options)
+        return model
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, allow_other_options: bool = False, **options: Any
+    ) -> Self:
+        """Load a METRO checkpoint, whole.
+
+        Args:
+            name: Folder, or name on the Hub.
+            allow_other_options: Whether `options` may ask for another sharing or other detection
+                heads than the checkpoint has. Weights that become shared are then the main
+                model's, and a new head starts at random.
+            **options: Fields of `MetroConfig` to change, and the options of
+                `PreTrainedModel.from_pretrained`.
+
+        Raises:
+            MetroFastError: If the options need other weights than the checkpoint has.
+            FormatError: If a weight is missing, superfluous or of another shape.
+            OSError: If there is no such checkpoint.
+        """
+        with_info = options.pop("output_loading_info", False)
+        config, options = wanted_config(name, options)
+        before = MetroConfig.from_pretrained(name, **hub_options(options))
+        changed = differences(before, config)
+        if changed and not allow_other_options:
+            raise MetroFastError(
+                f"{name} was made with other options ({'; '.join(changed)}): load it as it is, or "
+                "pass allow_other_options=True"
+            )
+        loaded: Self
+        loaded, info = super().from_pretrained(
+            name, config=before if changed else config, output_loading_info=True, **options
+        )
+        check_loaded(info, name)
+        if changed:
+            loaded = with_other_options(loaded, config)
+        found: Any = (loaded, info) if with_info else loaded
+        return found  # type: ignore[no-any-return]
 
     def generate(self, *args: Any, **options: Any) -> Tensor | ModelOutput:
         """Generate text with the main model: `main.generate`."""
@@ -243,7 +216,9 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
         return generated
 
     def save_main(self, path: str | Path) -> None:
-        """Save the main model as a plain T5, which `AutoModelForSeq2SeqLM` loads.
+        """Save the main model as a plain model, which `AutoModelForSeq2SeqLM` loads.
+
+        A head of its own stays its own.
 
         Raises:
             OSError: If the folder cannot be written.
@@ -251,16 +226,7 @@ class MetroForPretraining(PreTrainedModel):  # type: ignore[misc]  # transformer
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         self.main.save_pretrained(folder)
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the main model's token embedding."""
-        embedding: nn.Module = self.main.get_input_embeddings()
-        return embedding
-
-    @torch.no_grad()
-    def _init_weights(self, module: Any) -> None:
-        # Called for each layer: transformers skips a module of a foreign class that has no
-        # parameter of its own, so the head cannot be initialized as a whole.
-        super()._init_weights(module)
-        if self.rtd_head is not None:
-            self.rtd_head.reset(module)
+        if not self.config.tied_head and self.config.main.tie_word_embeddings:
+            # transformers 5 always writes True for T5, and older ones would then tie the head.
+            written = self.config.main.to_dict() | {"tie_word_embeddings": False}
+            write_atomically(folder / "config.json", json.dumps(written, indent=2) + "\n")

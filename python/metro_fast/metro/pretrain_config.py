@@ -20,6 +20,7 @@ class PretrainConfig(MetroOptions, Schedule):
         output: Folder for the models, checkpoints and metrics.jsonl.
         tokenizer: Folder of the tokenizer that made the corpus; by default `tokenizer` in it.
         objective: "metro" (METRO-T0) or "span" (T5's span corruption).
+        auxiliary_num_layers: Layers of the auxiliary encoder.
         d_model: Width of the model.
         d_kv: Width of an attention head.
         d_ff: Width of the feed-forward layers.
@@ -42,6 +43,7 @@ class PretrainConfig(MetroOptions, Schedule):
     output: Path
     tokenizer: Path | None = None
     objective: ObjectiveName = "metro"
+    auxiliary_num_layers: int = 4
     d_model: int = 768
     d_kv: int = 64
     d_ff: int = 3072
@@ -74,6 +76,7 @@ class PretrainConfig(MetroOptions, Schedule):
         check_choice(get_args(ObjectiveName), objective=self.objective)
         check_at_least(
             1,
+            auxiliary_num_layers=self.auxiliary_num_layers,
             d_model=self.d_model,
             d_kv=self.d_kv,
             d_ff=self.d_ff,

@@ -18,6 +18,7 @@ from metro_fast.data import DataCollatorForMetro, DataCollatorForSpanCorruption,
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.configuration import MetroConfig
 from metro_fast.metro.held_out import RowSelection
+from metro_fast.metro.loading import never_drawn
 from metro_fast.metro.modeling import MetroForPretraining
 from metro_fast.metro.options import OPTION_NAMES
 from metro_fast.metro.pretrain_config import PretrainConfig
@@ -172,6 +173,8 @@ def _model(
     return MetroForPretraining(
         MetroConfig(
             main=main,
+            auxiliary={"num_layers": config.auxiliary_num_layers},
+            forbidden_token_ids=never_drawn(tokenizer, len(tokenizer)),
             **{name: getattr(config, name) for name in OPTION_NAMES},
             sampling_seed=config.seed,
         )

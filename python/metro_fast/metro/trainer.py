@@ -1,12 +1,19 @@
 """The trainer of METRO and of its span-corruption baseline."""
 
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from metro_fast._training import Seq2SeqObjective, SummedLossTrainer
 from metro_fast._training.objective import Batch
 from metro_fast._training.predictions import check_arguments_type
 from metro_fast.errors import MetroFastError
+from metro_fast.metro.auxiliary_schedule import AuxiliarySchedule
+from metro_fast.metro.configuration import MetroConfig
+from metro_fast.metro.disentangled import follow_auxiliary
 from metro_fast.metro.flops import MetroFlops
+from metro_fast.metro.loading import differences
 from metro_fast.metro.modeling import MetroForPretraining
 from metro_fast.metro.objectives import MetroObjective
 from metro_fast.metro.training_arguments import MetroTrainingArguments
@@ -37,7 +44,7 @@ class MetroTrainer(SummedLossTrainer):
         >>> from metro_fast.metro import MetroConfig
         >>> main = dict(vocab_size=64, d_model=8, d_kv=4, num_heads=2, d_ff=16, num_layers=1)
         >>> trainer = MetroTrainer(
-        ...     MetroForPretraining(MetroConfig(main=main, auxiliary_num_layers=1)),
+        ...     MetroForPretraining(MetroConfig(main=main, auxiliary={"num_layers": 1})),
         ...     MetroTrainingArguments("run", max_steps=1, save_strategy="no"),
         ...     train_dataset=[{"input_ids": [*range(4, 20)], "sample_id": i} for i in range(8)],
         ...     data_collator=DataCollatorForMetro(mask_token_id=3, vocab_size=64, pad_token_id=0),
@@ -74,11 +81,51 @@ class MetroTrainer(SummedLossTrainer):
                 "encoder-decoder of transformers"
             )
         super().__init__(objective, args, model=model, **options)
-        metro = isinstance(model, MetroForPretraining)
-        self._metro_flops = MetroFlops(model) if metro else None
+        self._metro_flops = None
+        if isinstance(objective, MetroObjective):
+            self.add_callback(AuxiliarySchedule(objective))
+            self._metro_flops = MetroFlops(model, objective)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Make the optimizer; see `SummedLossTrainer`.
+
+        With disentangled sharing the main model's embeddings follow its steps.
+        """
+        new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        metro = self.model
+        if (
+            new
+            and isinstance(metro, MetroForPretraining)
+            and metro.config.embedding_sharing == "disentangled"
+        ):
+            follow_auxiliary(metro, optimizer)
+        return optimizer
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load a checkpoint, which must have been made under the same options.
+
+        Raises:
+            MetroFastError: If its weights are those of other options.
+        """
+        path = Path(resume_from_checkpoint) / "config.json"
+        if isinstance(self.model, MetroForPretraining) and path.is_file():
+            changed = differences(MetroConfig.from_pretrained(path.parent), self.model.config)
+            if changed:
+                raise MetroFastError(
+                    f"{path.parent} was made with other options ({'; '.join(changed)}): resume "
+                    "with the options that made it"
+                )
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def forward_flops(self, batch: Batch) -> int:
         """Count the operations of the forward pass, of the auxiliary model too."""
         if self._metro_flops is None:
             return super().forward_flops(batch)
-        return self._metro_flops.of_batch(batch)
+        return sum(self._metro_flops.of_batch(batch))
+
+    def step_flops(self, batch: Batch, factor: float) -> float:
+        """Count those of forward and backward; a frozen auxiliary model has no backward pass."""
+        if self._metro_flops is None:
+            return super().step_flops(batch, factor)
+        return self._metro_flops.step(batch, factor)

@@ -1,0 +1,180 @@
+"""The parts of a METRO model: how they are built, initialized, tied and resized."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, initialization
+
+from metro_fast.metro.backbones import Backbone, backbone_of
+from metro_fast.metro.configuration import MetroConfig
+from metro_fast.metro.heads import MaskedTokenHead, ReplacedTokenHead, VocabularyHead
+
+
+class MetroPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped
+    """The modules of `MetroForPretraining`, without the forward pass.
+
+    Args:
+        config: The settings.
+    """
+
+    config_class = MetroConfig
+    base_model_prefix = "metro"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _keep_in_fp32_modules = ["wo"]  # noqa: RUF012 (transformers' own convention)
+    _supports_sdpa = True
+    _supports_flex_attn = True
+
+    def __init__(self, config: MetroConfig) -> None:
+        super().__init__(config)
+        self.backbone: Backbone = backbone_of(config.main)
+        self._no_split_modules = list(self.backbone.block)
+        activation = self.backbone.activation(config.main)
+        self.auxiliary = self.backbone.auxiliary(config.auxiliary)
+        self.main = self.backbone.main(config.main)
+        if not config.tied_head:
+            _untie_head(self.main)
+        self.mlm_head = MaskedTokenHead(
+            config.auxiliary.d_model, config.vocab_size, self.backbone.activation(config.auxiliary)
+        )
+        layer = activation if config.rtd_head_kind == "deep" else None
+        width, where = config.main.d_model, config.rtd_head
+        self.rtd_head = ReplacedTokenHead(width, layer) if where in ("encoder", "both") else None
+        self.rtd_decoder_head = (
+            ReplacedTokenHead(width, layer) if where in ("decoder", "both") else None
+        )
+        self._tied_weights_keys = self._ties()
+        self.post_init()
+        if config.embedding_sharing == "disentangled":
+            _copy(self.main.shared, self.auxiliary.shared)
+
+    def _ties(self) -> dict[str, str]:
+        """Every tied weight by its name, with the name of the weight that it is."""
+        config = self.config
+        between = self.backbone.ties(config.embedding_sharing, config.auxiliary)
+        ties = {f"auxiliary.{name}": f"main.{source}" for name, source in between.items()}
+        table = ties.get("auxiliary.shared.weight", "auxiliary.shared.weight")
+        return {**ties, "mlm_head.projection.weight": table}
+
+    def replace_main(self, main: PreTrainedModel) -> None:
+        """Put a loaded main model in the place of the random one, and tie again.
+
+        Args:
+            main: A model of the main config; its weights are used, not copied.
+        """
+        if not self.config.tied_head:
+            _keep_head_untied(main)
+        self.main = main
+        self.tie_weights()
+        self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
+
+    @property
+    def auxiliary_head(self) -> VocabularyHead:
+        """The head of the auxiliary model; it scales whatever the main head does."""
+        return VocabularyHead(
+            self.mlm_head.projection,
+            scale=self.backbone.tied_scale(self.config.auxiliary),
+            transform=self.mlm_head,
+            z_loss=self.config.z_loss,
+        )
+
+    @property
+    def main_head(self) -> VocabularyHead:
+        """The head of the main model."""
+        return VocabularyHead(
+            self.main.lm_head,
+            scale=self.backbone.head_scale(self.config.main),
+            softcap=self.backbone.head_softcap(self.config.main),
+            label_smoothing=self.config.label_smoothing,
+            z_loss=self.config.z_loss,
+        )
+
+    def get_encoder(self, *args: Any, **options: Any) -> nn.Module:
+        """Return the main model's encoder."""
+        encoder: nn.Module = self.main.get_encoder(*args, **options)
+        return encoder
+
+    def get_decoder(self, *args: Any, **options: Any) -> nn.Module:
+        """Return the main model's decoder."""
+        decoder: nn.Module = self.main.get_decoder(*args, **options)
+        return decoder
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the main model's token embedding."""
+        embedding: nn.Module = self.main.get_input_embeddings()
+        return embedding
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Return the main model's head."""
+        return self.main.lm_head  # type: ignore[no-any-return]
+
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> nn.Module:
+        """Resize the tables and heads of both models together.
+
+        Args:
+            new_num_tokens: Number of token ids; None for the present one.
+            pad_to_multiple_of: The number is rounded up to a multiple of this, or None.
+            mean_resizing: Whether new rows are drawn around the mean of the old ones; see
+                `PreTrainedModel.resize_token_embeddings`.
+
+        Returns:
+            The main model's token embedding.
+        """
+        resized: nn.Embedding = self.main.resize_token_embeddings(
+            new_num_tokens, pad_to_multiple_of, mean_resizing
+        )
+        size = resized.weight.shape[0]
+        self.auxiliary.resize_token_embeddings(size, None, mean_resizing)
+        for config in (self.config.main, self.config.auxiliary):
+            config.vocab_size = size
+        old: nn.Linear = self.mlm_head.projection
+        if old.out_features != size:
+            bias = old.bias.new_zeros(size)
+            kept = min(size, old.out_features)
+            bias[:kept] = old.bias.detach()[:kept]
+            projection = nn.Linear(old.in_features, size, device="meta")
+            projection.weight, projection.bias = old.weight, nn.Parameter(bias)
+            self.mlm_head.projection = projection
+        self.config.forbidden_token_ids = [
+            token for token in self.config.forbidden_token_ids if token < size
+        ]
+        self.tie_weights()
+        return resized
+
+    @torch.no_grad()
+    def _init_weights(self, module: Any) -> None:
+        # Called for each layer: transformers skips a module of a foreign class that has no
+        # parameter of its own, so a head cannot be initialized as a whole.
+        super()._init_weights(module)
+        for head in (self.mlm_head, self.rtd_head, self.rtd_decoder_head):
+            if head is not None:
+                head.reset(module)
+
+
+def _untie_head(main: PreTrainedModel) -> None:
+    """Give a T5 a head of its own, as v1.1 and mT5 have; transformers 5 ties every new T5.
+
+    The head starts at N(0, 1/d_model), so that the first logits are of about unit size; T5's own
+    N(0, 1) would give a first loss of about d_model.
+    """
+    _keep_head_untied(main)
+    main.lm_head.weight = nn.Parameter(torch.empty_like(main.lm_head.weight))
+    initialization.normal_(main.lm_head.weight, std=main.config.d_model**-0.5)
+
+
+def _keep_head_untied(main: PreTrainedModel) -> None:
+    main._tied_weights_keys = {  # of this model alone; the class keeps its own
+        name: source for name, source in main._tied_weights_keys.items() if "lm_head" not in name
+    }
+    main.all_tied_weights_keys = main.get_expanded_tied_weights_keys(all_submodels=True)
+
+
+@torch.no_grad()
+def _copy(source: nn.Embedding, target: nn.Embedding) -> None:
+    target.weight.copy_(source.weight)
