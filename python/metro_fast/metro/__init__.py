@@ -16,6 +16,7 @@ from metro_fast.metro.modeling import MetroForPretraining  # noqa: E402
 from metro_fast.metro.modeling_outputs import MetroOutput  # noqa: E402
 from metro_fast.metro.pretrain_config import PretrainConfig  # noqa: E402
 from metro_fast.metro.pretraining import pretrain  # noqa: E402
+from metro_fast.metro.strip import SentenceStrip  # noqa: E402
 from metro_fast.metro.trainer import MetroTrainer  # noqa: E402
 from metro_fast.metro.training_arguments import MetroTrainingArguments  # noqa: E402
 
@@ -26,6 +27,7 @@ __all__ = [
     "MetroTrainer",
     "MetroTrainingArguments",
     "PretrainConfig",
+    "SentenceStrip",
     "TokenLoss",
     "draw_curves",
     "follow_auxiliary",
