@@ -135,7 +135,7 @@ def test_what_is_not_finite_is_counted_and_not_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        (None, FileNotFoundError, r"has no metrics\.jsonl: give the output folder"),
+        (None, FileNotFoundError, r"has neither metrics\.jsonl nor trainer_state\.json: give"),
         ("", MetroFastError, "has no loss yet"),
         ('{"step": 1, "loss": 2.0}\n{"step": 2, "lo', FormatError, "line 2 of .* is damaged"),
         ('{"loss": 2.0}\n', FormatError, "line 1 of .* an integer `step`"),
@@ -163,3 +163,21 @@ def test_the_png_has_the_lines_of_each_run(tmp_path: Path) -> None:
     pixels = (image.imread(tmp_path / "curves.png")[:, :, :3] * 255).round().astype(int)
     for color in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
         assert (abs(pixels - color).max(-1) == 0).sum() > 500
+
+
+def test_a_checkpoint_of_any_trainer_is_a_run_too(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", 0)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    pages = [draw_curves([folder], tmp_path / "curves.html").read_text()]
+    (folder / "metrics.jsonl").unlink()
+    state = folder / "trainer_state.json"
+    state.write_text(json.dumps({"log_history": lines, "epoch": 1.0}))
+    pages.append(draw_curves([folder], tmp_path / "curves.html").read_text())
+    assert pages[0] == pages[1]
+    for damaged in ("{", "{}", '{"log_history": 3}'):
+        state.write_text(damaged)
+        with pytest.raises(FormatError, match=r"trainer_state\.json is damaged"):
+            draw_curves([folder], tmp_path / "curves.html")
+    state.write_text('{"log_history": [{"loss": 1.0}]}')
+    with pytest.raises(FormatError, match=r"line 1 of .* an integer `step`"):
+        draw_curves([folder], tmp_path / "curves.html")

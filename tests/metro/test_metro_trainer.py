@@ -108,6 +108,13 @@ OPTION_SETS: list[dict[str, Any]] = [
     {"rtd_target": "masked", "z_loss": 1e-3},
     {"weighted_lm_loss": True},
     {"rtd_only": True, "embedding_sharing": "token_rel_norm"},
+    {"decoding_target": "masked_only", "rtd_head_kind": "simple"},
+    {"rtd_head": "both", "embedding_sharing": "disentangled"},
+    {"rtd_head": "decoder", "decoding_target": "all", "weighted_lm_loss": True},
+    {"rtd_head": "both", "rtd_target": "masked", "decoding_target": "masked_only"},
+    {"rtd_head": "none", "sampling_top_k": 4, "exclude_original": True},
+    {"auxiliary_frozen_from": 0, "embedding_sharing": "none"},
+    {"auxiliary_dropped_from": 0},
 ]
 
 
@@ -116,8 +123,13 @@ def test_one_update_under_every_set_of_options(tmp_path: Path) -> None:
     """As above. A loss divided by its mean weight has no such promise, and differs."""
     divided = {"weighted_lm_loss": True, "divide_by_mean_weight": True}
     sets = [*OPTION_SETS, divided]
-    ranks = two_ranks(tmp_path, *({"model": options} for options in sets))
+    unmasked = (2, 3, 6, 7)  # the rows of rank 1, which then has no masked token
+    lonely = ({"model": options, "unmasked": unmasked} for options in OPTION_SETS)
+    ranks = two_ranks(tmp_path, *({"model": options} for options in sets), *lonely)
     found = []
+    for i, options in enumerate(OPTION_SETS):
+        few, _, _ = one_step(tmp_path / f"few{i}", 8, 1, model=options, unmasked=unmasked)
+        assert worst(few, ranks[len(sets) + i][0][0]) <= 1e-5, options
     for i, options in enumerate(sets):
         whole, drawn, _ = one_step(tmp_path / f"whole{i}", 8, 1, model=options)
         cut, cut_drawn, _ = one_step(tmp_path / f"cut{i}", 2, 4, model=options)
@@ -217,7 +229,7 @@ def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
         train(tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("sharing", ["none", "token", "token_rel_norm"])
+@pytest.mark.parametrize("sharing", ["none", "token", "token_rel_norm", "disentangled"])
 def test_load_best_model_at_end(tmp_path: Path, sharing: str) -> None:
     trainer = train(
         tmp_path,

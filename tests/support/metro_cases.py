@@ -46,8 +46,9 @@ def metro_model(seed: int = 0, **options: Any) -> MetroForPretraining:
     torch.manual_seed(seed)
     model = MetroForPretraining(metro_config(**options))
     with torch.no_grad():  # away from zero, so that detection has an effect
-        if model.rtd_head is not None:
-            model.rtd_head.output.weight.normal_(std=0.5)
+        for head in (model.rtd_head, model.rtd_decoder_head):
+            if head is not None:
+                head.output.weight.normal_(std=0.5)
     return model
 
 

@@ -221,6 +221,7 @@ class SummedLossTrainer(EvaluationTrainer):
         checkpoint = checkpoint_to_resume(resume_from_checkpoint, self.args)
         if checkpoint is not None:
             window = read_mark(checkpoint)
+            self.check_checkpoint(checkpoint)
             if self.is_world_process_zero():
                 self._window.load(window)
             with explained(f"the state of {checkpoint}"):
@@ -237,6 +238,9 @@ class SummedLossTrainer(EvaluationTrainer):
             return super().train(resume_from_checkpoint=resume, **options)
         finally:
             self._progress.close()
+
+    def check_checkpoint(self, checkpoint: Path) -> None:
+        """Refuse a checkpoint of another model; a subclass knows what makes one."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with explained(f"the weights of {resume_from_checkpoint}"):

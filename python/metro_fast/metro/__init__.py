@@ -9,10 +9,15 @@ require("accelerate", "train")
 from transformers import AutoConfig, AutoModelForPreTraining  # noqa: E402
 
 from metro_fast.metro.configuration import MetroConfig  # noqa: E402
+from metro_fast.metro.configuration_metro_t0 import MetroT0Config  # noqa: E402
 from metro_fast.metro.curves import draw_curves  # noqa: E402
 from metro_fast.metro.disentangled import follow_auxiliary  # noqa: E402
 from metro_fast.metro.heads import TokenLoss  # noqa: E402
 from metro_fast.metro.modeling import MetroForPretraining  # noqa: E402
+from metro_fast.metro.modeling_metro_t0 import (  # noqa: E402
+    MetroT0EncoderModel,
+    MetroT0ForConditionalGeneration,
+)
 from metro_fast.metro.modeling_outputs import MetroOutput  # noqa: E402
 from metro_fast.metro.pretrain_config import PretrainConfig  # noqa: E402
 from metro_fast.metro.pretraining import pretrain  # noqa: E402
@@ -24,6 +29,9 @@ __all__ = [
     "MetroConfig",
     "MetroForPretraining",
     "MetroOutput",
+    "MetroT0Config",
+    "MetroT0EncoderModel",
+    "MetroT0ForConditionalGeneration",
     "MetroTrainer",
     "MetroTrainingArguments",
     "PretrainConfig",

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from transformers import AutoConfig, PreTrainedConfig, T5Config
+from transformers import AutoConfig, PreTrainedConfig
 
 from metro_fast._ranges import check_at_least, check_choice, check_fraction, check_seed
 from metro_fast.errors import MetroFastError
@@ -150,11 +150,11 @@ class MetroConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers is un
 
 def _main_config(given: Any) -> PreTrainedConfig:
     if given is None:
-        return T5Config(decoder_start_token_id=0)
+        given = {}
     if isinstance(given, dict):
-        values = {"model_type": "t5", "decoder_start_token_id": 0, **given}
+        values = {"model_type": "t5", **given}
         backbone_of(values["model_type"])
-        return _config(values)
+        given = _config(values)
     if not isinstance(given, PreTrainedConfig):
         raise TypeError(f"main is {type(given).__name__}, expected a config or a dict")
     if getattr(given, "decoder_start_token_id", None) is None:
@@ -194,8 +194,10 @@ def _check_widths(main: Any, auxiliary: Any, sharing: EmbeddingSharing) -> None:
     same = ["vocab_size"]
     if sharing != "none":
         same.append("d_model")
-    if sharing in ("token_rel_norm",):
+    if sharing == "token_rel_norm":
         same += ["num_heads", "relative_attention_num_buckets"]
+    if sharing in ("token_pos", "token_pos_norm"):
+        same.append("max_position_embeddings")
     for name in same:
         if getattr(main, name) != getattr(auxiliary, name):
             raise MetroFastError(

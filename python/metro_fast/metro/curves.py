@@ -18,8 +18,8 @@ def draw_curves(
     of replaced tokens, and the learning rate. Lines are training, circles are evaluations.
 
     Args:
-        runs: Folders that `pretrain` or `finetune` has written `metrics.jsonl` to; a run may still
-            be going.
+        runs: Folders that `pretrain` or `finetune` has written `metrics.jsonl` to, also while they
+            run; or checkpoints of any Trainer, which hold `trainer_state.json`.
         output: The HTML page.
         png: The same panels as a PNG, which needs matplotlib.
 
@@ -28,9 +28,9 @@ def draw_curves(
 
     Raises:
         MetroFastError: If no run is given, one is given twice, or one has logged nothing yet.
-        FormatError: If a line of `metrics.jsonl` is damaged.
+        FormatError: If a line of a history is damaged.
         MissingExtraError: If a PNG is wanted and matplotlib is not installed.
-        OSError: If a folder has no `metrics.jsonl`, or the page cannot be written.
+        OSError: If a folder has no history, or the page cannot be written.
 
     Example:
         >>> Path("run").mkdir(exist_ok=True)

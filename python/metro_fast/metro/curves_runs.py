@@ -10,6 +10,8 @@ from typing import Any
 from metro_fast._training.run_folder import HISTORY
 from metro_fast.errors import FormatError, MetroFastError
 
+TRAINER_STATE = "trainer_state.json"
+"""The file of a checkpoint of transformers that holds the history up to it."""
 Points = tuple[tuple[int, float], ...]
 
 
@@ -34,12 +36,12 @@ def read_runs(folders: Sequence[str | Path]) -> list[Run]:
     """Read the histories of runs.
 
     Args:
-        folders: The output folders of the runs.
+        folders: Folders with `metrics.jsonl`, or with the `trainer_state.json` of a Trainer.
 
     Raises:
         MetroFastError: If no run is given, one is given twice, or one has logged nothing yet.
         FormatError: If a line is damaged.
-        OSError: If a folder has no `metrics.jsonl`.
+        OSError: If a folder has neither file.
     """
     paths = [Path(folder) for folder in folders]
     if not paths:
@@ -62,17 +64,34 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _read(folder: Path, name: str) -> Run:
-    path = folder / HISTORY
-    if not path.is_file():
+def _lines(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
+    """The log lines of a run, and the file that holds them."""
+    path, state = folder / HISTORY, folder / TRAINER_STATE
+    if path.is_file():
+        texts = path.read_bytes().splitlines()
+        return path, [_line(text, path, number) for number, text in enumerate(texts, 1)]
+    if not state.is_file():
         raise FileNotFoundError(
-            f"{folder} has no {HISTORY}: give the output folder of a run of pretrain or finetune"
+            f"{folder} has neither {HISTORY} nor {TRAINER_STATE}: give the output folder of a run "
+            "of pretrain or finetune, or a checkpoint of a Trainer"
         )
+    try:
+        history = json.loads(state.read_bytes())["log_history"]
+        return state, [_checked(line, state, number) for number, line in enumerate(history, 1)]
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(
+            f"{state} is damaged ({error}): give another checkpoint of the run"
+        ) from error
+
+
+def _read(folder: Path, name: str) -> Run:
+    path, lines = _lines(folder)
     training: dict[str, dict[int, float]] = {}
     evaluation: dict[str, dict[int, float]] = {}
     left_out = 0
-    for number, text in enumerate(path.read_bytes().splitlines(), 1):
-        line = _line(text, path, number)
+    for line in lines:
         if "train_loss" in line:  # the summary at the end of a training
             continue
         for key, value in line.items():
@@ -96,6 +115,10 @@ def _line(text: bytes, path: Path, number: int) -> dict[str, Any]:
             f"line {number} of {path} is damaged ({error}): remove it, or resume the run, which "
             "writes the file again"
         ) from error
+    return _checked(line, path, number)
+
+
+def _checked(line: Any, path: Path, number: int) -> dict[str, Any]:
     if not isinstance(line, dict) or type(line.get("step")) is not int:
         raise FormatError(
             f"line {number} of {path} is damaged: expected a JSON object with an integer `step`"

@@ -1,22 +1,13 @@
-"""A METRO model from a T5 that exists, and from a METRO checkpoint without silent differences."""
+"""A METRO model from a METRO checkpoint, without silent differences."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from transformers import AutoModelForTextEncoding, PreTrainedModel
 
-from metro_fast._pretrained import explained, load_seq2seq
-from metro_fast.data import mask_vocabulary
 from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.metro.backbones import backbone_of
 from metro_fast.metro.configuration import MetroConfig
 from metro_fast.metro.options import OPTION_NAMES
-
-AuxiliarySource = Literal["first_layers", "random"]
 
 STRUCTURE = ("embedding_sharing", "tied_head", "rtd_head", "rtd_head_kind", "main", "auxiliary")
 """Settings that decide which weights a model has, and which of them are one."""
@@ -63,26 +54,6 @@ def wanted_config(name: str | Path, options: dict[str, Any]) -> tuple[MetroConfi
             fields[part] = values[part] | fields[part]
     values.pop("model_type")
     return MetroConfig(**(values | fields)), rest
-
-
-def never_drawn(tokenizer: Any, vocab_size: int) -> list[int]:
-    """The ids that are never drawn: special tokens, sentinels, and ids without a token.
-
-    Args:
-        tokenizer: A tokenizer of transformers.
-        vocab_size: Number of ids that the model has.
-
-    Raises:
-        MetroFastError: If the tokenizer has an id that the model does not have.
-    """
-    used = set(tokenizer.get_vocab().values())
-    if max(used) >= vocab_size:
-        raise MetroFastError(
-            f"the tokenizer has the id {max(used)}, but the model has {vocab_size} ids: give the "
-            "tokenizer of the model, or resize the model first"
-        )
-    special = set(mask_vocabulary(tokenizer).special_token_ids or ())
-    return sorted(special | set(range(vocab_size)) - used)
 
 
 def differences(before: MetroConfig, now: MetroConfig) -> list[str]:
@@ -136,43 +107,6 @@ def check_loaded(info: dict[str, Any], name: str | Path) -> None:
         )
 
 
-def load_main(name: str | Path) -> tuple[PreTrainedModel, bool]:
-    """Load an encoder-decoder, and find out whether its head is tied to its embeddings.
-
-    Args:
-        name: Folder, or name on the Hub.
-
-    Raises:
-        FileNotFoundError: If the folder does not exist or holds no config.json.
-        MetroFastError: If METRO does not support the architecture.
-        FormatError: If a file is damaged, or a weight is missing.
-        OSError: If the Hub does not have it, or cannot be reached.
-    """
-    with _without_tying_warning():
-        main = load_seq2seq(name)
-    backbone_of(main.config)
-    tied = main.get_output_embeddings().weight is main.get_input_embeddings().weight
-    return main, tied
-
-
-def start_from(
-    kind: Any,
-    name: str | Path,
-    *,
-    source: AuxiliarySource | str | Path,
-    tokenizer: Any,
-    options: dict[str, Any],
-) -> Any:
-    """Make a METRO model around a T5 that exists; see `MetroForPretraining.from_t5`."""
-    main, tied = load_main(name)
-    if tokenizer is not None and "forbidden_token_ids" not in options:
-        options["forbidden_token_ids"] = never_drawn(tokenizer, main.config.vocab_size)
-    model = kind(MetroConfig(main=main.config, tied_head=tied, **options)).to(main.dtype)
-    model.replace_main(main)
-    fill_auxiliary(model, source)
-    return model
-
-
 def with_other_options(model: Any, config: MetroConfig) -> Any:
     """Move a loaded model's weights into one of other sharing or detection heads.
 
@@ -211,84 +145,3 @@ def with_other_options(model: Any, config: MetroConfig) -> Any:
         ):
             new.load_state_dict(old.state_dict())
     return made
-
-
-def fill_auxiliary(model: Any, source: AuxiliarySource | str | Path) -> None:
-    """Give the auxiliary encoder of a model its first weights.
-
-    Args:
-        model: `MetroForPretraining` with a loaded main model.
-        source: "first_layers" of the main encoder; "random"; or a folder or Hub name of an encoder.
-
-    Raises:
-        MetroFastError: If the weights do not fit, or a shared one differs from the main model's.
-        FormatError: If a file is damaged.
-    """
-    if source == "random":
-        _scale_to_table(model)
-        return
-    if source == "first_layers":
-        state = _first_layers(model)
-    else:
-        with _without_tying_warning(), explained(f"the encoder at {source}"):
-            state = AutoModelForTextEncoding.from_pretrained(source).state_dict()
-    _check_fit(model, state, source)
-    model.auxiliary.load_state_dict(state)
-    _scale_to_table(model)
-
-
-def _first_layers(model: Any) -> dict[str, torch.Tensor]:
-    """The main encoder's weights by the auxiliary's names."""
-    main = model.main.state_dict()
-    return {name: main[name] for name in model.auxiliary.state_dict() if name in main}
-
-
-def _check_fit(model: Any, state: dict[str, torch.Tensor], source: str | Path) -> None:
-    own = model.auxiliary.state_dict()
-    missing = sorted(set(own) - set(state))
-    other = sorted(n for n in own if n in state and own[n].shape != state[n].shape)
-    extra = sorted(set(state) - set(own))
-    for names, what in ((missing, "lacks"), (other, "has another shape of"), (extra, "also has")):
-        if names:
-            raise MetroFastError(
-                f"the auxiliary model cannot start from {source}: it {what} {', '.join(names[:3])} "
-                f"({len(names)} in all); give `auxiliary` the sizes that it has, or start from "
-                "'random'"
-            )
-    ties = model.backbone.ties(model.config.embedding_sharing, model.config.auxiliary)
-    main = model.main.state_dict()
-    for name, shared in ties.items():
-        if not torch.equal(state[name], main[shared].to(state[name])):
-            raise MetroFastError(
-                f"the auxiliary model cannot start from {source}: embedding_sharing is "
-                f"{model.config.embedding_sharing!r}, but its {name} differs from the main "
-                f"model's {shared}, which would be overwritten; use embedding_sharing 'none'"
-            )
-
-
-@torch.no_grad()
-def _scale_to_table(model: Any) -> None:
-    """Set the gain of the MLM head's norm so that the first logits are of about unit size.
-
-    Trained embeddings are larger than the N(0, 1) or smaller ones that a new head expects; those of
-    the public T5 v1.1 checkpoints are about ten times as large.
-    """
-    table = model.mlm_head.projection.weight
-    root_mean_square = table.float().square().mean().sqrt()
-    unit = model.backbone.tied_scale(model.config.auxiliary) * table.shape[1] ** 0.5
-    model.mlm_head.norm.weight.fill_(1 / max(float(root_mean_square) * unit, 1e-6))
-
-
-@contextmanager
-def _without_tying_warning() -> Iterator[None]:
-    """Hide the advice of transformers about a head that is not tied, which METRO heeds anyway."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "tied weights mapping" not in record.getMessage()
-
-    log = logging.getLogger("transformers.modeling_utils")
-    log.addFilter(keep)
-    try:
-        yield
-    finally:
-        log.removeFilter(keep)

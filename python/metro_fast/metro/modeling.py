@@ -21,17 +21,16 @@ from metro_fast.metro.decoding import predict_originals
 from metro_fast.metro.detection import detect
 from metro_fast.metro.draws import draw_of
 from metro_fast.metro.loading import (
-    AuxiliarySource,
     check_loaded,
     differences,
     hub_options,
-    start_from,
     wanted_config,
     with_other_options,
 )
 from metro_fast.metro.modeling_base import MetroPreTrainedModel
 from metro_fast.metro.modeling_outputs import MetroOutput
 from metro_fast.metro.noise import AuxiliaryStage, fill_masks
+from metro_fast.metro.starting import AuxiliarySource, start_from
 from metro_fast.metro.targets import decoder_targets
 
 
@@ -150,7 +149,9 @@ class MetroForPretraining(MetroPreTrainedModel):
                 "random", or the folder or Hub name of an encoder of the same kind.
             tokenizer: Its special tokens and sentinels, and ids that it does not have, are never
                 drawn; without it only the padding token is not.
-            auxiliary_config: What the auxiliary encoder has of its own; see `MetroConfig`.
+            auxiliary_config: What the auxiliary encoder has of its own; see `MetroConfig`. By
+                default it has the first 4 layers, or all if there are fewer, or the sizes of the
+                encoder that it starts from.
             **options: Other fields of `MetroConfig`.
 
         Raises:

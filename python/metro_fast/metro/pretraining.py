@@ -18,10 +18,10 @@ from metro_fast.data import DataCollatorForMetro, DataCollatorForSpanCorruption,
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.configuration import MetroConfig
 from metro_fast.metro.held_out import RowSelection
-from metro_fast.metro.loading import never_drawn
 from metro_fast.metro.modeling import MetroForPretraining
 from metro_fast.metro.options import OPTION_NAMES
 from metro_fast.metro.pretrain_config import PretrainConfig
+from metro_fast.metro.starting import never_drawn
 from metro_fast.metro.trainer import MetroTrainer
 from metro_fast.metro.training_arguments import MetroTrainingArguments
 

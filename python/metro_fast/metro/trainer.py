@@ -102,21 +102,20 @@ class MetroTrainer(SummedLossTrainer):
             follow_auxiliary(metro, optimizer)
         return optimizer
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Load a checkpoint, which must have been made under the same options.
+    def check_checkpoint(self, checkpoint: Path) -> None:
+        """Refuse a checkpoint whose weights are those of other options.
 
         Raises:
-            MetroFastError: If its weights are those of other options.
+            MetroFastError: If there are other weights, or other weights are shared.
         """
-        path = Path(resume_from_checkpoint) / "config.json"
-        if isinstance(self.model, MetroForPretraining) and path.is_file():
-            changed = differences(MetroConfig.from_pretrained(path.parent), self.model.config)
-            if changed:
-                raise MetroFastError(
-                    f"{path.parent} was made with other options ({'; '.join(changed)}): resume "
-                    "with the options that made it"
-                )
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if not isinstance(self.model, MetroForPretraining):
+            return
+        changed = differences(MetroConfig.from_pretrained(checkpoint), self.model.config)
+        if changed:
+            raise MetroFastError(
+                f"{checkpoint} was made with other options ({'; '.join(changed)}): resume with "
+                "the options that made it"
+            )
 
     def forward_flops(self, batch: Batch) -> int:
         """Count the operations of the forward pass, of the auxiliary model too."""

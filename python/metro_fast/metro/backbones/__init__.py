@@ -4,11 +4,12 @@ from typing import Any
 
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.backbones.backbone import Backbone
+from metro_fast.metro.backbones.metro_t0 import MetroT0
 from metro_fast.metro.backbones.t5 import T5
 
 __all__ = ["BACKBONES", "Backbone", "backbone_of"]
 
-_ALL: tuple[Backbone, ...] = (T5(),)
+_ALL: tuple[Backbone, ...] = (T5(), MetroT0())
 BACKBONES: dict[str, Backbone] = {kind: backbone for backbone in _ALL for kind in backbone.kinds}
 """`model_type` of a config to its backbone."""
 
