@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback
 
 from metro_fast import ops
+from metro_fast._training.objective import tokens_of
 from metro_fast.metro import (
     MetroConfig,
     MetroForPretraining,
@@ -175,7 +176,7 @@ class MeanLossTrainer(MetroTrainer):
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
         result = self.objective.run(model, inputs)
         counts = self.objective.count(inputs)
-        self._window.add(counts, result)
+        self._window.add(counts, result, tokens_of(inputs))
         means = result.sums / counts.clamp(min=1)
         return (means * torch.tensor(self.objective.weights)).sum()
 

@@ -21,8 +21,8 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
 
     Batches carry more than the model's columns (`remove_unused_columns=False`), each rank reads
     its own (`dispatch_batches=False`), every parameter takes part in every forward
-    (`ddp_find_unused_parameters=False`), nothing is reported to a service by default, and there is
-    a progress bar only on a terminal.
+    (`ddp_find_unused_parameters=False`), nothing is reported to a service by default, and
+    progress is a live table on a terminal, plain lines elsewhere.
 
     Attributes:
         embedding_multiplier: Rate of the token embeddings over `learning_rate`.
@@ -49,6 +49,10 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
         metadata={"help": "Split a stream over the ranks, unless it is split."},
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Keep every column."})
+    # The stock check waits for the device at every micro-step; `FiniteGuard` does so once a step.
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "A loss that is not finite stops the run."}
+    )
     report_to: Any = field(default="none", metadata={"help": "Services to report to."})
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "Every parameter takes part in every forward."}
@@ -66,7 +70,8 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
         default_factory=dict, metadata={"help": "That of transformers, with dispatch_batches off."}
     )
     disable_tqdm: bool | None = field(
-        default=None, metadata={"help": "None: a bar on a terminal only."}
+        default=None,
+        metadata={"help": "Write plain lines; by default unless stderr is a terminal."},
     )
 
     def __post_init__(self) -> None:

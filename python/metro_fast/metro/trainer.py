@@ -6,10 +6,13 @@ from typing import Any
 import torch
 
 from metro_fast._training import SummedLossTrainer
+from metro_fast._training.objective import Batch
+from metro_fast._training.predictions import check_arguments_type
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.auxiliary_schedule import AuxiliarySchedule
 from metro_fast.metro.configuration import MetroConfig
 from metro_fast.metro.disentangled import follow_auxiliary
+from metro_fast.metro.flops import MetroFlops
 from metro_fast.metro.loading import differences
 from metro_fast.metro.modeling import MetroForPretraining
 from metro_fast.metro.objectives import MetroObjective, losses_of
@@ -51,8 +54,7 @@ class MetroTrainer(SummedLossTrainer):
     """
 
     def __init__(self, model: Any, args: MetroTrainingArguments, **options: Any) -> None:
-        if not isinstance(args, MetroTrainingArguments):
-            raise TypeError(f"args is {type(args).__name__}, expected MetroTrainingArguments")
+        check_arguments_type(args, MetroTrainingArguments)
         given = {
             name: value
             for name in ("mlm_weight", "lm_weight", "rtd_weight")
@@ -74,8 +76,10 @@ class MetroTrainer(SummedLossTrainer):
             )
         objective = losses_of(model)
         super().__init__(objective, args, model=model, **options)
+        self._metro_flops = None
         if isinstance(objective, MetroObjective):
             self.add_callback(AuxiliarySchedule(objective))
+            self._metro_flops = MetroFlops(model, objective)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Make the optimizer; see `SummedLossTrainer`.
@@ -107,3 +111,15 @@ class MetroTrainer(SummedLossTrainer):
                 f"{checkpoint} was made with other options ({'; '.join(changed)}): resume with "
                 "the options that made it"
             )
+
+    def forward_flops(self, batch: Batch) -> int:
+        """Count the operations of the forward pass, of the auxiliary model too."""
+        if self._metro_flops is None:
+            return super().forward_flops(batch)
+        return sum(self._metro_flops.of_batch(batch))
+
+    def step_flops(self, batch: Batch, factor: float) -> float:
+        """Count those of forward and backward; a frozen auxiliary model has no backward pass."""
+        if self._metro_flops is None:
+            return super().step_flops(batch, factor)
+        return self._metro_flops.step(batch, factor)
