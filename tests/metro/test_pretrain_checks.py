@@ -47,6 +47,12 @@ def plain_t5(folder: Path, **options: Any) -> Path:
         ({"training.fp16": True}, MetroFastError, "fp16=True makes T5 overflow"),
         ({"training.optim": "adamw_torhc"}, MetroFastError, "training is refused by transformers"),
         ({"training.save_total_limit": 1}, MetroFastError, "save_total_limit=1 deletes"),
+        ({"objective.whole_words": True}, MetroFastError, "the tokenizer do not mark words"),
+        (
+            {"training.optim": "sgd", "training.embedding_multiplier": 2.0},
+            MetroFastError,
+            "the learning-rate multipliers 2.0 and 1.0 need optim=adamw_torch or",
+        ),
     ],
 )
 def test_it_refuses_before_any_work(
@@ -174,6 +180,8 @@ def test_an_output_that_holds_a_run_of_other_settings(settings: dict[str, Any]) 
     with pytest.raises(MetroFastError) as caught:
         pretrain(changed(settings, other))
     assert "(objective.rtd_weight: 50.0 before, 10.0 now; training." in str(caught.value)
+    with pytest.raises(MetroFastError, match=r"training.max_steps is 1, but .* reached step 2"):
+        pretrain(changed(settings, {"training.max_steps": 1, "resume": True}))
 
 
 def test_an_unwritable_output_is_an_os_error(settings: dict[str, Any], tmp_path: Path) -> None:

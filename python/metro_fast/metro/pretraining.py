@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, set_seed
 
+from metro_fast._training.optimizer import has_our_groups
 from metro_fast._training.run_folder import RunFolder
 from metro_fast.metro.modeling import MetroForPretraining
 from metro_fast.metro.pretrain_config import FREE, PretrainConfig
@@ -66,8 +67,14 @@ def pretrain(config: PretrainConfig) -> Path:
     arguments = training_arguments(
         config.training, run.checkpoints, num_workers=config.data.num_workers
     )
+    has_our_groups(arguments, own_optimizer=False)  # refuses settings that its optimizer has not
+    steps = config.training["max_steps"]
     run.open()
-    run.record(config.resolved(), free=FREE)
+    run.record(
+        config.resolved(),
+        free=FREE,
+        steps=("training.max_steps", steps) if steps > 0 else None,
+    )
     trainer = MetroTrainer(
         model,
         arguments,

@@ -35,6 +35,7 @@ MetroSettings = make_dataclass(
     [
         *(_field(MetroOptions, name) for name in LOSS_OPTIONS),
         *(_field(Masking, name) for name in MASK_OPTIONS),
+        ("whole_words", bool, False),
     ],
     bases=(Section,),
     frozen=True,
@@ -64,7 +65,9 @@ def _masking(settings: Any) -> Masking:
 
 
 def _collator(tokenizer: Any, settings: Any, seed: int) -> Collator:
-    return DataCollatorForMetro(tokenizer, masking=_masking(settings), seed=seed)
+    return DataCollatorForMetro(
+        tokenizer, masking=_masking(settings), whole_words=settings.whole_words, seed=seed
+    )
 
 
 def _model(plan: ModelPlan) -> PreTrainedModel:
@@ -99,7 +102,7 @@ def _losses(model: MetroForPretraining) -> MetroObjective:
 METRO = Recipe(
     name="metro",
     settings=MetroSettings,
-    documented_by=(MetroOptions, Masking),
+    documented_by=(MetroOptions, Masking, DataCollatorForMetro),
     has_auxiliary=True,
     check=_check,
     collator=_collator,
