@@ -62,7 +62,7 @@ def test_sharded_gradients_are_those_of_one_process(tmp_path: Path) -> None:
         (loss_of(model, [0, 1], (2, 3)) + loss_of(model, [2, 3], (2, 3))).backward()
         expected = {n: p.grad for n, p in model.named_parameters()}
         # The gradient of a key's bias is 0 but for rounding, since softmax takes no notice of it.
-        least = 1e-4 * max(gradient.abs().max().item() for gradient in expected.values())
+        least = 1e-3 * max(gradient.abs().max().item() for gradient in expected.values())
         for rank in range(2):
             assert ranks[rank][i].keys() == expected.keys(), case
             for name, gradient in expected.items():
