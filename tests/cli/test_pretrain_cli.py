@@ -88,7 +88,7 @@ def test_another_objective_leaves_out_what_it_does_not_read(
     [
         (("--output", "o"), "data.corpus is not given, and has no default"),
         (("--data.corpus", "c"), "output is not given"),
-        ((*REQUIRED, "--training.max_steps", "many"), "training.max_steps is 'many', expected int"),
+        ((*REQUIRED, "--training.max_steps", "many"), "training.max_steps is 'many', expected a w"),
         (
             (*REQUIRED, "--objective.rtd_weight", "1", "--objective.name", "ul2"),
             "is a setting of",

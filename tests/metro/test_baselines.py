@@ -194,6 +194,16 @@ def test_metro_starts_from_a_t5(
     assert same == (source != "random")
 
 
+def test_first_layers_that_are_not_there(
+    settings: dict[str, Any], tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    sizes = {"vocab_size": len(tiny_tokenizer), "num_decoder_layers": 1, **SIZES}
+    T5ForConditionalGeneration(T5Config(**sizes)).save_pretrained(tmp_path / "t5")
+    start = {"model": None, "init": str(tmp_path / "t5"), "auxiliary.num_layers": 2}
+    with pytest.raises(MetroFastError, match="num_layers is 2, but the main encoder has 1 layers"):
+        pretrain(changed(settings, start))
+
+
 def test_a_vocabulary_may_be_padded(settings: dict[str, Any], tiny_tokenizer: Any) -> None:
     """Padded ids are never drawn, and the tokenizer keeps its size."""
     out = pretrain(changed(settings, {"model.vocab_multiple": 64, "training.max_steps": 1}))

@@ -97,13 +97,19 @@ def test_a_wrong_setting_is_refused_by_name(sections: dict[str, Any], message: s
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"training": {"max_steps": "many"}}, "training.max_steps is 'many', expected int"),
-        ({"training": {"max_steps": 2.5}}, "training.max_steps is 2.5, expected int"),
-        ({"training": {"bf16": 1}}, "training.bf16 is 1, expected bool"),
+        (
+            {"training": {"max_steps": "many"}},
+            "max_steps is 'many', expected a whole number",
+        ),
+        ({"training": {"max_steps": 2.5}}, "training.max_steps is 2.5, expected a whole number"),
+        ({"training": {"bf16": 1}}, "training.bf16 is 1, expected true or false"),
         ({"data": {"corpus": 3}}, "data.corpus is 3, expected a path"),
         ({"objective": "span"}, "objective is 'span', expected a section of settings"),
-        ({"resume": "maybe"}, "resume is 'maybe', expected bool"),
-        ({"auxiliary": {"num_layers": None}}, "auxiliary.num_layers is None, expected int"),
+        ({"resume": "maybe"}, "resume is 'maybe', expected true or false"),
+        (
+            {"auxiliary": {"num_layers": None}},
+            "num_layers is None, expected a whole number",
+        ),
     ],
 )
 def test_a_wrong_type_is_refused_by_name(sections: dict[str, Any], message: str) -> None:

@@ -15,6 +15,14 @@ from metro_fast.errors import MetroFastError
 
 T = TypeVar("T")
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_READABLE = {
+    Path: "a path",
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    list[str]: "a list of texts",
+}
 _MISS = object()
 
 
@@ -129,7 +137,7 @@ def convert(value: Any, hint: Any, name: str) -> Any:
         >>> convert("many", int, "training.max_steps")
         Traceback (most recent call last):
         ...
-        TypeError: training.max_steps is 'many', expected int
+        TypeError: training.max_steps is 'many', expected a whole number
     """
     found = _converted(value, hint)
     if found is _MISS and get_origin(hint) is Literal:
@@ -140,15 +148,15 @@ def convert(value: Any, hint: Any, name: str) -> Any:
 
 
 def readable(hint: Any) -> str:
-    """A type as users read it: `int`, `"a" or "b"`, `float or None`."""
+    """A type as users read it: "a number", "'a' or 'b'", "a path or None"."""
     if get_origin(hint) is Literal:
         return " or ".join(repr(choice) for choice in get_args(hint))
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(readable(part) for part in get_args(hint))
     if hint is type(None):
         return "None"
-    if hint is Path:
-        return "a path"
+    if hint in _READABLE:
+        return _READABLE[hint]
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
