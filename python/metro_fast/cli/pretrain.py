@@ -113,7 +113,7 @@ _OWN = list(inspect.signature(_command).parameters.values())[:-1]
 _PARAMETERS = [*_OWN, *parameters(SETTINGS)]
 _command.__signature__ = inspect.Signature(_PARAMETERS)  # type: ignore[attr-defined]
 _command.__annotations__ = {each.name: each.annotation for each in _PARAMETERS}
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 app.command(
     cls=command_class(SETTINGS),
     context_settings={"token_normalize_func": spell},

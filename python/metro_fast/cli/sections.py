@@ -193,6 +193,18 @@ def command_class(settings: list[Setting]) -> type[TyperCommand]:
                     full.append("true")
             return super().parse_args(ctx, full)
 
+        def format_options(self, ctx: Any, formatter: Any) -> None:
+            """List the options of each section; rich's table would cut their names."""
+            panels: dict[str, list[tuple[str, str]]] = {}
+            for option in self.get_params(ctx):
+                record = option.get_help_record(ctx)
+                if record is not None:
+                    panel = getattr(option, "rich_help_panel", None) or "options"
+                    panels.setdefault(str(panel), []).append(record)
+            for panel, records in panels.items():
+                with formatter.section(panel):
+                    formatter.write_dl(records)
+
     return SectionsCommand
 
 
