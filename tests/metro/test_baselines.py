@@ -182,7 +182,7 @@ def test_metro_starts_from_a_t5(
     t5.save_pretrained(tmp_path / "t5")
     rates = {"training.learning_rate": 1e-12, "training.max_steps": 1, "training.weight_decay": 0}
     given = None if source is None else str(source).replace("a folder", str(tmp_path / "t5"))
-    start = {"model": None, "init": str(tmp_path / "t5"), "auxiliary.init": given}
+    start = {"model": None, "init": str(tmp_path / "t5"), "auxiliary": {"init": given}}
     out = pretrain(changed(settings, {**rates, **start}))
     saved = AutoModelForSeq2SeqLM.from_pretrained(out / "main").state_dict()
     assert all(torch.allclose(t5.state_dict()[name], saved[name], atol=1e-9) for name in saved)
