@@ -33,6 +33,7 @@ PAGES = {
     "docs/tutorials/finetune.md": 4,
     "docs/tutorials/pretrain.md": 5,
     "docs/tutorials/robustness.md": 4,
+    "docs/watching.md": 1,
 }
 EXAMPLES = ("compress_adapter", "evaluate_robustness", "stock_trainer", "swap_experts")
 

@@ -1,4 +1,4 @@
-"""What a run shows: its lines against the history, its operations against torch's own counter."""
+"""The lines of a run against the history, its operations against torch's own counter."""
 
 import io
 import math
@@ -21,6 +21,7 @@ from metro_fast.errors import MetroFastError
 from metro_fast.metro import MetroConfig, MetroForPretraining, MetroTrainer
 from metro_fast.metro.flops import MetroFlops
 from metro_fast.metro.objectives import MetroObjective
+from metro_t0_cases import metro_t0
 
 TOKENS = sum(LENGTHS)
 
@@ -212,3 +213,9 @@ def test_operations_of_the_published_base_model() -> None:
     assert round((auxiliary + own) / 1e9) == 272
     forward = Seq2SeqFlops(span).forward(rows=1, source=512, target=114, scored=114)
     assert round(forward / 1e9) == 142
+
+
+def test_operations_of_the_released_architecture_are_those_that_torch_counts() -> None:
+    model, ids = metro_t0(), torch.full((2, 11), 5)
+    expected = counted(model, input_ids=ids, decoder_input_ids=ids[:, :4])
+    assert Seq2SeqFlops(model).forward(rows=2, source=11, target=4, scored=8) == expected

@@ -116,6 +116,26 @@ def parameters_text(model: nn.Module) -> str:
     return text if trained == total else f"{text}, {trained:,} trained"
 
 
+def data_text(dataset: Any) -> str:
+    """The number of training rows, and the folder of their corpus if they have one.
+
+    Args:
+        dataset: The rows, or a selection that holds those it selects from as `dataset`.
+
+    Example:
+        >>> data_text([1, 2, 3])
+        '3 rows'
+    """
+    length = getattr(dataset, "__len__", None)
+    text = "a stream of rows" if length is None else f"{length():,} rows"
+    while hasattr(dataset, "dataset"):
+        dataset = dataset.dataset
+    path, tokens = getattr(dataset, "path", None), getattr(dataset, "num_tokens", None)
+    if path is None:
+        return text
+    return f"{text} of {path}" if tokens is None else f"{text} of {path} ({tokens:,} tokens)"
+
+
 def device_text(args: Any, model: nn.Module) -> str:
     """Device, ranks and dtype of a training."""
     device = args.device
