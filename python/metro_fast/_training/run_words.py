@@ -43,8 +43,8 @@ def loss_text(line: Mapping[str, Any], name: str) -> str:
     """A loss in nats and bits per token; a weighted total of several losses has no bits.
 
     Example:
-        >>> loss_text({"loss": 0.6931}, "loss"), loss_text({"loss": 2, "mlm_loss": 1}, "loss")
-        ('0.6931/1.000', '2.000')
+        >>> loss_text({"loss": 0.6932}, "loss"), loss_text({"loss": 2, "mlm_loss": 1}, "loss")
+        ('0.6932/1.000', '2.000')
     """
     nats = float(line[name])
     total = name == "loss" and len(loss_names(line)) > 1
