@@ -210,7 +210,7 @@ def test_the_first_losses_are_those_of_a_guess(start: str, tmp_path: Path) -> No
     mean = (output.mlm.sum / output.mlm.count).item()
     assert mean <= math.log(2000) + 2
     assert not torch.isin(output.sampled_ids, torch.tensor(special)).any()
-    # A model that draws almost one token only would be no noise.
+    # A model that draws almost one token only would make hardly any noise.
     assert output.sampled_ids.unique().numel() > 100
 
 

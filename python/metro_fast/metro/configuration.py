@@ -19,7 +19,7 @@ from metro_fast.metro.options import (
 )
 
 AUXILIARY: dict[str, Any] = {"num_layers": 4, "dropout_rate": 0.0}
-"""What the auxiliary model has of its own by default (METRO-T0: 4 layers, no dropout)."""
+"""Values that the auxiliary model has of its own by default (METRO-T0: 4 layers, no dropout)."""
 
 
 class MetroConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers is untyped
@@ -43,7 +43,7 @@ class MetroConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers is un
     Raises:
         MetroFastError: If an option has an unknown value, a number is out of range, or the
             architecture does not have it.
-        TypeError: If `main` or `auxiliary` is no config and no dictionary.
+        TypeError: If `main` or `auxiliary` is neither a config nor a dictionary.
 
     Example:
         >>> config = MetroConfig(main={"vocab_size": 64, "d_model": 8, "d_kv": 4, "num_heads": 2})

@@ -85,7 +85,7 @@ class VocabularyHead:
         """Score the targets, and draw a token for each row if asked to.
 
         Args:
-            rows: [rows, d_model]; there may be no row, and the loss still has a gradient then.
+            rows: [rows, d_model]; without a row the loss still has a gradient then.
             targets: int64 [rows], ids of the vocabulary.
             draw: How and with which key to draw; None for no draw.
             row_weights: fp32 [rows], a factor of each row's loss, without gradient; None for 1.

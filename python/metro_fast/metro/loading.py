@@ -39,7 +39,7 @@ def wanted_config(name: str | Path, options: dict[str, Any]) -> tuple[MetroConfi
         options: Fields of `MetroConfig`, or `config`, and options of `from_pretrained`.
 
     Returns:
-        The config, and the options that are no fields of it.
+        The config, and the options that are not fields of it.
     """
     rest = dict(options)
     given = rest.pop("config", None)

@@ -31,7 +31,7 @@ from metro_fast.metro.modeling_base import MetroPreTrainedModel
 from metro_fast.metro.modeling_outputs import MetroOutput
 from metro_fast.metro.noise import AuxiliaryStage, fill_masks
 from metro_fast.metro.starting import AuxiliarySource, start_from
-from metro_fast.metro.targets import decoder_targets
+from metro_fast.metro.targets import decoder_targets, decoder_targets_outside_graph
 
 
 class MetroForPretraining(MetroPreTrainedModel):
@@ -116,7 +116,9 @@ class MetroForPretraining(MetroPreTrainedModel):
             masked_positions=masked_positions,
             sampled_ids=sampled,
         )
-        targets = decoder_targets(config, original, tokens, masked_positions)
+        static = config.decoding_target == "all_masked_loss"
+        make_targets = decoder_targets if static else decoder_targets_outside_graph
+        targets = make_targets(config, original, tokens, masked_positions)
         encoded = self.main.encoder(
             input_ids=encoder_ids, attention_mask=attention_mask
         ).last_hidden_state

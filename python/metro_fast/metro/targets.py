@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class DecoderTargets:
-    """What the decoder reads and predicts.
+    """The ids that the decoder reads, and those that it predicts.
 
     Attributes:
         decoder_ids: int64 [B, D], the decoder's input.
@@ -76,6 +76,11 @@ def _masked_only(
     decoder_ids = predicted.view(batch, columns).roll(1, dims=1)
     decoder_ids[:, 0] = start_id
     return DecoderTargets(decoder_ids, rows, targets, masked_positions)
+
+
+# The shapes of "all" and "masked_only" depend on data: one graph break if they are made outside the
+# graph, three and five inside it.
+decoder_targets_outside_graph = torch.compiler.disable(decoder_targets)  # type: ignore[no-untyped-call]
 
 
 def denominators(config: Any, names: tuple[str, ...], batch: Mapping[str, Tensor]) -> Tensor:
