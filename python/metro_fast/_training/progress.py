@@ -74,7 +74,9 @@ class RunProgress(TrainerCallback):  # type: ignore[misc]  # transformers is unt
             columns = (TextColumn("step"), BarColumn(), MofNCompleteColumn())
             self._bar = Progress(*columns, TextColumn("{task.fields[left]}"))
             self._task = self._bar.add_task("", total=state.max_steps, left="")
-            self._live = Live(self._table(), console=self._console(), refresh_per_second=4)
+            self._live = Live(
+                self._table(), console=self._console(), refresh_per_second=4, transient=True
+            )
             self._live.start()
 
     def on_step_end(
