@@ -23,6 +23,7 @@ PAGES = {
     "docs/hub.md": 2,
     "docs/index.md": 1,
     "docs/merging.md": 2,
+    "docs/metro.md": 1,
     "docs/metro-t0.md": 1,
     "docs/pool.md": 1,
     "docs/prepare.md": 3,
