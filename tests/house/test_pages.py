@@ -34,6 +34,7 @@ PAGES = {
     "docs/tutorials/finetune.md": 4,
     "docs/tutorials/pretrain.md": 6,
     "docs/tutorials/robustness.md": 4,
+    "docs/watching.md": 1,
 }
 EXAMPLES = ("compress_adapter", "evaluate_robustness", "stock_trainer", "swap_experts")
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import sys
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.errors import FormatError, MetroFastError, MissingExtraError
 from metro_fast.metro import draw_curves
 
 NAMES = ("mlm_loss", "lm_loss", "rtd_loss", "loss", "aux_accuracy", "rtd_auc", "rtd_recall")
@@ -154,6 +155,17 @@ def test_other_folders_and_damaged_files_are_refused(
     assert not (tmp_path / "curves.html").exists()
     with pytest.raises(MetroFastError, match="no run to draw"):
         draw_curves([], tmp_path / "curves.html")
+
+
+def test_a_png_without_matplotlib_is_refused_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    page = tmp_path / "curves.html"
+    with pytest.raises(MissingExtraError, match=r"pip install 'metro_fast\[plot\]'"):
+        draw_curves([write_run(tmp_path / "a", 0)], page, png=tmp_path / "curves.png")
+    assert not page.exists()
 
 
 def test_the_png_has_the_lines_of_each_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a run shows: its lines against the history, its operations against torch's own counter."""
+"""The lines of a run against the history, its operations against torch's own counter."""
 
 import io
 import math
@@ -21,6 +21,7 @@ from metro_fast.errors import MetroFastError
 from metro_fast.metro import MetroConfig, MetroForPretraining, MetroTrainer
 from metro_fast.metro.flops import MetroFlops
 from metro_fast.metro.objectives import MetroObjective
+from metro_t0_cases import metro_t0
 
 TOKENS = sum(LENGTHS)
 
@@ -80,26 +81,31 @@ def test_lines_say_what_the_history_holds(
     assert head == "first, step 2 last, step 4 evaluation, step 4"
 
 
-def test_figures_of_time_leave_evaluations_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A clock that moves by a second when a step ends, and by a minute elsewhere."""
-    clock = [0.0]
-    trainer = metro_run(tmp_path, eval_strategy="steps", eval_steps=1, logging_steps=2)
-
-    def step_takes_a_second(*args: Any) -> Any:
-        clock[0] += 1.0
-        return original(*args)
-
-    def evaluation_takes_a_minute(*args: Any, **options: Any) -> Any:
-        clock[0] += 60.0
-        return evaluate(*args, **options)
-
-    original, evaluate = trainer.training_step, trainer.evaluation_loop
-    monkeypatch.setattr(trainer, "training_step", step_takes_a_second)
-    monkeypatch.setattr(trainer, "evaluation_loop", evaluation_takes_a_minute)
-    monkeypatch.setattr(pace, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that moves when a test moves it; the peak is 1e9 operations a second."""
+    seconds = [0.0]
+    monkeypatch.setattr(pace, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
     monkeypatch.setattr(pace, "device_peak", lambda *_: Peak(1e9, measured=True))
+    return seconds
+
+
+def takes(trainer: MetroTrainer, method: str, clock: list[float], seconds: float) -> None:
+    """Let a method of a trainer move the clock."""
+    original = getattr(trainer, method)
+
+    def slow(*args: Any, **options: Any) -> Any:
+        clock[0] += seconds
+        return original(*args, **options)
+
+    setattr(trainer, method, slow)
+
+
+def test_figures_of_time_leave_evaluations_out(tmp_path: Path, clock: list[float]) -> None:
+    """A step takes a second, an evaluation a minute."""
+    trainer = metro_run(tmp_path, eval_strategy="steps", eval_steps=1, logging_steps=2)
+    takes(trainer, "training_step", clock, 1)
+    takes(trainer, "evaluation_loop", clock, 60)
     trainer.train()
     lines = [line for line in trainer.state.log_history if "loss" in line]
     assert [line["tokens_per_second"] for line in lines] == [TOKENS / 2] * 2
@@ -108,20 +114,20 @@ def test_figures_of_time_leave_evaluations_out(
     assert [line["model_flops_share"] for line in lines] == pytest.approx(shares)
 
 
-def test_a_resumed_run_counts_on(tmp_path: Path) -> None:
-    """Saved between two log lines; figures of time count what this process did."""
+def test_a_resumed_run_counts_on(tmp_path: Path, clock: list[float]) -> None:
+    """Saved after three of the four steps of a line; its pace is that of the fourth alone."""
     options = {"max_steps": 4, "logging_steps": 4, "save_strategy": "steps", "save_steps": 3}
-    whole = metro_run(tmp_path, **options)
-    whole.train()
-    resumed = metro_run(tmp_path, **options)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
-    lines = [
-        next(line for line in trainer.state.log_history if "loss" in line)
-        for trainer in (whole, resumed)
-    ]
-    assert lines[0]["tokens"] == lines[1]["tokens"] == 2 * TOKENS
-    assert lines[0]["total_flos"] == lines[1]["total_flos"]
-    assert resumed._pace.carried == 0
+    lines = []
+    for checkpoint in (None, str(tmp_path / "checkpoint-3")):
+        trainer = metro_run(tmp_path, **options)
+        takes(trainer, "training_step", clock, 1)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        lines.append(next(line for line in trainer.state.log_history if "loss" in line))
+    whole, resumed = lines
+    assert whole["tokens"] == resumed["tokens"] == 2 * TOKENS
+    assert whole["total_flos"] == resumed["total_flos"]
+    assert whole["tokens_per_second"] == 2 * TOKENS / 4
+    assert resumed["tokens_per_second"] == sum(LENGTHS[4:])
 
 
 class Terminal(io.StringIO):
@@ -212,3 +218,9 @@ def test_operations_of_the_published_base_model() -> None:
     assert round((auxiliary + own) / 1e9) == 272
     forward = Seq2SeqFlops(span).forward(rows=1, source=512, target=114, scored=114)
     assert round(forward / 1e9) == 142
+
+
+def test_operations_of_the_released_architecture_are_those_that_torch_counts() -> None:
+    model, ids = metro_t0(), torch.full((2, 11), 5)
+    expected = counted(model, input_ids=ids, decoder_input_ids=ids[:, :4])
+    assert Seq2SeqFlops(model).forward(rows=2, source=11, target=4, scored=8) == expected

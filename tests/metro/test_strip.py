@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from metro_cases import MetroCollator, Rows, arguments, metro_model
+from metro_cases import MASK, MetroCollator, Rows, arguments, metro_model
 from metro_fast.errors import MetroFastError
 from metro_fast.metro import MetroTrainer, SentenceStrip
 
@@ -58,7 +58,7 @@ def expected_cells(trainer: MetroTrainer, row: int) -> list[tuple[str, str, str,
             sampled = f"[{shown}]" if replaced else f"({shown})"
         chance = float(output.rtd_logits[row, i].sigmoid())
         wrong = "!" if (chance >= 0.5) != replaced else ""
-        masked = "____" if row * width + i in drawn else name
+        masked = f"t{MASK}" if row * width + i in drawn else name
         found.append((name, masked, sampled, f"{100 * chance:.0f}{wrong}"))
     return found
 
@@ -137,7 +137,7 @@ def test_the_page_has_the_newest_step_first_and_loads_nothing(tmp_path: Path) ->
     expected = expected_cells(trainer, 0)
     for found, (original, masked, sampled, chance) in zip(read.tokens, expected, strict=False):
         assert found[0] == original
-        assert (found[1] != "·") == (masked == "____")
+        assert found[1] == (masked if sampled else "·")
         assert found[2] == sampled
         assert found[3] == chance.rstrip("!")
     assert html.count('class="token wrong"') >= sum(chance.endswith("!") for *_, chance in expected)

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from metro_fast._atomic import write_atomically
 from metro_fast._training.objective import Batch
@@ -60,6 +61,8 @@ class FiniteGuard:
         if not self._sums:
             return
         sums = torch.stack(self._sums)
+        if isinstance(norm, DTensor):
+            norm = norm.full_tensor()
         size = torch.as_tensor(0.0 if norm is None else norm, device=sums.device)
         bad = torch.stack([(~sums.isfinite()).any(), ~size.isfinite()]).float()
         if accelerator.num_processes > 1:

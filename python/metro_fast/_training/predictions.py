@@ -1,4 +1,4 @@
-"""What `compute_metrics` and `predict` get: token ids of every row, in the order of the rows."""
+"""Token ids of every row, in the order of the rows: for `compute_metrics` and `predict`."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a run shows on stderr: plain lines in a file, a live table on a terminal."""
+"""A run as it is shown on stderr: plain lines in a file, a live table on a terminal."""
 
 import sys
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from metro_fast._training.pace import Pace
 from metro_fast._training.run_words import (
+    data_text,
     device_text,
     duration,
     evaluation_of,
@@ -62,12 +63,10 @@ class RunProgress(TrainerCallback):  # type: ignore[misc]  # transformers is unt
             return
         self._begun = True
         rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        dataset = getattr(kwargs.get("train_dataloader"), "dataset", None)
-        length = getattr(dataset, "__len__", None)
-        size = "a stream of rows" if length is None else f"{length():,} rows"
+        data = data_text(getattr(kwargs.get("train_dataloader"), "dataset", None))
         peak = f", {self._pace.peak} peak" if self._pace.peak is not None else ""
         self._write(
-            f"{parameters_text(kwargs['model'])}; {size}, {rows:,} rows and {self.step_tokens:,} "
+            f"{parameters_text(kwargs['model'])}; {data}, {rows:,} rows and {self.step_tokens:,} "
             f"tokens a step; {device_text(args, kwargs['model'])}{peak}; steps "
             f"{state.global_step + 1} to {state.max_steps}; losses in nats/bits per token"
         )
@@ -75,7 +74,9 @@ class RunProgress(TrainerCallback):  # type: ignore[misc]  # transformers is unt
             columns = (TextColumn("step"), BarColumn(), MofNCompleteColumn())
             self._bar = Progress(*columns, TextColumn("{task.fields[left]}"))
             self._task = self._bar.add_task("", total=state.max_steps, left="")
-            self._live = Live(self._table(), console=self._console(), refresh_per_second=4)
+            self._live = Live(
+                self._table(), console=self._console(), refresh_per_second=4, transient=True
+            )
             self._live.start()
 
     def on_step_end(

@@ -43,8 +43,8 @@ def loss_text(line: Mapping[str, Any], name: str) -> str:
     """A loss in nats and bits per token; a weighted total of several losses has no bits.
 
     Example:
-        >>> loss_text({"loss": 0.6931}, "loss"), loss_text({"loss": 2, "mlm_loss": 1}, "loss")
-        ('0.6931/1.000', '2.000')
+        >>> loss_text({"loss": 0.6932}, "loss"), loss_text({"loss": 2, "mlm_loss": 1}, "loss")
+        ('0.6932/1.000', '2.000')
     """
     nats = float(line[name])
     total = name == "loss" and len(loss_names(line)) > 1
@@ -114,6 +114,26 @@ def parameters_text(model: nn.Module) -> str:
     if isinstance(main, nn.Module):
         text += f", {sum(weight.numel() for weight in main.parameters()):,} of them in main"
     return text if trained == total else f"{text}, {trained:,} trained"
+
+
+def data_text(dataset: Any) -> str:
+    """The number of training rows, and the folder of their corpus if they have one.
+
+    Args:
+        dataset: The rows, or a selection that holds those it selects from as `dataset`.
+
+    Example:
+        >>> data_text([1, 2, 3])
+        '3 rows'
+    """
+    length = getattr(dataset, "__len__", None)
+    text = "a stream of rows" if length is None else f"{length():,} rows"
+    while hasattr(dataset, "dataset"):
+        dataset = dataset.dataset
+    path, tokens = getattr(dataset, "path", None), getattr(dataset, "num_tokens", None)
+    if path is None:
+        return text
+    return f"{text} of {path}" if tokens is None else f"{text} of {path} ({tokens:,} tokens)"
 
 
 def device_text(args: Any, model: nn.Module) -> str:

@@ -1,4 +1,4 @@
-"""What a checkpoint lacks: nothing, if its tied weights are there under one of their names."""
+"""The check that a checkpoint has every weight, tied ones under one of their names."""
 
 from typing import Any
 

@@ -69,8 +69,7 @@ class SummedLossTrainer(EvaluationTrainer):
             check_stream(args)
         if args.world_size > 1:
             leave_group_at_exit()
-        if args.disable_tqdm:
-            disable_progress_bar()  # a bar for each saved model would fill a log file
+        disable_progress_bar()  # one for each saved model would fill a log, or break the table
         super().__init__(objective, args=args, **options)
         self.optimizer: torch.optim.Optimizer | None  # create_optimizer makes one if None
         # The result of compute_loss needs no division by accumulation steps. transformers 5.17 has
@@ -111,8 +110,8 @@ class SummedLossTrainer(EvaluationTrainer):
         for batch in batches:
             counts += self.objective.count(batch).to(device)
         self._guard.begin(batches)
-        if batches and not self._progress.step_tokens:
-            own = torch.stack([tokens_of(batch) for batch in batches]).sum()
+        if not self._progress.step_tokens:
+            own = sum((tokens_of(batch).cpu() for batch in batches), torch.tensor(0))
             self._progress.step_tokens = int(self._sum_over_ranks(own))
         return batches, self._sum_over_ranks(counts)
 

@@ -1,4 +1,4 @@
-"""Which figures have a panel, in which order, and how runs are told apart."""
+"""The figures that have a panel, their order, and the colors and dashes of the runs."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from metro_fast._svg import round_step
 from metro_fast.metro.curves_runs import Points, Run
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Okabe and Ito's colors, which readers with any kind of color vision tell apart."""
+"""Okabe and Ito's colors, which readers with any kind of color vision can distinguish."""
 DASHES = ("", "7 3", "2 3", "9 3 2 3")
 """The dashes of the runs, so that equal curves of two runs are both seen, also in print."""
 

@@ -67,7 +67,7 @@ def cells(token: StripToken) -> tuple[str, str, str, str]:
 
     Example:
         >>> cells(StripToken("king", "<mask>", "lord", True, 0.07))
-        ('king', '____', '[lord]', '7!')
+        ('king', '<mask>', '[lord]', '7!')
     """
     sampled = ""
     if token.masked is not None:
@@ -75,7 +75,8 @@ def cells(token: StripToken) -> tuple[str, str, str, str]:
     p = token.known
     percent = "" if p is None else f"{100 * p:.0f}{'!' if token.wrong else ''}"
     original = visible(token.original)
-    return original, "____" if token.masked is not None else original, sampled, percent
+    masked = original if token.masked is None else visible(token.masked)
+    return original, masked, sampled, percent
 
 
 def shade(probability: float) -> str:

@@ -18,8 +18,6 @@ pub(super) struct Plan<'a> {
     pub(super) pad: i64,
     pub(super) random_bound: Bound,
     pub(super) random_count: u32,
-    /// Special ids, ascending.
-    pub(super) special: Vec<i64>,
     most: usize,
     mean_length: f64,
     vocab_size: i64,
@@ -85,7 +83,6 @@ impl<'a> Plan<'a> {
             pad: options.pad,
             random_bound: Bound::new(random_count.max(1)),
             random_count,
-            special,
             most: options.most.unwrap_or(usize::MAX),
             mean_length,
             vocab_size,
