@@ -16,7 +16,7 @@ from metro_fast.metro.objectives import RECIPES
 from metro_fast.metro.options import MetroOptions
 from metro_fast.metro.sections import AuxiliarySection, DataSection, ModelSection
 from metro_fast.metro.training_arguments import MetroTrainingArguments
-from metro_fast.metro.training_section import DEFAULTS, field_default, field_types
+from metro_fast.metro.training_section import DEFAULTS, field_types
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,19 @@ def all_settings() -> Iterator[Setting]:
     types = field_types()
     for name in (*DEFAULTS, *(name for name in types if name not in DEFAULTS)):
         text = _TRAINING_TEXTS.get(name) or texts.get(name) or str(metadata[name].get("help", ""))
-        hidden = name not in DEFAULTS
-        default = None if hidden else field_default(name)
+        hidden = name not in DEFAULTS and name not in _ALSO_SHOWN
+        default = DEFAULTS.get(name)
         yield Setting("training", name, types[name], default, text, hidden)
 
 
+_ALSO_SHOWN = ("eval_steps", "rms_scaled", "report_to", "torch_compile")
 _TRAINING_TEXTS = {
     "max_steps": "Optimizer steps.",
     "per_device_train_batch_size": "Rows per forward pass and rank.",
     "gradient_accumulation_steps": "Forward passes per optimizer step.",
     "learning_rate": "Peak rate.",
     "lr_scheduler_type": "Fall of the rate after the warmup: linear, cosine, constant, ...",
-    "warmup_steps": "Steps of the rise; below 1, a share of all steps.",
+    "warmup_steps": "Steps in which the rate rises to its peak.",
     "optim": "Optimizer: adamw_torch, adafactor, ...",
     "weight_decay": "Decay of the matrices.",
     "max_grad_norm": "Gradients are clipped to this norm; 0 for no clipping.",
@@ -90,6 +91,9 @@ _TRAINING_TEXTS = {
     "save_steps": "Steps between checkpoints.",
     "save_total_limit": "Checkpoints that are kept, at least 2.",
     "save_strategy": "steps, or no.",
+    "eval_steps": "Steps between evaluations; by default the end alone is evaluated.",
+    "report_to": "tensorboard, wandb, ...; nothing by default.",
+    "torch_compile": "Compile the model.",
 }
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -75,16 +75,6 @@ def field_types() -> Mapping[str, Any]:
     hints |= {name: stock[name] for name, hint in hints.items() if hint is Any and name in stock}
     names = (field.name for field in fields(MetroTrainingArguments) if field.init)
     return {name: hints[name] for name in names if name not in ELSEWHERE}
-
-
-def field_default(name: str) -> Any:
-    """Our default of a field, or else that of `MetroTrainingArguments`."""
-    if name in DEFAULTS:
-        return DEFAULTS[name]
-    field = next(field for field in fields(MetroTrainingArguments) if field.name == name)
-    if field.default_factory is not MISSING:
-        return field.default_factory()
-    return field.default
 
 
 def read_training(given: Any) -> dict[str, Any]:
