@@ -40,8 +40,14 @@ FILES: dict[str, Any] = {"model": "m", "tasks": [Path("t")], "instructions": Pat
             "output=PosixPath('o'))",
         ),
         (
-            PretrainConfig(corpus=Path("c"), output=Path("o"), rtd_weight=9.0),
-            "PretrainConfig(rtd_weight=9.0, corpus=PosixPath('c'), output=PosixPath('o'))",
+            PretrainConfig(
+                output="o",
+                data={"corpus": "c"},
+                objective={"rtd_weight": 9},
+                training={"max_steps": 2, "warmup_steps": 1000},
+            ),
+            "PretrainConfig(output=PosixPath('o'), data=DataSection(corpus=PosixPath('c')), "
+            "objective=MetroSettings(rtd_weight=9.0), training={'max_steps': 2})",
         ),
         (RowSelection("abcdef", 2, held_out=True), "RowSelection(2 of 6 rows, held out)"),
         (RunFolder(Path("nowhere"), resume=True), "RunFolder('nowhere', resume=True)"),

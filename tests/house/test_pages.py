@@ -32,7 +32,7 @@ PAGES = {
     "docs/streaming.md": 2,
     "docs/tutorials/experts.md": 4,
     "docs/tutorials/finetune.md": 4,
-    "docs/tutorials/pretrain.md": 5,
+    "docs/tutorials/pretrain.md": 6,
     "docs/tutorials/robustness.md": 4,
     "docs/watching.md": 1,
 }

@@ -248,8 +248,11 @@ def gradient_rank(output: Path, cases: list[dict[str, Any]]) -> None:
     os._exit(0)
 
 
-def resume_run(output: Path, *, resume: bool, kill_after: int) -> None:
-    """Twelve steps with dropout; the process kills itself after step `kill_after`, if not 0."""
+def resume_run(output: Path, *, resume: bool, kill_after: int, **options: Any) -> None:
+    """Twelve steps with dropout; the process kills itself after step `kill_after`, if not 0.
+
+    The options are further arguments of the trainer.
+    """
 
     class Kill(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kw: Any) -> None:
@@ -267,6 +270,7 @@ def resume_run(output: Path, *, resume: bool, kill_after: int) -> None:
             save_steps=5,
             logging_steps=3,
             train_sampling_strategy="random",
+            **options,
         ),
         train_dataset=Rows(LENGTHS * 2),
         data_collator=MetroCollator(),

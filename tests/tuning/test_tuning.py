@@ -322,6 +322,21 @@ def test_finetune_from_files(files: dict[str, Any]) -> None:
         )
 
 
+def test_a_finished_run_is_made_longer(files: dict[str, Any]) -> None:
+    import yaml
+
+    out = finetune(FinetuneConfig(**files, method="lora"))
+    weights = (out / "adapter_model.safetensors").read_bytes()
+    longer = {**files, "steps": 5, "logging_steps": 2, "save_steps": 4, "method": "lora"}
+    finetune(FinetuneConfig(**longer, resume=True))
+    assert [line["step"] for line in history(out) if "loss" in line] == [1, 2, 4]
+    assert (out / "checkpoints" / "checkpoint-5").is_dir()
+    assert (out / "adapter_model.safetensors").read_bytes() != weights
+    with pytest.raises(MetroFastError, match="steps is 2, but the run has reached step 5"):
+        finetune(FinetuneConfig(**files, method="lora", resume=True))
+    assert yaml.safe_load((out / "resolved_config.yaml").read_text())["steps"] == 5
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "match"),
     [

@@ -11,10 +11,13 @@ from transformers import TrainingArguments
 from metro_fast._ranges import check_seed
 from metro_fast.errors import MetroFastError
 
+RMS_SCALED = ("adamw_torch", "adamw_torch_fused", "adafactor")
+"""The values of `optim` that know `rms_scaled` and the multipliers."""
+
 
 @dataclass
 class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transformers is untyped
-    """`transformers.TrainingArguments` with other defaults and two learning-rate multipliers.
+    """`transformers.TrainingArguments` with other defaults, and with scaled learning rates.
 
     Batches carry more than the model's columns (`remove_unused_columns=False`), each rank reads
     its own (`dispatch_batches=False`), every parameter takes part in every forward
@@ -24,6 +27,10 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
     Attributes:
         embedding_multiplier: Rate of the token embeddings over `learning_rate`.
         relative_bias_multiplier: Rate of the relative attention biases over `learning_rate`.
+        rms_scaled: Multiply the rate of each tensor by its root mean square, at least 1e-3. With
+            AdamW this is nanoT5's `AdamWScale`, with `optim="adafactor"` it is T5's own optimizer
+            (transformers' Trainer sets `scale_parameter=False`). Rates are then relative, and
+            larger: nanoT5 uses 0.02, T5 0.01.
         split_stream: Give each rank its own rows of a stream (`IterableDataset`); False if the
             stream is already split.
     """
@@ -33,6 +40,9 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
     )
     relative_bias_multiplier: float = field(
         default=1.0, metadata={"help": "Rate of the relative attention biases over learning_rate."}
+    )
+    rms_scaled: bool = field(
+        default=False, metadata={"help": "Scale each tensor's rate by its root mean square."}
     )
     split_stream: bool = field(
         default=True,

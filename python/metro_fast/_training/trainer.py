@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PrinterCallback, ProgressCallback, TrainerState
+from transformers import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import TrainOutput
 from transformers.utils.logging import disable_progress_bar
 
@@ -21,10 +21,11 @@ from metro_fast._training.checkpoints import (
     read_mark,
 )
 from metro_fast._training.evaluation_trainer import EvaluationTrainer
+from metro_fast._training.extension import ResumedRunCallback, finished_state, planned_steps
 from metro_fast._training.finite import FiniteGuard
 from metro_fast._training.flops import Seq2SeqFlops, trained_factor
 from metro_fast._training.objective import Batch, Objective, StepResult, normalized, tokens_of
-from metro_fast._training.optimizer import groups_of, has_our_groups
+from metro_fast._training.optimizer import has_our_groups, make_optimizer
 from metro_fast._training.pace import Pace
 from metro_fast._training.predictions import (
     check_arguments_type,
@@ -84,7 +85,8 @@ class SummedLossTrainer(EvaluationTrainer):
         self._progress = RunProgress(self._pace, live=not args.disable_tqdm)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
-        for callback in (EpochCallback(self._epoch_receivers), self._pace, self._progress):
+        epochs = EpochCallback(self._epoch_receivers)
+        for callback in (epochs, ResumedRunCallback(), self._pace, self._progress):
             self.add_callback(callback)
 
     # The loss
@@ -189,10 +191,10 @@ class SummedLossTrainer(EvaluationTrainer):
     # Optimizer, checkpoints
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make AdamW with the groups of `metro_fast._parameter_groups`.
+        """Make AdamW or Adafactor with the groups of `metro_fast._parameter_groups`.
 
         Raises:
-            MetroFastError: If multipliers are set together with another optimizer.
+            MetroFastError: If multipliers or `rms_scaled` are set with another optimizer.
         """
         if self.optimizer is not None:
             return self.optimizer
@@ -201,8 +203,8 @@ class SummedLossTrainer(EvaluationTrainer):
             stock: torch.optim.Optimizer = super().create_optimizer(model)
             return stock
         model = self.model if model is None else model
-        optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, model)
-        self.optimizer = optimizer(groups_of(self.args, model), **options)
+        stock_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+        self.optimizer = make_optimizer(self.args, model, stock_class, options)
         return self.optimizer
 
     def train(
@@ -211,8 +213,8 @@ class SummedLossTrainer(EvaluationTrainer):
         """Train; `resume_from_checkpoint=True` takes the newest checkpoint that is whole.
 
         Raises:
-            MetroFastError: If there is nothing to resume from, the checkpoint is not whole, or the
-                loss or gradient of a step is not finite, whose batch is then saved.
+            MetroFastError: If there is no whole checkpoint to resume from, it has more steps than
+                wanted, or the loss or gradient of a step is not finite, whose batch is then saved.
         """
         check_no_ignored_keys(options.get("ignore_keys_for_eval"))
         self._window.reset()
@@ -223,10 +225,9 @@ class SummedLossTrainer(EvaluationTrainer):
             self.check_checkpoint(checkpoint)
             if self.is_world_process_zero():
                 self._window.load(window)
-            with explained(f"the state of {checkpoint}"):
-                state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-            steps = self.args.max_steps if self.args.max_steps > 0 else state.max_steps
-            if state.global_step >= steps:  # the stock trainer would take one more step
+            planned = planned_steps(self.args, self.get_train_dataloader)
+            state = finished_state(checkpoint, planned)
+            if state is not None:  # the stock trainer would take one more step
                 self.state = state
                 best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
                 self._load_from_checkpoint(best or str(checkpoint))

@@ -1,11 +1,11 @@
-"""The trainer of METRO and of its span-corruption baseline."""
+"""The trainer of METRO and of its baselines."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from metro_fast._training import Seq2SeqObjective, SummedLossTrainer
+from metro_fast._training import SummedLossTrainer
 from metro_fast._training.objective import Batch
 from metro_fast._training.predictions import check_arguments_type
 from metro_fast.errors import MetroFastError
@@ -15,12 +15,12 @@ from metro_fast.metro.disentangled import follow_auxiliary
 from metro_fast.metro.flops import MetroFlops
 from metro_fast.metro.loading import differences
 from metro_fast.metro.modeling import MetroForPretraining
-from metro_fast.metro.objectives import MetroObjective
+from metro_fast.metro.objectives import MetroObjective, losses_of
 from metro_fast.metro.training_arguments import MetroTrainingArguments
 
 
 class MetroTrainer(SummedLossTrainer):
-    """Trains `MetroForPretraining` on METRO batches, or a plain T5 on span batches.
+    """Trains `MetroForPretraining` on METRO batches, or any encoder-decoder on span batches.
 
     The counts in the batches are the denominators, over the whole accumulation window and all
     ranks; `SummedLossTrainer` says what this promises, and why. The figures of every log line and
@@ -29,15 +29,15 @@ class MetroTrainer(SummedLossTrainer):
     gets its own rows, and each pass its own epoch.
 
     Args:
-        model: `MetroForPretraining` (objective "metro"), or any encoder-decoder such as
-            `T5ForConditionalGeneration` (objective "span").
+        model: `MetroForPretraining` (objective "metro"), or any encoder-decoder that shifts labels
+            by itself, such as T5 and T5Gemma (objectives "span", "ul2" and "metro_t0_span").
         args: The training arguments.
         **options: Other arguments of `transformers.Trainer`: train_dataset, eval_dataset,
             data_collator, processing_class, callbacks, ...
 
     Raises:
         TypeError: If the model is another, or `args` are not `MetroTrainingArguments`.
-        MetroFastError: If weights are given for the span objective, which has one loss.
+        MetroFastError: If weights are given for a model with one loss.
 
     Example:
         >>> from metro_fast.data import DataCollatorForMetro
@@ -60,26 +60,21 @@ class MetroTrainer(SummedLossTrainer):
             for name in ("mlm_weight", "lm_weight", "rtd_weight")
             if (value := getattr(args, name)) is not None
         }
-        objective: MetroObjective | Seq2SeqObjective
         if isinstance(model, MetroForPretraining):
             for name, value in given.items():
                 setattr(model.config, name, value)  # saved with the model that was trained with it
             model.config.check()
-            objective = MetroObjective(model.config)
-        elif hasattr(model, "prepare_decoder_input_ids_from_labels"):
-            if given:
-                raise MetroFastError(
-                    f"{', '.join(given)} given, but span corruption has one loss: leave the "
-                    "weights out"
-                )
-            objective = Seq2SeqObjective(
-                model.config.vocab_size, model.prepare_decoder_input_ids_from_labels
-            )
-        else:
+        elif not hasattr(model, "prepare_decoder_input_ids_from_labels"):
             raise TypeError(
                 f"model is {type(model).__name__}, expected MetroForPretraining or an "
                 "encoder-decoder of transformers"
             )
+        elif given:
+            raise MetroFastError(
+                f"{', '.join(given)} given, but {type(model).__name__} is trained with one loss: "
+                "leave the weights out"
+            )
+        objective = losses_of(model)
         super().__init__(objective, args, model=model, **options)
         self._metro_flops = None
         if isinstance(objective, MetroObjective):
