@@ -4,14 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from metro_fast._training.optimizer import has_our_groups
 from metro_fast._training.run_folder import RunFolder
 from metro_fast.metro.modeling import MetroForPretraining
 from metro_fast.metro.pretrain_config import FREE, PretrainConfig
-from metro_fast.metro.pretraining_data import read_rows, read_tokenizer
+from metro_fast.metro.pretraining_data import RunRows, read_rows, read_tokenizer
 from metro_fast.metro.pretraining_model import make_model
+from metro_fast.metro.strip import SentenceStrip
 from metro_fast.metro.trainer import MetroTrainer
 from metro_fast.metro.training_section import training_arguments
 
@@ -22,8 +24,8 @@ def pretrain(config: PretrainConfig) -> Path:
     Everything is read and checked before the first step: the tokenizer is compared with the one
     that made the corpus, a loaded model with the tokenizer, and rows from all over the corpus are
     corrupted once. The output folder gets `resolved_config.yaml`, `metrics.jsonl` (one line per
-    log), `checkpoints/`, the METRO model (with the objective "metro"), and `main/`: a plain
-    encoder-decoder with its tokenizer, ready for finetuning.
+    log), `checkpoints/`, the METRO model and `strip.html` (with the objective "metro"), and
+    `main/`: a plain encoder-decoder with its tokenizer, ready for finetuning.
 
     Args:
         config: The settings.
@@ -82,9 +84,21 @@ def pretrain(config: PretrainConfig) -> Path:
         eval_dataset=rows.evaluation,
         data_collator=rows.collator,
     )
+    if isinstance(model, MetroForPretraining) and rows.evaluation is not None:
+        trainer.add_callback(_strip(rows, tokenizer, run))
     run.train(trainer, evaluate=rows.evaluation is not None)
     _save(model, tokenizer, run)
     return config.output
+
+
+def _strip(rows: RunRows, tokenizer: PreTrainedTokenizerBase, run: RunFolder) -> SentenceStrip:
+    """The page that shows two held-out rows at each evaluation."""
+    # A generator of its own: the loader draws a seed, which would change the training's draws.
+    loader: DataLoader[Any] = DataLoader(
+        rows.evaluation, batch_size=2, collate_fn=rows.collator, generator=torch.Generator()
+    )
+    page = run.path / "strip.html"
+    return SentenceStrip(tokenizer, next(iter(loader)), every=None, show=False, html=page)
 
 
 def _save(model: Any, tokenizer: PreTrainedTokenizerBase, run: RunFolder) -> None:
