@@ -1,11 +1,13 @@
 """Pretraining from files: a corpus and a tokenizer become a model and its history."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, set_seed
+from transformers.utils.logging import disable_progress_bar
 
 from metro_fast._training.optimizer import has_our_groups
 from metro_fast._training.run_folder import RunFolder
@@ -60,6 +62,8 @@ def pretrain(config: PretrainConfig) -> Path:
         True
     """
     run = RunFolder(config.output, resume=config.resume)
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # that of loaded weights would fill a log file
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     tokenizer = read_tokenizer(config)
