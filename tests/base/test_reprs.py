@@ -30,7 +30,7 @@ FILES: dict[str, Any] = {"model": "m", "tasks": [Path("t")], "instructions": Pat
         (Task("facts", "qa", (ITEM,)), "Task('facts', 'qa', 1 item, split='test')"),
         (
             MetroConfig(main=MAIN),
-            "MetroConfig(d_model=8, vocab_size=64, layers 4 + 1 + 1, rtd_head='encoder')",
+            "MetroConfig(t5, d_model=8, vocab_size=64, layers 4 + 1 + 1, rtd_head='encoder')",
         ),
         (TuningOptions(), "TuningOptions()"),
         (TuningOptions(method="lora", steps=5), "TuningOptions(steps=5, method='lora')"),

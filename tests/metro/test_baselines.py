@@ -1,5 +1,6 @@
 """The baselines on METRO's trainer: their corruption, T5 and T5Gemma, loaded models."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,11 @@ def test_a_t5_with_a_head_of_its_own_stays_so(
         baseline(settings, "span"),
         {"model": None, "init": tmp_path / "t5", "training.max_steps": 2},
     )
-    model = AutoModelForSeq2SeqLM.from_pretrained(pretrain(run) / "main")
+    out = pretrain(run)
+    model = AutoModelForSeq2SeqLM.from_pretrained(out / "main")
     assert not torch.equal(model.lm_head.weight, model.shared.weight)
+    # transformers before 5 ties by this alone.
+    assert json.loads((out / "main" / "config.json").read_text())["tie_word_embeddings"] is False
 
 
 def test_weights_of_losses_are_for_metro_alone(tmp_path: Path) -> None:
@@ -182,7 +186,7 @@ def test_metro_starts_from_a_t5(
     t5.save_pretrained(tmp_path / "t5")
     rates = {"training.learning_rate": 1e-12, "training.max_steps": 1, "training.weight_decay": 0}
     given = None if source is None else str(source).replace("a folder", str(tmp_path / "t5"))
-    start = {"model": None, "init": str(tmp_path / "t5"), "auxiliary.init": given}
+    start = {"model": None, "init": str(tmp_path / "t5"), "auxiliary": {"init": given}}
     out = pretrain(changed(settings, {**rates, **start}))
     saved = AutoModelForSeq2SeqLM.from_pretrained(out / "main").state_dict()
     assert all(torch.allclose(t5.state_dict()[name], saved[name], atol=1e-9) for name in saved)

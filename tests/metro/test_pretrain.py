@@ -13,9 +13,10 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5ForConditionalG
 from log_lines import untimed
 from metro_fast._training.callbacks import EpochCallback
 from metro_fast._training.checkpoints import latest_checkpoint
-from metro_fast.errors import MetroFastError
+from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.metro import MetroForPretraining, PretrainConfig, pretrain
 from metro_fast.metro.held_out import RowSelection
+from metro_fast.metro.pretraining_model import make_model
 from pretrain_cases import baseline, changed, history, rule_corpus, small_run
 
 
@@ -120,6 +121,20 @@ def test_evaluation_rows_may_be_another_corpus(
         lines[name] = history(pretrain(out))[-1]["eval_loss"]
     assert len(set(lines.values())) == 3 - (lines["own"] == lines["same"])
     assert lines["other"] != lines["same"]
+
+
+@pytest.mark.parametrize("objective", ["metro", "span"])
+def test_attention_is_a_setting(
+    objective: str, settings: dict[str, Any], tiny_tokenizer: Any
+) -> None:
+    settings = settings if objective == "metro" else baseline(settings, objective)
+    for name in ("eager", "sdpa"):
+        model = make_model(changed(settings, {"model.attn_implementation": name}), tiny_tokenizer)
+        stacks = [part for part in model.modules() if hasattr(part, "block")]
+        assert len(stacks) == (3 if objective == "metro" else 2)
+        assert {stack.config._attn_implementation for stack in stacks} == {name}
+    with pytest.raises(FormatError, match="quick"):
+        pretrain(changed(settings, {"model.attn_implementation": "quick"}))
 
 
 def test_workers_change_nothing(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -124,6 +124,8 @@ def test_a_tokenizer_without_sentinels_or_mask(
     run = {"data.corpus": corpus, "training.max_steps": 1}
     assert "has no token <extra_id_0>" in refused(baseline(settings, "span"), run, MetroFastError)
     assert "neither a mask token nor <extra_id_0>" in refused(settings, run, MetroFastError)
+    prefixes = baseline(settings, "ul2", r_weight=0, x_weight=0)  # which need no sentinel
+    pretrain(changed(prefixes, {**run, "output": tmp_path / "prefixes"}))
     bare.add_special_tokens({"additional_special_tokens": ["<extra_id_0>"]})
     bare.save_pretrained(corpus / "tokenizer")
     pretrain(changed(settings, run))  # the first sentinel takes the place of the mask

@@ -107,8 +107,8 @@ def test_a_wrong_setting_is_refused_by_name(sections: dict[str, Any], message: s
         ({"objective": "span"}, "objective is 'span', expected a section of settings"),
         ({"resume": "maybe"}, "resume is 'maybe', expected true or false"),
         (
-            {"auxiliary": {"num_layers": None}},
-            "num_layers is None, expected a whole number",
+            {"auxiliary": {"dropout_rate": None}},
+            "dropout_rate is None, expected a number",
         ),
     ],
 )

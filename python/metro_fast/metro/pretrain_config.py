@@ -121,6 +121,8 @@ class PretrainConfig(Section):
             if value is not None:
                 found[each.name] = dict(value) if isinstance(value, Mapping) else value
         found["objective"] = {"name": self.recipe.name, **found["objective"]}
+        if self.init is not None and Path(self.init).is_dir():
+            found["init"] = Path(self.init)  # recorded absolute, unlike a name on the Hub
         return found
 
 

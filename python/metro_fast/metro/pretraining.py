@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, set_seed
 
+from metro_fast._pretrained import save_seq2seq
 from metro_fast._training.optimizer import has_our_groups
 from metro_fast._training.run_folder import RunFolder
 from metro_fast.metro.modeling import MetroForPretraining
@@ -88,13 +89,13 @@ def pretrain(config: PretrainConfig) -> Path:
 
 
 def _save(model: Any, tokenizer: PreTrainedTokenizerBase, run: RunFolder) -> None:
-    save_main = model.save_pretrained
+    main = model
     if isinstance(model, MetroForPretraining):
         run.save(model.save_pretrained)
-        save_main = model.save_main
+        main = model.main
 
     def write(folder: Path) -> None:
-        save_main(folder)
+        save_seq2seq(main, folder)
         tokenizer.save_pretrained(folder)
 
     run.save(write, under="main")

@@ -63,6 +63,8 @@ def read_tokenizer(config: PretrainConfig) -> PreTrainedTokenizerBase:
     for name in ("pad_token_id", "eos_token_id"):
         if getattr(tokenizer, name) is None:
             raise MetroFastError(f"the tokenizer at {folder} has no {name}: set one and save it")
+    if config.recipe.has_auxiliary and tokenizer.mask_token_id is None:
+        logger.info("the tokenizer has no mask token; <extra_id_0> takes its place")
     for corpus in corpora.values():
         if not check_corpus_tokenizer(corpus, tokenizer):
             logger.warning("%s does not say which tokenizer made it; ids are checked alone", corpus)

@@ -88,12 +88,13 @@ class AuxiliarySection(Section):
         init: Start of its weights if the run has `init`: the main model's "first_layers", "random",
             or the folder or Hub name of an encoder; "first_layers" unless given. Without `init`
             they are random.
-        num_layers: Its layers; the widths are the main model's.
+        num_layers: Its layers; 4 unless given, or all if it starts from fewer. The widths are the
+            main model's.
         dropout_rate: Its dropout.
     """
 
     init: str | None = None
-    num_layers: int = 4
+    num_layers: int | None = None
     dropout_rate: float = 0.0
     embedding_sharing: EmbeddingSharing = MetroOptions.embedding_sharing
     sampling_mode: SamplingMode = MetroOptions.sampling_mode
@@ -104,7 +105,8 @@ class AuxiliarySection(Section):
     dropped_from: int | None = MetroOptions.auxiliary_dropped_from
 
     def __post_init__(self) -> None:
-        check_at_least(1, num_layers=self.num_layers)
+        if self.num_layers is not None:
+            check_at_least(1, num_layers=self.num_layers)
         check_fraction(dropout_rate=self.dropout_rate)
 
 

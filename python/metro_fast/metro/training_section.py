@@ -115,7 +115,9 @@ def read_training(given: Any) -> dict[str, Any]:
             raise unknown(
                 f"training.{name}", [f"training.{each}" for each in hints], ELSEWHERE.get(name)
             )
-        values[name] = convert(value, hints[name], f"training.{name}")
+        number = convert(value, hints[name], f"training.{name}")
+        # Intervals are floats in transformers, since below 1 they are shares of the run.
+        values[name] = value if type(value) is int and number == value else number
     values = {**_defaults(values), **values}
     _check(values)
     return values

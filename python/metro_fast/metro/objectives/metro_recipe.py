@@ -72,7 +72,9 @@ def _collator(tokenizer: Any, settings: Any, seed: int) -> Collator:
 
 def _model(plan: ModelPlan) -> PreTrainedModel:
     section = plan.auxiliary
-    own = {"num_layers": section.num_layers, "dropout_rate": section.dropout_rate}
+    own: dict[str, Any] = {"dropout_rate": section.dropout_rate}
+    if section.num_layers is not None:
+        own["num_layers"] = section.num_layers
     options = {**_options(plan.objective, section), "sampling_seed": plan.seed}
     if plan.init is not None:
         model = MetroForPretraining.from_t5(
