@@ -40,8 +40,8 @@ class Instruction:
         license: License of the wording.
         choices: The choices of this reading: None for those of the item, a list of texts (an empty
             one: the answer is generated freely), or a template over the same names whose text is
-            separated by `|||`, as promptsource's `answer_choices`. The answer keeps its place
-            among them, unless there is a target.
+            separated by `|||`, as promptsource's `answer_choices` (a blank text: no choices, for
+            an item without any). The answer keeps its place among them, unless there is a target.
         kind: One of `KINDS`.
         target: Template of the right answer, where it is not the item's.
         syntax: One of `SYNTAXES`.

@@ -135,6 +135,8 @@ def _choices(
     if not isinstance(given, str):
         return given
     text = fill(given, values, where=f"{where}, choices", key=item.id)
+    if not text.strip() and not item.choices:
+        return ()  # a template over the choices, and an item that is answered by free text
     return tuple(_unprotect(choice).strip() for choice in text.split(_SEPARATOR))
 
 

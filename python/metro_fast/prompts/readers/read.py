@@ -25,7 +25,7 @@ class Read(NamedTuple):
 
 
 class RowError(Exception):
-    """One row is no item: the reason to count it under, and the detail."""
+    """A row cannot be an item: the reason to count it under, and the detail."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -47,7 +47,7 @@ class Collector:
         self._remarks: list[Reject] = []
 
     def add(self, name: str, make: Callable[[], Item]) -> None:
-        """Take the item that `make` gives, or count why there is none.
+        """Take the item that `make` gives, or count why it could not be made.
 
         Args:
             name: Name of the row, until it is an item.

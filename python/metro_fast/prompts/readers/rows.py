@@ -22,6 +22,7 @@ def read_rows(
     first_answer: int = 0,
     id_column: str | None = None,
     group_column: str | None = None,
+    rename: Mapping[str, str] | None = None,
     split: str = "test",
     source: str | None = None,
 ) -> Read:
@@ -42,6 +43,7 @@ def read_rows(
         first_answer: The number of the first choice.
         id_column: Column of unique ids; by default rows are numbered from 0.
         group_column: Column of the passage or subject that rows share.
+        rename: Fields that are called other than their column: {column: field}.
         split: Part of the data.
         source: What the report calls the rows; by default the name.
 
@@ -73,9 +75,10 @@ def read_rows(
             item_id = str(number if id_column is None else _column(row, id_column))
             texts, labels = _choices(row, choices, choice_columns)
             value = _column(row, answer)
+            fields = {(rename or {}).get(column, column): cell for column, cell in row.items()}
             if not texts:
-                return Item(item_id, row, (), None, group, str(value))
-            return Item(item_id, row, texts, _place(value, texts, labels, first_answer), group)
+                return Item(item_id, fields, (), None, group, str(value))
+            return Item(item_id, fields, texts, _place(value, texts, labels, first_answer), group)
 
         collector.add(f"row {number}", make)
     return collector.finish(name, task_type, split)

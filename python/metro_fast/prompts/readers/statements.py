@@ -33,7 +33,7 @@ def with_statements(
         templates: For each relation, a Jinja2 template of its statement over the item's fields.
         valid: For each pair of types, as `"PERSON:CITY"`, its relations; by default all.
         types: Fields with the types of the two entities.
-        none: The relation that says that there is none; it is valid for all types.
+        none: The relation of those that are not related; it is valid for all types.
 
     Returns:
         The task, with the items' relations narrowed to the valid ones, and the report.

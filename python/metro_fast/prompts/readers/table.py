@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from metro_fast.errors import FormatError
@@ -24,6 +24,7 @@ def read_table(
     name: str | None = None,
     id_column: str | None = None,
     group_column: str | None = None,
+    rename: Mapping[str, str] | None = None,
     split: str = "test",
 ) -> Read:
     r"""Read a CSV (`*.csv`) or TSV (`*.tsv`, `*.txt`) file whose first line names the columns.
@@ -39,6 +40,7 @@ def read_table(
         name: Name of the task; by default the file's stem.
         id_column: As for `read_rows`.
         group_column: As for `read_rows`.
+        rename: As for `read_rows`.
         split: Part of the data.
 
     Returns:
@@ -68,6 +70,7 @@ def read_table(
         first_answer=first_answer,
         id_column=id_column,
         group_column=group_column,
+        rename=rename,
         split=split,
         source=str(path),
     )
