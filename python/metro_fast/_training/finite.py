@@ -65,8 +65,8 @@ class FiniteGuard:
         return MetroFastError(
             f"{error} (step {step}, micro-step {number + 1} of {len(self._batches)}"
             f"{_rank(accelerator)}; {sample_ids_text(self._batches[number])}; the batch is in "
-            f"{path}; the weights in memory and the last checkpoint are those before this step). If "
-            "a number is not finite, lower the learning rate or max_grad_norm"
+            f"{path}; the weights in memory and the last checkpoint are those before this step). "
+            "If a number is not finite, lower the learning rate or max_grad_norm"
         )
 
     def check(self, step: int, norm: Tensor | float | None, accelerator: Accelerator) -> None:
