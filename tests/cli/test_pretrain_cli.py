@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from metro_fast._training.run_folder import RunFolder
 from metro_fast.cli import pretrain as command
 from metro_fast.errors import MetroFastError
 from metro_fast.metro import PretrainConfig
@@ -81,6 +82,19 @@ def test_another_objective_leaves_out_what_it_does_not_read(
     left_out = "auxiliary.num_layers of recipe tiny, which are not settings of objective.name span"
     assert left_out in done.output
     assert "objective.rtd_weight" in done.output
+
+
+def test_a_resumed_run_keeps_its_settings(settings_of: Any, tmp_path: Path) -> None:
+    first = settings_of("--recipe", "tiny", "--data.corpus", "c", "--output", str(tmp_path))
+    RunFolder(tmp_path, resume=False).record(first.resolved(), free=())
+    again = settings_of("--output", str(tmp_path), "--resume", "--training.max_steps", "3000")
+    assert (first.training["max_steps"], again.training["max_steps"]) == (1000, 3000)
+    assert (again.model, again.objective, again.auxiliary) == (
+        first.model,
+        first.objective,
+        first.auxiliary,
+    )
+    assert again.data.corpus == Path("c").absolute()
 
 
 @pytest.mark.parametrize(
