@@ -98,17 +98,13 @@ def _elsewhere(name: str) -> str | None:
 
 
 def _together(layers: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    """All layers in one, the last on top; says what another objective makes void."""
+    """All layers in one, the last on top; says what a layer makes void below it."""
     found: dict[str, Any] = {"output": None, "data": {}}
     for number, (_, layer) in enumerate(layers):
         found, left_out = layered(found, layer)
-        if left_out:
-            below = " and ".join(name for name, _ in layers[:number])
-            typer.echo(
-                f"left out {', '.join(left_out)} of {below}, which are not settings of "
-                f"objective.name {layer['objective']['name']}",
-                err=True,
-            )
+        below = " and ".join(name for name, _ in layers[:number])
+        for why, names in left_out.items():
+            typer.echo(f"left out {', '.join(names)} of {below}, since {why}", err=True)
     return found
 
 
