@@ -108,17 +108,23 @@ def test_the_schedule_of_an_extended_run_is_that_of_its_new_length(
     np.testing.assert_allclose(logged, expected, rtol=1e-12, atol=1e-18)
 
 
-def test_a_resumed_run_has_the_intervals_that_it_is_given(tmp_path: Path) -> None:
+def test_a_resumed_run_has_the_intervals_that_it_is_given(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     before = {"logging_steps": 2, "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
     run(tmp_path, max_steps=4, **before)
     now = {"logging_steps": 3, "save_steps": 5, "eval_strategy": "steps", "eval_steps": 4}
     resumed = run(tmp_path, max_steps=12, resume=True, **now)
+    assert "in force: logging_steps 3, save_steps 5, eval_steps 4" in caplog.text
+    caplog.clear()
     evaluated = [line["step"] for line in resumed.state.log_history if "eval_loss" in line]
     assert list(losses(resumed)) == [2, 4, 6, 9, 12]
     assert evaluated == [2, 4, 8, 12]
     assert {path.name for path in tmp_path.iterdir()} == {
         f"checkpoint-{step}" for step in (2, 4, 5, 10, 12)
     }
+    run(tmp_path, max_steps=13, resume=True, **now)
+    assert "in force" not in caplog.text
 
 
 def test_a_run_is_extended_by_epochs(tmp_path: Path) -> None:

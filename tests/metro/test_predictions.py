@@ -115,6 +115,7 @@ def metro_trainer(folder: Path, options: dict[str, Any], **args: Any) -> MetroTr
         ),
         ({}, {"include_for_metrics": ["inputs"]}, "include_for_metrics is"),
         ({}, {"batch_eval_metrics": True}, "batch_eval_metrics is True"),
+        ({}, {"eval_do_concat_batches": False}, "eval_do_concat_batches is False"),
         ({}, {"label_names": ["targets"]}, "label_names is"),
     ],
 )
@@ -133,6 +134,8 @@ def test_what_a_call_cannot_do_is_refused(tmp_path: Path) -> None:
         trainer.evaluate(ignore_keys=["logits"])
     with pytest.raises(MetroFastError, match="ignore_keys is"):
         trainer.train(ignore_keys_for_eval=["logits"])
+    with pytest.raises(MetroFastError, match="prediction_loss_only is True: leave one"):
+        span_trainer(tmp_path, compute_metrics=exact_match, prediction_loss_only=True)
     with pytest.raises(MetroFastError, match="returned eval_loss, which the evaluation has"):
         span_trainer(tmp_path, compute_metrics=lambda _: {"loss": 1.0}).evaluate()
     args = Seq2SeqTrainingArguments(str(tmp_path), predict_with_generate=True, use_cpu=True)

@@ -46,9 +46,13 @@ def test_it_learns_and_leaves_models_that_load(objective: str, settings: dict[st
         model = MetroForPretraining.from_pretrained(out)
         assert torch.equal(model.main.shared.weight, plain.shared.weight)
         assert {"eval_rtd_auc", "eval_aux_accuracy", "eval_replace_ratio"} <= set(evaluations[0])
+        strip = (out / "strip.html").read_text()
+        assert strip.index("Rows after 60 steps") < strip.index("Rows after 30 steps")
+        assert strip.count("<h3>Row ") == 4
     else:
         assert "eval_token_accuracy" in evaluations[0]
         assert not (out / "model.safetensors").exists()
+        assert not (out / "strip.html").exists()
 
 
 @pytest.mark.parametrize("objective", ["metro", "span"])

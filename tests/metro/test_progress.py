@@ -114,6 +114,27 @@ def test_figures_of_time_leave_evaluations_out(tmp_path: Path, clock: list[float
     assert [line["model_flops_share"] for line in lines] == pytest.approx(shares)
 
 
+def test_the_time_left_is_that_of_the_last_line(
+    tmp_path: Path, clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first step is compiled, and takes ten minutes more."""
+    trainer = metro_run(tmp_path, max_steps=8)
+    takes(trainer, "training_step", clock, 90)
+    compiled = []
+
+    def compile_once(*args: Any, **options: Any) -> Any:
+        if not compiled:
+            compiled.append(True)
+            clock[0] += 600
+        return step(*args, **options)
+
+    step, trainer.training_step = trainer.training_step, compile_once
+    trainer.train()
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step")]
+    left = [line.split("  ")[-1] for line in lines]
+    assert left == ["0:39:00 left", "0:06:00 left", "0:03:00 left", "0:00:00 left"]
+
+
 def test_a_resumed_run_counts_on(tmp_path: Path, clock: list[float]) -> None:
     """Saved after three of the four steps of a line; its pace is that of the fourth alone."""
     options = {"max_steps": 4, "logging_steps": 4, "save_strategy": "steps", "save_steps": 3}

@@ -31,8 +31,9 @@ def held_out_batch() -> dict[str, torch.Tensor]:
 def run(folder: Path, strip: SentenceStrip | None, **options: Any) -> MetroTrainer:
     trainer = MetroTrainer(
         metro_model(main={"dropout_rate": 0.1}, **options.pop("model", {})),
-        arguments(folder, max_steps=2, **options),
+        arguments(folder, **{"max_steps": 2, **options}),
         train_dataset=Rows(),
+        eval_dataset=HELD_OUT,
         data_collator=MetroCollator(),
         callbacks=[] if strip is None else [strip],
     )
@@ -141,6 +142,14 @@ def test_the_page_has_the_newest_step_first_and_loads_nothing(tmp_path: Path) ->
         assert found[2] == sampled
         assert found[3] == chance.rstrip("!")
     assert html.count('class="token wrong"') >= sum(chance.endswith("!") for *_, chance in expected)
+
+
+def test_a_strip_at_each_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "strip.html"
+    strip = SentenceStrip(Names(), held_out_batch(), every=None, show=False, html=page)
+    run(tmp_path, strip, max_steps=4, eval_strategy="steps", eval_steps=2)
+    assert Columns(page.read_text()).headings == ["Rows after 4 steps", "Rows after 2 steps"]
+    assert "original" not in capsys.readouterr().err
 
 
 def test_a_strip_changes_nothing_in_the_training(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Resuming a run with another length or with other intervals than it was begun with."""
 
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from metro_fast._pretrained import explained
 from metro_fast.errors import MetroFastError
+
+logger = logging.getLogger(__name__)
 
 
 class ResumedRunCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
@@ -31,7 +34,17 @@ class ResumedRunCallback(TrainerCallback):  # type: ignore[misc]  # transformers
         """Set the intervals, and the rates of the next step by the schedule of the whole run."""
         if state.global_step == 0:
             return
+        names = ("logging_steps", "save_steps", "eval_steps")
+        before = {name: getattr(state, name) for name in names}
         state.compute_steps(args, state.max_steps)
+        changed = [
+            f"{name} {getattr(state, name)}"
+            for name in names
+            if getattr(state, name) != before[name]
+        ]
+        if changed and state.is_world_process_zero:
+            # transformers has just warned that they differ, as if it were a mistake.
+            logger.warning("the intervals given now are in force: %s", ", ".join(changed))
         schedule = kwargs["lr_scheduler"]
         if isinstance(schedule, LambdaLR):
             rates = [

@@ -25,7 +25,8 @@ class Pace(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         self.peak: Peak | None = None
         self.seconds = self._line_seconds = 0.0
         self.carried = 0
-        self._first_step = self._step = 0
+        self._line_step = self._step = 0
+        self._step_seconds: float | None = None
         self._flops, self._last = 0.0, time.perf_counter()
 
     def on_train_begin(
@@ -36,7 +37,8 @@ class Pace(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
             dtype = next(kwargs["model"].parameters()).dtype
             self.peak = device_peak(args.device, torch.bfloat16 if args.bf16 else dtype)
         self.seconds = self._line_seconds = 0.0
-        self._first_step = self._step = state.global_step
+        self._line_step = self._step = state.global_step
+        self._step_seconds = None
         self._flops, self._last = state.total_flos, time.perf_counter()
 
     def on_step_end(
@@ -80,6 +82,9 @@ class Pace(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         seconds, before = self._line_seconds, self._flops
         carried, self.carried = self.carried, 0
         self._line_seconds, self._flops = 0.0, flops
+        if self._step > self._line_step:
+            self._step_seconds = seconds / (self._step - self._line_step)
+        self._line_step = self._step
         if seconds <= 0:
             return {}
         found = {"tokens_per_second": (tokens - carried) / seconds}
@@ -88,6 +93,10 @@ class Pace(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         return found
 
     def seconds_left(self, steps: int) -> float | None:
-        """The time that the steps up to `steps` will take at the mean pace; None at the start."""
-        made = self._step - self._first_step
-        return None if made < 1 else self.seconds / made * max(0, steps - self._step)
+        """The time of the steps up to `steps` at the pace of the last line; None before it.
+
+        The mean over all steps would hold the compilation of the first one against the others.
+        """
+        if self._step_seconds is None:
+            return None
+        return self._step_seconds * max(0, steps - self._step)

@@ -64,6 +64,16 @@ def check_evaluation(objective: Objective, args: Any, options: Mapping[str, Any]
             "predictions: its evaluation has the figures of each loss already (eval_lm_accuracy, "
             "eval_rtd_auc and others), and a callback's on_evaluate can add more; leave it out"
         )
+    if options.get("compute_metrics") is not None and args.prediction_loss_only:
+        raise MetroFastError(
+            "compute_metrics would not be called, since prediction_loss_only is True: leave one of "
+            "them out"
+        )
+    if not args.eval_do_concat_batches:
+        raise MetroFastError(
+            "eval_do_concat_batches is False, but predictions are one array of all rows and ranks: "
+            "leave it out"
+        )
     if args.include_for_metrics:
         raise MetroFastError(
             f"include_for_metrics is {args.include_for_metrics}, but compute_metrics gets "

@@ -93,10 +93,10 @@ def evaluation_of(logs: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
         >>> evaluation_of({"eval_loss": 2.0, "eval_runtime": 1.0, "epoch": 1})
         ('eval', {'loss': 2.0, 'runtime': 1.0})
     """
-    prefix = next((name[:-5] for name in logs if name.endswith("_loss") and name != "loss"), None)
-    if "loss" in logs or prefix is None or "train_loss" in logs:
+    prefixes = [name.removesuffix("_loss") for name in logs if name.endswith("_loss")]
+    if "loss" in logs or "train_loss" in logs or not prefixes:
         return None
-    prefix = min((n[:-5] for n in logs if n.endswith("_loss")), key=len)
+    prefix = min(prefixes, key=len)  # "eval_mlm_loss" is one of its parts
     figures = {
         name.removeprefix(f"{prefix}_"): value
         for name, value in logs.items()

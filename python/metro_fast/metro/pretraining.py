@@ -1,18 +1,22 @@
 """Pretraining from files: a corpus and a tokenizer become a model and its history."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, set_seed
+from transformers.utils.logging import disable_progress_bar
 
 from metro_fast._pretrained import save_seq2seq
 from metro_fast._training.optimizer import has_our_groups
 from metro_fast._training.run_folder import RunFolder
 from metro_fast.metro.modeling import MetroForPretraining
 from metro_fast.metro.pretrain_config import FREE, PretrainConfig
-from metro_fast.metro.pretraining_data import read_rows, read_tokenizer
+from metro_fast.metro.pretraining_data import RunRows, read_rows, read_tokenizer
 from metro_fast.metro.pretraining_model import make_model
+from metro_fast.metro.strip import SentenceStrip
 from metro_fast.metro.trainer import MetroTrainer
 from metro_fast.metro.training_section import training_arguments
 
@@ -23,8 +27,8 @@ def pretrain(config: PretrainConfig) -> Path:
     Everything is read and checked before the first step: the tokenizer is compared with the one
     that made the corpus, a loaded model with the tokenizer, and rows from all over the corpus are
     corrupted once. The output folder gets `resolved_config.yaml`, `metrics.jsonl` (one line per
-    log), `checkpoints/`, the METRO model (with the objective "metro"), and `main/`: a plain
-    encoder-decoder with its tokenizer, ready for finetuning.
+    log), `checkpoints/`, the METRO model and `strip.html` (with the objective "metro"), and
+    `main/`: a plain encoder-decoder with its tokenizer, ready for finetuning.
 
     Args:
         config: The settings.
@@ -59,6 +63,8 @@ def pretrain(config: PretrainConfig) -> Path:
         True
     """
     run = RunFolder(config.output, resume=config.resume)
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # that of loaded weights would fill a log file
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     tokenizer = read_tokenizer(config)
@@ -83,9 +89,21 @@ def pretrain(config: PretrainConfig) -> Path:
         eval_dataset=rows.evaluation,
         data_collator=rows.collator,
     )
+    if isinstance(model, MetroForPretraining) and rows.evaluation is not None:
+        trainer.add_callback(_strip(rows, tokenizer, run))
     run.train(trainer, evaluate=rows.evaluation is not None)
     _save(model, tokenizer, run)
     return config.output
+
+
+def _strip(rows: RunRows, tokenizer: PreTrainedTokenizerBase, run: RunFolder) -> SentenceStrip:
+    """The page that shows two held-out rows at each evaluation."""
+    # A generator of its own: the loader draws a seed, which would change the training's draws.
+    loader: DataLoader[Any] = DataLoader(
+        rows.evaluation, batch_size=2, collate_fn=rows.collator, generator=torch.Generator()
+    )
+    page = run.path / "strip.html"
+    return SentenceStrip(tokenizer, next(iter(loader)), every=None, show=False, html=page)
 
 
 def _save(model: Any, tokenizer: PreTrainedTokenizerBase, run: RunFolder) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TextIO
 import torch
 from rich.console import Console
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from metro_fast._atomic import write_atomically
@@ -73,7 +74,8 @@ class SentenceStrip(TrainerCallback):  # type: ignore[misc]  # transformers is u
         tokenizer: Names the tokens.
         batch: Rows that are not trained on, as `DataCollatorForMetro` makes them.
         rows: Number of rows of the batch that are shown.
-        every: Steps from one strip to the next.
+        every: Steps from one strip to the next; None for a strip at each evaluation.
+        show: Whether to write the strips as text.
         html: A page to write the strips of the last steps to, or None.
         file: Where to write the strips; by default stderr. Colors are for terminals; the marks
             are for all.
@@ -110,18 +112,19 @@ class SentenceStrip(TrainerCallback):  # type: ignore[misc]  # transformers is u
         batch: Mapping[str, Tensor],
         *,
         rows: int = 2,
-        every: int = 100,
+        every: int | None = 100,
+        show: bool = True,
         html: str | Path | None = None,
         file: TextIO | None = None,
     ) -> None:
-        check_at_least(1, rows=rows, every=every)
+        check_at_least(1, rows=rows, every=1 if every is None else every)
         missing = [name for name in NEEDED if name not in batch]
         if missing:
             raise MetroFastError(
                 f"the batch lacks {', '.join(missing)}: make it with DataCollatorForMetro"
             )
         self._tokenizer, self._batch = tokenizer, dict(batch)
-        self._rows, self._every = rows, every
+        self._rows, self._every, self._show_text = rows, every, show
         self._html, self._file = html, file
         self._strips: list[tuple[int, list[StripRow]]] = []
 
@@ -133,27 +136,51 @@ class SentenceStrip(TrainerCallback):  # type: ignore[misc]  # transformers is u
         Raises:
             OSError: If the page cannot be written.
         """
-        due = state.global_step % self._every == 0 or state.global_step == state.max_steps
-        if due and state.is_world_process_zero:
-            self._strips.insert(0, (state.global_step, self._run(kwargs["model"])))
+        if self._every is None:
+            return
+        if state.global_step % self._every == 0 or state.global_step == state.max_steps:
+            self._strip(kwargs["model"], state)
+
+    def on_evaluate(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Show the rows, if each evaluation has a strip.
+
+        Raises:
+            OSError: If the page cannot be written.
+        """
+        if self._every is None:
+            self._strip(kwargs["model"], state)
+
+    def _strip(self, model: Any, state: TrainerState) -> None:
+        # A model that is sharded over ranks runs on all of them.
+        if not state.is_world_process_zero and not any(
+            isinstance(parameter, DTensor) for parameter in model.parameters()
+        ):
+            return
+        rows = self._run(model)
+        if state.is_world_process_zero:
+            self._strips.insert(0, (state.global_step, rows))
             del self._strips[KEPT:]
-            self._show()
+            self._write()
 
     def _run(self, model: Any) -> list[StripRow]:
         device = next(model.parameters()).device
         inputs = {name: self._batch[name].to(device) for name in NEEDED}
-        training = model.training
+        modes = [(module, module.training) for module in model.modules()]
         model.eval()
         with torch.no_grad():
             output = model(**inputs)
-        model.train(training)
+        for module, training in modes:
+            module.training = training
         return strip_rows(self._batch, output, self._tokenizer, self._rows)
 
-    def _show(self) -> None:
+    def _write(self) -> None:
         step, rows = self._strips[0]
-        file = self._file or sys.stderr
-        console = Console(file=file, width=None if file.isatty() else 120, highlight=False)
-        for row in rows:
-            console.print(strip_text(row, step, console.width), soft_wrap=True)
+        if self._show_text:
+            file = self._file or sys.stderr
+            console = Console(file=file, width=None if file.isatty() else 120, highlight=False)
+            for row in rows:
+                console.print(strip_text(row, step, console.width), soft_wrap=True)
         if self._html is not None:
             write_atomically(self._html, strip_page(self._strips))
