@@ -96,7 +96,15 @@ def load_seq2seq(name: str | Path) -> "PreTrainedModel":
         _check_config(folder)
     with explained(f"the model at {name}"):
         auto = require("transformers", "train").AutoModelForSeq2SeqLM
-        found, info = auto.from_pretrained(name, output_loading_info=True)
+        try:
+            found, info = auto.from_pretrained(name, output_loading_info=True)
+        except ValueError as error:
+            if "Unrecognized configuration class" not in str(error):
+                raise
+            raise FormatError(
+                f"the model at {name} is not an encoder-decoder: give a T5, or another model that "
+                "AutoModelForSeq2SeqLM loads"
+            ) from error
     missing = sorted(info["missing_keys"])
     if missing:  # transformers would leave them random, with a warning
         raise FormatError(
