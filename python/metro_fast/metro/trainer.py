@@ -1,5 +1,6 @@
 """The trainer of METRO and of its span-corruption baseline."""
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from metro_fast._training import Seq2SeqObjective, SummedLossTrainer
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.auxiliary_schedule import AuxiliarySchedule
 from metro_fast.metro.configuration import MetroConfig
-from metro_fast.metro.disentangled import follow_auxiliary
+from metro_fast.metro.disentangled import follow_auxiliary, is_followed
 from metro_fast.metro.loading import differences
 from metro_fast.metro.modeling import MetroForPretraining
 from metro_fast.metro.objectives import MetroObjective
@@ -60,9 +61,8 @@ class MetroTrainer(SummedLossTrainer):
         }
         objective: MetroObjective | Seq2SeqObjective
         if isinstance(model, MetroForPretraining):
-            for name, value in given.items():
-                setattr(model.config, name, value)  # saved with the model that was trained with it
-            model.config.check()
+            _set_weights(model.config, given)
+            _refuse_half(model)
             objective = MetroObjective(model.config)
         elif hasattr(model, "prepare_decoder_input_ids_from_labels"):
             if given:
@@ -85,17 +85,15 @@ class MetroTrainer(SummedLossTrainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Make the optimizer; see `SummedLossTrainer`.
 
-        With disentangled sharing the main model's embeddings follow its steps.
+        With disentangled sharing the main model's embeddings follow its steps, also those of an
+        optimizer that was given.
         """
-        new = self.optimizer is None
         optimizer = super().create_optimizer(model)
         metro = self.model
-        if (
-            new
-            and isinstance(metro, MetroForPretraining)
-            and metro.config.embedding_sharing == "disentangled"
-        ):
-            follow_auxiliary(metro, optimizer)
+        if isinstance(metro, MetroForPretraining):
+            stepping = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps a used one
+            if metro.config.embedding_sharing == "disentangled" and not is_followed(stepping):
+                follow_auxiliary(metro, stepping)
         return optimizer
 
     def check_checkpoint(self, checkpoint: Path) -> None:
@@ -111,4 +109,23 @@ class MetroTrainer(SummedLossTrainer):
             raise MetroFastError(
                 f"{checkpoint} was made with other options ({'; '.join(changed)}): resume with "
                 "the options that made it"
+            )
+
+
+def _set_weights(config: MetroConfig, given: dict[str, float]) -> None:
+    """Put weights of losses into a config, all of them or none."""
+    tried = copy(config)
+    for name, value in given.items():
+        setattr(tried, name, value)
+    tried.check()
+    for name, value in given.items():
+        setattr(config, name, value)  # saved with the model that was trained with it
+
+
+def _refuse_half(model: Any) -> None:
+    for name, weight in model.named_parameters():
+        if weight.dtype == torch.float16:
+            raise MetroFastError(
+                f"{name} is torch.float16, in which T5 overflows and gives NaN: convert the model "
+                "with model.float(), and train with bf16=True or in fp32"
             )
