@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from metro_fast._atomic import write_atomically
+from metro_fast._pretrained import check_source
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.batch_checks import IGNORED, check_batch
 from metro_fast.metro.configuration import MetroConfig
@@ -24,6 +25,7 @@ from metro_fast.metro.loading import (
     check_loaded,
     differences,
     hub_options,
+    take_generation_settings,
     wanted_config,
     with_other_options,
 )
@@ -91,6 +93,7 @@ class MetroForPretraining(MetroPreTrainedModel):
             input_ids=input_ids,
             attention_mask=attention_mask,
             labels=labels,
+            epoch=epoch,
             masked_positions=masked_positions,
             sample_ids=sample_ids,
             num_masked=num_masked,
@@ -154,7 +157,8 @@ class MetroForPretraining(MetroPreTrainedModel):
             auxiliary_config: What the auxiliary encoder has of its own; see `MetroConfig`. By
                 default it has the first 4 layers, or all if there are fewer, or the sizes of the
                 encoder that it starts from.
-            **options: Other fields of `MetroConfig`.
+            **options: Other fields of `MetroConfig`; `dtype`, the type of the weights, by default
+                that of the checkpoint; `attn_implementation`.
 
         Raises:
             FileNotFoundError: If the folder does not exist or holds no model.
@@ -192,8 +196,11 @@ class MetroForPretraining(MetroPreTrainedModel):
         Raises:
             MetroFastError: If the options need other weights than the checkpoint has.
             FormatError: If a weight is missing, superfluous or of another shape.
-            OSError: If there is no such checkpoint.
+            FileNotFoundError: If the folder does not exist or holds no config.json.
+            OSError: If the Hub does not have it, or cannot be reached.
         """
+        if "subfolder" not in options:
+            check_source(name)
         with_info = options.pop("output_loading_info", False)
         config, options = wanted_config(name, options)
         before = MetroConfig.from_pretrained(name, **hub_options(options))
@@ -208,6 +215,7 @@ class MetroForPretraining(MetroPreTrainedModel):
             name, config=before if changed else config, output_loading_info=True, **options
         )
         check_loaded(info, name)
+        take_generation_settings(loaded, name, options)
         if changed:
             loaded = with_other_options(loaded, config)
         found: Any = (loaded, info) if with_info else loaded
@@ -217,6 +225,21 @@ class MetroForPretraining(MetroPreTrainedModel):
         """Generate text with the main model: `main.generate`."""
         generated: Tensor | ModelOutput = self.main.generate(*args, **options)
         return generated
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+        """Save the whole model, and the main model's settings of generation beside it.
+
+        Args:
+            save_directory: Folder to make or to write to.
+            **options: Those of `PreTrainedModel.save_pretrained`.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        if options.get("is_main_process", True):
+            Path(save_directory).mkdir(parents=True, exist_ok=True)
+            self.main.generation_config.save_pretrained(save_directory)
+        super().save_pretrained(save_directory, **options)
 
     def save_main(self, path: str | Path) -> None:
         """Save the main model as a plain model, which `AutoModelForSeq2SeqLM` loads.
