@@ -191,6 +191,11 @@ class MetroConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers is un
         for name, kind in (("sampling_seed", int), ("tied_head", bool)):
             if type(getattr(self, name)) is not kind:
                 raise TypeError(f"{name} is {getattr(self, name)!r}, expected {kind.__name__}")
+        if self.main.model_type == "metro_t0" and not self.tied_head:
+            raise MetroFastError(
+                "tied_head is False, but metro_t0 has one matrix for embeddings and output: leave "
+                "tied_head out"
+            )
         check_seed(63, sampling_seed=self.sampling_seed)
         check_at_least(1, **{"auxiliary.num_layers": self.auxiliary.num_layers})
         check_fraction(**{"auxiliary.dropout_rate": self.auxiliary.dropout_rate})
@@ -241,6 +246,8 @@ def _auxiliary_config(main: PreTrainedConfig, given: Any) -> PreTrainedConfig:
             f"auxiliary sets {', '.join(unknown)}, which a config of {main.model_type} does not "
             f"have; it has {', '.join(sorted(known))}"
         )
+    if "feed_forward_proj" in own:  # T5Config makes these of it, unless they are given
+        known = {n: v for n, v in known.items() if n not in ("dense_act_fn", "is_gated_act")}
     values = {**known, **own, "num_decoder_layers": own["num_layers"], "use_cache": False}
     return typed_config("auxiliary", values)
 
