@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
@@ -14,7 +14,14 @@ from metro_fast.errors import FormatError, MetroFastError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["explained", "has_tokenizer", "load_seq2seq", "load_tokenizer", "save_seq2seq"]
+__all__ = [
+    "check_source",
+    "explained",
+    "has_tokenizer",
+    "load_seq2seq",
+    "load_tokenizer",
+    "save_seq2seq",
+]
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "tokenizer.model")
 
@@ -79,11 +86,27 @@ def load_tokenizer(name: str | Path) -> "PreTrainedTokenizerBase":
     return found
 
 
-def load_seq2seq(name: str | Path) -> "PreTrainedModel":
+def check_source(name: str | Path) -> None:
+    """Refuse a path that is not the folder of a model; a name on the Hub is not looked up.
+
+    Args:
+        name: Folder, or name on the Hub.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist or holds no config.json.
+        NotADirectoryError: If it is a file.
+    """
+    folder = _folder(name)
+    if folder is not None and not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no config.json: give the folder of a model")
+
+
+def load_seq2seq(name: str | Path, dtype: Any = None) -> "PreTrainedModel":
     """Load an encoder-decoder model.
 
     Args:
         name: Folder, or name on the Hub.
+        dtype: The type of its weights; None for that of the checkpoint.
 
     Raises:
         FileNotFoundError: If the folder does not exist or holds no config.json.
@@ -96,8 +119,9 @@ def load_seq2seq(name: str | Path) -> "PreTrainedModel":
         _check_config(folder)
     with explained(f"the model at {name}"):
         auto = require("transformers", "train").AutoModelForSeq2SeqLM
+        typed = {} if dtype is None else {"dtype": dtype}
         try:
-            found, info = auto.from_pretrained(name, output_loading_info=True)
+            found, info = auto.from_pretrained(name, output_loading_info=True, **typed)
         except ValueError as error:
             if "Unrecognized configuration class" not in str(error):
                 raise
