@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from metro_fast.data import DataCollatorForMetro, train_tokenizer
-from metro_fast.ops import mask_tokens
+from metro_fast.ops import Vocabulary, mask_tokens
 
 KINDS = (np.array, torch.tensor, np.ndarray.tolist)
 ROWS, LENGTH, SIZE = 512, 512, 32_100
@@ -34,6 +34,15 @@ def test_ours(benchmark, out, level, dtype, simd):
 @pytest.mark.benchmark(group=GROUP)
 def test_ours_on_two_threads(benchmark, out):
     benchmark(mask_tokens, IDS, out=out, num_threads=2, **OPTIONS)
+
+
+@pytest.mark.benchmark(group=GROUP)
+@pytest.mark.parametrize("level", ["scalar", "avx2", "avx512"])
+def test_ours_by_whole_words(benchmark, out, level, simd):
+    """Two of three ids start a word."""
+    simd(level)
+    vocabulary = Vocabulary(**OPTIONS, word_starts=np.arange(SIZE) % 3 != 0)
+    benchmark(mask_tokens, IDS, out=out, num_threads=1, vocabulary=vocabulary)
 
 
 @pytest.mark.benchmark(group=GROUP)

@@ -58,11 +58,17 @@ DENSITIES = (0.05, 0.1, 0.2, 0.5)
 Alpha = float | str
 ALPHAS: tuple[Alpha, ...] = ("least_squares", 1.0, 2.0, 2.5, 3.0)
 PRETRAIN = {
-    "d_model": 96, "d_kv": 24, "num_heads": 4, "d_ff": 256, "num_layers": 3,
-    "num_decoder_layers": 2, "dropout": 0.0, "auxiliary_num_layers": 1, "block_size": 64,
-    "steps": 300, "batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 50,
-    "embedding_multiplier": 5.0, "relative_bias_multiplier": 20.0, "rtd_weight": 10.0,
-    "decoding_target": "all", "evaluation_steps": 50, "logging_steps": 10,
+    "model": {
+        "d_model": 96, "d_kv": 24, "num_heads": 4, "d_ff": 256, "num_layers": 3,
+        "num_decoder_layers": 2, "dropout": 0.0,
+    },
+    "auxiliary": {"num_layers": 1},
+    "objective": {"name": "metro", "rtd_weight": 10.0, "decoding_target": "all"},
+    "training": {
+        "max_steps": 300, "per_device_train_batch_size": 32, "learning_rate": 2e-3,
+        "warmup_steps": 50, "embedding_multiplier": 5.0, "relative_bias_multiplier": 20.0,
+        "eval_steps": 50, "logging_steps": 10, "seed": SEED,
+    },
 }  # fmt: skip
 FINETUNE = {
     "steps": 750, "batch_size": 32, "learning_rate": 1e-3, "warmup_steps": 50,
@@ -268,9 +274,8 @@ def main() -> None:
     with stage("pretrain", "METRO: an auxiliary encoder corrupts, the T5 detects and restores"):
         metro.pretrain(
             metro.PretrainConfig(
-                corpus=OUTPUT / "corpus",
                 output=OUTPUT / "pretrained",
-                seed=SEED,
+                data={"corpus": OUTPUT / "corpus", "block_size": 64},
                 num_threads=THREADS,
                 **PRETRAIN,
             )

@@ -1,10 +1,12 @@
 """Models and tokenizers from a folder or the Hub, and one clear error if they do not load."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
 from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
@@ -12,7 +14,14 @@ from metro_fast.errors import FormatError, MetroFastError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["check_source", "explained", "has_tokenizer", "load_seq2seq", "load_tokenizer"]
+__all__ = [
+    "check_source",
+    "explained",
+    "has_tokenizer",
+    "load_seq2seq",
+    "load_tokenizer",
+    "save_seq2seq",
+]
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "tokenizer.model")
 
@@ -111,7 +120,15 @@ def load_seq2seq(name: str | Path, dtype: Any = None) -> "PreTrainedModel":
     with explained(f"the model at {name}"):
         auto = require("transformers", "train").AutoModelForSeq2SeqLM
         typed = {} if dtype is None else {"dtype": dtype}
-        found, info = auto.from_pretrained(name, output_loading_info=True, **typed)
+        try:
+            found, info = auto.from_pretrained(name, output_loading_info=True, **typed)
+        except ValueError as error:
+            if "Unrecognized configuration class" not in str(error):
+                raise
+            raise FormatError(
+                f"the model at {name} is not an encoder-decoder: give a T5, or another model that "
+                "AutoModelForSeq2SeqLM loads"
+            ) from error
     missing = sorted(info["missing_keys"])
     if missing:  # transformers would leave them random, with a warning
         raise FormatError(
@@ -120,6 +137,31 @@ def load_seq2seq(name: str | Path, dtype: Any = None) -> "PreTrainedModel":
         )
     model: PreTrainedModel = found
     return model
+
+
+def save_seq2seq(model: "PreTrainedModel", folder: Path) -> None:
+    """Save an encoder-decoder model as `AutoModelForSeq2SeqLM` loads it.
+
+    transformers 5 writes `tie_word_embeddings: true` for every T5, and older ones would then tie a
+    head that is not tied. The config that is written here says what the model does.
+
+    Args:
+        model: The model.
+        folder: The folder, which is made if it is missing.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    head = model.get_output_embeddings()
+    tied = any(
+        module is not head and getattr(module, "weight", None) is head.weight
+        for module in model.modules()
+    )
+    if not tied and model.config.tie_word_embeddings:
+        written = model.config.to_dict() | {"tie_word_embeddings": False}
+        write_atomically(folder / "config.json", json.dumps(written, indent=2) + "\n")
 
 
 def _folder(name: str | Path) -> Path | None:

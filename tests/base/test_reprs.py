@@ -30,7 +30,7 @@ FILES: dict[str, Any] = {"model": "m", "tasks": [Path("t")], "instructions": Pat
         (Task("facts", "qa", (ITEM,)), "Task('facts', 'qa', 1 item, split='test')"),
         (
             MetroConfig(main=MAIN),
-            "MetroConfig(d_model=8, vocab_size=64, layers 4 + 1 + 1, rtd_head='encoder')",
+            "MetroConfig(t5, d_model=8, vocab_size=64, layers 4 + 1 + 1, rtd_head='encoder')",
         ),
         (TuningOptions(), "TuningOptions()"),
         (TuningOptions(method="lora", steps=5), "TuningOptions(steps=5, method='lora')"),
@@ -40,8 +40,14 @@ FILES: dict[str, Any] = {"model": "m", "tasks": [Path("t")], "instructions": Pat
             "output=PosixPath('o'))",
         ),
         (
-            PretrainConfig(corpus=Path("c"), output=Path("o"), rtd_weight=9.0),
-            "PretrainConfig(rtd_weight=9.0, corpus=PosixPath('c'), output=PosixPath('o'))",
+            PretrainConfig(
+                output="o",
+                data={"corpus": "c"},
+                objective={"rtd_weight": 9},
+                training={"max_steps": 2, "warmup_steps": 1000},
+            ),
+            "PretrainConfig(output=PosixPath('o'), data=DataSection(corpus=PosixPath('c')), "
+            "objective=MetroSettings(rtd_weight=9.0), training={'max_steps': 2})",
         ),
         (RowSelection("abcdef", 2, held_out=True), "RowSelection(2 of 6 rows, held out)"),
         (RunFolder(Path("nowhere"), resume=True), "RunFolder('nowhere', resume=True)"),

@@ -16,7 +16,7 @@ from metro_fast.cli.config import ConfigOption, read_config, save_resolved
 from metro_fast.cli.from_dataclass import command_from_dataclass, option_help
 from metro_fast.errors import MetroFastError
 
-COMMANDS = ["prepare", "pretrain", "finetune", "evaluate", "expert", "env"]
+COMMANDS = ["prepare", "pretrain", "finetune", "curves", "evaluate", "expert", "env"]
 
 
 @dataclasses.dataclass
@@ -166,7 +166,7 @@ def test_resolved_config_is_saved_and_reads_back(tmp_path: Path) -> None:
         (["expert", "decompress", "nowhere", "out"], "nowhere"),
         (["expert", "inspect", "nowhere"], "nowhere"),
         (["expert", "compress", "nowhere", "out", "--alpha", "much"], "alpha"),
-        (["pretrain", "--corpus", "nowhere", "--output", "out"], "nowhere"),
+        (["pretrain", "--data.corpus", "nowhere", "--output", "out"], "nowhere"),
         (["pretrain", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["evaluate", "--model=m", "--tasks=nowhere", "--instructions=i", "--output=o"], "nowhere"),
     ],

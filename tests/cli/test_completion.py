@@ -29,7 +29,8 @@ def test_version() -> None:
     [
         ("metro-fast pre", ["prepare", "pretrain"]),
         ("metro-fast expert comp", ["compress", "compose"]),
-        ("metro-fast pretrain --objective ", ["metro", "span"]),
+        ("metro-fast pretrain --objective.name ", ["metro", "span", "ul2", "metro_t0_span"]),
+        ("metro-fast pretrain --recipe ", ["tiny", "base", "base++", "large++"]),
         ("metro-fast finetune --method ", ["full", "lora"]),
         ("metro-fast evaluate --preset ", ["metro_t0", "t0"]),
     ],
@@ -48,13 +49,15 @@ def test_completion_can_be_installed() -> None:
 
 def test_required_options_come_first_and_choices_are_listed() -> None:
     text = run("pretrain", "--help").stdout
-    assert text.index("--corpus") < text.index("--objective") < text.index("--learning-rate")
-    assert "<metro|span>" in text
-    assert "<none|token|token_rel_norm>" in text
-    assert "<all_masked_loss|all>" in text
+    flags = ("--output", "--data.corpus", "--objective.name", "--training.learning_rate")
+    places = [text.index(flag) for flag in flags]
+    assert places == sorted(places)
+    assert "metro | span | ul2 | metro_t0_span" in " ".join(text.replace("│", " ").split())
+    assert "--training.torch_compile_backend" not in text  # a field of which transformers says all
+    assert "MetroTrainingArguments" in text
 
 
 def test_an_unknown_choice_is_refused_with_the_known_ones() -> None:
-    done = run("pretrain", "--corpus", "c", "--output", "o", "--objective", "ul2")
+    done = run("pretrain", "--data.corpus", "c", "--output", "o", "--objective.name", "ul3")
     assert done.returncode == 2
-    assert "'metro', 'span'" in done.stderr
+    assert "'metro', 'span', 'ul2'" in done.stderr

@@ -23,6 +23,7 @@ PAGES = {
     "docs/hub.md": 2,
     "docs/index.md": 1,
     "docs/merging.md": 2,
+    "docs/metro.md": 1,
     "docs/metro-t0.md": 1,
     "docs/pool.md": 1,
     "docs/prepare.md": 3,
@@ -31,8 +32,9 @@ PAGES = {
     "docs/streaming.md": 2,
     "docs/tutorials/experts.md": 4,
     "docs/tutorials/finetune.md": 4,
-    "docs/tutorials/pretrain.md": 5,
+    "docs/tutorials/pretrain.md": 6,
     "docs/tutorials/robustness.md": 4,
+    "docs/watching.md": 1,
 }
 EXAMPLES = ("compress_adapter", "evaluate_robustness", "stock_trainer", "swap_experts")
 

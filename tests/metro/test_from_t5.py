@@ -134,7 +134,7 @@ def test_the_auxiliary_model_starts_from_an_encoder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sizes", "match"),
     [
-        ({"num_layers": 3}, "it lacks encoder.block.2"),
+        ({"num_layers": 3}, "num_layers is 3, but the main encoder has 2 layers"),
         ({"num_layers": 1, "d_ff": 48}, "another shape of encoder.block.0"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration, TrainerCallback
 
+from log_lines import untimed
 from metro_cases import (
     LENGTHS,
     MAIN,
@@ -160,7 +161,7 @@ def test_killed_and_resumed_is_bit_equal_to_unbroken(
     weights = [torch.load(run / "final.pt") for run in runs]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     history = [json.loads((run / "history.json").read_text()) for run in runs]
-    lines = [[line for line in h if "loss" in line] for h in history]
+    lines = [untimed(h) for h in history]
     assert lines[0] == lines[1]
     assert [line["step"] for line in lines[0]] == [3, 6, 9, 12]
     with capsys.disabled():
@@ -438,7 +439,7 @@ def test_wrong_models_and_arguments_are_refused(tmp_path: Path) -> None:
         MetroTrainer(metro_model(), TrainingArguments(output_dir=str(tmp_path)))
     with pytest.raises(TypeError, match="expected MetroForPretraining"):
         MetroTrainer(torch.nn.Linear(2, 2), arguments(tmp_path))
-    with pytest.raises(MetroFastError, match="span corruption has one loss"):
+    with pytest.raises(MetroFastError, match="is trained with one loss"):
         MetroTrainer(span_model(), arguments(tmp_path, rtd_weight=1.0))
     with pytest.raises(MetroFastError, match="auto_find_batch_size"):
         MetroTrainer(metro_model(), arguments(tmp_path, auto_find_batch_size=True))
@@ -494,7 +495,7 @@ def test_half_written_checkpoints_are_removed_on_resume(tmp_path: Path) -> None:
     assert marks == {"checkpoint-2": True, "checkpoint-4": True}
 
 
-def test_predict_counts_every_row_once(tmp_path: Path) -> None:
+def test_an_evaluation_of_other_rows_has_the_prefix_that_is_asked_for(tmp_path: Path) -> None:
     trainer = MetroTrainer(
         metro_model(),
         arguments(tmp_path, per_device_eval_batch_size=2),
@@ -502,5 +503,5 @@ def test_predict_counts_every_row_once(tmp_path: Path) -> None:
         data_collator=MetroCollator(),
     )
     line = trainer.evaluate()
-    metrics = trainer.predict(Rows(LENGTHS[:5], seed=1)).metrics
+    metrics = trainer.evaluate(Rows(LENGTHS[:5], seed=1), metric_key_prefix="test")
     assert metrics["test_loss"] == line["eval_loss"]

@@ -11,11 +11,15 @@ import transformers
 from transformers import PreTrainedModel, Trainer
 
 from metro_fast._training import SummedLossTrainer
+from metro_fast._training.evaluation_trainer import EvaluationTrainer
 from metro_fast._training.private_methods import PRIVATE_METHODS, check_private_methods
+from metro_fast._training.rows_trainer import RowsTrainer
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.modeling_base import MetroPreTrainedModel
 
 OURS: list[tuple[type, type]] = [
+    (RowsTrainer, Trainer),
+    (EvaluationTrainer, Trainer),
     (SummedLossTrainer, Trainer),
     (MetroPreTrainedModel, PreTrainedModel),
 ]

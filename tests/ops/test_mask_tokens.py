@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from grouped import grouped
 from metro_fast import MetroFastError
-from metro_fast.ops import Masking, mask_tokens
+from metro_fast.ops import Masking, Vocabulary, mask_tokens
 from metro_fast.testing.mask_tokens import mask_row
 from metro_fast.testing.strategies import counters, ragged_rows
 
@@ -45,6 +45,7 @@ def span_table(length, stdev):
             {"mask_span_length": 3},
             {"mask_span_length": 2, "mask_span_stdev": 1.5},
             {"word_starts": np.arange(80) % 3 != 0},
+            {"word_starts": np.arange(80) % 3 != 0, "count": "electra"},
             {"word_starts": np.arange(80) % 3 != 0, "count": "electra", "max_masked": 4},
             {"mask_span_length": 2, "count": "electra"},
             {"mask_span_length": 3, "max_masked": 2},
@@ -151,6 +152,51 @@ def test_special_tokens_are_neither_masked_nor_drawn():
     assert set((rows - np.floor(0.15 * eligible)).tolist()) == {0, 1}
     only_special = mask_tokens(np.zeros((1, 9), int), **OPTIONS, special_token_ids=special)
     assert len(only_special.masked_positions) == 0
+
+
+@pytest.mark.parametrize("count", ["metro", "electra"])
+def test_whole_words_are_drawn_alike_whatever_their_lengths(count):
+    # Ten words of 1 to 4 tokens. Each is drawn with the same probability, as a whole.
+    starts = np.arange(90) % 2 == 0
+    lengths = [1, 2, 3, 4, 1, 2, 3, 4, 2, 3]
+    row = np.concatenate([[20, *[21] * (length - 1)] for length in lengths])
+    draws, width = 4000, len(row)
+    batch = mask_tokens(
+        np.tile(row, (draws, 1)),
+        vocabulary=Vocabulary(**OPTIONS, word_starts=starts),
+        masking=Masking(count=count, mlm_probability=0.25),
+    )
+    masked = np.zeros((draws, width), bool)
+    masked.reshape(-1)[batch.masked_positions] = True
+    words = np.repeat(np.arange(10), lengths)
+    drawn = np.stack([masked[:, words == word].all(1) for word in range(10)], 1)
+    assert (masked == drawn[:, words]).all()
+    if count == "metro":  # floor(2.5 + U) of the words, without replacement
+        assert set(drawn.sum(1).tolist()) == {2, 3}
+        share = 0.25
+    else:  # round(2.5) = 2 draws of a word, with replacement
+        assert set(drawn.sum(1).tolist()) == {1, 2}
+        share = 1 - 0.9**2
+    assert abs(drawn.mean(0) - share).max() < 5 * np.sqrt(share * (1 - share) / draws)
+
+
+def test_the_rules_of_ancestors_by_name():
+    # google-research/electra masks 15 %, 85 % of it by [MASK], and keeps the rest.
+    assert Masking.electra() == Masking(
+        count="electra", mlm_probability=0.15, mask_replace_prob=0.85, random_replace_prob=0.0
+    )
+    ids = np.full((3000, 100), 50)
+    masking = Masking.electra(max_masked=15)
+    batch = mask_tokens(ids, **OPTIONS, masking=masking, special_token_ids=[0, 3])
+    new = batch.input_ids.reshape(-1)[batch.masked_positions]
+    assert set(new.tolist()) == {3, 50}
+    assert abs((new == 3).mean() - 0.85) < 5 * np.sqrt(0.85 * 0.15 / len(new))
+    expected = 100 * (1 - 0.99**15)  # different ones of 15 draws from 100
+    assert abs(len(new) / 3000 - expected) < 5 * 1 / np.sqrt(3000)
+    assert Masking.metro() == Masking.coco_lm() == Masking()
+    assert Masking.coco_lm(mlm_probability=0.3).mlm_probability == 0.3
+    with pytest.raises(TypeError, match="share"):
+        Masking.electra(share=0.1)
 
 
 @pytest.mark.parametrize("table", [0, 1])

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback
 
 from metro_fast import ops
+from metro_fast._training.objective import tokens_of
 from metro_fast.metro import (
     MetroConfig,
     MetroForPretraining,
@@ -175,7 +176,7 @@ class MeanLossTrainer(MetroTrainer):
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
         result = self.objective.run(model, inputs)
         counts = self.objective.count(inputs)
-        self._window.add(counts, result)
+        self._window.add(counts, result, tokens_of(inputs))
         means = result.sums / counts.clamp(min=1)
         return (means * torch.tensor(self.objective.weights)).sum()
 
@@ -247,8 +248,11 @@ def gradient_rank(output: Path, cases: list[dict[str, Any]]) -> None:
     os._exit(0)
 
 
-def resume_run(output: Path, *, resume: bool, kill_after: int) -> None:
-    """Twelve steps with dropout; the process kills itself after step `kill_after`, if not 0."""
+def resume_run(output: Path, *, resume: bool, kill_after: int, **options: Any) -> None:
+    """Twelve steps with dropout; the process kills itself after step `kill_after`, if not 0.
+
+    The options are further arguments of the trainer.
+    """
 
     class Kill(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kw: Any) -> None:
@@ -266,6 +270,7 @@ def resume_run(output: Path, *, resume: bool, kill_after: int) -> None:
             save_steps=5,
             logging_steps=3,
             train_sampling_strategy="random",
+            **options,
         ),
         train_dataset=Rows(LENGTHS * 2),
         data_collator=MetroCollator(),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from log_lines import untimed
 from metro_fast._training.callbacks import EpochCallback
 from metro_fast._training.checkpoints import latest_checkpoint
 from metro_fast.errors import MetroFastError
@@ -164,7 +165,7 @@ def test_interrupted_and_resumed_is_bit_equal(
     )
     before, after = unbroken.state_dict(), resumed.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    lines = [[x for x in history(tmp_path / name) if "loss" in x] for name in "ab"]
+    lines = [untimed(history(tmp_path / name)) for name in "ab"]
     assert lines[0] == lines[1]
 
 
@@ -319,6 +320,21 @@ def test_finetune_from_files(files: dict[str, Any]) -> None:
                 resume=True,
             )
         )
+
+
+def test_a_finished_run_is_made_longer(files: dict[str, Any]) -> None:
+    import yaml
+
+    out = finetune(FinetuneConfig(**files, method="lora"))
+    weights = (out / "adapter_model.safetensors").read_bytes()
+    longer = {**files, "steps": 5, "logging_steps": 2, "save_steps": 4, "method": "lora"}
+    finetune(FinetuneConfig(**longer, resume=True))
+    assert [line["step"] for line in history(out) if "loss" in line] == [1, 2, 4]
+    assert (out / "checkpoints" / "checkpoint-5").is_dir()
+    assert (out / "adapter_model.safetensors").read_bytes() != weights
+    with pytest.raises(MetroFastError, match="steps is 2, but the run has reached step 5"):
+        finetune(FinetuneConfig(**files, method="lora", resume=True))
+    assert yaml.safe_load((out / "resolved_config.yaml").read_text())["steps"] == 5
 
 
 @pytest.mark.parametrize(

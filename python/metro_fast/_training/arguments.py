@@ -11,19 +11,26 @@ from transformers import TrainingArguments
 from metro_fast._ranges import check_seed
 from metro_fast.errors import MetroFastError
 
+RMS_SCALED = ("adamw_torch", "adamw_torch_fused", "adafactor")
+"""The values of `optim` that know `rms_scaled` and the multipliers."""
+
 
 @dataclass
 class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transformers is untyped
-    """`transformers.TrainingArguments` with other defaults and two learning-rate multipliers.
+    """`transformers.TrainingArguments` with other defaults, and with scaled learning rates.
 
     Batches carry more than the model's columns (`remove_unused_columns=False`), each rank reads
     its own (`dispatch_batches=False`), every parameter takes part in every forward
-    (`ddp_find_unused_parameters=False`), nothing is reported to a service by default, and there is
-    a progress bar only on a terminal.
+    (`ddp_find_unused_parameters=False`), nothing is reported to a service by default, and
+    progress is a live table on a terminal, plain lines elsewhere.
 
     Attributes:
         embedding_multiplier: Rate of the token embeddings over `learning_rate`.
         relative_bias_multiplier: Rate of the relative attention biases over `learning_rate`.
+        rms_scaled: Multiply the rate of each tensor by its root mean square, at least 1e-3. With
+            AdamW this is nanoT5's `AdamWScale`, with `optim="adafactor"` it is T5's own optimizer
+            (transformers' Trainer sets `scale_parameter=False`). Rates are then relative, and
+            larger: nanoT5 uses 0.02, T5 0.01.
         split_stream: Give each rank its own rows of a stream (`IterableDataset`); False if the
             stream is already split.
     """
@@ -34,11 +41,18 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
     relative_bias_multiplier: float = field(
         default=1.0, metadata={"help": "Rate of the relative attention biases over learning_rate."}
     )
+    rms_scaled: bool = field(
+        default=False, metadata={"help": "Scale each tensor's rate by its root mean square."}
+    )
     split_stream: bool = field(
         default=True,
         metadata={"help": "Split a stream over the ranks, unless it is split."},
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Keep every column."})
+    # The stock check waits for the device at every micro-step; `FiniteGuard` does so once a step.
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "A loss that is not finite stops the run."}
+    )
     report_to: Any = field(default="none", metadata={"help": "Services to report to."})
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "Every parameter takes part in every forward."}
@@ -56,7 +70,8 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
         default_factory=dict, metadata={"help": "That of transformers, with dispatch_batches off."}
     )
     disable_tqdm: bool | None = field(
-        default=None, metadata={"help": "None: a bar on a terminal only."}
+        default=None,
+        metadata={"help": "Write plain lines; by default unless stderr is a terminal."},
     )
 
     def __post_init__(self) -> None:

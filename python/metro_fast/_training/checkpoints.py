@@ -49,9 +49,14 @@ def read_mark(checkpoint: Path) -> dict[str, Any]:
     return window
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was written, by its name."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
 def _by_step(folder: Path) -> dict[int, Path]:
     return {
-        int(path.name.removeprefix("checkpoint-")): path
+        step_of(path): path
         for path in folder.glob("checkpoint-*")
         if path.name.removeprefix("checkpoint-").isdecimal()
     }

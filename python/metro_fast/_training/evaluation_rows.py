@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from metro_fast.errors import MetroFastError
@@ -36,4 +37,7 @@ def evaluation_loader(dataset: Any, args: Any, collator: Callable[[Any], Any]) -
         sampler=range(args.process_index, len(dataset), args.world_size),
         collate_fn=collator,
         num_workers=args.dataloader_num_workers,
+        # A loader draws a seed when it starts. From the global generator, it would change the
+        # dropout of the steps that follow.
+        generator=torch.Generator().manual_seed(args.seed),
     )

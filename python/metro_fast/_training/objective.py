@@ -17,10 +17,13 @@ class StepResult:
     Attributes:
         sums: fp32 [losses], sums over tokens (never means), differentiable.
         counters: Detached vectors or scalars by name, which are summed for the figures.
+        predictions: int64 [B, T] token ids that the model ranks first, for `compute_metrics`; None
+            from an objective that has none.
     """
 
     sums: Tensor
     counters: Mapping[str, Tensor]
+    predictions: Tensor | None = None
 
 
 class Objective(Protocol):
@@ -66,3 +69,14 @@ def normalized(sums: Tensor, counts: Tensor, weights: tuple[float, ...]) -> Tens
     factors = torch.tensor(weights, dtype=torch.float64, device=sums.device)
     factors = factors / counts.to(sums.device).clamp(min=1)
     return (sums * factors.to(sums.dtype)).sum()
+
+
+def tokens_of(batch: Batch) -> Tensor:
+    """Count the tokens that the encoder reads, without padding: an int64 scalar.
+
+    Example:
+        >>> tokens_of({"attention_mask": torch.tensor([[1, 1, 0]])})
+        tensor(2)
+    """
+    mask = batch.get("attention_mask")
+    return torch.tensor(batch["input_ids"].numel()) if mask is None else mask.sum()

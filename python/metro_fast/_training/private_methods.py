@@ -13,6 +13,8 @@ from metro_fast.errors import MetroFastError
 PRIVATE_METHODS: Mapping[str, tuple[str, ...]] = {
     # overridden by SummedLossTrainer, so transformers must call them
     "Trainer._get_train_sampler": ("self", "train_dataset"),
+    "Trainer._get_grad_norm": ("self", "model", "grad_norm"),
+    "Trainer._issue_warnings_after_load": ("self", "load_result"),
     "Trainer._load_from_checkpoint": ("self", "resume_from_checkpoint", "model"),
     "Trainer._save_checkpoint": ("self", "model", "trial"),
     # called by SummedLossTrainer

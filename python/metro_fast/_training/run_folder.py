@@ -1,10 +1,9 @@
 """The folder of one run: claimed at the start, trained in, and saved whole at the end."""
 
-import dataclasses
 import functools
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,15 @@ from accelerate import PartialState
 
 from metro_fast._atomic import write_atomically, write_folder
 from metro_fast._training.callbacks import HistoryCallback, InterruptCallback
-from metro_fast._training.checkpoints import latest_checkpoint
+from metro_fast._training.checkpoints import latest_checkpoint, step_of
+from metro_fast._training.extension import check_length
+from metro_fast._training.recorded_settings import (
+    changed_settings,
+    plain_settings,
+    read_settings,
+)
 from metro_fast._training.trainer import SummedLossTrainer
-from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.errors import MetroFastError
 
 logger = logging.getLogger(__name__)
 HISTORY = "metrics.jsonl"
@@ -76,28 +81,33 @@ class RunFolder:
         _ = self.resumes  # looked up before any rank writes a checkpoint
         PartialState().wait_for_everyone()
 
-    def record(self, settings: Any, *, free: frozenset[str]) -> None:
+    def record(
+        self, settings: Any, *, free: Collection[str], steps: tuple[str, int] | None = None
+    ) -> None:
         """Write `resolved_config.yaml`; a resumed run must have the settings that are there.
 
         Args:
-            settings: A dataclass of numbers, texts, paths and lists of them.
-            free: Names of settings that a resumed run may change, because they do not change what
-                is learned.
+            settings: A dataclass or mapping of numbers, texts, paths, lists of them, and sections,
+                which are again dataclasses or mappings.
+            free: Names of settings that a resumed run may change: its length, and those that do not
+                change what is learned. A setting in a section has the section's name before a dot,
+                such as `training.save_steps`; the name of a section frees all of it.
+            steps: The name and the value of the number of steps; if given, a resumed run must not
+                have gone further.
 
         Raises:
-            MetroFastError: If a resumed run has other settings.
+            MetroFastError: If a resumed run has other settings, or more steps than are wanted.
+            TypeError: If a setting is of another type.
             FormatError: If the file that is there is damaged.
             OSError: If the folder cannot be written.
         """
-        values = {name: _plain(value) for name, value in dataclasses.asdict(settings).items()}
+        values = plain_settings(settings)
         path = self.path / RESOLVED
-        if self.resumes and path.exists():
-            before = _read_settings(path)
-            changed = [
-                f"{name}: {before.get(name)!r} before, {values.get(name)!r} now"
-                for name in sorted({*before, *values} - free)
-                if before.get(name) != values.get(name)
-            ]
+        newest = latest_checkpoint(self.checkpoints) if self.resumes else None
+        if newest is not None and steps is not None:
+            check_length(step_of(newest), steps[1], steps[0])
+        if newest is not None and path.exists():
+            changed = changed_settings(read_settings(path), values, free)
             if changed:
                 raise MetroFastError(
                     f"{self.path} holds a run with other settings ({'; '.join(changed)}): resume "
@@ -161,21 +171,3 @@ class RunFolder:
                     f"{self.path} holds a model ({name}), which would be overwritten: choose "
                     "another output"
                 )
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        before = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path} is not YAML: {error}") from error
-    if not isinstance(before, dict):
-        raise FormatError(f"{path} holds a {type(before).__name__}, expected lines of name: value")
-    return before
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value.absolute())  # a run may be resumed from another folder
-    if isinstance(value, list | tuple):
-        return [_plain(element) for element in value]
-    return value

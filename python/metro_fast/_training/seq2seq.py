@@ -29,6 +29,7 @@ class Seq2SeqObjective:
     losses = ("cross_entropy",)
     weights = (1.0,)
     counters: Mapping[str, int] = {"correct": 1, "total": 1}
+    predicts = True
 
     def __init__(self, vocab_size: int, prepare_decoder_ids: Any) -> None:
         self.vocab_size = vocab_size
@@ -52,7 +53,7 @@ class Seq2SeqObjective:
             batch: int64 input_ids [B, L], labels [B, T] (-100 is ignored), attention_mask [B, L].
 
         Returns:
-            One sum; counters `correct` and `total` of label tokens.
+            One sum; counters `correct` and `total` of label tokens; the predictions.
 
         Raises:
             TypeError: If ids or labels are not int64.
@@ -71,8 +72,9 @@ class Seq2SeqObjective:
             flat.float(), targets, ignore_index=IGNORED, reduction="sum"
         )
         with torch.no_grad():
-            correct = (flat.argmax(-1) == targets).sum()
-        return StepResult(total.view(1), {"correct": correct, "total": (targets != IGNORED).sum()})
+            best = flat.argmax(-1)
+        counters = {"correct": (best == targets).sum(), "total": (targets != IGNORED).sum()}
+        return StepResult(total.view(1), counters, best.view_as(labels))
 
     def figures(self, counters: Mapping[str, Tensor]) -> dict[str, float]:
         """`token_accuracy`: share of label tokens that the decoder ranks first."""

@@ -22,23 +22,26 @@ class MetricWindow:
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
         size = len(objective.losses)
-        self._sizes = {"sums": size, "counts": size, **objective.counters}
+        self._sizes = {"sums": size, "counts": size, "tokens": 1, **objective.counters}
         self.reset()
 
     def reset(self) -> None:
         """Set all sums to zero."""
         self._total: Tensor = torch.zeros(sum(self._sizes.values()), dtype=torch.float64)
 
-    def add(self, counts: Tensor, result: StepResult) -> None:
+    def add(self, counts: Tensor, result: StepResult, tokens: Tensor) -> None:
         """Add one batch.
 
         Args:
             counts: int64 [losses], the counts of this batch alone.
             result: The result of the forward pass.
+            tokens: int64 scalar, the tokens of the batch, without padding.
         """
         with torch.no_grad():
-            parts = {"sums": result.sums, "counts": counts, **result.counters}
-            row = torch.cat([parts[name].flatten().double() for name in self._sizes])
+            own = {"sums": result.sums, "counts": counts, "tokens": tokens}
+            parts = {**own, **result.counters}
+            device = result.sums.device
+            row = torch.cat([parts[name].to(device).flatten().double() for name in self._sizes])
             self._total = self._total.to(row.device) + row
 
     def gather(self, accelerator: Accelerator) -> None:
@@ -51,14 +54,15 @@ class MetricWindow:
         """Compute losses and figures over all ranks; a collective call that changes nothing.
 
         Returns:
-            `loss`, `<name>_loss` for each loss if there are several, and the objective's figures.
+            `loss`, `<name>_loss` for each loss if there are several, the objective's figures, and
+            `tokens`.
         """
         total = self._total
         if accelerator.num_processes > 1:
             total = accelerator.reduce(total.to(accelerator.device), reduction="sum")
         parts = self._split(total.cpu())
         names, weights = self._objective.losses, self._objective.weights
-        sums, counts = parts.pop("sums"), parts.pop("counts")
+        sums, counts, tokens = (parts.pop(name) for name in ("sums", "counts", "tokens"))
         means = (sums / counts.clamp(min=1)).tolist()
         figures = {"loss": sum(w * mean for w, mean in zip(weights, means, strict=True))}
         if len(names) > 1:
@@ -67,7 +71,11 @@ class MetricWindow:
                 for name, mean, count in zip(names, means, counts, strict=True)
                 if count
             }
-        return figures | self._objective.figures(parts)
+        return figures | self._objective.figures(parts) | {"tokens": int(tokens)}
+
+    def tokens(self) -> int:
+        """The tokens of this rank so far."""
+        return int(self._split(self._total.cpu())["tokens"])
 
     def state(self) -> dict[str, list[float]]:
         """Return the sums as JSON values, which keep every bit of an fp64 number."""

@@ -59,6 +59,10 @@ class MainGroup(LazyGroup):
             "metro_fast.cli.finetune",
             "Finetune on tasks that instructions word.",
         ),
+        "curves": (
+            "metro_fast.cli.curves",
+            "Draw the curves of runs on one page.",
+        ),
         "evaluate": (
             "metro_fast.cli.evaluate",
             "Score tasks under instructions; report.",

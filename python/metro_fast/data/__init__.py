@@ -17,6 +17,7 @@ from metro_fast.data.prepare import prepare
 from metro_fast.data.sources import read_texts
 from metro_fast.data.tokenizer import train_tokenizer
 from metro_fast.data.vocabulary import mask_vocabulary, span_vocabulary
+from metro_fast.data.words import word_starts
 from metro_fast.data.write_corpus import write_corpus
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ __all__ = [
     "read_texts",
     "span_vocabulary",
     "train_tokenizer",
+    "word_starts",
     "write_corpus",
 ]
 

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 from metro_fast import _core
 from metro_fast.data.collator import Collator
 from metro_fast.data.rows import Rows
-from metro_fast.data.vocabulary import mask_vocabulary
+from metro_fast.data.vocabulary import mask_vocabulary, with_words
 from metro_fast.errors import MetroFastError
 from metro_fast.ops import MaskBatch, Masking, Vocabulary
 from metro_fast.ops.arrays import Ids
@@ -35,6 +35,8 @@ class DataCollatorForMetro(Collator):
             mask token, `<extra_id_0>` takes its place, as upstream masks with its first sentinel.
         masking: How many tokens are masked, and what they become.
         vocabulary: Mask token, size and special ids; `mask_vocabulary` makes one from a tokenizer.
+        whole_words: Whether to mask whole words, with the tokenizer's `word_starts` unless the
+            vocabulary has its own. `mlm_probability` is then the share of the words.
         upstream: Whether to mask special tokens and to draw them at random, as the published code
             does: no id is special, and random ids start at 4.
         max_length: Number of tokens to which longer rows are cut, or None.
@@ -48,8 +50,8 @@ class DataCollatorForMetro(Collator):
             sentinels, or the mask and pad ids without a tokenizer) and `pad_token_id`.
 
     Raises:
-        MetroFastError: If an id is neither given nor found in the tokenizer, or a value is outside
-            its domain.
+        MetroFastError: If an id is neither given nor found in the tokenizer, a value is outside
+            its domain, or the tokenizer does not mark words and whole ones are wanted.
         TypeError: If a keyword is unknown.
 
     Example:
@@ -65,6 +67,7 @@ class DataCollatorForMetro(Collator):
         *,
         masking: Masking | None = None,
         vocabulary: Vocabulary | None = None,
+        whole_words: bool = False,
         upstream: bool = False,
         max_length: int | None = None,
         input_length: int | None = None,
@@ -100,6 +103,8 @@ class DataCollatorForMetro(Collator):
             special = vocabulary.special_token_ids
         given: Any = {name: value for name, value in keywords.items() if value is not None}
         masking, vocabulary = mask_settings(masking, vocabulary, given, type(self).__name__)
+        if whole_words:
+            vocabulary = with_words(vocabulary, tokenizer)
         if upstream:
             if special is not None or masking.random_token_range is not None:
                 raise MetroFastError(

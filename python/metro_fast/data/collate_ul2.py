@@ -12,6 +12,8 @@ from metro_fast.errors import MetroFastError
 from metro_fast.ops import Denoiser, ul2_denoisers
 from metro_fast.ops.draws import check_counter
 
+MODE_TOKENS = ("[NLU]", "[NLG]", "[S2S]")
+
 
 class DataCollatorForUL2(DataCollatorForSpanCorruption):
     """Gives every row one denoiser of a mixture: UL2's seven (arXiv 2205.05131) by default.
@@ -51,13 +53,17 @@ class DataCollatorForUL2(DataCollatorForSpanCorruption):
         tokenizer: Any = None,
         *,
         denoisers: Sequence[Denoiser] | None = None,
-        mode_tokens: tuple[str, str, str] | None = ("[NLU]", "[NLG]", "[S2S]"),
+        mode_tokens: tuple[str, str, str] | None = MODE_TOKENS,
         schedule: Sequence[tuple[int, Sequence[float]]] | None = None,
         schedule_batch_size: int | None = None,
         **options: Any,
     ) -> None:
         if denoisers is None:
-            r, x, s = (None, None, None) if mode_tokens is None else _ids(tokenizer, mode_tokens)
+            r, x, s = (
+                (None, None, None)
+                if mode_tokens is None
+                else mode_token_ids(tokenizer, mode_tokens)
+            )
             denoisers = ul2_denoisers(r_token_id=r, x_token_id=x, s_token_id=s)
         super().__init__(tokenizer, denoisers=tuple(denoisers), **options)
         self.starts = None
@@ -90,7 +96,12 @@ class DataCollatorForUL2(DataCollatorForSpanCorruption):
         return np.searchsorted(self.starts, rows.positions, side="right") - 1
 
 
-def _ids(tokenizer: Any, tokens: tuple[str, str, str]) -> list[int]:
+def mode_token_ids(tokenizer: Any, tokens: tuple[str, str, str] = MODE_TOKENS) -> list[int]:
+    """The ids of UL2's mode tokens: those of R, X and S.
+
+    Raises:
+        MetroFastError: If there is not a tokenizer, or it lacks one of them.
+    """
     if tokenizer is None:
         raise MetroFastError(
             f"mode_tokens is {tokens}, but there is no tokenizer to look them up in: give a "

@@ -1,6 +1,5 @@
 """The plan of a `prepare`: its inputs, pieces and tokenizer, and their record."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from metro_fast._pretrained import explained, load_tokenizer
 from metro_fast.data.pieces import Piece, cut
 from metro_fast.data.source import Source
 from metro_fast.data.sources import find_sources
+from metro_fast.data.tokenizer_identity import plain_backend, tokenizer_sha256
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.draws import check_counter
 
@@ -89,12 +89,12 @@ def make_plan(
     eos_token = eos_token if eos_token is not None else fast.eos_token
     if eos_token is None or eos_token not in fast.get_vocab():
         raise MetroFastError(f"eos_token is {eos_token!r}, expected a token of the tokenizer")
-    backend = _plain_backend(fast)
+    backend = plain_backend(fast)
     pieces = cut(sources, piece_bytes, text_key)
     record = {
         "format": "metro_fast prepare 2",
         "inputs": [source.record() for source in sources],
-        "tokenizer_sha256": hashlib.sha256(backend.to_str().encode()).hexdigest(),
+        "tokenizer_sha256": tokenizer_sha256(fast),
         "text_key": text_key,
         "eos_token": eos_token,
         "shuffle_documents": shuffle_documents,
@@ -120,11 +120,3 @@ def _load(tokenizer: Any) -> Any:
             "transformers, or the path of one"
         )
     return tokenizer
-
-
-def _plain_backend(fast: Any) -> Any:
-    """A copy of the Rust tokenizer that neither truncates nor pads, unlike perhaps the original."""
-    backend = require("tokenizers", "train").Tokenizer.from_str(fast.backend_tokenizer.to_str())
-    backend.no_truncation()
-    backend.no_padding()
-    return backend

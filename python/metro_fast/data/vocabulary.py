@@ -1,7 +1,9 @@
 """Vocabularies of collators: the ids that the caller gives, and otherwise the tokenizer's."""
 
+from dataclasses import replace
 from typing import Any
 
+from metro_fast.data.words import word_starts
 from metro_fast.errors import MetroFastError
 from metro_fast.ops import Vocabulary
 from metro_fast.ops.draws import check_counter
@@ -33,18 +35,19 @@ def span_vocabulary(tokenizer: Any = None, **ids: Any) -> Vocabulary:
     return Vocabulary(**fields)
 
 
-def mask_vocabulary(tokenizer: Any = None, **ids: Any) -> Vocabulary:
+def mask_vocabulary(tokenizer: Any = None, *, whole_words: bool = False, **ids: Any) -> Vocabulary:
     """The vocabulary of masking: size, mask token, padding and special ids of a tokenizer.
 
     Args:
         tokenizer: A `PreTrainedTokenizerBase`. If it has no mask token, `<extra_id_0>` takes its
             place, since upstream masks with its first sentinel. None if `ids` holds the size, the
             mask token and the pad id.
+        whole_words: Whether to add the tokenizer's table of word starts (see `word_starts`).
         **ids: Fields of `Vocabulary`, which take the place of the tokenizer's. Without a tokenizer,
             the special ids are the mask and pad ids by default.
 
     Raises:
-        MetroFastError: If an id is neither given nor found.
+        MetroFastError: If an id is neither given nor found, or the tokenizer does not mark words.
 
     Example:
         >>> mask_vocabulary(mask_token_id=3, vocab_size=200, pad_token_id=0)
@@ -58,9 +61,7 @@ def mask_vocabulary(tokenizer: Any = None, **ids: Any) -> Vocabulary:
             )
         fields["vocab_size"] = len(tokenizer)
     if "mask_token_id" not in fields and tokenizer is not None:
-        mask = tokenizer.mask_token_id
-        first = "sentinel_first"
-        fields["mask_token_id"] = _find_sentinels(tokenizer)[first] if mask is None else mask
+        fields["mask_token_id"] = _find_mask(tokenizer)
     fields["mask_token_id"] = _pick("mask_token_id", fields, None)
     fields["pad_token_id"] = _pick("pad_token_id", fields, tokenizer)
     if "special_token_ids" not in fields:
@@ -68,11 +69,40 @@ def mask_vocabulary(tokenizer: Any = None, **ids: Any) -> Vocabulary:
         if tokenizer is not None:
             special |= _find_special_ids(tokenizer)
         fields["special_token_ids"] = sorted(special)
-    return Vocabulary(**fields)
+    vocabulary = Vocabulary(**fields)
+    return with_words(vocabulary, tokenizer) if whole_words else vocabulary
+
+
+def with_words(vocabulary: Vocabulary, tokenizer: Any) -> Vocabulary:
+    """A vocabulary with a table of word starts: its own, or else the tokenizer's.
+
+    Raises:
+        MetroFastError: If it has none, and there is no tokenizer or one that does not mark words.
+    """
+    if vocabulary.word_starts is not None:
+        return vocabulary
+    if tokenizer is None:
+        raise MetroFastError(
+            "whole_words=True needs a tokenizer, or a table of word starts: give "
+            "Vocabulary(word_starts=...)"
+        )
+    return replace(vocabulary, word_starts=word_starts(tokenizer))
 
 
 def _given(ids: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in ids.items() if value is not None}
+
+
+def _find_mask(tokenizer: Any) -> int:
+    """The mask token, or else the first sentinel."""
+    if tokenizer.mask_token_id is not None:
+        return int(tokenizer.mask_token_id)
+    if "<extra_id_0>" not in tokenizer.get_vocab():
+        raise MetroFastError(
+            "the tokenizer has neither a mask token nor <extra_id_0>, which takes its place: give "
+            "mask_token_id, or add one with tokenizer.add_special_tokens"
+        )
+    return _find_sentinels(tokenizer)["sentinel_first"]
 
 
 def _find_sentinels(tokenizer: Any) -> dict[str, int]:

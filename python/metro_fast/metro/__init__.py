@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForPreTraining  # noqa: E402
 
 from metro_fast.metro.configuration import MetroConfig  # noqa: E402
 from metro_fast.metro.configuration_metro_t0 import MetroT0Config  # noqa: E402
+from metro_fast.metro.curves import draw_curves  # noqa: E402
 from metro_fast.metro.disentangled import follow_auxiliary  # noqa: E402
 from metro_fast.metro.heads import TokenLoss  # noqa: E402
 from metro_fast.metro.modeling import MetroForPretraining  # noqa: E402
@@ -20,6 +21,7 @@ from metro_fast.metro.modeling_metro_t0 import (  # noqa: E402
 from metro_fast.metro.modeling_outputs import MetroOutput  # noqa: E402
 from metro_fast.metro.pretrain_config import PretrainConfig  # noqa: E402
 from metro_fast.metro.pretraining import pretrain  # noqa: E402
+from metro_fast.metro.strip import SentenceStrip  # noqa: E402
 from metro_fast.metro.trainer import MetroTrainer  # noqa: E402
 from metro_fast.metro.training_arguments import MetroTrainingArguments  # noqa: E402
 
@@ -33,7 +35,9 @@ __all__ = [
     "MetroTrainer",
     "MetroTrainingArguments",
     "PretrainConfig",
+    "SentenceStrip",
     "TokenLoss",
+    "draw_curves",
     "follow_auxiliary",
     "pretrain",
 ]

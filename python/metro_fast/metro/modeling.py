@@ -5,7 +5,6 @@ distribution. The main encoder reads them; a head distinguishes replaced tokens 
 the decoder predicts the original, which is also its input. No gradient flows through the samples.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,8 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
-from metro_fast._atomic import write_atomically
-from metro_fast._pretrained import check_source
+from metro_fast._pretrained import check_source, save_seq2seq
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.batch_checks import IGNORED, check_batch
 from metro_fast.metro.configuration import MetroConfig
@@ -249,10 +247,4 @@ class MetroForPretraining(MetroPreTrainedModel):
         Raises:
             OSError: If the folder cannot be written.
         """
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.main.save_pretrained(folder)
-        if not self.config.tied_head and self.config.main.tie_word_embeddings:
-            # transformers 5 always writes True for T5, and older ones would then tie the head.
-            written = self.config.main.to_dict() | {"tie_word_embeddings": False}
-            write_atomically(folder / "config.json", json.dumps(written, indent=2) + "\n")
+        save_seq2seq(self.main, Path(path))

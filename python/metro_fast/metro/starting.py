@@ -154,7 +154,17 @@ def _fill_auxiliary(model: Any, state: dict[str, torch.Tensor], source: str | Pa
 
 
 def _first_layers(model: Any) -> dict[str, torch.Tensor]:
-    """The main encoder's weights by the auxiliary's names."""
+    """The main encoder's weights by the auxiliary's names.
+
+    Raises:
+        MetroFastError: If the auxiliary encoder has more layers.
+    """
+    wanted, there = model.config.auxiliary.num_layers, model.config.main.num_layers
+    if wanted > there:
+        raise MetroFastError(
+            f"auxiliary.num_layers is {wanted}, but the main encoder has {there} layers to start "
+            f"from: set at most {there}, or start from 'random'"
+        )
     main = model.main.state_dict()
     return {name: main[name] for name in model.auxiliary.state_dict() if name in main}
 

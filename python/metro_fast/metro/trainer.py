@@ -1,4 +1,4 @@
-"""The trainer of METRO and of its span-corruption baseline."""
+"""The trainer of METRO and of its baselines."""
 
 from copy import copy
 from pathlib import Path
@@ -6,19 +6,22 @@ from typing import Any
 
 import torch
 
-from metro_fast._training import Seq2SeqObjective, SummedLossTrainer
+from metro_fast._training import SummedLossTrainer
+from metro_fast._training.objective import Batch
+from metro_fast._training.predictions import check_arguments_type
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.auxiliary_schedule import AuxiliarySchedule
 from metro_fast.metro.configuration import MetroConfig
 from metro_fast.metro.disentangled import follow_auxiliary, is_followed
+from metro_fast.metro.flops import MetroFlops
 from metro_fast.metro.loading import differences
 from metro_fast.metro.modeling import MetroForPretraining
-from metro_fast.metro.objectives import MetroObjective
+from metro_fast.metro.objectives import MetroObjective, losses_of
 from metro_fast.metro.training_arguments import MetroTrainingArguments
 
 
 class MetroTrainer(SummedLossTrainer):
-    """Trains `MetroForPretraining` on METRO batches, or a plain T5 on span batches.
+    """Trains `MetroForPretraining` on METRO batches, or any encoder-decoder on span batches.
 
     The counts in the batches are the denominators, over the whole accumulation window and all
     ranks; `SummedLossTrainer` says what this promises, and why. The figures of every log line and
@@ -27,15 +30,15 @@ class MetroTrainer(SummedLossTrainer):
     gets its own rows, and each pass its own epoch.
 
     Args:
-        model: `MetroForPretraining` (objective "metro"), or any encoder-decoder such as
-            `T5ForConditionalGeneration` (objective "span").
+        model: `MetroForPretraining` (objective "metro"), or any encoder-decoder that shifts labels
+            by itself, such as T5 and T5Gemma (objectives "span", "ul2" and "metro_t0_span").
         args: The training arguments.
         **options: Other arguments of `transformers.Trainer`: train_dataset, eval_dataset,
             data_collator, processing_class, callbacks, ...
 
     Raises:
         TypeError: If the model is another, or `args` are not `MetroTrainingArguments`.
-        MetroFastError: If weights are given for the span objective, which has one loss.
+        MetroFastError: If weights are given for a model with one loss.
 
     Example:
         >>> from metro_fast.data import DataCollatorForMetro
@@ -52,35 +55,31 @@ class MetroTrainer(SummedLossTrainer):
     """
 
     def __init__(self, model: Any, args: MetroTrainingArguments, **options: Any) -> None:
-        if not isinstance(args, MetroTrainingArguments):
-            raise TypeError(f"args is {type(args).__name__}, expected MetroTrainingArguments")
+        check_arguments_type(args, MetroTrainingArguments)
         given = {
             name: value
             for name in ("mlm_weight", "lm_weight", "rtd_weight")
             if (value := getattr(args, name)) is not None
         }
-        objective: MetroObjective | Seq2SeqObjective
         if isinstance(model, MetroForPretraining):
             _set_weights(model.config, given)
             _refuse_half(model)
-            objective = MetroObjective(model.config)
-        elif hasattr(model, "prepare_decoder_input_ids_from_labels"):
-            if given:
-                raise MetroFastError(
-                    f"{', '.join(given)} given, but span corruption has one loss: leave the "
-                    "weights out"
-                )
-            objective = Seq2SeqObjective(
-                model.config.vocab_size, model.prepare_decoder_input_ids_from_labels
-            )
-        else:
+        elif not hasattr(model, "prepare_decoder_input_ids_from_labels"):
             raise TypeError(
                 f"model is {type(model).__name__}, expected MetroForPretraining or an "
                 "encoder-decoder of transformers"
             )
+        elif given:
+            raise MetroFastError(
+                f"{', '.join(given)} given, but {type(model).__name__} is trained with one loss: "
+                "leave the weights out"
+            )
+        objective = losses_of(model)
         super().__init__(objective, args, model=model, **options)
+        self._metro_flops = None
         if isinstance(objective, MetroObjective):
             self.add_callback(AuxiliarySchedule(objective))
+            self._metro_flops = MetroFlops(model, objective)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Make the optimizer; see `SummedLossTrainer`.
@@ -110,6 +109,18 @@ class MetroTrainer(SummedLossTrainer):
                 f"{checkpoint} was made with other options ({'; '.join(changed)}): resume with "
                 "the options that made it"
             )
+
+    def forward_flops(self, batch: Batch) -> int:
+        """Count the operations of the forward pass, of the auxiliary model too."""
+        if self._metro_flops is None:
+            return super().forward_flops(batch)
+        return sum(self._metro_flops.of_batch(batch))
+
+    def step_flops(self, batch: Batch, factor: float) -> float:
+        """Count those of forward and backward; a frozen auxiliary model has no backward pass."""
+        if self._metro_flops is None:
+            return super().step_flops(batch, factor)
+        return self._metro_flops.step(batch, factor)
 
 
 def _set_weights(config: MetroConfig, given: dict[str, float]) -> None:

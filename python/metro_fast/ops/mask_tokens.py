@@ -59,9 +59,8 @@ def mask_tokens(
     without replacement, where U is uniform on [0, 1). Each becomes the mask token with probability
     `mask_replace_prob`, a random token with `random_replace_prob`, and is kept otherwise. Upstream
     also masks special tokens and draws sentinels as random tokens; ids that are named in
-    `special_token_ids` are neither masked nor drawn. ELECTRA's rule (google-research/electra,
-    `pretrain_helpers.py`) is `Masking(count="electra", mask_replace_prob=0.85,
-    random_replace_prob=0)`.
+    `special_token_ids` are neither masked nor drawn. `Masking.electra()` and `Masking.coco_lm()`
+    are the rules of METRO's ancestors. With `word_starts` in the vocabulary whole words are drawn.
 
     The draws are a function of (seed, epoch, sample id, position).
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Real
-from typing import Literal, TypedDict
+from typing import Any, Literal, Self, TypedDict
 
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.draws import check_counter
@@ -37,7 +37,8 @@ class Masking(Settings):
     Attributes:
         count: `"metro"` draws `floor(mlm_probability * n + U)` of the n eligible tokens without
             replacement; `"electra"` draws `max(1, round(mlm_probability * n))` times with
-            replacement, where n counts special tokens too.
+            replacement, where n counts special tokens too. With a vocabulary's `word_starts` both
+            count and draw whole words.
         mlm_probability: Share of the eligible tokens that is masked, in [0, 1].
         max_masked: Largest number of draws in a row, or None.
         mask_span_length: Mean number of tokens in a masked span. If it is not 1,
@@ -66,6 +67,56 @@ class Masking(Settings):
     mask_replace_prob: float = 0.8
     random_replace_prob: float = 0.1
     random_token_range: tuple[int, int] | None = None
+
+    @classmethod
+    def metro(cls, **changes: Any) -> Self:
+        """METRO-T0's masks: the defaults, 15 % of the tokens as 80/10/10.
+
+        Args:
+            **changes: Other values of fields.
+
+        Example:
+            >>> Masking.metro(mlm_probability=0.2)
+            Masking(mlm_probability=0.2)
+        """
+        return cls(**changes)
+
+    @classmethod
+    def electra(cls, **changes: Any) -> Self:
+        """ELECTRA's masks (google-research/electra, `pretrain_helpers.mask`).
+
+        The tokens are drawn with replacement, and become the mask token at 85 %; the others are
+        kept. ELECTRA masks 15 % of the tokens, its large model 25 %, and at most
+        `max_masked=int((mlm_probability + 0.005) * length)` of them. `[CLS]`, `[SEP]`, `[MASK]` and
+        padding are not eligible: name them in `special_token_ids`.
+
+        Args:
+            **changes: Other values of fields.
+
+        Example:
+            >>> Masking.electra(mlm_probability=0.25, max_masked=130).count
+            'electra'
+        """
+        values = {"count": "electra", "mask_replace_prob": 0.85, "random_replace_prob": 0.0}
+        return cls(**{**values, **changes})
+
+    @classmethod
+    def coco_lm(cls, **changes: Any) -> Self:
+        """COCO-LM's masks (arXiv 2102.08473), as far as they are published: METRO's.
+
+        The task that made them is not in microsoft/COCO-LM. The paper masks 15 % of the tokens, and
+        the code of METRO, by some of its authors, draws the exact count of `"metro"` as 80/10/10,
+        so this does the same. What COCO-LM's `mask_cls` decides, whether the first token may be
+        masked, is decided by `special_token_ids` here.
+
+        Args:
+            **changes: Other values of fields.
+
+        Example:
+            >>> Masking.coco_lm() == Masking.metro()
+            True
+        """
+        return cls(**changes)
 
     def __post_init__(self) -> None:
         self._check_types(str, "a string", "count")

@@ -47,7 +47,7 @@ def mask_row(
     if masking.count == "metro":
         number = floor(probability * len(free) / masking.mask_span_length + uniform)
     else:
-        number = max(1, round(probability * len(ids)))
+        number = max(1, round(probability * len(pieces)))
     number = number if most is None else min(number, most)
     if masking.count == "metro":
         drawn = choose(source, min(number, len(free)), len(free))

@@ -13,7 +13,18 @@ from metro_fast.prompts import InstructionSet, Task, render_examples
 from metro_fast.tuning.options import TuningOptions
 from metro_fast.tuning.seq2seq import finetune_model
 
-FREE = frozenset({"output", "resume", "num_threads", "logging_steps"})
+FREE = frozenset(
+    {
+        "output",
+        "resume",
+        "num_threads",
+        "steps",
+        "logging_steps",
+        "save_steps",
+        "evaluation_steps",
+    }
+)
+"""Settings that a resumed run may change: its length, and how it reports and saves."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -29,7 +40,8 @@ class FinetuneConfig(TuningOptions):
         seen_by: Use only the instructions that this model family was trained with; empty means all.
         instructions_per_item: How many wordings each item gets.
         num_threads: CPU threads; 0 leaves torch's choice.
-        resume: Continue the run in the output folder.
+        resume: Continue the run in the output folder. The settings must be those of the run, but
+            `steps` may be larger, and the intervals may be others.
     """
 
     model: str
@@ -78,7 +90,7 @@ def finetune(config: FinetuneConfig) -> Path:
     # adapter's configuration names the model as the caller did.
     folder = Path(config.model)
     settings = replace(config, model=str(folder.absolute())) if folder.is_dir() else config
-    run.record(settings, free=FREE)
+    run.record(settings, free=FREE, steps=("steps", config.steps))
     finetune_model(
         model,
         tokenizer,

@@ -5,7 +5,7 @@ use super::mask_plan::Plan;
 use super::masking::Count;
 use super::span_lengths::SpanLengths;
 use super::subset::{Subset, read_bits};
-use super::words_of_row::RowWords;
+use super::word_bits::{special_words, spread, window};
 use crate::Result;
 use crate::rng::Key;
 use crate::simd::Lanes;
@@ -19,7 +19,11 @@ pub(super) struct Chooser {
     /// The bits of the chosen tokens of the last row.
     pub(super) bits: Vec<u64>,
     positions: Vec<u32>,
-    words: RowWords,
+    /// For each token of the last row, 1 if it starts a word.
+    first_tokens: Vec<u8>,
+    starts: Vec<u64>,
+    /// The bits of the chosen words.
+    words: Vec<u64>,
 }
 
 impl Chooser {
@@ -30,7 +34,9 @@ impl Chooser {
             special: Vec::new(),
             bits: Vec::new(),
             positions: Vec::new(),
-            words: RowWords::default(),
+            first_tokens: Vec::new(),
+            starts: Vec::new(),
+            words: Vec::new(),
         }
     }
 
@@ -48,42 +54,52 @@ impl Chooser {
     ) -> Result<()> {
         self.draws.start(sample_id);
         let uniform = self.draws.uniform::<L>();
-        if let Some(table) = plan.word_starts {
-            plan.check_ids(ids, row)?;
-            self.words.read(ids, Some(table), &plan.special);
-            let count = self.words.count();
-            self.bits.clone_from(&self.words.special);
-            self.bits.truncate(count.div_ceil(64));
-            self.eligible::<L>(plan, count, ids.len(), uniform);
-            let chosen = std::mem::take(&mut self.bits);
-            self.bits.resize(ids.len().div_ceil(64), 0);
-            for word in read_bits::<L>(&chosen, &mut self.positions) {
-                let ends = &self.words.starts[*word as usize..][..2];
-                for token in ends[0]..ends[1] {
-                    self.bits[token as usize / 64] |= 1 << (token % 64);
-                }
-            }
-            return Ok(());
-        }
         plan.mark_special(ids, &mut self.special);
         pack::<L>(&self.special, &mut self.bits);
         if self.bits.iter().any(|word| *word != 0) {
             // Ids outside the vocabulary are marked as well.
             plan.check_ids(ids, row)?;
         }
-        self.eligible::<L>(plan, ids.len(), ids.len(), uniform);
+        if let Some(table) = plan.word_starts {
+            self.whole_words::<L, T>(plan, ids, table, uniform);
+            return Ok(());
+        }
+        self.eligible::<L>(plan, ids.len(), uniform);
         if let Some(lengths) = plan.span_lengths {
             self.lengthen::<L>(lengths, ids.len());
         }
         Ok(())
     }
 
-    /// Replaces the bits of the special tokens by those of the chosen ones.
+    /// Replaces the bits of the special tokens by those of all tokens of the chosen words.
     #[inline(always)]
-    fn eligible<L: Lanes>(&mut self, plan: &Plan, units: usize, tokens: usize, uniform: f64) {
+    fn whole_words<L: Lanes, T: Token>(
+        &mut self,
+        plan: &Plan,
+        ids: &[T],
+        table: &[bool],
+        uniform: f64,
+    ) {
+        let starts = |id: &T| table.get(id.widen() as usize).is_none_or(|starts| *starts);
+        self.first_tokens.clear();
+        self.first_tokens.extend(ids.iter().map(|id| u8::from(starts(id))));
+        if let Some(first) = self.first_tokens.first_mut() {
+            *first = 1;
+        }
+        pack::<L>(&self.first_tokens, &mut self.starts);
+        let count = special_words(&self.starts, &self.bits, &mut self.words);
+        std::mem::swap(&mut self.bits, &mut self.words);
+        self.eligible::<L>(plan, count, uniform);
+        std::mem::swap(&mut self.bits, &mut self.words);
+        spread::<L>(&self.words, &self.starts, ids.len(), &mut self.bits);
+    }
+
+    /// Replaces the bits of the special units, which are tokens or words, by those of the chosen ones.
+    #[inline(always)]
+    fn eligible<L: Lanes>(&mut self, plan: &Plan, units: usize, uniform: f64) {
         let special: usize = self.bits.iter().map(|word| word.count_ones() as usize).sum();
         let eligible = units - special;
-        let count = plan.count(eligible, tokens, uniform);
+        let count = plan.count(eligible, units, uniform);
         self.draws.expect(count + count / 8);
         if plan.how_many == Count::Electra {
             self.with_replacement::<L>(count, eligible);
@@ -100,9 +116,7 @@ impl Chooser {
         for (index, word) in self.bits.iter_mut().enumerate() {
             let left = units - 64 * index;
             let free = !*word & if left >= 64 { u64::MAX } else { (1 << left) - 1 };
-            let low = ranks.get(taken / 64).map_or(0, |bits| bits >> (taken % 64));
-            let high = ranks.get(taken / 64 + 1).map_or(0, |bits| bits << 1 << (63 - taken % 64));
-            *word = L::deposit(low | high, free);
+            *word = L::deposit(window(ranks, taken), free);
             taken += free.count_ones() as usize;
         }
     }

@@ -18,8 +18,6 @@ pub(super) struct Plan<'a> {
     pub(super) pad: i64,
     pub(super) random_bound: Bound,
     pub(super) random_count: u32,
-    /// Special ids, ascending.
-    pub(super) special: Vec<i64>,
     most: usize,
     mean_length: f64,
     vocab_size: i64,
@@ -85,7 +83,6 @@ impl<'a> Plan<'a> {
             pad: options.pad,
             random_bound: Bound::new(random_count.max(1)),
             random_count,
-            special,
             most: options.most.unwrap_or(usize::MAX),
             mean_length,
             vocab_size,
@@ -96,11 +93,11 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// The number of draws from a row of `tokens`, of which `eligible` may be masked.
-    pub(super) fn count(&self, eligible: usize, tokens: usize, uniform: f64) -> usize {
+    /// The number of draws from a row of `units`, tokens or words, of which `eligible` may be masked.
+    pub(super) fn count(&self, eligible: usize, units: usize, uniform: f64) -> usize {
         let drawn = match self.how_many {
             Count::Metro => self.probability * eligible as f64 / self.mean_length + uniform,
-            Count::Electra => (self.probability * tokens as f64).round_ties_even().max(1.0),
+            Count::Electra => (self.probability * units as f64).round_ties_even().max(1.0),
         };
         (drawn.floor() as usize).min(self.most)
     }

@@ -3,12 +3,13 @@
 use super::span_lengths::SpanLengths;
 use crate::{Error, Result};
 
-/// The rule for the number of tokens that are drawn from a row.
+/// The rule for the number of tokens, or of whole words, that are drawn from a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
     /// `floor(probability * eligible / mean length + U)`, without replacement: METRO-T0.
     Metro,
-    /// `max(1, round(probability * tokens))`, with replacement: ELECTRA (`pretrain_helpers.mask`).
+    /// `max(1, round(probability * (eligible + special)))`, with replacement: ELECTRA
+    /// (`pretrain_helpers.mask`).
     Electra,
 }
 

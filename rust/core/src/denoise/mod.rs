@@ -16,6 +16,7 @@ mod span_options;
 mod span_plan;
 mod spans;
 mod subset;
+mod word_bits;
 mod words_of_row;
 
 pub use counts::{Billionths, Compat, SpanCounts};

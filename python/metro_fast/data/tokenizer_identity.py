@@ -1,0 +1,92 @@
+"""Whether a tokenizer is the one that a corpus was made with."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from metro_fast._extras import require
+from metro_fast._pretrained import has_tokenizer, load_tokenizer
+from metro_fast.data.prepare_folder import RECORD, read_record
+from metro_fast.errors import MetroFastError
+
+__all__ = ["check_corpus_tokenizer", "plain_backend", "tokenizer_sha256"]
+
+
+def plain_backend(fast: Any) -> Any:
+    """A copy of the Rust tokenizer that neither truncates nor pads, unlike perhaps the original."""
+    backend = require("tokenizers", "train").Tokenizer.from_str(fast.backend_tokenizer.to_str())
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """The hash by which `prepare` records a tokenizer.
+
+    Args:
+        tokenizer: A fast tokenizer of transformers.
+
+    Example:
+        >>> from metro_fast.data import train_tokenizer
+        >>> len(tokenizer_sha256(train_tokenizer(["a b"], vocab_size=20, num_sentinels=2)))
+        64
+    """
+    return hashlib.sha256(plain_backend(tokenizer).to_str().encode()).hexdigest()
+
+
+def check_corpus_tokenizer(corpus: Path, tokenizer: Any) -> bool:
+    """Refuse a tokenizer that gives the ids of a corpus another meaning.
+
+    The tokenizer may have more added tokens than the corpus's, such as the mode tokens of UL2: they
+    change no id that the corpus holds.
+
+    Args:
+        corpus: Folder of a corpus, with the `prepare.json` and `tokenizer` that `prepare` writes.
+        tokenizer: The tokenizer that is to be used with it.
+
+    Returns:
+        Whether the corpus says which tokenizer made it; if not, nothing was compared.
+
+    Raises:
+        MetroFastError: If another tokenizer made the corpus.
+        FormatError: If the record of the corpus is damaged.
+        OSError: If a file cannot be read.
+    """
+    recorded = _recorded_sha256(corpus)
+    own = corpus / "tokenizer"
+    if recorded is None and not has_tokenizer(own):
+        return False
+    if not getattr(tokenizer, "is_fast", False):
+        raise MetroFastError(
+            f"the tokenizer is a {type(tokenizer).__name__}, which cannot be compared with the one "
+            f"that made {corpus}: give a fast tokenizer of transformers"
+        )
+    given = tokenizer_sha256(tokenizer)
+    if given == recorded:
+        return True
+    if has_tokenizer(own):
+        original = load_tokenizer(own)
+        if recorded in (None, tokenizer_sha256(original)) and _extends(tokenizer, original):
+            return True
+    made_by = "" if recorded is None else f" (sha256 {recorded[:12]}..., and here {given[:12]}...)"
+    raise MetroFastError(
+        f"the corpus {corpus} was made with another tokenizer{made_by}: its ids would mean other "
+        "tokens; give the tokenizer that made it, or prepare the text again"
+    )
+
+
+def _recorded_sha256(corpus: Path) -> str | None:
+    if not (corpus / RECORD).is_file():
+        return None
+    value = read_record(corpus).get("tokenizer_sha256")
+    return value if isinstance(value, str) else None
+
+
+def _extends(tokenizer: Any, original: Any) -> bool:
+    """Whether a tokenizer is the original one, perhaps with more added tokens."""
+    parts = [json.loads(plain_backend(each).to_str()) for each in (tokenizer, original)]
+    added = [
+        {(token["id"], token["content"]) for token in part.pop("added_tokens")} for part in parts
+    ]
+    return parts[0] == parts[1] and added[0] >= added[1]
