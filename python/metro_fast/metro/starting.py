@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from transformers import AutoModelForTextEncoding, PreTrainedModel
 
-from metro_fast._pretrained import explained, load_seq2seq
+from metro_fast._pretrained import check_weights, explained, load_seq2seq
 from metro_fast.data import mask_vocabulary
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.backbones import backbone_of
@@ -79,7 +79,7 @@ def load_main(name: str | Path) -> tuple[PreTrainedModel, bool]:
     Raises:
         FileNotFoundError: If the folder does not exist or holds no config.json.
         MetroFastError: If METRO does not support the architecture.
-        FormatError: If a file is damaged, or a weight is missing.
+        FormatError: If a file is damaged, or a weight is missing or has no place.
         OSError: If the Hub does not have it, or cannot be reached.
     """
     with _without_tying_warning():
@@ -91,7 +91,9 @@ def load_main(name: str | Path) -> tuple[PreTrainedModel, bool]:
 
 def _load_encoder(name: str | Path) -> PreTrainedModel:
     with _without_tying_warning(), explained(f"the encoder at {name}"):
-        encoder: PreTrainedModel = AutoModelForTextEncoding.from_pretrained(name)
+        encoder: PreTrainedModel
+        encoder, info = AutoModelForTextEncoding.from_pretrained(name, output_loading_info=True)
+    check_weights(info, name, part=True)  # a whole T5 is fine; its decoder is not used
     return encoder
 
 
