@@ -26,6 +26,10 @@ __all__ = [
     "save_seq2seq",
 ]
 
+_KINDS = {
+    "AutoModelForSeq2SeqLM": "an encoder-decoder: give a T5, or another model that",
+    "AutoModelForCausalLM": "a causal language model: give a GPT, or another model that",
+}
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "tokenizer.model")
 
 
@@ -203,7 +207,12 @@ def _load(kind: str, name: str | Path, dtype: Any) -> "PreTrainedModel":
     with explained(f"the model at {name}"):
         auto = getattr(require("transformers", "train"), kind)
         typed = {} if dtype is None else {"dtype": dtype}
-        found, info = auto.from_pretrained(name, output_loading_info=True, **typed)
+        try:
+            found, info = auto.from_pretrained(name, output_loading_info=True, **typed)
+        except ValueError as error:
+            if "Unrecognized configuration class" not in str(error):
+                raise
+            raise FormatError(f"the model at {name} is not {_KINDS[kind]} {kind} loads") from error
     check_weights(info, name)
     model: PreTrainedModel = found
     return model

@@ -1,5 +1,6 @@
 """The parts of a METRO model: how they are built, initialized, tied and resized."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -7,7 +8,8 @@ from torch import nn
 from transformers import PreTrainedModel, initialization
 
 from metro_fast.metro.backbones import Backbone, backbone_of
-from metro_fast.metro.configuration import MetroConfig
+from metro_fast.metro.config_checks import refuse_unknown
+from metro_fast.metro.configuration import FIELDS, MetroConfig
 from metro_fast.metro.heads import MaskedTokenHead, ReplacedTokenHead, VocabularyHead
 
 
@@ -16,6 +18,10 @@ class MetroPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transforme
 
     Args:
         config: The settings.
+        main: The main model, whose weights are used, not copied; a new random one if None.
+
+    Raises:
+        MetroFastError: If an option is unknown or wrong.
     """
 
     config_class = MetroConfig
@@ -26,13 +32,18 @@ class MetroPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transforme
     _supports_sdpa = True
     _supports_flex_attn = True
 
-    def __init__(self, config: MetroConfig) -> None:
+    def __init__(
+        self, config: MetroConfig, main: PreTrainedModel | None = None, **unknown: Any
+    ) -> None:
+        refuse_unknown("METRO", unknown, FIELDS, "give MetroConfig's settings in the config")
+        config.check()  # its attributes can be set after it was made
         super().__init__(config)
         self.backbone: Backbone = backbone_of(config.main)
         self._no_split_modules = list(self.backbone.block)
         activation = self.backbone.activation(config.main)
         self.auxiliary = self.backbone.auxiliary(config.auxiliary)
-        self.main = self.backbone.main(config.main)
+        with torch.device("meta") if main is not None else nullcontext():
+            self.main = self.backbone.main(config.main)
         if not config.tied_head:
             _untie_head(self.main)
         self.mlm_head = MaskedTokenHead(
@@ -46,7 +57,9 @@ class MetroPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transforme
         )
         self._tied_weights_keys = self._ties()
         self.post_init()
-        if config.embedding_sharing == "disentangled":
+        if main is not None:
+            self.replace_main(main)
+        elif config.embedding_sharing == "disentangled":
             _copy(self.main.shared, self.auxiliary.shared)
 
     def _ties(self) -> dict[str, str]:
@@ -58,14 +71,22 @@ class MetroPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transforme
         return {**ties, "mlm_head.projection.weight": table}
 
     def replace_main(self, main: PreTrainedModel) -> None:
-        """Put a loaded main model in the place of the random one, and tie again.
+        """Put a loaded main model in the place of the present one, and tie again.
+
+        With disentangled sharing the auxiliary table becomes a copy of the new main one.
 
         Args:
             main: A model of the main config; its weights are used, not copied.
         """
         if not self.config.tied_head:
             _keep_head_untied(main)
-        self.main = main
+        start = self.config.main.decoder_start_token_id
+        for settings in (main.config, main.generation_config):
+            if getattr(settings, "decoder_start_token_id", None) is None:
+                settings.decoder_start_token_id = start
+        self.main, self.config.main = main, main.config
+        if self.config.embedding_sharing == "disentangled":
+            _copy(self.main.shared, self.auxiliary.shared)
         self.tie_weights()
         self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
 

@@ -1,5 +1,6 @@
 """The trainer of METRO and of its baselines."""
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from metro_fast._training.predictions import check_arguments_type
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.auxiliary_schedule import AuxiliarySchedule
 from metro_fast.metro.configuration import MetroConfig
-from metro_fast.metro.disentangled import follow_auxiliary
+from metro_fast.metro.disentangled import follow_auxiliary, is_followed
 from metro_fast.metro.flops import MetroFlops
 from metro_fast.metro.loading import differences
 from metro_fast.metro.modeling import MetroForPretraining
@@ -61,9 +62,8 @@ class MetroTrainer(SummedLossTrainer):
             if (value := getattr(args, name)) is not None
         }
         if isinstance(model, MetroForPretraining):
-            for name, value in given.items():
-                setattr(model.config, name, value)  # saved with the model that was trained with it
-            model.config.check()
+            _set_weights(model.config, given)
+            _refuse_half(model)
         elif not hasattr(model, "prepare_decoder_input_ids_from_labels"):
             raise TypeError(
                 f"model is {type(model).__name__}, expected MetroForPretraining or an "
@@ -84,17 +84,15 @@ class MetroTrainer(SummedLossTrainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Make the optimizer; see `SummedLossTrainer`.
 
-        With disentangled sharing the main model's embeddings follow its steps.
+        With disentangled sharing the main model's embeddings follow its steps, also those of an
+        optimizer that was given.
         """
-        new = self.optimizer is None
         optimizer = super().create_optimizer(model)
         metro = self.model
-        if (
-            new
-            and isinstance(metro, MetroForPretraining)
-            and metro.config.embedding_sharing == "disentangled"
-        ):
-            follow_auxiliary(metro, optimizer)
+        if isinstance(metro, MetroForPretraining):
+            stepping = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps a used one
+            if metro.config.embedding_sharing == "disentangled" and not is_followed(stepping):
+                follow_auxiliary(metro, stepping)
         return optimizer
 
     def check_checkpoint(self, checkpoint: Path) -> None:
@@ -123,3 +121,22 @@ class MetroTrainer(SummedLossTrainer):
         if self._metro_flops is None:
             return super().step_flops(batch, factor)
         return self._metro_flops.step(batch, factor)
+
+
+def _set_weights(config: MetroConfig, given: dict[str, float]) -> None:
+    """Put weights of losses into a config, all of them or none."""
+    tried = copy(config)
+    for name, value in given.items():
+        setattr(tried, name, value)
+    tried.check()
+    for name, value in given.items():
+        setattr(config, name, value)  # saved with the model that was trained with it
+
+
+def _refuse_half(model: Any) -> None:
+    for name, weight in model.named_parameters():
+        if weight.dtype == torch.float16:
+            raise MetroFastError(
+                f"{name} is torch.float16, in which T5 overflows and gives NaN: convert the model "
+                "with model.float(), and train with bf16=True or in fp32"
+            )
