@@ -36,7 +36,7 @@ from metro_fast._training.progress import RunProgress
 from metro_fast._training.randomness import DataRandomness
 from metro_fast._training.ranks import leave_group_at_exit
 from metro_fast._training.streams import check_stream, is_stream
-from metro_fast._training.tied_weights import check_loaded
+from metro_fast._training.tied_weights import check_adapters, check_loaded
 from metro_fast._training.window import MetricWindow
 from metro_fast.errors import MetroFastError
 
@@ -251,6 +251,7 @@ class SummedLossTrainer(EvaluationTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with explained(f"the weights of {resume_from_checkpoint}"):
+            check_adapters(self.model if model is None else model, Path(resume_from_checkpoint))
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
