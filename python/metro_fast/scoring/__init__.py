@@ -10,18 +10,22 @@ from metro_fast.scoring.choices import PRESETS, score_choices  # noqa: E402
 from metro_fast.scoring.likelihood import target_log_probs  # noqa: E402
 from metro_fast.scoring.relation_extraction import (  # noqa: E402
     MicroF1,
+    SemEvalScores,
     semeval_macro_f1,
+    semeval_scores,
     tacred_micro_f1,
 )
 
 __all__ = [
     "PRESETS",
     "MicroF1",
+    "SemEvalScores",
     "accuracy",
     "margins",
     "predictions",
     "score_choices",
     "semeval_macro_f1",
+    "semeval_scores",
     "tacred_micro_f1",
     "target_log_probs",
     "tie_count",
