@@ -1,6 +1,7 @@
 """evaluate: the grid, its files, resuming, and stale cells, which are never reused."""
 
 import copy
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -300,3 +301,27 @@ def test_an_instruction_with_choices_of_its_own_is_scored_with_them(
     assert [list(row) for row in report.cells[0].scores] == expected
     again = run(tiny_t5, tiny_tokenizer, [task], tmp_path, instructions=[numbered])
     assert again.cells == report.cells
+
+
+def test_controls_are_scored_and_enter_no_average(tiny_t5, tiny_tokenizer, tasks, tmp_path):
+    task = tasks[0]
+    wordings = INSTRUCTIONS.for_task("re")
+    negated = Instruction("not", "re", "not {{ text }} {{ a }}", kind="negated")
+    plain = run(tiny_t5, tiny_tokenizer, [task], instructions=wordings)
+    report = run(tiny_t5, tiny_tokenizer, [task], tmp_path, instructions=[negated, *wordings])
+    first, second = plain.summary(task.name), report.summary(task.name)
+    assert [row.instruction_id for row in second.controls] == ["not"]
+    cell = next(c for c in report.cells if c.record.instruction.id == "not")
+    assert second.controls[0].accuracy == cell.accuracy
+    assert dataclasses.replace(second, controls=()) == first
+    with pytest.warns(UserWarning, match="bit-identical"):  # it is one model
+        assert compare(plain, report, margin=0.01).tasks[0].difference.mean == 0
+    loaded = Report.load(tmp_path)
+    assert loaded.cells == report.cells
+    page = write_page(tmp_path / "page.html", [loaded]).read_text()
+    assert "<h3>Controls</h3>" in page
+    record = json.loads(next(tmp_path.glob("results_*.json")).read_text())
+    assert record["results"]["relations/not"]["acc,none"] == cell.accuracy
+    assert "relations/not" not in record["group_subtasks"]["relations"]
+    with pytest.raises(MetroFastError, match="task 'relations' has controls alone"):
+        run(tiny_t5, tiny_tokenizer, [task], instructions=[negated])

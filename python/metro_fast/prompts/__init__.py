@@ -7,7 +7,7 @@ from metro_fast.prompts.importers import (
     import_promptbench,
     import_promptsource,
 )
-from metro_fast.prompts.instruction import KINDS, Instruction
+from metro_fast.prompts.instruction import CONTROLS, KINDS, Instruction
 from metro_fast.prompts.instruction_set import InstructionSet
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.own_sets import OWN_SETS, own_instructions
@@ -29,6 +29,7 @@ from metro_fast.prompts.source_report import SourceReport
 from metro_fast.prompts.task import Task
 
 __all__ = [
+    "CONTROLS",
     "KINDS",
     "OWN_SETS",
     "FewShot",

@@ -10,10 +10,13 @@ from metro_fast.prompts.item import Item, check_text, strings
 from metro_fast.prompts.prompt import Prompt
 from metro_fast.prompts.wording import word
 
-__all__ = ["KINDS", "SYNTAXES", "Instruction"]
+__all__ = ["CONTROLS", "KINDS", "SYNTAXES", "Instruction"]
+
+CONTROLS = ("negated", "wrong", "empty")
+"""Kinds of instruction that do not ask for the right answer, and enter no average."""
 
 KINDS = ("wording", "negated", "wrong", "empty", "format")
-"""Kinds of instruction: wordings; three controls that no average may include; formats alone."""
+"""Kinds of instruction: wordings, controls, and wordings that differ in their format alone."""
 
 SYNTAXES = ("jinja", "promptsource")
 """How the text is read: as the input alone, or as `input ||| target`, both without outer spaces."""
@@ -105,6 +108,11 @@ class Instruction:
     def is_seen_by(self, model_family: str) -> bool:
         """Whether models of that family were trained with this wording."""
         return model_family in self.seen_by
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the kind is one of `CONTROLS`."""
+        return self.kind in CONTROLS
 
     def render(self, item: Item) -> Prompt:
         """Word an item.

@@ -94,21 +94,34 @@ class Report:
         return moment.strftime("%Y-%m-%d %H:%M UTC")
 
     def instructions_hash(self, task: str) -> str:
-        """SHA-256 of the instructions of a task, as in `InstructionSet.sha256`."""
-        return InstructionSet(cell.record.instruction for cell in self.task_cells(task)).sha256
+        """SHA-256 of a task's wordings and then its controls, as in `InstructionSet.sha256`."""
+        cells = (*self.task_cells(task), *self.control_cells(task))
+        return InstructionSet(cell.record.instruction for cell in cells).sha256
 
     def task_cells(self, task: str) -> tuple[Cell, ...]:
-        """The cells of a task, in the order of its instructions.
+        """The cells of a task's wordings, in their order; those of controls are apart.
 
         Raises:
             MetroFastError: If the report has no such task.
         """
-        cells = tuple(cell for cell in self.cells if cell.record.task == task)
+        cells = tuple(
+            cell
+            for cell in self.cells
+            if cell.record.task == task and not cell.record.instruction.is_control
+        )
         if not cells:
             raise MetroFastError(
                 f"the report has no task {task!r}, only the tasks {', '.join(self.tasks)}"
             )
         return cells
+
+    def control_cells(self, task: str) -> tuple[Cell, ...]:
+        """The cells of a task's controls, such as negated instructions, which enter no average."""
+        return tuple(
+            cell
+            for cell in self.cells
+            if cell.record.task == task and cell.record.instruction.is_control
+        )
 
     def summary(self, task: str) -> TaskSummary:
         """The numbers of a task.
@@ -118,7 +131,7 @@ class Report:
             MissingExtraError: If scipy is not installed.
         """
         if task not in self._summaries:
-            self._summaries[task] = summarize(self.task_cells(task))
+            self._summaries[task] = summarize(self.task_cells(task), self.control_cells(task))
         return self._summaries[task]
 
     @functools.cached_property
@@ -219,6 +232,14 @@ def _check(cells: Sequence[Cell]) -> None:
             _check_equal(shared, "the report", key, getattr(record, key))
         for key in ("task_type", "split", "items_hash"):
             _check_equal(shared, f"task {record.task!r}", key, getattr(record, key))
+    tasks = dict.fromkeys(cell.record.task for cell in cells)
+    for cell in cells:
+        if not cell.record.instruction.is_control:
+            tasks.pop(cell.record.task, None)
+    if tasks:
+        raise MetroFastError(
+            f"task {next(iter(tasks))!r} has controls alone, which enter no average: add a wording"
+        )
 
 
 def _check_equal(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metro_fast.robustness.cells import Cell, cell_file_name
-from metro_fast.robustness.summary import TaskSummary
+from metro_fast.robustness.summary import InstructionScore, TaskSummary
 
 __all__ = ["RESULTS_FORMAT", "cell_entry", "results_record"]
 
@@ -33,19 +33,18 @@ def results_record(
     """
     results, groups, subtasks, samples = {}, {}, {}, {}
     for summary in summaries:
-        names = [f"{summary.task}/{i.instruction_id}" for i in summary.instructions]
-        subtasks[summary.task] = names
+        subtasks[summary.task] = [
+            f"{summary.task}/{i.instruction_id}" for i in summary.instructions
+        ]
         groups[summary.task] = {
             "alias": summary.task,
             "acc,none": summary.mean_accuracy,
             "acc_stderr,none": "N/A",
         }
-        for name, row in zip(names, summary.instructions, strict=True):
-            results[name] = {
-                "alias": f" - {row.instruction_id}",
-                "acc,none": row.accuracy,
-                "acc_stderr,none": _standard_error(row.accuracy, row.total),
-            }
+        # Controls have results, but are no part of the group, whose accuracy is a mean.
+        for row in (*summary.instructions, *summary.controls):
+            name = f"{summary.task}/{row.instruction_id}"
+            results[name] = _row(row)
             samples[name] = {"original": row.total, "effective": row.total}
     record = cells[0].record
     return {
@@ -93,6 +92,14 @@ def cell_entry(cell: Cell) -> dict[str, str]:
         "file": cell_file_name(r.model_name, r.task, r.instruction.id),
         "identity": r.identity,
         "instruction_hash": r.instruction_hash,
+    }
+
+
+def _row(row: InstructionScore) -> dict[str, object]:
+    return {
+        "alias": f" - {row.instruction_id}",
+        "acc,none": row.accuracy,
+        "acc_stderr,none": _standard_error(row.accuracy, row.total),
     }
 
 

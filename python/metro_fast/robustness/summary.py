@@ -45,6 +45,7 @@ class TaskSummary:
     `chance` is the accuracy of a uniform guess. `majority_share` is the best accuracy of a constant
     answer, whether the same words or the same place in the list. With a single instruction there is
     no variance, test or consistency; if all instructions are seen or all unseen, there is no gap.
+    `controls` are instructions that do not ask for the right answer: they enter no other number.
     """
 
     model_name: str
@@ -62,6 +63,7 @@ class TaskSummary:
     variance: PromptVariance | None
     cochran: CochranQ | None
     consistency: float | None
+    controls: tuple[InstructionScore, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -116,26 +118,29 @@ class TaskSummary:
             else gap._asdict() | {"interval": list(gap.interval), "note": gap.note},
             "variance": None if variance is None else variance._asdict(),
             "cochran_q": None if cochran is None else cochran._asdict(),
-            "instructions": [
-                {
-                    "id": row.instruction_id,
-                    "seen": row.seen,
-                    "correct": row.correct,
-                    "n": row.total,
-                    "acc": row.accuracy,
-                    "wilson_95": list(row.interval),
-                    "ties": row.ties,
-                }
-                for row in self.instructions
-            ],
+            "instructions": list(map(_row_record, self.instructions)),
+            **({"controls": list(map(_row_record, self.controls))} if self.controls else {}),
         }
 
 
-def summarize(cells: Sequence[Cell]) -> TaskSummary:
+def _row_record(row: InstructionScore) -> dict[str, Any]:
+    return {
+        "id": row.instruction_id,
+        "seen": row.seen,
+        "correct": row.correct,
+        "n": row.total,
+        "acc": row.accuracy,
+        "wilson_95": list(row.interval),
+        "ties": row.ties,
+    }
+
+
+def summarize(cells: Sequence[Cell], controls: Sequence[Cell] = ()) -> TaskSummary:
     """Summarize the cells of one model on one task.
 
     Args:
-        cells: One cell per instruction, over the same items.
+        cells: One cell per wording, over the same items.
+        controls: Cells of controls, over the same items; they enter no average.
 
     Returns:
         The summary.
@@ -149,7 +154,7 @@ def summarize(cells: Sequence[Cell]) -> TaskSummary:
         raise MetroFastError("no cells are given, expected at least one")
     keys = {
         (r.model_name, r.model_hash, r.task, r.split, r.preset, r.items_hash)
-        for r in (cell.record for cell in cells)
+        for r in (cell.record for cell in (*cells, *controls))
     }
     if len(keys) > 1:
         raise MetroFastError(
@@ -181,6 +186,7 @@ def summarize(cells: Sequence[Cell]) -> TaskSummary:
         variance=prompt_variance(correct) if several and correct.shape[1] > 1 else None,
         cochran=cochran_q(correct) if several else None,
         consistency=consistency_rate([cell.predictions for cell in cells]) if several else None,
+        controls=tuple(_score_of(cell) for cell in controls),
     )
 
 

@@ -74,10 +74,11 @@ def _comparison_row(comparison: Comparison, task: TaskComparison) -> list[str]:
     ]
 
 
-def instruction_table(summaries: Sequence[TaskSummary]) -> Html:
-    """One row per instruction, with a column per model."""
-    texts = {i.instruction_id: i.text for summary in summaries for i in summary.instructions}
-    by_id = [{i.instruction_id: i for i in summary.instructions} for summary in summaries]
+def instruction_table(summaries: Sequence[TaskSummary], *, controls: bool = False) -> Html:
+    """One row per wording (or per control), with a column per model."""
+    listed = [s.controls if controls else s.instructions for s in summaries]
+    texts = {i.instruction_id: i.text for rows in listed for i in rows}
+    by_id = [{i.instruction_id: i for i in rows} for rows in listed]
     head = [
         "Instruction",
         *(Html(f"{escape(s.model_name)}<br>{quiet(f'n = {s.item_count}')}") for s in summaries),
@@ -89,7 +90,7 @@ def instruction_table(summaries: Sequence[TaskSummary]) -> Html:
         ]
         for name, text in texts.items()
     ]
-    label = f"Instructions of {summaries[0].task}"
+    label = f"{'Controls' if controls else 'Instructions'} of {summaries[0].task}"
     return table(head, rows, label=label, kind="instructions")
 
 

@@ -114,6 +114,7 @@ class TaskView:
             instruction_table(self.summaries),
             f'<p class="quiet">Ranges are Wilson 95 % intervals of a single accuracy over items. '
             f"{escape(numbers)}.</p>\n",
+            self._controls(),
             "<h3>Where the wording changes the answer</h3>\n",
             *(
                 examples_of(report.model_name, report.task_cells(self.name), open=number == 0)
@@ -121,6 +122,17 @@ class TaskView:
             ),
         ]
         return Section(self.name, "".join(parts))
+
+    def _controls(self) -> str:
+        """Accuracy under instructions that do not ask for the right answer."""
+        if not any(summary.controls for summary in self.summaries):
+            return ""
+        return (
+            "<h3>Controls</h3>\n"
+            '<p class="quiet">These do not ask for the right answer, and enter no other number. A '
+            "model whose accuracy stays the same here does not follow its instructions.</p>\n"
+            + instruction_table(self.summaries, controls=True)
+        )
 
     def _strip(self) -> str:
         """Accuracy over instructions, with lines for the baselines."""
