@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.prompts import Instruction, InstructionSet, Item, Task
+from metro_fast.prompts import Instruction, InstructionSet, Item, RejectError, Task
 from metro_fast.robustness import Report, compare, evaluate, write_page
 from metro_fast.robustness import evaluate as evaluate_function
 from metro_fast.robustness.fingerprint import model_fingerprint, tokenizer_fingerprint
@@ -280,6 +280,8 @@ def test_items_that_cannot_be_worded_are_left_out_and_counted(
     assert "2 of 22 items are left out" in caplog.text
     # Each of the three instructions of the task rejects both.
     assert "duplicate choices: 3, not a choice among the item's choices: 3" in caplog.text
+    with pytest.raises(RejectError, match="item 'twice': a choice is given twice"):
+        run(tiny_t5, tiny_tokenizer, [longer], strict=True)
     with pytest.raises(MetroFastError, match="no item can be worded by all instructions; the"):
         run(tiny_t5, tiny_tokenizer, [Task("t", task.task_type, (free,))])
 

@@ -85,6 +85,9 @@ def evaluate_command(
     resume: Annotated[
         bool, typer.Option(help="Keep the finished cells in the output folder.")
     ] = True,
+    strict: Annotated[
+        bool, typer.Option(help="Refuse items that an instruction cannot word.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Score tasks under every instruction of their type; write results and one offline page."""
@@ -103,6 +106,7 @@ def evaluate_command(
         preset=preset,
         max_batch_tokens=max_batch_tokens,
         resume=resume,
+        strict=strict,
     )
     report.save(output)
     page = write_page(output / "report.html", [report])

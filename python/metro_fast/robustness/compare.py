@@ -243,7 +243,9 @@ def _aligned(first: Sequence[Cell], second: Sequence[Cell]) -> list[Cell]:
         raise MetroFastError(f"task {task!r}: only one of the two has the instructions {only}")
     for cell in first:
         instruction = cell.record.instruction
-        if by_id[instruction.id].record.instruction.text != instruction.text:
+        other = by_id[instruction.id].record.instruction
+        parts = [(i.text, i.choices, i.target, i.syntax) for i in (instruction, other)]
+        if parts[0] != parts[1]:
             raise MetroFastError(
                 f"task {task!r}: instruction {instruction.id!r} is worded differently in the two"
             )

@@ -41,6 +41,7 @@ def evaluate(
     max_batch_tokens: int = 16384,
     resume: bool = True,
     progress: bool | None = None,
+    strict: bool = False,
 ) -> Report:
     """Score every task in the words of every instruction of its type.
 
@@ -66,12 +67,14 @@ def evaluate(
         max_batch_tokens: As for `score_choices`.
         resume: Whether to reuse finished cells in `output`.
         progress: Whether to show a progress bar; by default if standard error is a terminal.
+        strict: Raise the first item that cannot be worded as an error.
 
     Returns:
         The report of all cells.
 
     Raises:
         TypeError: If a task or an instruction has another type.
+        RejectError: If `strict` and an item cannot be worded.
         MetroFastError: If there are no tasks, two tasks have one name, no item of a task can be
             worded, or `score_choices` raises; all templates are rendered before any is scored.
         FormatError: If a file to be reused is damaged.
@@ -85,7 +88,7 @@ def evaluate(
         0.61
     """
     _check_settings(preset, model_name=model_name, model_family=model_family)
-    grid = worded_grid(tasks, InstructionSet(instructions))
+    grid = worded_grid(tasks, InstructionSet(instructions), strict=strict)
     record_of = partial(
         CellRecord,
         model_name=model_name,

@@ -20,13 +20,14 @@ _logger = logging.getLogger(__name__)
 
 
 def worded_grid(
-    tasks: Sequence[Task], instructions: InstructionSet
+    tasks: Sequence[Task], instructions: InstructionSet, *, strict: bool = False
 ) -> list[tuple[Task, Instruction, tuple[Prompt, ...]]]:
     """Word every task in the words of every instruction of its type.
 
     Args:
         tasks: At least one task; their names are unique.
         instructions: Each task needs at least one of its type.
+        strict: Raise the first item that cannot be worded as an error.
 
     Returns:
         Tasks and instructions in order, with a prompt for each item. A task lacks the items that
@@ -35,6 +36,7 @@ def worded_grid(
 
     Raises:
         TypeError: If a task has another type.
+        RejectError: If `strict` and an item cannot be worded.
         MetroFastError: If there are no tasks, two have one name, a task has no instruction, or no
             item is left of a task.
     """
@@ -52,14 +54,14 @@ def worded_grid(
                 f"task {task.name!r}: no instruction has its type {task.task_type!r}, expected at "
                 "least one"
             )
-        grid += _worded(task, usable)
+        grid += _worded(task, usable, strict)
     if not grid:
         raise MetroFastError("tasks is empty, expected at least one task")
     return grid
 
 
 def _worded(
-    task: Task, instructions: InstructionSet
+    task: Task, instructions: InstructionSet, strict: bool
 ) -> list[tuple[Task, Instruction, tuple[Prompt, ...]]]:
     rows: list[list[Prompt | None]] = []
     rejects: list[Reject] = []
@@ -79,6 +81,8 @@ def _worded(
                 message = f"instruction {instruction.id!r}, item {item.id!r}: {reason}"
                 raise RejectError(message, Reject(item.id, reason))
             except RejectError as error:
+                if strict:
+                    raise
                 first = first or error
                 rejects.append(error.reject)
                 row.append(None)
