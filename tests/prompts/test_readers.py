@@ -41,7 +41,7 @@ def test_all_18_shared_tasks_of_bbh(folder: Path) -> None:
         items += len(task)
         for item in task:
             example = examples[int(item.id)]
-            assert item.fields["input"] == example["input"].rstrip()
+            assert item.fields["input"] == example["input"]
             if not item.choices:
                 generative.add(task.name)
                 assert item.target == example["target"]

@@ -1,6 +1,7 @@
 """One item in several readings: choices, answers, kinds, rejects, and the files of before."""
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,10 @@ def test_what_cannot_be_worded_is_counted_by_reason(instruction, item, reason) -
     assert len(render_items(ask(), [item, good]).items) >= 1
     with pytest.raises(RejectError, match="instruction 'ask', item '1'") as raised:
         render_items(instruction, [item], strict=True)
-    assert isinstance(raised.value.reject, Reject)
+    # Errors of worker processes arrive pickled.
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert isinstance(again.reject, Reject)
+    assert (str(again), again.reject) == (str(raised.value), raised.value.reject)
 
 
 def test_an_item_with_a_choice_twice_is_asked_by_letters() -> None:

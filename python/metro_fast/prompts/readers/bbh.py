@@ -64,13 +64,14 @@ def read_bbh(
 
 
 def _item(item_id: str, example: dict[str, Any]) -> Item:
-    text, target = (str(example.get(key) or "").rstrip() for key in ("input", "target"))
-    if not text or not target:
+    text, target = (str(example.get(key) or "") for key in ("input", "target"))
+    if not text.strip() or not target.strip():
         raise RowError("no input or target", repr(example)[:200])
     starts = list(_OPTIONS.finditer(text))
     if not starts:
         return Item(item_id, {"input": text, "question": text, "labels": []}, target=target)
-    options = [_OPTION.fullmatch(line.strip()) for line in text[starts[-1].end() :].splitlines()]
+    lines = text[starts[-1].end() :].strip().splitlines()
+    options = [_OPTION.fullmatch(line.strip()) for line in lines]
     if not options or None in options:
         raise RowError("options not understood", text[starts[-1].start() :])
     if len(options) < 2:
@@ -78,6 +79,6 @@ def _item(item_id: str, example: dict[str, Any]) -> Item:
     labels = [option[1] or option[2] for option in options if option]
     choices = tuple(option[2] for option in options if option)
     fields = {"input": text, "question": text[: starts[-1].start()], "labels": labels}
-    if target in labels:
-        return Item(item_id, fields, choices, labels.index(target))
+    if target.strip() in labels:
+        return Item(item_id, fields, choices, labels.index(target.strip()))
     return Item(item_id, fields, choices, None, target=target)
