@@ -150,7 +150,7 @@ def load_model(name: str | Path, dtype: Any = None) -> "PreTrainedModel":
     Raises:
         FileNotFoundError: If the folder does not exist or holds no config.json.
         FormatError: If one of its files is damaged, a weight is missing or has no place in the
-            model, or it is no language model.
+            model, or it is not a language model.
         OSError: If the Hub does not have it, or cannot be reached, or a file of weights is missing.
     """
     folder = _folder(name)
