@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from metro_fast._pretrained import check_source, save_seq2seq
@@ -245,6 +245,12 @@ class MetroForPretraining(MetroPreTrainedModel):
         A head of its own stays its own.
 
         Raises:
+            MetroFastError: If it is wrapped, as by an adapter of PEFT.
             OSError: If the folder cannot be written.
         """
+        if not isinstance(self.main, PreTrainedModel):
+            raise MetroFastError(
+                f"the main model is a {type(self.main).__name__}, which saves its own weights "
+                "alone: set model.main = model.main.merge_and_unload() first"
+            )
         save_seq2seq(self.main, Path(path))

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, initialization
 
+from metro_fast.errors import MetroFastError
 from metro_fast.metro.backbones import Backbone, backbone_of
 from metro_fast.metro.config_checks import refuse_unknown
 from metro_fast.metro.configuration import FIELDS, MetroConfig
@@ -140,13 +141,21 @@ class MetroPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transforme
 
         Args:
             new_num_tokens: Number of token ids; None for the present one.
-            pad_to_multiple_of: The number is rounded up to a multiple of this, or None.
+            pad_to_multiple_of: The number is rounded up to a multiple of this, or None. The ids
+                that fill it up are never drawn.
             mean_resizing: Whether new rows are drawn around the mean of the old ones; see
                 `PreTrainedModel.resize_token_embeddings`.
 
         Returns:
             The main model's token embedding.
+
+        Raises:
+            MetroFastError: If an id that the model needs would be cut off, or nothing would be left
+                to draw.
         """
+        asked = self.config.vocab_size if new_num_tokens is None else new_num_tokens
+        multiple = pad_to_multiple_of or 1
+        forbidden = _forbidden_after(self.config, asked, -(-asked // multiple) * multiple)
         resized: nn.Embedding = self.main.resize_token_embeddings(
             new_num_tokens, pad_to_multiple_of, mean_resizing
         )
@@ -162,9 +171,7 @@ class MetroPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transforme
             projection = nn.Linear(old.in_features, size, device="meta")
             projection.weight, projection.bias = old.weight, nn.Parameter(bias)
             self.mlm_head.projection = projection
-        self.config.forbidden_token_ids = [
-            token for token in self.config.forbidden_token_ids if token < size
-        ]
+        self.config.forbidden_token_ids = forbidden
         self.tie_weights()
         return resized
 
@@ -176,6 +183,29 @@ class MetroPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transforme
         for head in (self.mlm_head, self.rtd_head, self.rtd_decoder_head):
             if head is not None:
                 head.reset(module)
+
+
+def _forbidden_after(config: MetroConfig, asked: int, size: int) -> list[int]:
+    """The ids that are not drawn after a resizing; those that only fill up a multiple are not."""
+    needed = {"pad": config.pad_token_id, "decoder_start": config.decoder_start_token_id}
+    for place, token in enumerate(
+        config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    ):
+        needed[f"eos {place}" if place else "eos"] = token
+    for name, token in needed.items():
+        if token is not None and token >= asked:
+            raise MetroFastError(
+                f"{asked} token ids would cut off {token}, the id of {name}: keep at least "
+                f"{token + 1}"
+            )
+    forbidden = {token for token in config.forbidden_token_ids or () if token < size}
+    forbidden |= set(range(asked, size))
+    if len(forbidden) >= size - 1:
+        raise MetroFastError(
+            f"forbidden_token_ids names {len(forbidden)} of {size} tokens, so that nothing "
+            "would be left to draw: keep more tokens"
+        )
+    return sorted(forbidden)
 
 
 def _untie_head(main: PreTrainedModel) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.trainer_utils import EvalLoopOutput
 
 from metro_fast._training import SummedLossTrainer
 from metro_fast._training.objective import Batch
@@ -56,6 +57,11 @@ class MetroTrainer(SummedLossTrainer):
 
     def __init__(self, model: Any, args: MetroTrainingArguments, **options: Any) -> None:
         check_arguments_type(args, MetroTrainingArguments)
+        if options.get("model_init") is not None:
+            raise MetroFastError(
+                "model_init is given, but the losses are chosen by the model: make the model first "
+                "and give it as `model`"
+            )
         given = {
             name: value
             for name in ("mlm_weight", "lm_weight", "rtd_weight")
@@ -80,6 +86,15 @@ class MetroTrainer(SummedLossTrainer):
         if isinstance(objective, MetroObjective):
             self.add_callback(AuxiliarySchedule(objective))
             self._metro_flops = MetroFlops(model, objective)
+
+    def evaluation_loop(self, *args: Any, **options: Any) -> EvalLoopOutput:
+        """Evaluate the model as it is after the run's steps: with, or without, its auxiliary model.
+
+        A trainer that has made no step evaluates the model of step 0.
+        """
+        if isinstance(self.objective, MetroObjective):
+            self.objective.step = self.state.global_step  # also of a run that had nothing left
+        return super().evaluation_loop(*args, **options)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Make the optimizer; see `SummedLossTrainer`.
