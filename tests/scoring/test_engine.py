@@ -3,7 +3,6 @@
 import logging
 import random
 from dataclasses import fields, replace
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -13,30 +12,13 @@ from metro_fast.scoring import PROTOCOLS, WRAPPERS, Engine, Outcome, Protocol, W
 from metro_fast.scoring.normalization import normalized
 from naive_scorer import (
     WORDS,
+    Question,
     causal_model,
     causal_tokenizer,
+    make_questions,
     naive_causal,
     naive_encoder_decoder,
 )
-
-
-class Question(NamedTuple):
-    input: str
-    choices: list[str] | None
-
-
-def make_questions(count: int, seed: int = 0, longest: int = 25) -> list[Question]:
-    """Inputs of 1 to 25 words, with 2 to 5 choices of 1 to 6 words that share beginnings."""
-    draw = random.Random(seed)
-    lower = [word for word in WORDS if word.islower()]
-    questions = []
-    for _ in range(count):
-        stem = draw.choices(lower, k=3)
-        choices = {" ".join(stem[: draw.randint(0, 3)] + draw.choices(lower, k=draw.randint(1, 3)))
-                   for _ in range(5)}  # fmt: skip
-        text = " ".join(draw.choices(lower, k=draw.randint(1, longest)))
-        questions.append(Question(text, sorted(choices)[: draw.randint(2, 5)]))
-    return questions
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +261,7 @@ class TestCuts:
         (outcome,) = Engine(causal, words).answer([question], PROTOCOLS["lm_eval"])
         # 64 positions, and the last token of a choice is not read.
         start = words(text)["input_ids"]
-        kept = [0] + start[-(64 + 1 - 20 - 1) :]
+        kept = [0, *start[-(64 + 1 - 20 - 1) :]]
         expected = [
             naive_causal(causal, kept, words(" " + c, add_special_tokens=False)["input_ids"])
             for c in question.choices

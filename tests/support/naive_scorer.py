@@ -1,5 +1,8 @@
 """Slow and obvious scorers: one prompt, one choice, one whole forward, fp32 log-softmax."""
 
+import random
+from typing import NamedTuple
+
 import torch
 from transformers import (
     GPT2Config,
@@ -15,6 +18,25 @@ _TEXT = (
     "paris rome oslo runs flows eats sees answer question choose A B C D E USER"
 )
 WORDS = _TEXT.split()
+
+
+class Question(NamedTuple):
+    input: str
+    choices: list[str] | None
+
+
+def make_questions(count: int, seed: int = 0, longest: int = 25) -> list[Question]:
+    """Inputs of 1 to 25 words, with 2 to 5 choices of 1 to 6 words that share beginnings."""
+    draw = random.Random(seed)
+    lower = [word for word in WORDS if word.islower()]
+    questions = []
+    for _ in range(count):
+        stem = draw.choices(lower, k=3)
+        choices = {" ".join(stem[: draw.randint(0, 3)] + draw.choices(lower, k=draw.randint(1, 3)))
+                   for _ in range(5)}  # fmt: skip
+        text = " ".join(draw.choices(lower, k=draw.randint(1, longest)))
+        questions.append(Question(text, sorted(choices)[: draw.randint(2, 5)]))
+    return questions
 
 
 def naive_encoder_decoder(model, source: list[int], target: list[int]) -> float:

@@ -65,9 +65,6 @@ class Decoder(Protocol):
             The logits `[R, T, V]`, and the cache.
         """
 
-    def generation_inputs(self, contexts: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-        """The arguments `input_ids` and `attention_mask` of `generate`."""
-
 
 def make_decoder(model: "PreTrainedModel", padding_side: str) -> Decoder:
     """Check a model, and choose its kind."""
@@ -123,11 +120,6 @@ class EncoderDecoder:
         states = started.states.index_select(0, contexts)
         output = self._call(states, started.mask.index_select(0, contexts), ids, cache, True)
         return output.logits, output.past_key_values
-
-    def generation_inputs(self, contexts: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-        """The arguments of `generate`: the ids that the encoder reads, and their mask."""
-        ids, mask = pad(contexts, self.model.device)
-        return {"input_ids": ids, "attention_mask": mask}
 
     def _call(
         self,
@@ -204,11 +196,6 @@ class CausalDecoder:
             **self._positions(mask.sum(1, keepdim=True) + places),
         )
         return output.logits, output.past_key_values
-
-    def generation_inputs(self, contexts: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-        """The contexts, padded on the left, where `generate` expects it."""
-        ids, mask = pad(contexts, self.model.device, "left")
-        return {"input_ids": ids, "attention_mask": mask}
 
     def _positions(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"position_ids": ids} if "position_ids" in self._takes else {}

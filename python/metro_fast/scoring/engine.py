@@ -14,7 +14,7 @@ from metro_fast.scoring.choice_tokens import check_inputs, choices_by_input
 from metro_fast.scoring.decoders import make_decoder
 from metro_fast.scoring.encoding import Encoded, encode_prompts
 from metro_fast.scoring.generation import written_answers
-from metro_fast.scoring.label_matching import match_label
+from metro_fast.scoring.label_matching import label_names, match_label
 from metro_fast.scoring.log_likelihoods import log_likelihoods
 from metro_fast.scoring.model_checks import (
     check_ids,
@@ -187,6 +187,8 @@ class Engine:
         self, inputs: list[str], choices: list[list[str]], protocol: Protocol
     ) -> list[Outcome]:
         encoded = self._encode(inputs, choices, protocol)
+        for e in encoded:
+            label_names(e.texts)  # before minutes of work
         contexts = list(dict.fromkeys(tuple(e.context) for e in encoded))
         with self._running(len(contexts)) as bar:
             texts = written_answers(

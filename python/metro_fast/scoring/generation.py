@@ -1,10 +1,14 @@
-"""Answers that a model writes: greedy, in batches, up to a stop text."""
+"""Answers that a model writes: greedy, in batches, up to a stop text.
+
+The loop is our own, over the calls that also score choices. `generate` of transformers fills every
+setting that is left open from the model's generation settings, a repetition penalty for example, so
+that its greedy search is not the same for all models.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from metro_fast.scoring.batches import buckets, cached_tokens
 from metro_fast.scoring.decoders import Decoder
@@ -27,6 +31,8 @@ def written_answers(
 ) -> list[str]:
     """Let a model answer greedily, whatever its own generation settings are.
 
+    An answer ends before an end token of the model or the tokenizer, and before a stop text.
+
     Args:
         decoder: The model.
         tokenizer: Its tokenizer.
@@ -38,45 +44,50 @@ def written_answers(
     Returns:
         The text of each answer, without special tokens, up to the first stop text.
     """
-    model = decoder.model
-    settings = GenerationConfig(
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=protocol.max_new_tokens,
-        eos_token_id=_end_ids(model, tokenizer),
-        pad_token_id=_pad_id(model, tokenizer),
-        decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
-    )
     texts = [""] * len(contexts)
     lengths = [len(context) for context in contexts]
     order = sorted(range(len(contexts)), key=lambda i: (-lengths[i], tuple(contexts[i])))
-    most = min(max_batch_tokens, cached_tokens(model))
+    most = min(max_batch_tokens, cached_tokens(decoder.model))
+    ends = _end_ids(decoder.model, tokenizer)
     for rows in buckets(order, lengths, most, per_row=protocol.max_new_tokens):
-        inputs = decoder.generation_inputs([contexts[i] for i in rows])
-        given = inputs["input_ids"].shape[1] if decoder.causal else 1
-        criteria = StoppingCriteriaList([_StopTexts(tokenizer, protocol.stop, given)])
-        ids = model.generate(**inputs, generation_config=settings, stopping_criteria=criteria)
-        written = tokenizer.batch_decode(ids[:, given:], skip_special_tokens=True)
-        for i, text in zip(rows, written, strict=True):
-            texts[i] = _until(text, protocol.stop)
+        batch = [contexts[i] for i in rows]
+        for i, text in zip(rows, _write(decoder, tokenizer, batch, protocol, ends), strict=True):
+            texts[i] = text
         bar.update(len(rows))
     return texts
 
 
-class _StopTexts(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
-    """Ends an answer as soon as a stop text is in it."""
-
-    def __init__(
-        self, tokenizer: "PreTrainedTokenizerBase", stop: tuple[str, ...], given: int
-    ) -> None:
-        self._tokenizer, self._stop, self._given = tokenizer, stop, given
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        if not self._stop:
-            return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        texts = self._tokenizer.batch_decode(input_ids[:, self._given :], skip_special_tokens=True)
-        ended = [any(stop in text for stop in self._stop) for text in texts]
-        return torch.tensor(ended, device=input_ids.device)
+def _write(
+    decoder: Decoder,
+    tokenizer: "PreTrainedTokenizerBase",
+    contexts: Sequence[Sequence[int]],
+    protocol: Protocol,
+    ends: set[int],
+) -> list[str]:
+    """The answers of one batch."""
+    started = decoder.start(contexts, cache=True)
+    cache, logits = started.cache, started.logits
+    rows = torch.arange(len(contexts), device=logits.device)
+    written: list[list[int]] = [[] for _ in contexts]
+    open_rows = set(range(len(contexts)))
+    for depth in range(protocol.max_new_tokens):
+        chosen = logits.argmax(-1)
+        for row, token in enumerate(chosen.tolist()):
+            if row in open_rows and token in ends:
+                open_rows.remove(row)
+            elif row in open_rows:
+                written[row].append(token)
+                if protocol.stop:
+                    text = tokenizer.decode(written[row], skip_special_tokens=True)
+                    open_rows -= {row} if any(stop in text for stop in protocol.stop) else set()
+        if not open_rows or depth + 1 == protocol.max_new_tokens:
+            break
+        assert cache is not None
+        # Rows that have ended read on, since leaving them out would copy the cache.
+        step, cache = decoder.read(started, cache, rows, chosen.unsqueeze(1), depth)
+        logits = step[:, -1]
+    texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+    return [_until(text, protocol.stop) for text in texts]
 
 
 def _until(text: str, stop: tuple[str, ...]) -> str:
@@ -84,16 +95,8 @@ def _until(text: str, stop: tuple[str, ...]) -> str:
     return text[: min((text.find(s) for s in stop if s in text), default=len(text))]
 
 
-def _end_ids(model: Any, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+def _end_ids(model: Any, tokenizer: "PreTrainedTokenizerBase") -> set[int]:
     """Every id that ends an answer: the model's generation settings' and the tokenizer's."""
     own = model.generation_config.eos_token_id if model.generation_config else None
     found = own if isinstance(own, list) else [own]
-    return sorted({i for i in (*found, tokenizer.eos_token_id) if i is not None})
-
-
-def _pad_id(model: Any, tokenizer: "PreTrainedTokenizerBase") -> int:
-    """An id to fill up finished answers with; any id serves that decoding leaves out."""
-    for found in (tokenizer.pad_token_id, tokenizer.eos_token_id, model.config.pad_token_id):
-        if found is not None:
-            return int(found)
-    return 0
+    return {i for i in (*found, tokenizer.eos_token_id) if i is not None}

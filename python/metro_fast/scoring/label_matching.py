@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from metro_fast.errors import MetroFastError
 
-__all__ = ["match_label", "normalized_text"]
+__all__ = ["label_names", "match_label", "normalized_text"]
 
 _EDGES = " \t\r\n.,:;()[]\"'`<>"
 
@@ -49,6 +49,25 @@ def match_label(text: str, labels: Sequence[str]) -> int:
         >>> match_label("An article about it", ["a", "about"])
         1
     """
+    names = label_names(labels)
+    answer = normalized_text(text)
+    if answer in names:
+        return names.index(answer)
+    found = [
+        (start, -len(name), index)
+        for index, name in enumerate(names)
+        for start in _whole_words(name, answer)
+    ]
+    # A label at the start has the place 0, so this is both of the other rules.
+    return min(found)[2] if found else -1
+
+
+def label_names(labels: Sequence[str]) -> list[str]:
+    """Normalize labels, and check that a text can name each of them.
+
+    Raises:
+        MetroFastError: If a label is empty after normalization, or two are equal.
+    """
     names = [normalized_text(label) for label in labels]
     for index, name in enumerate(names):
         if not name:
@@ -60,16 +79,7 @@ def match_label(text: str, labels: Sequence[str]) -> int:
                 f"labels {labels[names.index(name)]!r} and {labels[index]!r} are equal after "
                 "normalization, so that no text can name one of them; give distinct labels"
             )
-    answer = normalized_text(text)
-    if answer in names:
-        return names.index(answer)
-    found = [
-        (start, -len(name), index)
-        for index, name in enumerate(names)
-        for start in _whole_words(name, answer)
-    ]
-    # A label at the start has the place 0, so this is both of the other rules.
-    return min(found)[2] if found else -1
+    return names
 
 
 def _whole_words(name: str, text: str) -> list[int]:
