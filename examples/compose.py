@@ -94,7 +94,7 @@ def examples(wanted: list[Instruction], seed: int) -> list[tuple[str, str]]:
     for wording in wanted:
         items = Task.load(OUTPUT / "tasks" / f"{wording.task_type}.dev.jsonl").items
         chosen = rng.sample(items, SHOTS // len(wanted))
-        pairs += [(wording.render(item), item.answer_text) for item in chosen]
+        pairs += [(wording.render(item).input, item.answer_text) for item in chosen]
     return pairs
 
 

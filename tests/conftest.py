@@ -12,7 +12,7 @@ from hypothesis import settings
 import metro_fast
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, T5ForConditionalGeneration
 
 # torch reads it when it is imported, here and in the processes that tests start. The threads of
 # models this small only wait for each other, and the tests themselves run in several processes.
@@ -75,6 +75,20 @@ def tiny_tokenizer() -> "PreTrainedTokenizerFast":
         mask_token="<mask>",
         extra_special_tokens=sentinels,
     )
+
+
+@pytest.fixture(scope="session")
+def real_model() -> "tuple[LlamaForCausalLM, PreTrainedTokenizerFast]":
+    """SmolLM2-135M-Instruct and its tokenizer; a test that needs it is skipped where it is absent.
+
+    `make real-model` fetches it.
+    """
+    from real_model import absence, load
+
+    reason = absence()
+    if reason is not None:
+        pytest.skip(reason)
+    return load()
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """Models and tokenizers from a folder or the Hub, and one clear error if they do not load."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
@@ -14,8 +14,22 @@ from metro_fast.errors import FormatError, MetroFastError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["explained", "has_tokenizer", "load_seq2seq", "load_tokenizer", "save_seq2seq"]
+__all__ = [
+    "check_source",
+    "check_weights",
+    "explained",
+    "has_tokenizer",
+    "load_causal",
+    "load_model",
+    "load_seq2seq",
+    "load_tokenizer",
+    "save_seq2seq",
+]
 
+_KINDS = {
+    "AutoModelForSeq2SeqLM": "an encoder-decoder: give a T5, or another model that",
+    "AutoModelForCausalLM": "a causal language model: give a GPT, or another model that",
+}
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "tokenizer.model")
 
 
@@ -79,30 +93,127 @@ def load_tokenizer(name: str | Path) -> "PreTrainedTokenizerBase":
     return found
 
 
-def load_seq2seq(name: str | Path) -> "PreTrainedModel":
-    """Load an encoder-decoder model.
+def check_source(name: str | Path) -> None:
+    """Refuse a path that is not the folder of a model; a name on the Hub is not looked up.
 
     Args:
         name: Folder, or name on the Hub.
 
     Raises:
         FileNotFoundError: If the folder does not exist or holds no config.json.
-        FormatError: If one of its files is damaged, a weight is missing, or it is another kind of
-            model.
-        OSError: If the Hub does not have it, or cannot be reached.
+        NotADirectoryError: If it is a file.
+    """
+    folder = _folder(name)
+    if folder is not None and not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no config.json: give the folder of a model")
+
+
+def load_seq2seq(name: str | Path, dtype: Any = None) -> "PreTrainedModel":
+    """Load an encoder-decoder model, whole.
+
+    Args:
+        name: Folder, or name on the Hub.
+        dtype: The type of its weights; None for that of the checkpoint.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist or holds no config.json.
+        FormatError: If one of its files is damaged, a weight is missing or has no place in the
+            model, or it is another kind of model.
+        OSError: If the Hub does not have it, or cannot be reached, or a file of weights is missing.
+    """
+    return _load("AutoModelForSeq2SeqLM", name, dtype)
+
+
+def load_causal(name: str | Path, dtype: Any = None) -> "PreTrainedModel":
+    """Load a causal (decoder-only) language model, whole.
+
+    Args:
+        name: Folder, or name on the Hub.
+        dtype: The type of its weights; None for that of the checkpoint.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist or holds no config.json.
+        FormatError: If one of its files is damaged, a weight is missing or has no place in the
+            model, or it is another kind of model.
+        OSError: If the Hub does not have it, or cannot be reached, or a file of weights is missing.
+    """
+    return _load("AutoModelForCausalLM", name, dtype)
+
+
+def load_model(name: str | Path, dtype: Any = None) -> "PreTrainedModel":
+    """Load an encoder-decoder or a causal language model, whichever its config describes.
+
+    Args:
+        name: Folder, or name on the Hub.
+        dtype: The type of its weights; None for that of the checkpoint.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist or holds no config.json.
+        FormatError: If one of its files is damaged, a weight is missing or has no place in the
+            model, or it is no language model.
+        OSError: If the Hub does not have it, or cannot be reached, or a file of weights is missing.
     """
     folder = _folder(name)
     if folder is not None:
         _check_config(folder)
     with explained(f"the model at {name}"):
-        auto = require("transformers", "train").AutoModelForSeq2SeqLM
-        found, info = auto.from_pretrained(name, output_loading_info=True)
-    missing = sorted(info["missing_keys"])
-    if missing:  # transformers would leave them random, with a warning
-        raise FormatError(
-            f"the model at {name} lacks {', '.join(missing[:3])} ({len(missing)} weights in all): "
-            "the folder is damaged, or holds another kind of model"
-        )
+        config = require("transformers", "train").AutoConfig.from_pretrained(name)
+    both = getattr(config, "is_encoder_decoder", False)
+    return (load_seq2seq if both else load_causal)(name, dtype)
+
+
+def check_weights(info: Mapping[str, Any], name: str | Path, *, part: bool = False) -> None:
+    """Refuse a checkpoint that does not hold exactly the weights of its model.
+
+    transformers leaves missing weights random and drops those without a place, both with no more
+    than a warning. Names that it knows to be harmless (tied weights, buffers of older versions)
+    are not in its lists.
+
+    Args:
+        info: The loading information of `from_pretrained`.
+        name: The checkpoint, for the message.
+        part: Whether only a part of the checkpoint is wanted, so that it may hold more weights.
+
+    Raises:
+        FormatError: If a weight is missing, has no place in the model, or is of another shape.
+
+    Example:
+        >>> check_weights({"missing_keys": {"lm_head.weight"}}, "folder")
+        Traceback (most recent call last):
+        ...
+        metro_fast._core.FormatError: the model at folder lacks lm_head.weight (1 weight in all): \
+the folder is damaged, or its config.json is that of another model
+    """
+    for key, verb in (
+        ("missing_keys", "lacks"),
+        ("unexpected_keys", "has no place for its"),
+        ("mismatched_keys", "has another shape of"),
+    ):
+        # A mismatch is listed with both shapes.
+        found = [entry if isinstance(entry, str) else entry[0] for entry in info.get(key) or ()]
+        if found and not (part and key == "unexpected_keys"):
+            count = f"{len(found)} weight{'' if len(found) == 1 else 's'} in all"
+            raise FormatError(
+                f"the model at {name} {verb} {', '.join(sorted(found)[:3])} ({count}): the folder "
+                "is damaged, or its config.json is that of another model"
+            )
+
+
+def _load(kind: str, name: str | Path, dtype: Any) -> "PreTrainedModel":
+    """Load a model by one of the automatic classes of transformers, and check its weights."""
+    folder = _folder(name)
+    if folder is not None:
+        _check_config(folder)
+    with explained(f"the model at {name}"):
+        auto = getattr(require("transformers", "train"), kind)
+        typed = {} if dtype is None else {"dtype": dtype}
+        try:
+            found, info = auto.from_pretrained(name, output_loading_info=True, **typed)
+        except ValueError as error:
+            if "Unrecognized configuration class" not in str(error):
+                raise
+            raise FormatError(f"the model at {name} is not {_KINDS[kind]} {kind} loads") from error
+    check_weights(info, name)
     model: PreTrainedModel = found
     return model
 

@@ -44,7 +44,7 @@ def test_other_folders_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"its plain T5 is .*main"):
         load_seq2seq(folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(FormatError, match="cannot be loaded"):
+    with pytest.raises(FormatError, match="is not an encoder-decoder"):
         load_seq2seq(folder)
 
 

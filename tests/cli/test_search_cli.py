@@ -142,7 +142,7 @@ def test_ratings_equal_those_of_the_functions(
     )  # fmt: skip
     task, expected = Task.load(tasks[0]), []
     for wording in InstructionSet.load(room / "words.yaml"):
-        texts = [wording.render(item) for item in task]
+        texts = [wording.render(item).input for item in task]
         scores = score_choices(tiny_t5, tiny_tokenizer, texts, [i.choices for i in task])
         expected.append(accuracy(scores, [item.answer for item in task]))
     assert rating.score(tiny_t5) == sum(expected) / 2

@@ -77,6 +77,25 @@ def test_spans_of_metro_t0_are_some_of_them_empty(tiny_tokenizer: Any) -> None:
     assert doubles[0.0] == 0 < doubles[0.3]
 
 
+def test_rows_of_metro_t0_as_published(tiny_tokenizer: Any) -> None:
+    """Each sentinel, then its span; sentinels count from the second, and the first ends."""
+    rows = np.random.default_rng(0).integers(20, len(tiny_tokenizer), (50, 24))
+    batch = batch_of("metro_t0_span", tiny_tokenizer, rows, upstream=True)
+    for row, ids, mask, labels in zip(
+        rows, batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True
+    ):
+        source, target = ids[mask.bool()].tolist(), labels[labels != -100].tolist()
+        spans: dict[int, list[int]] = {}
+        for token in target:
+            if token < 20:
+                spans[token] = []
+            else:
+                spans[list(spans)[-1]].append(token)
+        assert list(spans) == [*range(5, 5 + len(spans) - 1), 4]
+        restored = [part for token in source for part in spans.get(token, [token])]
+        assert restored == row.tolist()
+
+
 def t5gemma(vocab_size: int) -> T5GemmaForConditionalGeneration:
     part = {
         "vocab_size": vocab_size,

@@ -150,7 +150,7 @@ def test_wrong_sources_are_refused(tmp_path: Path) -> None:
         MetroForPretraining.from_t5(tmp_path / "absent")
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     BertModel(BertConfig(**sizes, intermediate_size=8)).save_pretrained(tmp_path / "bert")
-    with pytest.raises(FormatError, match="cannot be loaded"):
+    with pytest.raises(FormatError, match="is not an encoder-decoder"):
         MetroForPretraining.from_t5(tmp_path / "bert")
     metro_model().save_pretrained(tmp_path / "metro")
     with pytest.raises(FormatError, match="holds a METRO model; its plain T5 is"):

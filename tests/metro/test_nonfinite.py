@@ -82,6 +82,25 @@ def test_a_gradient_that_is_not_finite_stops_too(tmp_path: Path) -> None:
     assert [batch["sample_ids"].tolist() for batch in saved["batches"]] == [[0, 1], [2, 3]]
 
 
+def test_a_batch_that_the_model_refuses_is_named_and_kept(tmp_path: Path) -> None:
+    """The draws refuse logits that are NaN before there is a loss."""
+    trainer = poisoned_trainer(tmp_path, -1)
+
+    class Break(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kw: Any) -> None:
+            if state.global_step == 2:
+                kw["model"].mlm_head.projection.bias.data.fill_(float("nan"))
+
+    trainer.add_callback(Break())
+    message = r"logits has NaN .* \(step 3, micro-step 1 of 2; sample ids 8, 9; the batch is in"
+    with pytest.raises(MetroFastError, match=message):
+        trainer.train()
+    saved = torch.load(tmp_path / "refused-batch-step-3.pt", weights_only=True)
+    assert saved["batches"][0]["sample_ids"].tolist() == [8, 9]
+    with pytest.raises(MetroFastError, match=r"\(evaluation after step 2; sample ids 0, 1"):
+        trainer.evaluate(Rows())
+
+
 def poisoned_rank(folder: Path) -> None:
     """Row 5 is in the batch of rank 0 alone; the other rank has to stop as well."""
     try:

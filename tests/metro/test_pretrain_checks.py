@@ -171,7 +171,9 @@ def test_an_init_that_is_no_encoder_decoder(
     run = {"init": folder, "model": None}
     error = FormatError if kind == "an encoder" else FileNotFoundError
     for start in (baseline(settings, "span"), settings):
-        assert str(folder) in refused(start, run, error)
+        message = refused(start, run, error)
+        assert str(folder) in message
+        assert ("is not an encoder-decoder" in message) == (kind == "an encoder")
 
 
 def test_an_output_that_holds_a_run_of_other_settings(settings: dict[str, Any]) -> None:

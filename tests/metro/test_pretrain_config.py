@@ -33,6 +33,7 @@ def test_resolved_settings_make_the_same_run() -> None:
     for sections in (
         {"objective": {"name": "ul2", "r_weight": 0.5}, "init": "t5-small"},
         {"objective": {"rtd_weight": 2}, "training": {"optim": "adafactor", "eval_steps": 9}},
+        {"training": {"num_train_epochs": 3}},
     ):
         made = config(**sections)
         assert PretrainConfig(**made.resolved()) == made

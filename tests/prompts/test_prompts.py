@@ -52,12 +52,12 @@ class TestItem:
         [
             ({"choices": ("one",)}, "1 choices; give at least 2"),
             ({"choices": ()}, "0 choices"),
-            ({"choices": ("a", " ")}, "blank"),
-            ({"choices": ("a", "a")}, "given twice"),
             ({"answer": 2}, "answer 2 is out of range; 2 choices have the indices 0 to 1"),
             ({"answer": -1}, "answer -1 is out of range"),
             ({"id": ""}, "item id is empty"),
-            ({"fields": {"choices": "x"}}, "'choices' is reserved"),
+            ({"target": "city"}, "answer 0 and the target 'city'; give one"),
+            ({"choices": (), "answer": None}, "0 choices; give at least 2, or none and a target"),
+            ({"fields": {"x": float("nan")}}, "field 'x' is nan, which JSON cannot hold"),
         ],
     )
     def test_bad_values_are_named(self, changes: dict[str, object], message: str) -> None:
@@ -73,7 +73,12 @@ class TestItem:
             {"choices": "ab"},
             {"choices": (1, 2)},
             {"choices": None},
-            {"fields": {"x": 1}},
+            {"fields": {"x": {1}}},
+            {"fields": {"x": [b"1"]}},
+            {"fields": {"x": {2: "1"}}},
+            {"fields": {1: "x"}},
+            {"target": 3, "answer": None},
+            {"answer": None},
             {"fields": [("x", "1")]},
             {"group": 3},
             {"id": 7},
@@ -173,9 +178,9 @@ class TestTask:
 class TestInstruction:
     def test_render(self) -> None:
         item = make_item(fields={"sentence": "It's <b>.", "a": "Paris"})
-        assert INSTRUCTIONS[0].render(item) == "It's <b>. What of Paris?"
-        assert INSTRUCTIONS[1].render(item) == "Paris: capital , city"
-        assert INSTRUCTIONS[2].render(item) == "- capital\n- city\n"
+        assert INSTRUCTIONS[0].render(item).input == "It's <b>. What of Paris?"
+        assert INSTRUCTIONS[1].render(item).input == "Paris: capital , city"
+        assert INSTRUCTIONS[2].render(item).input == "- capital\n- city\n"
 
     def test_a_missing_field_names_instruction_field_and_item(self) -> None:
         with pytest.raises(MetroFastError, match=r"'other', item '1': 'question' is undefined"):

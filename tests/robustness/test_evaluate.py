@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_scores_equal_those_of_score_choices(tiny_t5, tiny_tokenizer, tasks):
     assert report.tasks == ("relations", "questions")
     for task in tasks:
         for cell in report.task_cells(task.name):
-            inputs = [cell.record.instruction.render(item) for item in task]
+            inputs = [cell.record.instruction.render(item).input for item in task]
             choices = [item.choices for item in task]
             expected = score_choices(tiny_t5, tiny_tokenizer, inputs, choices)
             assert [list(row) for row in cell.scores] == expected
@@ -262,3 +263,40 @@ def test_the_page_of_an_evaluation(tiny_t5, tiny_tokenizer, tasks, tmp_path):
     assert f"{100 * summary.worst.accuracy:.1f} %" in html
     assert report.model_hash in html
     assert "first choice 50.0 %" in html
+
+
+def test_items_that_cannot_be_worded_are_left_out_and_counted(
+    tiny_t5, tiny_tokenizer, tasks, caplog
+):
+    task = tasks[0]
+    twice = Item("twice", task.items[0].fields, (task.items[0].choices[0],) * 2, 0)
+    free = Item("free", task.items[0].fields, target="paris")
+    longer = Task(task.name, task.task_type, (*task.items, twice, free), task.split)
+    with caplog.at_level(logging.WARNING):
+        report = run(tiny_t5, tiny_tokenizer, [longer])
+    assert [cell.items for cell in report.cells] == [task.items] * len(report.cells)
+    assert report.cells == run(tiny_t5, tiny_tokenizer, [task]).cells
+    assert "2 of 22 items are left out" in caplog.text
+    # Each of the three instructions of the task rejects both.
+    assert "duplicate choices: 3, not a choice among the item's choices: 3" in caplog.text
+    with pytest.raises(MetroFastError, match="no item can be worded by all instructions; the"):
+        run(tiny_t5, tiny_tokenizer, [Task("t", task.task_type, (free,))])
+
+
+def test_an_instruction_with_choices_of_its_own_is_scored_with_them(
+    tiny_t5, tiny_tokenizer, tasks, tmp_path
+):
+    task = tasks[0]
+    count = len(task.items[0].choices)
+    words = ["one", "two", "three", "four", "five"][:count]
+    numbered = Instruction("numbers", task.task_type, "{{ options }}", choices=words)
+    plain = Instruction("numbers", task.task_type, "{{ options }}")
+    first = run(tiny_t5, tiny_tokenizer, [task], tmp_path, instructions=[plain])
+    report = run(tiny_t5, tiny_tokenizer, [task], tmp_path, instructions=[numbered])
+    assert report.cells[0].record.identity != first.cells[0].record.identity
+    expected = score_choices(
+        tiny_t5, tiny_tokenizer, [" , ".join(words)] * len(task), [words] * len(task)
+    )
+    assert [list(row) for row in report.cells[0].scores] == expected
+    again = run(tiny_t5, tiny_tokenizer, [task], tmp_path, instructions=[numbered])
+    assert again.cells == report.cells

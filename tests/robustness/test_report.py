@@ -67,7 +67,7 @@ def make_cells(
             place = item.answer if right else (item.answer + int(draw.integers(1, 5))) % 5
             row[place] = -2.0 + 0.1 * draw.random()
             scores.append(tuple(row.tolist()))
-        inputs = tuple(instruction.render(item) for item in task)
+        inputs = tuple(instruction.render(item).input for item in task)
         cells.append(Cell(record, task.items, inputs, tuple(scores)))
     return cells
 

@@ -43,7 +43,8 @@ class HistoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers is
 
     Args:
         path: The file. It is written again from the trainer's state when training begins, so that
-            a resumed run has each step once.
+            a resumed run has each step once. The evaluation after the last step of a run that is
+            now made longer is not in that state, and is kept from the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +57,14 @@ class HistoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers is
         """Write the lines that the resumed checkpoint holds."""
         self._begun = True
         if state.is_world_process_zero:
-            lines = (json.dumps(line) + "\n" for line in state.log_history)
+            known = {line["step"] for line in state.log_history if "eval_loss" in line}
+            kept = [
+                line
+                for line in self._evaluations()
+                if line["step"] <= state.global_step and line["step"] not in known
+            ]
+            history = sorted([*state.log_history, *kept], key=lambda line: line["step"])
+            lines = (json.dumps(line) + "\n" for line in history)
             write_atomically(self._path, "".join(lines))
 
     def on_log(
@@ -70,10 +78,16 @@ class HistoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers is
                 file.write(json.dumps(line) + "\n")
 
     def _has_evaluation(self, line: dict[str, Any]) -> bool:
-        if "eval_loss" not in line or not self._path.exists():
-            return False
-        before = map(json.loads, self._path.read_text(encoding="utf-8").splitlines())
-        return any("eval_loss" in x and x["step"] == line["step"] for x in before)
+        return "eval_loss" in line and any(
+            before["step"] == line["step"] for before in self._evaluations()
+        )
+
+    def _evaluations(self) -> list[dict[str, Any]]:
+        """The evaluations that the file holds; a run that died may have left half a last line."""
+        if not self._path.exists():
+            return []
+        whole = self._path.read_text(encoding="utf-8").split("\n")[:-1]
+        return [line for line in map(json.loads, whole) if "eval_loss" in line]
 
 
 class InterruptCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped

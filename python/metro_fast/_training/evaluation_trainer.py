@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
+from metro_fast._training.finite import sample_ids_text
 from metro_fast._training.objective import Objective, tokens_of
 from metro_fast._training.predictions import (
     Predictions,
@@ -78,7 +79,13 @@ class EvaluationTrainer(RowsTrainer):
         """
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            result = self.objective.run(model, inputs)
+            try:
+                result = self.objective.run(model, inputs)
+            except MetroFastError as error:
+                raise MetroFastError(
+                    f"{error} (evaluation after step {self.state.global_step}; "
+                    f"{sample_ids_text(inputs)})"
+                ) from error
             self._evaluation.add(self.objective.count(inputs), result, tokens_of(inputs))
         if self._predictions is not None and result.predictions is not None:
             self._predictions.add(result.predictions, inputs["labels"])

@@ -46,6 +46,29 @@ class FiniteGuard:
         """Add the fp32 [losses] sums of the next batch of the window."""
         self._sums.append(sums.detach())
 
+    def refused(self, error: MetroFastError, step: int, accelerator: Accelerator) -> MetroFastError:
+        """Save the batch that the model has just refused, for instance since its logits are NaN.
+
+        Args:
+            error: Why it was refused.
+            step: The number of the step that was about to be made.
+            accelerator: Knows the rank.
+
+        Returns:
+            The error to raise instead, which names the step, the micro-step and the rows.
+
+        Raises:
+            OSError: If the batch cannot be saved.
+        """
+        number = len(self._sums)
+        path = self._save(step, [number], accelerator, name="refused", reason=str(error))
+        return MetroFastError(
+            f"{error} (step {step}, micro-step {number + 1} of {len(self._batches)}"
+            f"{_rank(accelerator)}; {sample_ids_text(self._batches[number])}; the batch is in "
+            f"{path}; the weights in memory and the last checkpoint are those before this step). "
+            "If a number is not finite, lower the learning rate or max_grad_norm"
+        )
+
     def check(self, step: int, norm: Tensor | float | None, accelerator: Accelerator) -> None:
         """Stop all ranks if a loss or the gradient is not finite on one; a collective call.
 
@@ -92,14 +115,14 @@ class FiniteGuard:
         path = self._save(step, [first], accelerator, losses=values)
         return (
             f"the loss is {values[names[0]]} at step {step} ({', '.join(names)}; micro-step "
-            f"{first + 1} of {len(sums)}{_rank(accelerator)}; {_sample_ids(self._batches[first])}; "
-            f"its batch is in {path})"
+            f"{first + 1} of {len(sums)}{_rank(accelerator)}; "
+            f"{sample_ids_text(self._batches[first])}; its batch is in {path})"
         )
 
     def _offending_gradient(self, step: int, norm: float, accelerator: Accelerator) -> str:
         """Save every batch of the window: a gradient is that of all."""
         path = self._save(step, range(len(self._batches)), accelerator, gradient_norm=norm)
-        ids = "; ".join(_sample_ids(batch) for batch in self._batches)
+        ids = "; ".join(sample_ids_text(batch) for batch in self._batches)
         return (
             f"the norm of the gradient is {norm} at step {step}, though every loss is finite "
             f"({len(self._batches)} micro-steps{_rank(accelerator)}; {ids}; their batches are in "
@@ -107,22 +130,28 @@ class FiniteGuard:
         )
 
     def _save(
-        self, step: int, numbers: Sequence[int], accelerator: Accelerator, **about: Any
+        self,
+        step: int,
+        numbers: Sequence[int],
+        accelerator: Accelerator,
+        *,
+        name: str = "nonfinite",
+        **about: Any,
     ) -> Path:
         """Write batches so that `torch.load(path, weights_only=True)` reads them."""
         several = accelerator.num_processes > 1
         rank = f"-rank-{accelerator.process_index}" if several else ""
         batches = [
             {
-                name: value.cpu() if isinstance(value, Tensor) else value
-                for name, value in self._batches[number].items()
+                key: value.cpu() if isinstance(value, Tensor) else value
+                for key, value in self._batches[number].items()
             }
             for number in numbers
         ]
         micro_steps = [number + 1 for number in numbers]
         content = io.BytesIO()
         torch.save({"step": step, "micro_steps": micro_steps, "batches": batches, **about}, content)
-        path = self._folder / f"nonfinite-batch-step-{step}{rank}.pt"
+        path = self._folder / f"{name}-batch-step-{step}{rank}.pt"
         return write_atomically(path, content.getvalue())
 
 
@@ -131,7 +160,13 @@ def _rank(accelerator: Accelerator) -> str:
     return f" on rank {accelerator.process_index}" if several else ""
 
 
-def _sample_ids(batch: Batch) -> str:
+def sample_ids_text(batch: Batch) -> str:
+    """Name the rows of a batch by their sample ids.
+
+    Example:
+        >>> sample_ids_text({"sample_ids": torch.tensor([3, 7])})
+        'sample ids 3, 7'
+    """
     ids = batch.get("sample_ids", batch.get("sample_id"))
     if ids is None:
         return "rows without sample ids"

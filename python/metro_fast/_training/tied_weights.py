@@ -1,9 +1,11 @@
-"""The check that a checkpoint has every weight, tied ones under one of their names."""
+"""The checks that a checkpoint has every weight, tied ones under one of their names."""
 
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from metro_fast._adapter import check_adapter_names
 from metro_fast.errors import FormatError
 
 
@@ -30,6 +32,27 @@ def check_loaded(model: nn.Module, load_result: Any) -> None:
                 f"the checkpoint {found} {', '.join(names[:3])}{more}: load it into the model that "
                 "it was saved from"
             )
+
+
+def check_adapters(model: Any, checkpoint: Path) -> None:
+    """Check that a checkpoint has exactly the weights of the active adapter of a PeftModel.
+
+    transformers ignores what PEFT says about the names of loaded weights. A model without adapters
+    is left to `check_loaded`.
+
+    Args:
+        model: The model that is about to be loaded.
+        checkpoint: Folder of the checkpoint.
+
+    Raises:
+        FormatError: If a weight is missing or has no place in the model.
+    """
+    if not hasattr(model, "peft_config"):
+        return
+    name = model.active_adapters[0]
+    # PEFT gives every adapter but "default" a folder of its own.
+    folder = checkpoint if name == "default" else checkpoint / name
+    check_adapter_names(model, folder, name)
 
 
 def _place(weight: Tensor) -> tuple[Any, ...]:

@@ -36,8 +36,9 @@ from metro_fast._training.progress import RunProgress
 from metro_fast._training.randomness import DataRandomness
 from metro_fast._training.ranks import leave_group_at_exit
 from metro_fast._training.streams import check_stream, is_stream
-from metro_fast._training.tied_weights import check_loaded
+from metro_fast._training.tied_weights import check_adapters, check_loaded
 from metro_fast._training.window import MetricWindow
+from metro_fast.errors import MetroFastError
 
 
 class SummedLossTrainer(EvaluationTrainer):
@@ -135,7 +136,13 @@ class SummedLossTrainer(EvaluationTrainer):
         """
         own = self.objective.count(inputs)
         counts = self._sum_over_ranks(own) if num_items_in_batch is None else num_items_in_batch
-        result = self.objective.run(model, inputs)
+        try:
+            result = self.objective.run(model, inputs)
+        except MetroFastError as error:
+            if num_items_in_batch is None:  # no step of a training
+                raise
+            step = self.state.global_step + 1
+            raise self._guard.refused(error, step, self.accelerator) from error
         self._window.add(own, result, tokens_of(inputs))
         self._guard.add(result.sums)
         loss = normalized(result.sums, counts, self.objective.weights)
@@ -244,6 +251,7 @@ class SummedLossTrainer(EvaluationTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with explained(f"the weights of {resume_from_checkpoint}"):
+            check_adapters(self.model if model is None else model, Path(resume_from_checkpoint))
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:

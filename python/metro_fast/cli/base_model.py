@@ -6,7 +6,7 @@ from typing import Any
 
 from metro_fast._atomic import write_folder
 from metro_fast._extras import require
-from metro_fast._pretrained import explained, has_tokenizer, load_tokenizer
+from metro_fast._pretrained import check_weights, explained, has_tokenizer, load_tokenizer
 from metro_fast.errors import MetroFastError
 
 
@@ -17,7 +17,8 @@ def load_base(name: str) -> Any:
         name: Folder, or name on the Hub.
 
     Raises:
-        FormatError: If one of its files is damaged, or its config names no architecture.
+        FormatError: If one of its files is damaged, or a weight is missing or has no place.
+        MetroFastError: If its config names no architecture that transformers has.
         OSError: If there is no such model.
     """
     transformers = require("transformers", "train")
@@ -29,7 +30,10 @@ def load_base(name: str) -> Any:
                 f"the config of {name} names the architectures {config.architectures}, and "
                 "transformers has none of them: add the expert in Python with add_to_base"
             )
-        return getattr(transformers, known[0]).from_pretrained(name, dtype="auto")
+        kind = getattr(transformers, known[0])
+        found, info = kind.from_pretrained(name, dtype="auto", output_loading_info=True)
+    check_weights(info, name)
+    return found
 
 
 def save_whole(model: Any, base: str, target: Path, extra: Callable[[Path], None]) -> None:

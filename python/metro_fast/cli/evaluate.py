@@ -7,8 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from metro_fast._extras import require
-from metro_fast._pretrained import explained, load_seq2seq, load_tokenizer
+from metro_fast._adapter import load_adapter
+from metro_fast._pretrained import load_model, load_tokenizer
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.experts import EXPERT_FILE, load_expert
 from metro_fast.experts.adapters.peft_folder import CONFIG
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-def load_model(
+def load_with_expert(
     model: str, expert: str | Path | None
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """Load an encoder-decoder and its tokenizer, with an expert if one is given.
+    """Load a model and its tokenizer, with an expert if one is given.
 
     Args:
         model: Folder of the model, or its name on the Hub.
@@ -38,18 +38,18 @@ def load_model(
 
     Raises:
         OSError: If there is no such model or expert.
-        FormatError: If one of their files is damaged, or the expert was made for another model.
+        FormatError: If one of their files is damaged, a weight is missing or has no place, or the
+            expert was made for another model.
     """
     path = None if expert is None else resolve_expert(expert)
     if path is not None and not path.exists():
         raise FileNotFoundError(f"{expert} does not exist")
-    tokenizer, loaded = load_tokenizer(model), load_seq2seq(model)
+    tokenizer, loaded = load_tokenizer(model), load_model(model)
     if path is not None:
         if path.is_file() or (path / EXPERT_FILE).is_file():
             loaded = load_expert(loaded, path)
         elif (path / CONFIG).is_file():
-            with explained(f"the adapter at {expert}"):
-                loaded = require("peft", "peft").PeftModel.from_pretrained(loaded, str(path))
+            loaded = load_adapter(loaded, path)
         else:
             raise FileNotFoundError(
                 f"{expert} holds neither {EXPERT_FILE} nor {CONFIG}: give the folder of a "
@@ -78,9 +78,13 @@ def evaluate_command(
         ),
     ] = "",
     preset: Annotated[
-        Literal["metro_t0", "t0"],
-        typer.Option(help="Whether inputs end in special tokens (metro_t0) or not (t0)."),
+        Literal["metro_t0", "t0", "lm_eval", "mmlu_letters", "mmlu_argmax"],
+        typer.Option(help="How choices are scored; docs/scoring.md describes each."),
     ] = "metro_t0",
+    wrapper: Annotated[
+        Literal["plain", "alpaca", "vicuna", "wizardlm", "chat"],
+        typer.Option(help="Text around every input; chat is the tokenizer's chat template."),
+    ] = "plain",
     max_batch_tokens: Annotated[int, typer.Option(help="Padded tokens of one batch.")] = 16384,
     resume: Annotated[
         bool, typer.Option(help="Keep the finished cells in the output folder.")
@@ -90,7 +94,7 @@ def evaluate_command(
     """Score tasks under every instruction of their type; write results and one offline page."""
     loaded_tasks = [Task.load(path) for path in tasks]
     instruction_set = InstructionSet.load(instructions)
-    network, tokenizer = load_model(model, expert)
+    network, tokenizer = load_with_expert(model, expert)
     name = model_name or expert_name(expert or model)
     report = evaluate(
         network,
@@ -101,6 +105,7 @@ def evaluate_command(
         model_family=model_family or name,
         output=output,
         preset=preset,
+        wrapper=wrapper,
         max_batch_tokens=max_batch_tokens,
         resume=resume,
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from metro_fast.cli.config import read_config
+from metro_fast.cli.config import RESOLVED, read_config
 from metro_fast.cli.sections import all_settings, command_class, given, parameters, spell
 from metro_fast.errors import MetroFastError
 from metro_fast.metro import PretrainConfig, pretrain
@@ -50,12 +50,16 @@ def _command(
     """Pretrain an encoder-decoder on a prepared corpus: METRO, span, UL2.
 
     Settings come in sections, each a flag --section.name and a key of the YAML file; flags override
-    the file, and the file the recipe. The section training takes any field of
+    the file, and the file the recipe. With --resume, what is not given stays as the run has it. The
+    section training takes any field of
     MetroTrainingArguments, that is, of transformers.TrainingArguments (--training.torch_compile,
     --training.gradient_checkpointing, --training.report_to wandb, ...).
     """
     top = {"output": output, "init": init, "resume": resume, "num_threads": num_threads}
     layers: list[tuple[str, dict[str, Any]]] = []
+    if resume and output is not None and (output / RESOLVED).is_file():
+        # A resumed run keeps its settings, so that only the changes need to be given.
+        layers.append((str(output / RESOLVED), read_sections(output / RESOLVED)))
     if recipe is not None:
         layers.append((f"recipe {recipe}", read_recipe(recipe)))
     if config is not None:
@@ -94,17 +98,13 @@ def _elsewhere(name: str) -> str | None:
 
 
 def _together(layers: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    """All layers in one, the last on top; says what another objective makes void."""
+    """All layers in one, the last on top; says what a layer makes void below it."""
     found: dict[str, Any] = {"output": None, "data": {}}
     for number, (_, layer) in enumerate(layers):
         found, left_out = layered(found, layer)
-        if left_out:
-            below = " and ".join(name for name, _ in layers[:number])
-            typer.echo(
-                f"left out {', '.join(left_out)} of {below}, which are not settings of "
-                f"objective.name {layer['objective']['name']}",
-                err=True,
-            )
+        below = " and ".join(name for name, _ in layers[:number])
+        for why, names in left_out.items():
+            typer.echo(f"left out {', '.join(names)} of {below}, since {why}", err=True)
     return found
 
 

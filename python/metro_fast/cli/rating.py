@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from metro_fast.errors import MetroFastError
-from metro_fast.prompts import InstructionSet, Task
+from metro_fast.prompts import InstructionSet, Prompt, Task
 from metro_fast.scoring import accuracy, score_choices
 from metro_fast.tuning import PairLoss, read_pairs
 
@@ -67,7 +67,7 @@ def make_rating(
 
     Raises:
         MetroFastError: If not exactly one of examples and tasks is given, or a task has no
-            instruction.
+            instruction, or an instruction cannot word an item with choices.
         FormatError: If a file has the wrong format.
         OSError: If a file cannot be read.
     """
@@ -91,11 +91,11 @@ def make_rating(
             )
     about["tasks"] = [task.sha256 for task in loaded]
     about["instructions"] = wordings.sha256
+    prompts = [[wording.render(item) for item in task] for task, wording in cells]
     rendered = [
-        ([wording.render(item) for item in task], [item.choices for item in task],
-         [item.answer for item in task])
-        for task, wording in cells
-    ]  # fmt: skip
+        ([p.input for p in row], [p.choices for p in row], [_place(task, p) for p in row])
+        for (task, _), row in zip(cells, prompts, strict=True)
+    ]
 
     def score(model: Any) -> float:
         return mean(
@@ -109,3 +109,13 @@ def make_rating(
     count = sum(len(task) for task, _ in cells)
     description = f"accuracy, mean over {len(cells)} instructions ({count} questions)"
     return Rating(score, True, description, about)
+
+
+def _place(task: Task, prompt: Prompt) -> int:
+    """Index of the right choice, which an item that is answered by free text does not have."""
+    if prompt.answer is None:
+        raise MetroFastError(
+            f"task {task.name!r} has an item without choices, whose answer is {prompt.target!r}; "
+            "give tasks whose items have choices"
+        )
+    return prompt.answer

@@ -16,6 +16,7 @@ def check_batch(
     input_ids: Tensor,
     attention_mask: Tensor,
     labels: Tensor,
+    epoch: Tensor | int,
     masked_positions: Tensor,
     sample_ids: Tensor,
     num_masked: Tensor | int | None,
@@ -30,8 +31,9 @@ def check_batch(
     Args:
         vocab_size: Ids must be in [0, vocab_size).
         input_ids: int64 [B, L], the auxiliary model's input.
-        attention_mask: int64 or bool [B, L], 1 at tokens, 0 at padding.
+        attention_mask: int64 or bool [B, L], 1 at tokens, 0 at padding on the right.
         labels: int64 [B, L], original ids, -100 at padding.
+        epoch: A whole number, or int64 with one element.
         masked_positions: int64 [M], flat positions of B*L, ascending.
         sample_ids: int64 [B].
         num_masked: The collator's count of masked positions, M; None is not checked.
@@ -49,6 +51,7 @@ def check_batch(
         "sample_ids": sample_ids,
     }
     _check_tensors(named, attention_mask)
+    _check_epoch(epoch)
     if input_ids.device.type != "cpu" or torch.compiler.is_compiling():
         return
     _check_values(vocab_size, input_ids, attention_mask, labels, masked_positions, sample_ids)
@@ -94,6 +97,18 @@ def _check_tensors(named: Mapping[str, Tensor], attention_mask: Tensor) -> None:
         )
 
 
+def _check_epoch(epoch: Tensor | int) -> None:
+    if isinstance(epoch, Tensor):
+        if epoch.dtype != torch.int64:
+            raise TypeError(f"epoch is {epoch.dtype}, expected torch.int64")
+        if epoch.numel() != 1:
+            raise MetroFastError(
+                f"epoch has shape {tuple(epoch.shape)}, expected one number for the whole batch"
+            )
+    elif not isinstance(epoch, int) or isinstance(epoch, bool):
+        raise TypeError(f"epoch is {epoch!r}, expected an integer")
+
+
 def _check_values(
     vocab_size: int,
     input_ids: Tensor,
@@ -113,6 +128,7 @@ def _check_values(
             f"label {int(labels[wrong][0])} is outside the vocabulary [0, {vocab_size}) "
             f"and not {IGNORED}"
         )
+    _check_mask(attention_mask)
     if not torch.equal(labels != IGNORED, attention_mask.bool()):
         raise MetroFastError(
             "labels are -100 at other positions than those where attention_mask is 0: labels must "
@@ -132,3 +148,16 @@ def _check_values(
         raise MetroFastError("masked_positions must be ascending, and none may be given twice")
     if bool((labels.flatten()[masked_positions] == IGNORED).any()):
         raise MetroFastError("masked_positions point at padding: mask tokens only")
+
+
+def _check_mask(attention_mask: Tensor) -> None:
+    mask = attention_mask.long()
+    other = mask[(mask != 0) & (mask != 1)]
+    if other.numel():
+        raise MetroFastError(f"attention_mask holds {int(other[0])}, expected 0 or 1")
+    if bool((mask.diff(dim=1) > 0).any()):
+        row = int((mask.diff(dim=1) > 0).any(1).nonzero()[0])
+        raise MetroFastError(
+            f"row {row} of attention_mask has padding before a token: the decoder needs padding "
+            "on the right, so set the tokenizer's padding_side to 'right'"
+        )

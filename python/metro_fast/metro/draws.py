@@ -72,8 +72,9 @@ class Draw:
         seed_epoch = torch.empty(2, dtype=torch.int64, device="cpu")
         seed_epoch[0], seed_epoch[1] = self.sampling.seed, self.epoch
         # Drawn on the CPU whatever the device, so that equal logits give equal tokens.
+        allowed = self.sampling.allowed(logits, targets).cpu()
         sampled: Tensor = registered.sample_replacements(
-            self.sampling.allowed(logits, targets).cpu(),
+            allowed.float() if allowed.dtype == torch.float64 else allowed,
             seed_epoch,
             self.sample_ids.cpu(),
             self.positions.cpu(),

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
+from transformers.utils import cached_file
 
 from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.metro.configuration import MetroConfig
-from metro_fast.metro.options import OPTION_NAMES
+from metro_fast.metro.configuration import FIELDS, MetroConfig
 
 STRUCTURE = ("embedding_sharing", "tied_head", "rtd_head", "rtd_head_kind", "main", "auxiliary")
 """Settings that decide which weights a model has, and which of them are one."""
@@ -22,7 +23,6 @@ _FREE = frozenset(
 """Settings of a sub-model that change no weight."""
 
 
-_FIELDS = frozenset((*OPTION_NAMES, *STRUCTURE, "forbidden_token_ids", "sampling_seed"))
 _HUB = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
@@ -43,17 +43,17 @@ def wanted_config(name: str | Path, options: dict[str, Any]) -> tuple[MetroConfi
     """
     rest = dict(options)
     given = rest.pop("config", None)
+    fields = {field: rest.pop(field) for field in list(rest) if field in FIELDS}
     if isinstance(given, MetroConfig):
+        if fields:
+            raise MetroFastError(
+                f"config is given, and {', '.join(fields)} too: set it in the config itself"
+            )
         return given, rest
-    fields = {field: rest.pop(field) for field in list(rest) if field in _FIELDS}
-    if not fields:
-        return MetroConfig.from_pretrained(name, **hub_options(options)), rest
-    values = MetroConfig.from_pretrained(name, **hub_options(options)).to_dict()
-    for part in ("main", "auxiliary"):
-        if isinstance(fields.get(part), dict):
-            fields[part] = values[part] | fields[part]
-    values.pop("model_type")
-    return MetroConfig(**(values | fields)), rest
+    if given is not None and not isinstance(given, str | Path):
+        raise TypeError(f"config is {type(given).__name__}, expected a MetroConfig or its folder")
+    source = name if given is None else given
+    return MetroConfig.from_pretrained(source, **hub_options(options), **fields), rest
 
 
 def differences(before: MetroConfig, now: MetroConfig) -> list[str]:
@@ -107,6 +107,20 @@ def check_loaded(info: dict[str, Any], name: str | Path) -> None:
         )
 
 
+def take_generation_settings(model: Any, name: str | Path, options: dict[str, Any]) -> None:
+    """Give the main model the settings of generation that the checkpoint has, if it has any.
+
+    Args:
+        model: `MetroForPretraining`.
+        name: The checkpoint, a folder or a name on the Hub.
+        options: The options of `from_pretrained`.
+    """
+    hub = hub_options(options)
+    file = "generation_config.json"
+    if cached_file(name, file, _raise_exceptions_for_missing_entries=False, **hub) is not None:
+        model.main.generation_config = GenerationConfig.from_pretrained(name, **hub)
+
+
 def with_other_options(model: Any, config: MetroConfig) -> Any:
     """Move a loaded model's weights into one of other sharing or detection heads.
 
@@ -129,7 +143,9 @@ def with_other_options(model: Any, config: MetroConfig) -> Any:
             f"the checkpoint's sizes cannot be changed ({'; '.join(other)}): load it as it is, or "
             "start from its main model with from_t5"
         )
-    made = type(model)(config).to(model.dtype)
+    made = type(model)(config).to(device=model.device, dtype=model.dtype)
+    made.set_attn_implementation(model.config._attn_implementation)
+    made.main.generation_config = model.main.generation_config
     made.auxiliary.load_state_dict(model.auxiliary.state_dict())
     made.main.load_state_dict(model.main.state_dict())  # after it: shared weights are its own
     made.mlm_head.dense.load_state_dict(model.mlm_head.dense.state_dict())
@@ -144,4 +160,4 @@ def with_other_options(model: Any, config: MetroConfig) -> Any:
             and old.state_dict().keys() == new.state_dict().keys()
         ):
             new.load_state_dict(old.state_dict())
-    return made
+    return made.eval()  # as transformers loads every model

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
-from metro_fast._pretrained import save_seq2seq
+from metro_fast._pretrained import check_source, save_seq2seq
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.batch_checks import IGNORED, check_batch
 from metro_fast.metro.configuration import MetroConfig
@@ -23,6 +23,7 @@ from metro_fast.metro.loading import (
     check_loaded,
     differences,
     hub_options,
+    take_generation_settings,
     wanted_config,
     with_other_options,
 )
@@ -90,6 +91,7 @@ class MetroForPretraining(MetroPreTrainedModel):
             input_ids=input_ids,
             attention_mask=attention_mask,
             labels=labels,
+            epoch=epoch,
             masked_positions=masked_positions,
             sample_ids=sample_ids,
             num_masked=num_masked,
@@ -153,7 +155,8 @@ class MetroForPretraining(MetroPreTrainedModel):
             auxiliary_config: What the auxiliary encoder has of its own; see `MetroConfig`. By
                 default it has the first 4 layers, or all if there are fewer, or the sizes of the
                 encoder that it starts from.
-            **options: Other fields of `MetroConfig`.
+            **options: Other fields of `MetroConfig`; `dtype`, the type of the weights, by default
+                that of the checkpoint; `attn_implementation`.
 
         Raises:
             FileNotFoundError: If the folder does not exist or holds no model.
@@ -191,8 +194,11 @@ class MetroForPretraining(MetroPreTrainedModel):
         Raises:
             MetroFastError: If the options need other weights than the checkpoint has.
             FormatError: If a weight is missing, superfluous or of another shape.
-            OSError: If there is no such checkpoint.
+            FileNotFoundError: If the folder does not exist or holds no config.json.
+            OSError: If the Hub does not have it, or cannot be reached.
         """
+        if "subfolder" not in options:
+            check_source(name)
         with_info = options.pop("output_loading_info", False)
         config, options = wanted_config(name, options)
         before = MetroConfig.from_pretrained(name, **hub_options(options))
@@ -207,6 +213,7 @@ class MetroForPretraining(MetroPreTrainedModel):
             name, config=before if changed else config, output_loading_info=True, **options
         )
         check_loaded(info, name)
+        take_generation_settings(loaded, name, options)
         if changed:
             loaded = with_other_options(loaded, config)
         found: Any = (loaded, info) if with_info else loaded
@@ -217,12 +224,33 @@ class MetroForPretraining(MetroPreTrainedModel):
         generated: Tensor | ModelOutput = self.main.generate(*args, **options)
         return generated
 
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+        """Save the whole model, and the main model's settings of generation beside it.
+
+        Args:
+            save_directory: Folder to make or to write to.
+            **options: Those of `PreTrainedModel.save_pretrained`.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        if options.get("is_main_process", True):
+            Path(save_directory).mkdir(parents=True, exist_ok=True)
+            self.main.generation_config.save_pretrained(save_directory)
+        super().save_pretrained(save_directory, **options)
+
     def save_main(self, path: str | Path) -> None:
         """Save the main model as a plain model, which `AutoModelForSeq2SeqLM` loads.
 
         A head of its own stays its own.
 
         Raises:
+            MetroFastError: If it is wrapped, as by an adapter of PEFT.
             OSError: If the folder cannot be written.
         """
+        if not isinstance(self.main, PreTrainedModel):
+            raise MetroFastError(
+                f"the main model is a {type(self.main).__name__}, which saves its own weights "
+                "alone: set model.main = model.main.merge_and_unload() first"
+            )
         save_seq2seq(self.main, Path(path))

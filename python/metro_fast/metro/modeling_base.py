@@ -1,13 +1,16 @@
 """The parts of a METRO model: how they are built, initialized, tied and resized."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel, initialization
 
+from metro_fast.errors import MetroFastError
 from metro_fast.metro.backbones import Backbone, backbone_of
-from metro_fast.metro.configuration import MetroConfig
+from metro_fast.metro.config_checks import refuse_unknown
+from metro_fast.metro.configuration import FIELDS, MetroConfig
 from metro_fast.metro.heads import MaskedTokenHead, ReplacedTokenHead, VocabularyHead
 
 
@@ -16,6 +19,10 @@ class MetroPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transforme
 
     Args:
         config: The settings.
+        main: The main model, whose weights are used, not copied; a new random one if None.
+
+    Raises:
+        MetroFastError: If an option is unknown or wrong.
     """
 
     config_class = MetroConfig
@@ -26,13 +33,18 @@ class MetroPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transforme
     _supports_sdpa = True
     _supports_flex_attn = True
 
-    def __init__(self, config: MetroConfig) -> None:
+    def __init__(
+        self, config: MetroConfig, main: PreTrainedModel | None = None, **unknown: Any
+    ) -> None:
+        refuse_unknown("METRO", unknown, FIELDS, "give MetroConfig's settings in the config")
+        config.check()  # its attributes can be set after it was made
         super().__init__(config)
         self.backbone: Backbone = backbone_of(config.main)
         self._no_split_modules = list(self.backbone.block)
         activation = self.backbone.activation(config.main)
         self.auxiliary = self.backbone.auxiliary(config.auxiliary)
-        self.main = self.backbone.main(config.main)
+        with torch.device("meta") if main is not None else nullcontext():
+            self.main = self.backbone.main(config.main)
         if not config.tied_head:
             _untie_head(self.main)
         self.mlm_head = MaskedTokenHead(
@@ -46,7 +58,9 @@ class MetroPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transforme
         )
         self._tied_weights_keys = self._ties()
         self.post_init()
-        if config.embedding_sharing == "disentangled":
+        if main is not None:
+            self.replace_main(main)
+        elif config.embedding_sharing == "disentangled":
             _copy(self.main.shared, self.auxiliary.shared)
 
     def _ties(self) -> dict[str, str]:
@@ -58,14 +72,22 @@ class MetroPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transforme
         return {**ties, "mlm_head.projection.weight": table}
 
     def replace_main(self, main: PreTrainedModel) -> None:
-        """Put a loaded main model in the place of the random one, and tie again.
+        """Put a loaded main model in the place of the present one, and tie again.
+
+        With disentangled sharing the auxiliary table becomes a copy of the new main one.
 
         Args:
             main: A model of the main config; its weights are used, not copied.
         """
         if not self.config.tied_head:
             _keep_head_untied(main)
-        self.main = main
+        start = self.config.main.decoder_start_token_id
+        for settings in (main.config, main.generation_config):
+            if getattr(settings, "decoder_start_token_id", None) is None:
+                settings.decoder_start_token_id = start
+        self.main, self.config.main = main, main.config
+        if self.config.embedding_sharing == "disentangled":
+            _copy(self.main.shared, self.auxiliary.shared)
         self.tie_weights()
         self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
 
@@ -119,13 +141,21 @@ class MetroPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transforme
 
         Args:
             new_num_tokens: Number of token ids; None for the present one.
-            pad_to_multiple_of: The number is rounded up to a multiple of this, or None.
+            pad_to_multiple_of: The number is rounded up to a multiple of this, or None. The ids
+                that fill it up are never drawn.
             mean_resizing: Whether new rows are drawn around the mean of the old ones; see
                 `PreTrainedModel.resize_token_embeddings`.
 
         Returns:
             The main model's token embedding.
+
+        Raises:
+            MetroFastError: If an id that the model needs would be cut off, or nothing would be left
+                to draw.
         """
+        asked = self.config.vocab_size if new_num_tokens is None else new_num_tokens
+        multiple = pad_to_multiple_of or 1
+        forbidden = _forbidden_after(self.config, asked, -(-asked // multiple) * multiple)
         resized: nn.Embedding = self.main.resize_token_embeddings(
             new_num_tokens, pad_to_multiple_of, mean_resizing
         )
@@ -141,9 +171,7 @@ class MetroPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transforme
             projection = nn.Linear(old.in_features, size, device="meta")
             projection.weight, projection.bias = old.weight, nn.Parameter(bias)
             self.mlm_head.projection = projection
-        self.config.forbidden_token_ids = [
-            token for token in self.config.forbidden_token_ids if token < size
-        ]
+        self.config.forbidden_token_ids = forbidden
         self.tie_weights()
         return resized
 
@@ -155,6 +183,29 @@ class MetroPreTrainedModel(PreTrainedModel):  # type: ignore[misc]  # transforme
         for head in (self.mlm_head, self.rtd_head, self.rtd_decoder_head):
             if head is not None:
                 head.reset(module)
+
+
+def _forbidden_after(config: MetroConfig, asked: int, size: int) -> list[int]:
+    """The ids that are not drawn after a resizing; those that only fill up a multiple are not."""
+    needed = {"pad": config.pad_token_id, "decoder_start": config.decoder_start_token_id}
+    for place, token in enumerate(
+        config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    ):
+        needed[f"eos {place}" if place else "eos"] = token
+    for name, token in needed.items():
+        if token is not None and token >= asked:
+            raise MetroFastError(
+                f"{asked} token ids would cut off {token}, the id of {name}: keep at least "
+                f"{token + 1}"
+            )
+    forbidden = {token for token in config.forbidden_token_ids or () if token < size}
+    forbidden |= set(range(asked, size))
+    if len(forbidden) >= size - 1:
+        raise MetroFastError(
+            f"forbidden_token_ids names {len(forbidden)} of {size} tokens, so that nothing "
+            "would be left to draw: keep more tokens"
+        )
+    return sorted(forbidden)
 
 
 def _untie_head(main: PreTrainedModel) -> None:

@@ -9,7 +9,13 @@ without any factor.
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, GenerationMixin
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSeq2SeqLM,
+    AutoModelForTextEncoding,
+    GenerationMixin,
+)
 from transformers.cache_utils import Cache
 from transformers.loss.loss_utils import ForMaskedLMLoss
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
@@ -220,3 +226,4 @@ def _embedding(config: MetroT0Config) -> nn.Module:
 AutoConfig.register(MetroT0Config.model_type, MetroT0Config, exist_ok=True)
 AutoModel.register(MetroT0Config, MetroT0EncoderModel, exist_ok=True)
 AutoModelForSeq2SeqLM.register(MetroT0Config, MetroT0ForConditionalGeneration, exist_ok=True)
+AutoModelForTextEncoding.register(MetroT0Config, MetroT0EncoderModel, exist_ok=True)

@@ -1,10 +1,11 @@
 """The auxiliary model's part of a step: its loss, and the tokens that fill the masks."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from metro_fast._ranges import check_choice
 from metro_fast.metro.draws import Draw
 from metro_fast.metro.heads import Prediction, TokenLoss, rows_at
 
@@ -37,6 +38,7 @@ def fill_masks(
         The loss, and int64 [M] tokens. Every weight gets a gradient in every stage, if need be
         of 0, because DDP waits for all of them.
     """
+    check_choice(get_args(AuxiliaryStage), auxiliary=stage)
     targets = original.flatten()[positions]
     if stage == "dropped":
         nothing = targets.new_zeros(())
@@ -46,10 +48,14 @@ def fill_masks(
         found = _predict(model, ids, mask, positions, targets, None if again else draw)
     loss, sampled = found.loss, found.sampled
     if again:
-        model.auxiliary.eval()
-        with torch.no_grad():
-            sampled = _predict(model, ids, mask, positions, targets, draw).sampled
-        model.auxiliary.train()
+        modes = [(part, part.training) for part in model.auxiliary.modules()]
+        try:
+            model.auxiliary.eval()
+            with torch.no_grad():
+                sampled = _predict(model, ids, mask, positions, targets, draw).sampled
+        finally:
+            for part, training in modes:
+                part.training = training
     if stage == "frozen":
         loss = loss._replace(sum=loss.sum + _idle(model))
     assert sampled is not None

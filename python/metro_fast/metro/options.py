@@ -1,7 +1,7 @@
 """METRO's options: what is shared, drawn, detected and decoded, and the weights of the losses."""
 
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from metro_fast._ranges import check_at_least, check_choice, check_fraction, check_not_negative
 from metro_fast.errors import MetroFastError
@@ -95,6 +95,8 @@ class MetroOptions:
     rtd_weight: float = 50.0
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_type(field.name, getattr(self, field.name), field.type)
         for name, choices in _CHOICES.items():
             check_choice(get_args(choices), **{name: getattr(self, name)})
         check_not_negative(
@@ -167,6 +169,18 @@ class MetroOptions:
                     f"{name} is {getattr(self, name)!r}, but {setting}, so nothing is detected: "
                     f"leave {name} out, or train the detection head"
                 )
+
+
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    """Refuse a string where a number is expected, a number where a flag is, and so on."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = {
+        bool: (isinstance(value, bool), "True or False"),
+        float: (number, "a number"),
+        int | None: (value is None or (number and isinstance(value, int)), "an integer or None"),
+    }
+    if kind in fits and not fits[kind][0]:
+        raise TypeError(f"{name} is {value!r}, expected {fits[kind][1]}")
 
 
 OPTION_NAMES = tuple(field.name for field in fields(MetroOptions))

@@ -111,7 +111,9 @@ def unknown(name: str, known: Iterable[str], why: str | None = None) -> MetroFas
     if why is not None:
         return MetroFastError(f"{name} {why}")
     choices = list(known)
-    near = difflib.get_close_matches(name, choices, n=3, cutoff=0.75)
+    tails = {choice.rpartition(".")[2]: choice for choice in choices}
+    close = difflib.get_close_matches(name.rpartition(".")[2], tails, n=2, cutoff=0.7)
+    near = [tails[tail] for tail in close]
     if near:
         return MetroFastError(f"{name} is not a setting: did you mean {' or '.join(near)}?")
     if len(choices) > 40:

@@ -3,13 +3,20 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
-from transformers import AutoModelForTextEncoding, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForTextEncoding,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-from metro_fast._pretrained import explained, load_seq2seq
+from metro_fast._pretrained import check_source, check_weights, explained, load_seq2seq
 from metro_fast.data import mask_vocabulary
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.backbones import backbone_of
@@ -17,7 +24,12 @@ from metro_fast.metro.configuration import AUXILIARY, MetroConfig
 
 AuxiliarySource = Literal["first_layers", "random"]
 
-_SIZES = ("num_layers", "d_model", "d_kv", "d_ff", "num_heads", "feed_forward_proj")
+_SIZES = (
+    "num_layers", "d_model", "d_kv", "d_ff", "num_heads", "feed_forward_proj", "dense_act_fn",
+    "layer_norm_epsilon", "relative_attention_num_buckets", "relative_attention_max_distance",
+    "max_position_embeddings",
+)  # fmt: skip
+"""Settings of an encoder that decide what its weights compute."""
 
 
 def start_from(
@@ -29,19 +41,25 @@ def start_from(
     options: dict[str, Any],
 ) -> Any:
     """Make a METRO model around a T5 that exists; see `MetroForPretraining.from_t5`."""
-    main, tied = load_main(name)
+    given = [option for option in ("main", "tied_head", "config") if option in options]
+    if given:
+        raise MetroFastError(
+            f"{', '.join(given)} given, but the T5 at {name} decides that: leave it out"
+        )
+    main, tied = load_main(name, dtype=options.pop("dtype", None))
     if tokenizer is not None and "forbidden_token_ids" not in options:
         options["forbidden_token_ids"] = never_drawn(tokenizer, main.config.vocab_size)
     sizes: dict[str, Any] = {}
+    known = main.config.to_dict()
     encoder = None
     if source == "first_layers":
         sizes["num_layers"] = min(AUXILIARY["num_layers"], main.config.num_layers)
     elif source != "random":
-        encoder = _load_encoder(source)
-        sizes = {size: getattr(encoder.config, size) for size in _SIZES}
+        encoder = _load_encoder(source, main.config)
+        sizes = {size: getattr(encoder.config, size) for size in _SIZES if size in known}
     options["auxiliary"] = sizes | (options["auxiliary"] or {})
-    model = kind(MetroConfig(main=main.config, tied_head=tied, **options)).to(main.dtype)
-    model.replace_main(main)
+    model = kind(MetroConfig(main=main.config, tied_head=tied, **options), main=main)
+    _cast(model, main.dtype)
     if source == "first_layers":
         _fill_auxiliary(model, _first_layers(model), source)
     elif encoder is not None:
@@ -58,8 +76,14 @@ def never_drawn(tokenizer: Any, vocab_size: int) -> list[int]:
         vocab_size: Number of ids that the model has.
 
     Raises:
+        TypeError: If it is not a tokenizer.
         MetroFastError: If the tokenizer has an id that the model does not have.
     """
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise TypeError(
+            f"tokenizer is {type(tokenizer).__name__}, expected a tokenizer of transformers, such "
+            "as AutoTokenizer.from_pretrained gives"
+        )
     used = set(tokenizer.get_vocab().values())
     if max(used) >= vocab_size:
         raise MetroFastError(
@@ -70,29 +94,53 @@ def never_drawn(tokenizer: Any, vocab_size: int) -> list[int]:
     return sorted(special | set(range(vocab_size)) - used)
 
 
-def load_main(name: str | Path) -> tuple[PreTrainedModel, bool]:
+def load_main(name: str | Path, dtype: Any = None) -> tuple[PreTrainedModel, bool]:
     """Load an encoder-decoder, and find out whether its head is tied to its embeddings.
 
     Args:
         name: Folder, or name on the Hub.
+        dtype: The type of its weights; None for that of the checkpoint.
 
     Raises:
         FileNotFoundError: If the folder does not exist or holds no config.json.
         MetroFastError: If METRO does not support the architecture.
-        FormatError: If a file is damaged, or a weight is missing.
+        FormatError: If a file is damaged, or a weight is missing or has no place.
         OSError: If the Hub does not have it, or cannot be reached.
     """
     with _without_tying_warning():
-        main = load_seq2seq(name)
+        main = load_seq2seq(name, dtype=dtype)
     backbone_of(main.config)
     tied = main.get_output_embeddings().weight is main.get_input_embeddings().weight
     return main, tied
 
 
-def _load_encoder(name: str | Path) -> PreTrainedModel:
+def _load_encoder(name: str | Path, main: PreTrainedConfig) -> PreTrainedModel:
+    known = get_args(AuxiliarySource)
+    close = get_close_matches(str(name), known, n=1)
+    if close:
+        raise MetroFastError(
+            f"auxiliary is {str(name)!r}, expected {' or '.join(known)}, or the folder or Hub name "
+            f"of an encoder: did you mean {close[0]}?"
+        )
+    check_source(name)
     with _without_tying_warning(), explained(f"the encoder at {name}"):
-        encoder: PreTrainedModel = AutoModelForTextEncoding.from_pretrained(name)
+        kind = AutoConfig.from_pretrained(name).model_type
+        if kind != main.model_type:
+            raise MetroFastError(
+                f"the auxiliary model cannot start from {name}: it is a {kind}, expected a "
+                f"{main.model_type} as the main model is"
+            )
+        encoder: PreTrainedModel
+        encoder, info = AutoModelForTextEncoding.from_pretrained(name, output_loading_info=True)
+    check_weights(info, name, part=True)  # a whole T5 is fine; its decoder is not used
     return encoder
+
+
+def _cast(model: Any, dtype: torch.dtype) -> None:
+    """Give the parts around the main model its type; transformers keeps `wo` of an fp16 T5 fp32."""
+    for name, weight in model.named_parameters():
+        if not (dtype == torch.float16 and ".wo." in name):
+            weight.data = weight.data.to(dtype)
 
 
 def _fill_auxiliary(model: Any, state: dict[str, torch.Tensor], source: str | Path) -> None:

@@ -1,9 +1,11 @@
 """The trainer of METRO and of its baselines."""
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.trainer_utils import EvalLoopOutput
 
 from metro_fast._training import SummedLossTrainer
 from metro_fast._training.objective import Batch
@@ -11,7 +13,7 @@ from metro_fast._training.predictions import check_arguments_type
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.auxiliary_schedule import AuxiliarySchedule
 from metro_fast.metro.configuration import MetroConfig
-from metro_fast.metro.disentangled import follow_auxiliary
+from metro_fast.metro.disentangled import follow_auxiliary, is_followed
 from metro_fast.metro.flops import MetroFlops
 from metro_fast.metro.loading import differences
 from metro_fast.metro.modeling import MetroForPretraining
@@ -55,15 +57,19 @@ class MetroTrainer(SummedLossTrainer):
 
     def __init__(self, model: Any, args: MetroTrainingArguments, **options: Any) -> None:
         check_arguments_type(args, MetroTrainingArguments)
+        if options.get("model_init") is not None:
+            raise MetroFastError(
+                "model_init is given, but the losses are chosen by the model: make the model first "
+                "and give it as `model`"
+            )
         given = {
             name: value
             for name in ("mlm_weight", "lm_weight", "rtd_weight")
             if (value := getattr(args, name)) is not None
         }
         if isinstance(model, MetroForPretraining):
-            for name, value in given.items():
-                setattr(model.config, name, value)  # saved with the model that was trained with it
-            model.config.check()
+            _set_weights(model.config, given)
+            _refuse_half(model)
         elif not hasattr(model, "prepare_decoder_input_ids_from_labels"):
             raise TypeError(
                 f"model is {type(model).__name__}, expected MetroForPretraining or an "
@@ -81,20 +87,27 @@ class MetroTrainer(SummedLossTrainer):
             self.add_callback(AuxiliarySchedule(objective))
             self._metro_flops = MetroFlops(model, objective)
 
+    def evaluation_loop(self, *args: Any, **options: Any) -> EvalLoopOutput:
+        """Evaluate the model as it is after the run's steps: with, or without, its auxiliary model.
+
+        A trainer that has made no step evaluates the model of step 0.
+        """
+        if isinstance(self.objective, MetroObjective):
+            self.objective.step = self.state.global_step  # also of a run that had nothing left
+        return super().evaluation_loop(*args, **options)
+
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Make the optimizer; see `SummedLossTrainer`.
 
-        With disentangled sharing the main model's embeddings follow its steps.
+        With disentangled sharing the main model's embeddings follow its steps, also those of an
+        optimizer that was given.
         """
-        new = self.optimizer is None
         optimizer = super().create_optimizer(model)
         metro = self.model
-        if (
-            new
-            and isinstance(metro, MetroForPretraining)
-            and metro.config.embedding_sharing == "disentangled"
-        ):
-            follow_auxiliary(metro, optimizer)
+        if isinstance(metro, MetroForPretraining):
+            stepping = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps a used one
+            if metro.config.embedding_sharing == "disentangled" and not is_followed(stepping):
+                follow_auxiliary(metro, stepping)
         return optimizer
 
     def check_checkpoint(self, checkpoint: Path) -> None:
@@ -123,3 +136,22 @@ class MetroTrainer(SummedLossTrainer):
         if self._metro_flops is None:
             return super().step_flops(batch, factor)
         return self._metro_flops.step(batch, factor)
+
+
+def _set_weights(config: MetroConfig, given: dict[str, float]) -> None:
+    """Put weights of losses into a config, all of them or none."""
+    tried = copy(config)
+    for name, value in given.items():
+        setattr(tried, name, value)
+    tried.check()
+    for name, value in given.items():
+        setattr(config, name, value)  # saved with the model that was trained with it
+
+
+def _refuse_half(model: Any) -> None:
+    for name, weight in model.named_parameters():
+        if weight.dtype == torch.float16:
+            raise MetroFastError(
+                f"{name} is torch.float16, in which T5 overflows and gives NaN: convert the model "
+                "with model.float(), and train with bf16=True or in fp32"
+            )

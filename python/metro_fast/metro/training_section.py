@@ -117,7 +117,7 @@ def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     """Our defaults beside the fields that were given."""
     defaults = dict(DEFAULTS)
     if "num_train_epochs" in given:
-        if "max_steps" in given:
+        if given.get("max_steps", -1) != -1:
             raise MetroFastError(
                 "training.max_steps and training.num_train_epochs are both given: keep one"
             )

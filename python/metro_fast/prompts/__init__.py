@@ -1,9 +1,23 @@
 """Prompts: items, the instructions that put them into words, and their files; without torch."""
 
-from metro_fast.prompts.instruction import Instruction
+from metro_fast.prompts.instruction import KINDS, Instruction
 from metro_fast.prompts.instruction_set import InstructionSet
 from metro_fast.prompts.item import Item
-from metro_fast.prompts.render import render_examples
+from metro_fast.prompts.prompt import Prompt, Reject, RejectError, by_reason
+from metro_fast.prompts.render import Rendered, render_examples, render_items
 from metro_fast.prompts.task import Task
 
-__all__ = ["Instruction", "InstructionSet", "Item", "Task", "render_examples"]
+__all__ = [
+    "KINDS",
+    "Instruction",
+    "InstructionSet",
+    "Item",
+    "Prompt",
+    "Reject",
+    "RejectError",
+    "Rendered",
+    "Task",
+    "by_reason",
+    "render_examples",
+    "render_items",
+]

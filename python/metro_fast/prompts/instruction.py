@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts.item import Item, check_text, strings
+from metro_fast.prompts.prompt import Prompt
+from metro_fast.prompts.wording import word
 
-if TYPE_CHECKING:
-    import jinja2
+__all__ = ["KINDS", "SYNTAXES", "Instruction"]
 
-__all__ = ["Instruction"]
+KINDS = ("wording", "negated", "wrong", "empty", "format")
+"""Kinds of instruction: wordings; three controls that no average may include; formats alone."""
+
+SYNTAXES = ("jinja", "promptsource")
+"""How the text is read: as the input alone, or as `input ||| target`, both without outer spaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +29,33 @@ class Instruction:
     Args:
         id: Name, unique in its set.
         task_type: Kind of task; the instruction applies to tasks of that type.
-        text: Jinja2 template over the item's fields, `choices` (list) and `options` (the choices
-            joined by " , "). It is rendered in a sandbox; an unknown name is an error.
+        text: Jinja2 template. It may use the item's fields and, where no field has that name,
+            `choices` (the item's choices, a list), `answer_choices` (those of this reading),
+            `options` (these joined by " , ") and `letters` (A, B, ... for the item's choices). It
+            is rendered in a sandbox; an unknown name is an error, and newlines at its end are kept.
         seen_by: Model families that were trained with this wording.
         origin: Where the wording comes from (`promptsource`, `flan`, `human`, `generated`, ...).
         style: Form of the wording (`task`, `qa-form`, `open-domain`, `negated`, ...).
         license: License of the wording.
+        choices: The choices of this reading: None for those of the item, a list of texts (an empty
+            one: the answer is generated freely), or a template over the same names whose text is
+            separated by `|||`, as promptsource's `answer_choices`. The answer keeps its place
+            among them, unless there is a target.
+        kind: One of `KINDS`.
+        target: Template of the right answer, where it is not the item's.
+        syntax: One of `SYNTAXES`.
 
     Raises:
         TypeError: If a text is not a string.
-        MetroFastError: If the id, task type or text is empty.
+        MetroFastError: If the id, task type or text is empty, or kind or syntax is unknown.
 
     Example:
         >>> item = Item("1", {"word": "good"}, ("praise", "blame"), 0)
         >>> instruction = Instruction("ask", "cls", "{{ word }}: {{ options }}?")
-        >>> instruction.render(item)
+        >>> instruction.render(item).input
         'good: praise , blame?'
+        >>> Instruction("negate", "cls", "Is {{ word }} blame?", choices=["no", "yes"]).render(item)
+        Prompt(input='Is good blame?', choices=('no', 'yes'), answer=0, target='no')
         >>> instruction
         Instruction('ask', 'cls', '{{ word }}: {{ options }}?')
     """
@@ -53,6 +67,10 @@ class Instruction:
     origin: str = "human"
     style: str = "task"
     license: str = ""
+    choices: tuple[str, ...] | str | None = None
+    kind: str = "wording"
+    target: str | None = None
+    syntax: str = "jinja"
 
     def __post_init__(self) -> None:
         for label in ("id", "task_type", "text", "origin", "style", "license"):
@@ -63,8 +81,21 @@ class Instruction:
         for label in ("id", "task_type", "text"):
             if not getattr(self, label).strip():
                 raise MetroFastError(f"instruction {self.id!r}: {label} is empty")
-        where = f"instruction {self.id!r}: seen_by"
-        object.__setattr__(self, "seen_by", strings(self.seen_by, where))
+        where = f"instruction {self.id!r}"
+        object.__setattr__(self, "seen_by", strings(self.seen_by, f"{where}: seen_by"))
+        if self.choices is not None and not isinstance(self.choices, str):
+            object.__setattr__(self, "choices", strings(self.choices, f"{where}: choices"))
+        for label in ("choices", "target"):
+            value = getattr(self, label)
+            if isinstance(value, str):
+                check_text(value, f"{where}: {label}")
+            elif label == "target" and value is not None:
+                raise TypeError(f"{where}: target is {value!r}; give a string or None")
+        for label, known in (("kind", KINDS), ("syntax", SYNTAXES)):
+            if getattr(self, label) not in known:
+                raise MetroFastError(
+                    f"{where}: {label} is {getattr(self, label)!r}; give one of {', '.join(known)}"
+                )
 
     def __repr__(self) -> str:
         text = self.text if len(self.text) <= 40 else f"{self.text[:39]}…"
@@ -74,56 +105,27 @@ class Instruction:
         """Whether models of that family were trained with this wording."""
         return model_family in self.seen_by
 
-    def render(self, item: Item) -> str:
-        """Fill the template with an item.
+    def render(self, item: Item) -> Prompt:
+        """Word an item.
 
         Args:
-            item: The template may use its fields, `choices` and `options`.
+            item: The item.
 
         Returns:
-            The input text for the model.
+            The input text with the choices and the answer of this reading.
 
         Raises:
             MissingExtraError: If jinja2 is not installed.
-            MetroFastError: If the template is not valid Jinja2, names a field that the item lacks
-                (the message gives the instruction, the field and the item), does something that
-                the sandbox forbids, or renders to blank text.
+            MetroFastError: If a template is not valid Jinja2.
+            RejectError: If this item cannot be worded: a field is missing, the sandbox refuses an
+                expression, the text is blank, the answer is not among the choices, or these are
+                empty, duplicate, or not as many as the item's. `render_items` counts these.
         """
-        jinja2 = require("jinja2", "eval")
-        where = f"instruction {self.id!r}, item {item.id!r}"
-        try:
-            text = _compile(self.text).render(
-                {**item.fields, "choices": list(item.choices), "options": " , ".join(item.choices)}
-            )
-        except jinja2.TemplateSyntaxError as error:
-            raise MetroFastError(
-                f"instruction {self.id!r}: line {error.lineno} is not valid Jinja2 ({error})"
-            ) from error
-        except jinja2.UndefinedError as error:
-            known = ", ".join(sorted(item.fields))
-            raise MetroFastError(
-                f"{where}: {error}; use the item's fields {known}, or choices or options"
-            ) from error
-        except (
-            jinja2.TemplateError,
-            ArithmeticError,
-            LookupError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ) as error:
-            # Python errors in the template's expressions, and everything that the sandbox refuses.
-            raise MetroFastError(f"{where}: {type(error).__name__}: {error}") from error
-        if not text.strip():
-            raise MetroFastError(
-                f"{where}: the rendered text is blank; give the template words outside of its "
-                "conditions"
-            )
-        return text
+        return word(self, item)
 
     def to_record(self) -> dict[str, Any]:
-        """The instruction as plain JSON values."""
-        return {
+        """The instruction as plain JSON values; the last four keys only where they are set."""
+        record: dict[str, Any] = {
             "id": self.id,
             "task_type": self.task_type,
             "text": self.text,
@@ -132,28 +134,13 @@ class Instruction:
             "style": self.style,
             "license": self.license,
         }
-
-
-@functools.lru_cache(maxsize=1024)
-def _compile(text: str) -> jinja2.Template:
-    """Compile a template once, since a task renders it for every item."""
-    template: jinja2.Template = _environment().from_string(text)
-    return template
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    sandbox = require("jinja2.sandbox", "eval")
-
-    class Sandbox(sandbox.ImmutableSandboxedEnvironment):  # type: ignore[name-defined, misc]
-        """A sandbox that also refuses to multiply: `"a" * 10**11` would take all memory."""
-
-        intercepted_binops = frozenset({"*", "**"})
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            raise sandbox.SecurityError(f"{operator} is not allowed in an instruction")
-
-    undefined = require("jinja2", "eval").StrictUndefined
-    # Prompts are not HTML: autoescape would turn an apostrophe into &#39;.
-    environment: jinja2.Environment = Sandbox(undefined=undefined, autoescape=False)
-    return environment
+        # Files and hashes of instructions without these are what they were before there were any.
+        if self.choices is not None:
+            record["choices"] = self.choices if isinstance(self.choices, str) else [*self.choices]
+        if self.kind != "wording":
+            record["kind"] = self.kind
+        if self.target is not None:
+            record["target"] = self.target
+        if self.syntax != "jinja":
+            record["syntax"] = self.syntax
+        return record

@@ -10,12 +10,13 @@ from typing import Any, overload
 from metro_fast._atomic import write_atomically
 from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.prompts.instruction import Instruction
+from metro_fast.prompts.instruction import KINDS, Instruction
 
 __all__ = ["InstructionSet"]
 
 _REQUIRED_KEYS = ("id", "task_type", "text")
-_KEYS = frozenset({*_REQUIRED_KEYS, "seen_by", "origin", "style", "license"})
+_OPTIONAL_KEYS = ("seen_by", "origin", "style", "license", "choices", "kind", "target", "syntax")
+_KEYS = frozenset({*_REQUIRED_KEYS, *_OPTIONAL_KEYS})
 _YAML_SUFFIXES = (".yaml", ".yml")
 
 
@@ -91,6 +92,17 @@ class InstructionSet(Sequence[Instruction]):
     def unseen(self, model_family: str) -> "InstructionSet":
         """The instructions that models of that family were not trained with."""
         return InstructionSet(i for i in self if not i.is_seen_by(model_family))
+
+    def of_kind(self, *kinds: str) -> "InstructionSet":
+        """The instructions of some kinds, in order; the set may be empty.
+
+        Raises:
+            MetroFastError: If a kind is not one of `metro_fast.prompts.KINDS`.
+        """
+        for kind in kinds:
+            if kind not in KINDS:
+                raise MetroFastError(f"kind is {kind!r}; give some of {', '.join(KINDS)}")
+        return InstructionSet(i for i in self if i.kind in kinds)
 
     @property
     def sha256(self) -> str:

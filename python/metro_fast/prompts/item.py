@@ -1,5 +1,6 @@
 """The item of a task: the facts that an instruction puts into words, the choices, the answer."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,25 +9,27 @@ from metro_fast.errors import MetroFastError
 
 __all__ = ["Item", "check_text", "strings"]
 
-# Templates see the fields, `choices` and `options` in one namespace.
-_RESERVED_FIELDS = frozenset({"choices", "options"})
-
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One question with its possible answers.
+    """One question with its possible answers, as published.
+
+    An item is data: its choices may hold one text twice or a blank one, since a reading by letters
+    can still ask it. `Instruction.render` decides whether a wording can.
 
     Args:
         id: Name of the item, unique in its task.
-        fields: The texts that templates may use, by name; `choices` and `options` are reserved.
-        choices: At least two different answers; none of them may be blank.
-        answer: Index of the right choice.
+        fields: JSON values that templates may use, by name.
+        choices: At least two answers; or none, for an item that is answered by free text.
+        answer: Index of the right choice; or None, if it is `target` and not among the choices.
         group: Passage or subject that several items share, if any: intervals count groups, not
             items, as independent (Miller, arXiv 2411.00640).
+        target: The right answer as a text, where no choice is the right one.
 
     Raises:
-        TypeError: If a text is not a string or `answer` not an integer.
-        MetroFastError: If a value is out of its range; the message names the item.
+        TypeError: If a text is not a string, a field not a JSON value, or `answer` not an integer.
+        MetroFastError: If a value is out of its range, or there is neither an answer nor a target;
+            the message names the item.
 
     Example:
         >>> item = Item("1", {"sentence": "Paris is in France."}, ("capital", "city"), 1)
@@ -34,13 +37,16 @@ class Item:
         'city'
         >>> item
         Item('1', choices=('capital', 'city'), answer=1)
+        >>> Item("2", {"sum": [1, 2]}, target="3")
+        Item('2', target='3')
     """
 
     id: str
-    fields: Mapping[str, str]
-    choices: tuple[str, ...]
-    answer: int
+    fields: Mapping[str, Any]
+    choices: tuple[str, ...] = ()
+    answer: int | None = None
     group: str | None = None
+    target: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str):
@@ -50,54 +56,90 @@ class Item:
             raise MetroFastError("item id is empty; give each item of a task its own id")
         check_text(self.id, where)
         if not isinstance(self.fields, Mapping):
-            raise TypeError(f"{where}: fields is {self.fields!r}; give a mapping of texts")
-        object.__setattr__(self, "fields", dict(self.fields))
-        for name, value in self.fields.items():
-            if not isinstance(name, str) or not isinstance(value, str):
-                raise TypeError(f"{where}: field {name!r} is {value!r}; give a string")
-            check_text(f"{name} {value}", f"{where}: field {name!r}")
-            if name in _RESERVED_FIELDS:
-                raise MetroFastError(
-                    f"{where}: the field name {name!r} is reserved for templates; rename the field"
-                )
+            raise TypeError(f"{where}: fields is {self.fields!r}; give a mapping of JSON values")
+        fields = {
+            name: _json_value(v, f"{where}: field {name!r}") for name, v in self.fields.items()
+        }
+        for name in fields:
+            if not isinstance(name, str):
+                raise TypeError(f"{where}: the field name {name!r} is not a string; give a string")
+            check_text(name, f"{where}: field {name!r}")
+        object.__setattr__(self, "fields", fields)
         object.__setattr__(self, "choices", strings(self.choices, f"{where}: choices"))
-        if len(self.choices) < 2:
-            raise MetroFastError(f"{where} has {len(self.choices)} choices; give at least 2")
-        if any(not choice.strip() for choice in self.choices):
-            raise MetroFastError(f"{where}: a choice in {self.choices!r} is blank; give it a text")
-        if len(set(self.choices)) < len(self.choices):
+        for label in ("group", "target"):
+            value = getattr(self, label)
+            if value is None:
+                continue
+            if not isinstance(value, str):
+                raise TypeError(f"{where}: {label} is {value!r}; give a string or None")
+            check_text(value, f"{where}: {label}")
+        self._check_answer(where)
+
+    def _check_answer(self, where: str) -> None:
+        if len(self.choices) == 1 or (not self.choices and self.target is None):
             raise MetroFastError(
-                f"{where}: a choice is given twice in {self.choices!r}; remove one of the two"
+                f"{where} has {len(self.choices)} choices; give at least 2, or none and a target"
             )
+        if self.answer is None and self.target is not None:
+            return
         if isinstance(self.answer, bool) or not isinstance(self.answer, int):
             raise TypeError(f"{where}: answer is {self.answer!r}; give the index of a choice")
+        if self.target is not None:
+            raise MetroFastError(
+                f"{where} has the answer {self.answer} and the target {self.target!r}; give one "
+                "of the two"
+            )
         if not 0 <= self.answer < len(self.choices):
             raise MetroFastError(
                 f"{where}: answer {self.answer} is out of range; {len(self.choices)} choices have "
                 f"the indices 0 to {len(self.choices) - 1}"
             )
-        if self.group is not None and not isinstance(self.group, str):
-            raise TypeError(f"{where}: group is {self.group!r}; give a string or None")
 
     def __repr__(self) -> str:
+        if not self.choices:
+            return f"Item({self.id!r}, target={self.target!r})"
         few = len(self.choices) <= 4 and sum(map(len, self.choices)) <= 60
         choices = f"choices={self.choices!r}" if few else f"{len(self.choices)} choices"
         return f"Item({self.id!r}, {choices}, answer={self.answer})"
 
     @property
     def answer_text(self) -> str:
-        """The right choice."""
-        return self.choices[self.answer]
+        """The right choice, or the target."""
+        if self.answer is not None:
+            return self.choices[self.answer]
+        assert self.target is not None  # __post_init__ asks for one of the two
+        return self.target
 
     def to_record(self) -> dict[str, Any]:
-        """The item as plain JSON values."""
-        return {
+        """The item as plain JSON values; `target` is left out where there is none."""
+        record = {
             "id": self.id,
             "fields": dict(self.fields),
             "choices": list(self.choices),
             "answer": self.answer,
             "group": self.group,
         }
+        return record if self.target is None else {**record, "target": self.target}
+
+
+def _json_value(value: object, what: str) -> Any:
+    """A copy of a JSON value; tuples become lists, and everything else is refused."""
+    if isinstance(value, str):
+        check_text(value, what)
+        return value
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise MetroFastError(f"{what} is {value!r}, which JSON cannot hold; give a number")
+        return value
+    if isinstance(value, list | tuple):
+        return [_json_value(element, what) for element in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _json_value(element, f"{what}[{key!r}]") for key, element in value.items()}
+    raise TypeError(
+        f"{what} is {value!r}; give a JSON value: a text, number, truth value, None, list or object"
+    )
 
 
 def check_text(value: str, what: str) -> None:

@@ -1,15 +1,70 @@
-"""Turn a task and its instructions into (input, target) texts for finetuning."""
+"""Word whole tasks: prompts with counted rejects, and (input, target) texts for finetuning."""
 
 import hashlib
 import random
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts.instruction import Instruction
 from metro_fast.prompts.instruction_set import InstructionSet
+from metro_fast.prompts.item import Item
+from metro_fast.prompts.prompt import Prompt, Reject, RejectError
 from metro_fast.prompts.task import Task
 
-__all__ = ["render_examples"]
+__all__ = ["Rendered", "render_examples", "render_items"]
+
+
+class Rendered(NamedTuple):
+    """Items in the words of one instruction.
+
+    Attributes:
+        items: The items that it can word, in order.
+        prompts: Their prompts.
+        rejects: The items that it cannot word, each with its reason; `by_reason` counts them.
+    """
+
+    items: tuple[Item, ...]
+    prompts: tuple[Prompt, ...]
+    rejects: tuple[Reject, ...]
+
+
+def render_items(
+    instruction: Instruction, items: Iterable[Item], *, strict: bool = False
+) -> Rendered:
+    """Word items, and count those that the instruction cannot word.
+
+    Args:
+        instruction: The wording.
+        items: The items, for instance a task.
+        strict: Raise the first reject as an error.
+
+    Returns:
+        The worded items, their prompts, and the rejects.
+
+    Raises:
+        MissingExtraError: If jinja2 is not installed.
+        MetroFastError: If a template is not valid Jinja2.
+        RejectError: If `strict` and an item cannot be worded.
+
+    Example:
+        >>> instruction = Instruction("ask", "qa", "{{ question }}")
+        >>> items = [Item(str(i), {"question": "Why?"}, ("so", "so"[:i]), 0) for i in (1, 2)]
+        >>> [(reject.item_id, reject.reason) for reject in render_items(instruction, items).rejects]
+        [('2', 'duplicate choices')]
+    """
+    worded: list[Item] = []
+    prompts: list[Prompt] = []
+    rejects: list[Reject] = []
+    for item in items:
+        try:
+            prompts.append(instruction.render(item))
+            worded.append(item)
+        except RejectError as error:
+            if strict:
+                raise
+            rejects.append(error.reject)
+    return Rendered(tuple(worded), tuple(prompts), tuple(rejects))
 
 
 def render_examples(
@@ -32,14 +87,13 @@ def render_examples(
 
     Returns:
         (input, target) texts, items in order, `instructions_per_item` of each; the target is the
-        right choice.
+        right choice of the reading, or its target.
 
     Raises:
         MetroFastError: If fewer than `instructions_per_item` instructions are of the task's type,
             the seed is out of range, or a template cannot be rendered.
 
     Example:
-        >>> from metro_fast.prompts.item import Item
         >>> task = Task("praise", "cls", (Item("1", {"word": "good"}, ("yes", "no"), 0),))
         >>> render_examples(task, [Instruction("a", "cls", "Is {{ word }} praise?")], seed=0)
         [('Is good praise?', 'yes')]
@@ -60,5 +114,8 @@ def render_examples(
         # An integer seed: a Mersenne Twister's stream from it is the same on every platform.
         draw = random.Random(int.from_bytes(digest[:8]))
         chosen = draw.sample(range(len(usable)), instructions_per_item)
-        examples.extend((usable[index].render(item), item.answer_text) for index in chosen)
+        for index in chosen:
+            prompt = usable[index].render(item)
+            assert prompt.target is not None  # a rendered prompt has one
+            examples.append((prompt.input, prompt.target))
     return examples

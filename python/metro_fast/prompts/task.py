@@ -16,7 +16,7 @@ from metro_fast.prompts.item import Item
 __all__ = ["Task"]
 
 _REQUIRED_KEYS = ("id", "fields", "choices", "answer")
-_KEYS = frozenset({*_REQUIRED_KEYS, "group", "task", "task_type", "split"})
+_KEYS = frozenset({*_REQUIRED_KEYS, "group", "target", "task", "task_type", "split"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Task:
 
         Args:
             path: JSON Lines file; each line has `id`, `fields`, `choices`, `answer` and may have
-                `group`, `task`, `task_type`, `split`. Blank lines are skipped.
+                `group`, `target`, `task`, `task_type`, `split`. Blank lines are skipped.
             name: Name of the task; by default the lines' `task`, or else the file's stem.
             task_type: Kind of task; by default the lines' `task_type`.
             split: Part of the data; by default the lines' `split`, or else `test`.
@@ -161,6 +161,7 @@ def _read_items(path: Path) -> tuple[list[Item], dict[str, str]]:
                 record["choices"],
                 record["answer"],
                 record.get("group"),
+                record.get("target"),
             )
         except (TypeError, MetroFastError) as error:
             raise FormatError(f"{where}: {error}") from error
@@ -198,7 +199,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             unknown = sorted(record.keys() - _KEYS)
             if unknown:
                 raise FormatError(
-                    f"{where} has the unknown key {unknown[0]!r}; put texts for templates under "
+                    f"{where} has the unknown key {unknown[0]!r}; put values for templates under "
                     "'fields'"
                 )
             yield number, record

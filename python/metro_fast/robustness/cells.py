@@ -76,6 +76,15 @@ class CellRecord:
         """SHA-256 of the instruction's text."""
         return _sha256(self.instruction.text)
 
+    @property
+    def _wording(self) -> str | dict[str, object]:
+        """What scores depend on: the text alone, unless the instruction has choices of its own."""
+        instruction = self.instruction
+        parts = {"choices", "target", "syntax"} & instruction.to_record().keys()
+        if not parts:
+            return instruction.text
+        return {"text": instruction.text} | {part: getattr(instruction, part) for part in parts}
+
     @functools.cached_property
     def identity(self) -> str:
         """SHA-256 of everything that the scores depend on."""
@@ -83,7 +92,7 @@ class CellRecord:
             "model": self.model_hash,
             "tokenizer": self.tokenizer_hash,
             "items": self.items_hash,
-            "instruction": self.instruction.text,
+            "instruction": self._wording,
             "preset": self.preset,
             "limits": [self.max_input_length, self.max_target_length],
         }
@@ -244,7 +253,8 @@ class Cell:
                     "cell": self.record.identity,
                 }
             )
-        lines[0]["cell_record"] = asdict(self.record)
+        record = asdict(self.record) | {"instruction": self.record.instruction.to_record()}
+        lines[0]["cell_record"] = record
         return lines
 
 

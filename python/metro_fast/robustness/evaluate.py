@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from transformers.utils import logging as transformers_logging
 
 from metro_fast.errors import MetroFastError
-from metro_fast.prompts import Instruction, InstructionSet, Task
+from metro_fast.prompts import Instruction, InstructionSet, Prompt, Task
 from metro_fast.robustness.cells import Cell, CellRecord, cell_file_name
 from metro_fast.robustness.fingerprint import model_fingerprint, tokenizer_fingerprint
+from metro_fast.robustness.grid import worded_grid
 from metro_fast.robustness.report import Report
-from metro_fast.scoring import PRESETS, score_choices
+from metro_fast.scoring import PRESETS, Protocol, find_protocol, score_choices
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,6 +36,7 @@ def evaluate(
     model_family: str,
     output: str | os.PathLike[str] | None = None,
     preset: str = "metro_t0",
+    wrapper: str = "",
     max_input_length: int = 512,
     max_target_length: int = 256,
     max_batch_tokens: int = 16384,
@@ -42,6 +44,9 @@ def evaluate(
     progress: bool | None = None,
 ) -> Report:
     """Score every task in the words of every instruction of its type.
+
+    An item that an instruction of its task cannot word is left out of all cells of the task, so
+    that instructions are compared on the same items; a warning counts these by reason.
 
     Each cell is scored separately, so its numbers do not depend on the other cells of the run. With
     `output`, each cell is written as soon as it is finished, and an interrupted run continues where
@@ -57,6 +62,8 @@ def evaluate(
         model_family: Instructions with this family in `seen_by` count as seen.
         output: Folder for `samples_*.jsonl` and `results_*.json`; by default nothing is written.
         preset: Protocol, see `metro_fast.scoring.PRESETS`.
+        wrapper: Text around every input, see `metro_fast.scoring.find_protocol`; its name is a part
+            of the preset's in all results.
         max_input_length: As for `score_choices`.
         max_target_length: As for `score_choices`.
         max_batch_tokens: As for `score_choices`.
@@ -68,8 +75,8 @@ def evaluate(
 
     Raises:
         TypeError: If a task or an instruction has another type.
-        MetroFastError: If there are no tasks, two tasks have one name, a template uses a missing
-            field, or `score_choices` raises; all templates are rendered before any is scored.
+        MetroFastError: If there are no tasks, two tasks have one name, no item of a task can be
+            worded, or `score_choices` raises; all templates are rendered before any is scored.
         FormatError: If a file to be reused is damaged.
         OSError: If `output` cannot be written.
 
@@ -81,17 +88,15 @@ def evaluate(
         0.61
     """
     _check_settings(preset, model_name=model_name, model_family=model_family)
-    grid = [
-        (task, instruction, tuple(instruction.render(item) for item in task))
-        for task, instruction in _grid(tasks, InstructionSet(instructions))
-    ]
+    protocol = find_protocol(preset, wrapper=wrapper, tokenizer=tokenizer)
+    grid = worded_grid(tasks, InstructionSet(instructions))
     record_of = partial(
         CellRecord,
         model_name=model_name,
         model_family=model_family,
         model_hash=model_fingerprint(model),
         tokenizer_hash=tokenizer_fingerprint(tokenizer),
-        preset=preset,
+        preset=protocol.name,
         max_input_length=max_input_length,
         max_target_length=max_target_length,
     )
@@ -101,7 +106,7 @@ def evaluate(
 
     cells: list[Cell] = []
     show = sys.stderr.isatty() if progress is None else progress
-    for task, instruction, inputs in transformers_logging.tqdm(
+    for task, instruction, prompts in transformers_logging.tqdm(
         grid, disable=not show, unit="cell", desc=model_name
     ):
         record = record_of(
@@ -113,9 +118,10 @@ def evaluate(
         )
         found = _finished(folder, record) if folder is not None and resume else None
         if found is None:
-            scores = _scores(model, tokenizer, task, inputs, record, max_batch_tokens)
+            scores = _scores(model, tokenizer, prompts, record, protocol, max_batch_tokens)
         else:
             scores = found.scores
+        inputs = tuple(prompt.input for prompt in prompts)
         cells.append(Cell(record, task.items, inputs, scores))
         if folder is not None and (found is None or found.record != record):
             cells[-1].save(folder)
@@ -145,45 +151,23 @@ def _report_ties(cell: Cell) -> None:
 def _scores(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
-    task: Task,
-    inputs: Sequence[str],
+    prompts: Sequence[Prompt],
     record: CellRecord,
+    protocol: Protocol,
     max_batch_tokens: int,
 ) -> tuple[tuple[float, ...], ...]:
-    """The scores of one cell, under the protocol of its record."""
+    """The scores of one cell, under the protocol and the limits of its record."""
     scores = score_choices(
         model,
         tokenizer,
-        inputs,
-        [item.choices for item in task],
-        preset=record.preset,
+        [prompt.input for prompt in prompts],
+        [prompt.choices for prompt in prompts],
+        preset=protocol,
         max_input_length=record.max_input_length,
         max_target_length=record.max_target_length,
         max_batch_tokens=max_batch_tokens,
     )
     return tuple(map(tuple, scores))
-
-
-def _grid(tasks: Sequence[Task], instructions: InstructionSet) -> list[tuple[Task, Instruction]]:
-    """Pairs of tasks and instructions, checked, with the tasks in order."""
-    names: set[str] = set()
-    pairs: list[tuple[Task, Instruction]] = []
-    for task in tasks:
-        if not isinstance(task, Task):
-            raise TypeError(f"tasks has {task!r}, which is not a Task")
-        if task.name in names:
-            raise MetroFastError(f"two tasks have the name {task.name!r}: rename one")
-        names.add(task.name)
-        usable = instructions.for_task(task.task_type)
-        if not usable:
-            raise MetroFastError(
-                f"task {task.name!r}: no instruction has its type {task.task_type!r}, expected at "
-                "least one"
-            )
-        pairs.extend((task, instruction) for instruction in usable)
-    if not pairs:
-        raise MetroFastError("tasks is empty, expected at least one task")
-    return pairs
 
 
 def _finished(folder: Path, record: CellRecord) -> Cell | None:

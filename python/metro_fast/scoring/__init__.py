@@ -19,7 +19,9 @@ from metro_fast.scoring.protocol import (  # noqa: E402
 )
 from metro_fast.scoring.relation_extraction import (  # noqa: E402
     MicroF1,
+    SemEvalScores,
     semeval_macro_f1,
+    semeval_scores,
     tacred_micro_f1,
 )
 from metro_fast.scoring.wrappers import WRAPPERS, Wrapper, chat_wrapper  # noqa: E402
@@ -33,6 +35,7 @@ __all__ = [
     "Outcome",
     "Protocol",
     "Question",
+    "SemEvalScores",
     "Wrapper",
     "accuracy",
     "chat_wrapper",
@@ -43,6 +46,7 @@ __all__ = [
     "predictions",
     "score_choices",
     "semeval_macro_f1",
+    "semeval_scores",
     "tacred_micro_f1",
     "target_log_probs",
     "tie_count",

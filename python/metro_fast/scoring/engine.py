@@ -42,7 +42,7 @@ class Question(Shape):
 
     @property
     def choices(self) -> Sequence[str] | None:
-        """The choices; None if the answer is free."""
+        """The choices; None or empty if the answer is free."""
 
 
 class Engine:
@@ -94,8 +94,9 @@ class Engine:
         """Ask every prompt.
 
         Args:
-            prompts: At least one object with an `input` and `choices`. Choices may be None only
-                under a protocol that generates.
+            prompts: At least one object with an `input` and `choices`, such as
+                `metro_fast.prompts.Prompt`. Choices may be absent only under a protocol that
+                generates.
             protocol: How they are asked.
 
         Returns:
@@ -109,13 +110,13 @@ class Engine:
         """
         inputs = check_inputs([prompt.input for prompt in prompts])
         if protocol.generate:
-            free = [prompt.choices is None for prompt in prompts]
-            given = [["-"] if p.choices is None else p.choices for p in prompts]
+            free = [not prompt.choices for prompt in prompts]
+            given = [prompt.choices or ["-"] for prompt in prompts]
             choices = choices_by_input(given, len(inputs))
             return self._write(inputs, [[] if f else c for f, c in zip(free, choices, strict=True)],
                                protocol)  # fmt: skip
         for index, prompt in enumerate(prompts):
-            if prompt.choices is None:
+            if not prompt.choices:
                 raise MetroFastError(
                     f"input {index} has no choices to score; use a protocol that generates"
                 )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from metro_fast.errors import MetroFastError
 
-__all__ = ["MicroF1", "semeval_macro_f1", "tacred_micro_f1"]
+__all__ = ["MicroF1", "SemEvalScores", "semeval_macro_f1", "semeval_scores", "tacred_micro_f1"]
 
 _DIRECTED = re.compile(r"^(?P<relation>.+)\((?P<direction>e1,e2|e2,e1)\)$")
 
@@ -20,6 +20,30 @@ class MicroF1(NamedTuple):
     gold: int
     guessed: int
     correct: int
+
+
+class SemEvalScores(NamedTuple):
+    """The official score of SemEval-2010 Task 8 and what is printed beside it, all from 0 to 1.
+
+    Attributes:
+        macro_f1: The official score, as `semeval_macro_f1` computes it.
+        micro: The official scorer's micro average over the relations of the key without `Other`.
+        micro_all_f1: Micro F1 over the directed labels of the key with `Other`; skipped items and
+            labels outside the key are misses but not guesses.
+        macro_all_f1: Mean F1 over the directed labels of the key with `Other`.
+        na_rate: Share of items that are predicted as `Other`.
+        na_recall: Share of the `Other` items of the key that are predicted as such; None if the
+            key has no such item.
+        invalid_rate: Share of items without a prediction, that is, with `""`.
+    """
+
+    macro_f1: float
+    micro: MicroF1
+    micro_all_f1: float
+    macro_all_f1: float
+    na_rate: float
+    na_recall: float | None
+    invalid_rate: float
 
 
 def tacred_micro_f1(
@@ -62,7 +86,7 @@ def semeval_macro_f1(
     Labels are `Relation(e1,e2)` or `Relation(e2,e1)`. The direction counts: a right relation in
     the wrong direction is not a hit, but it is a guess of that relation (scorer v1.2, "(9+1)-way
     evaluation taking directionality into account"). The mean is over the relations that occur in
-    `gold` or `predicted`: nine in the benchmark.
+    `gold`, whatever is predicted: nine in the benchmark, fewer in a part of it.
 
     Args:
         gold: Right labels.
@@ -71,30 +95,80 @@ def semeval_macro_f1(
         other_label: The label outside the nine relations.
 
     Returns:
-        A number from 0 to 1 (the official scorer prints it times 100).
+        A number from 0 to 1 (the official scorer prints it times 100); 0 if every right label is
+        `Other`, where the official scorer divides by 0.
 
     Raises:
         MetroFastError: If there are no labels, the lengths differ, or a label has no direction.
+        TypeError: If a label is not a string.
 
     Example:
-        >>> semeval_macro_f1(["A(e1,e2)", "A(e2,e1)"], ["A(e1,e2)", "A(e1,e2)"])
+        >>> semeval_macro_f1(["A(e1,e2)", "B(e1,e2)"], ["A(e1,e2)", "C(e1,e2)"])
+        0.5
+    """
+    return semeval_scores(gold, predicted, other_label=other_label).macro_f1
+
+
+def semeval_scores(
+    gold: Sequence[str], predicted: Sequence[str], *, other_label: str = "Other"
+) -> SemEvalScores:
+    """Compute SemEval-2010 Task 8's official score with the averages and rates that explain it.
+
+    Source: semeval2010_task8_scorer-v1.2.pl, its third evaluation. `micro_all_f1` and
+    `macro_all_f1` are scikit-learn's `f1_score` with the labels of the key.
+
+    Args:
+        gold: Right labels, `Relation(e1,e2)`, `Relation(e2,e1)` or `other_label`.
+        predicted: Predicted labels, in the same order; `""` for a skipped or unreadable answer.
+        other_label: The label outside the nine relations.
+
+    Returns:
+        The scores.
+
+    Raises:
+        MetroFastError: If there are no labels, the lengths differ, or a label has no direction.
+        TypeError: If a label is not a string.
+
+    Example:
+        >>> semeval_scores(["A(e1,e2)", "Other"], ["A(e2,e1)", "Other"]).na_rate
         0.5
     """
     _check_labels(gold, predicted)
-    gold_relations = [_relation(label, other_label) for label in gold]
-    predicted_relations = [
-        None if label == "" else _relation(label, other_label) for label in predicted
-    ]
-    scores: list[float] = []
-    for relation in sorted({r for r in (*gold_relations, *predicted_relations) if r is not None}):
-        hits = sum(
-            g == p and r == relation
-            for g, p, r in zip(gold, predicted, gold_relations, strict=True)
-        )
-        guessed = predicted_relations.count(relation)
-        actual = gold_relations.count(relation)
-        scores.append(_f1(hits / guessed if guessed else 0.0, hits / actual if actual else 0.0))
-    return sum(scores) / len(scores) if scores else 0.0
+    key = [_relation(label, other_label) for label in gold]
+    guesses = [None if label == "" else _relation(label, other_label) for label in predicted]
+    hits = [r for g, p, r in zip(gold, predicted, key, strict=True) if g == p and r is not None]
+    relations = sorted({relation for relation in key if relation is not None})
+    counts = [(hits.count(r), guesses.count(r), key.count(r)) for r in relations]
+    correct, guessed, actual = (sum(column) for column in zip((0, 0, 0), *counts, strict=True))
+    labels = sorted(set(gold))
+    exact = [g for g, p in zip(gold, predicted, strict=True) if g == p]
+    directed = [(exact.count(n), list(predicted).count(n), list(gold).count(n)) for n in labels]
+    others = list(gold).count(other_label)
+    return SemEvalScores(
+        macro_f1=_mean_f1(counts),
+        micro=MicroF1(
+            correct / guessed if guessed else 0.0,
+            correct / actual if actual else 0.0,
+            _f1_of(correct, guessed, actual),
+            actual,
+            guessed,
+            correct,
+        ),
+        micro_all_f1=_f1_of(len(exact), sum(row[1] for row in directed), len(gold)),
+        macro_all_f1=_mean_f1(directed),
+        na_rate=list(predicted).count(other_label) / len(gold),
+        na_recall=exact.count(other_label) / others if others else None,
+        invalid_rate=list(predicted).count("") / len(gold),
+    )
+
+
+def _mean_f1(counts: Sequence[tuple[int, int, int]]) -> float:
+    """The mean F1 of labels, each given by its hits, its guesses and its items."""
+    return sum(_f1_of(*row) for row in counts) / len(counts) if counts else 0.0
+
+
+def _f1_of(hits: int, guessed: int, actual: int) -> float:
+    return 2 * hits / (guessed + actual) if guessed + actual else 0.0
 
 
 def _check_labels(gold: Sequence[str], predicted: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from metro_fast._ranges import check_at_least, check_fraction, check_share
-from metro_fast.data import DataCollatorForSpanCorruption
+from metro_fast.data import DataCollatorForSpanCorruption, span_vocabulary
 from metro_fast.metro.objectives.recipe import Recipe
 from metro_fast.metro.objectives.seq2seq import no_auxiliary, seq2seq_losses, seq2seq_model
 from metro_fast.metro.settings import Section
@@ -20,7 +20,8 @@ class MetroT0SpanSettings(Section):
         max_span_length: Lengths are uniform on 1 to this, before neighbors merge.
         empty_probability: Share of the noise that is empty spans, whose sentinels stand for
             nothing.
-        upstream: Whether spans wrap around to the first token, as in the published code.
+        upstream: Whether rows look as in the published code: spans wrap around to the first token,
+            inputs have no EOS, the first sentinel ends the targets, and spans get the others.
         on_sentinel_shortage: If a row has more spans than the tokenizer has sentinels, "error"
             stops, and "clamp" hides only as many spans as there are sentinels.
     """
@@ -49,7 +50,18 @@ def _collator(
         denoisers=replace(task, empty_probability=settings.empty_probability),
         on_sentinel_shortage=settings.on_sentinel_shortage,
     )
-    return DataCollatorForSpanCorruption(tokenizer, corruption=corruption, seed=seed)
+    vocabulary = span_vocabulary(tokenizer)
+    if settings.upstream:
+        vocabulary = replace(
+            vocabulary,
+            sentinel_first=vocabulary.sentinel_first + vocabulary.sentinel_step,
+            num_sentinels=vocabulary.num_sentinels - 1,
+            eos_token_id=None,
+            target_end_token_id=vocabulary.sentinel_first,
+        )
+    return DataCollatorForSpanCorruption(
+        tokenizer, vocabulary=vocabulary, corruption=corruption, seed=seed
+    )
 
 
 METRO_T0_SPAN = Recipe(

@@ -33,35 +33,37 @@ def read_recipe(name: str) -> dict[str, Any]:
     return values
 
 
-def layered(below: Mapping[str, Any], above: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+_LENGTHS = ("max_steps", "num_train_epochs")
+
+
+def layered(
+    below: Mapping[str, Any], above: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """Put settings in sections over others.
 
-    Settings of another objective, and of its auxiliary model, are left out: a baseline is the same
-    run with another `objective.name`.
+    Settings below that those above make void are left out: those of another objective and of its
+    auxiliary model (a baseline is the same run with another `objective.name`), the sizes of a new
+    model if `init` is given, and a length in steps beside one in epochs.
 
     Args:
         below: Settings in sections, for instance a recipe.
         above: Settings that win, for instance those of flags.
 
     Returns:
-        The settings, and the dotted names of those that were left out.
+        The settings, and the dotted names of those that were left out, by the reason.
 
     Example:
         >>> run = {"objective": {"rtd_weight": 10.0}, "data": {"corpus": "c"}}
-        >>> layered(run, {"objective": {"name": "span"}})
-        ({'objective': {'name': 'span'}, 'data': {'corpus': 'c'}}, ['objective.rtd_weight'])
+        >>> layered(run, {"objective": {"name": "span"}})[1]
+        {'objective.name is span': ['objective.rtd_weight']}
     """
-    found = {
+    found: dict[str, Any] = {
         name: dict(part) if isinstance(part, Mapping) else part for name, part in below.items()
     }
-    left_out: list[str] = []
-    before, after = _objective(below), _objective(above)
-    if after is not None and after != (before or "metro"):
-        for section in ("objective", "auxiliary"):
-            part = found.get(section)
-            if isinstance(part, dict):
-                left_out += [f"{section}.{name}" for name in part if name != "name"]
-                found[section] = {}
+    void = _void(below, above)
+    for names in void.values():
+        for section, name in names:
+            del found[section][name]
     for name, value in above.items():
         under = found.get(name)
         if isinstance(value, Mapping) and isinstance(under, dict):
@@ -70,9 +72,28 @@ def layered(below: Mapping[str, Any], above: Mapping[str, Any]) -> tuple[dict[st
             found[name] = value
     if found.get("auxiliary") == {}:
         del found["auxiliary"]
+    left_out = {why: [".".join(name) for name in names] for why, names in void.items() if names}
     return found, left_out
 
 
-def _objective(settings: Mapping[str, Any]) -> Any:
-    section = settings.get("objective")
-    return section.get("name") if isinstance(section, Mapping) else None
+def _void(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """Section and name of the settings below that are void, by the reason."""
+    void: dict[str, list[tuple[str, str]]] = {}
+    before, after = _section(below, "objective"), _section(above, "objective")
+    objective = after.get("name")
+    if objective is not None and objective != before.get("name", "metro"):
+        names = [("objective", name) for name in before if name != "name"]
+        names += [("auxiliary", name) for name in _section(below, "auxiliary")]
+        void[f"objective.name is {objective}"] = names
+    if above.get("init") is not None and below.get("init") is None:
+        sizes = [name for name in _section(below, "model") if name != "attn_implementation"]
+        void["init has sizes of its own"] = [("model", name) for name in sizes]
+    for kept, other in (_LENGTHS, _LENGTHS[::-1]):
+        if kept in _section(above, "training") and other in _section(below, "training"):
+            void[f"training.{kept} is given"] = [("training", other)]
+    return void
+
+
+def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = settings.get(name)
+    return section if isinstance(section, Mapping) else {}

@@ -63,7 +63,7 @@ def worst_example(cells: Sequence[Cell]) -> WorstExample:
     # By the margin of the wrong answer, so that ties and noise come last.
     index = max(
         lost,
-        key=lambda i: max(worst.scores[i]) - worst.scores[i][worst.items[i].answer],
+        key=lambda i: _margin(worst, i),
         default=None,
     )
     return WorstExample(
@@ -73,6 +73,13 @@ def worst_example(cells: Sequence[Cell]) -> WorstExample:
         best_accuracy=best.accuracy,
         item=None if index is None else _lost_item(worst, index),
     )
+
+
+def _margin(cell: Cell, index: int) -> float:
+    """By how many nats the best choice is above the right one."""
+    answer = cell.items[index].answer
+    assert answer is not None  # a cell's items have choices
+    return max(cell.scores[index]) - cell.scores[index][answer]
 
 
 def _lost_item(cell: Cell, index: int) -> LostItem:

@@ -1,0 +1,171 @@
+"""How an instruction words an item: its template filled, its choices found, its answer placed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Any
+
+from metro_fast.prompts.prompt import Prompt, Reject, RejectError
+from metro_fast.prompts.template import TemplateFailure, fill
+
+if TYPE_CHECKING:
+    from metro_fast.prompts.instruction import Instruction
+    from metro_fast.prompts.item import Item
+
+__all__ = ["letters", "word"]
+
+_SEPARATOR = "|||"
+# Stands for a separator inside of a field, as in promptsource, until the text is split.
+_PROTECTED = "\ue000pipes\ue000"
+
+
+def word(instruction: Instruction, item: Item) -> Prompt:
+    """Word an item.
+
+    Args:
+        instruction: The wording.
+        item: The item.
+
+    Returns:
+        The prompt.
+
+    Raises:
+        MissingExtraError: If jinja2 is not installed.
+        MetroFastError: If the template is not valid Jinja2.
+        RejectError: If the instruction cannot word this item.
+    """
+    where = f"instruction {instruction.id!r}"
+    try:
+        return _word(instruction, item, where)
+    except TemplateFailure as failure:
+        raise RejectError(
+            f"{where}, item {item.id!r}: {failure.detail}; the item has the fields "
+            f"{', '.join(sorted(item.fields)) or '(none)'}, and a template may also use choices, "
+            "options, answer_choices and letters",
+            Reject(item.id, failure.reason, failure.detail),
+        ) from failure
+
+
+def letters(count: int) -> list[str]:
+    """Names of options: A to Z, then AA, AB, ...
+
+    Args:
+        count: How many options there are.
+
+    Returns:
+        As many different names.
+
+    Example:
+        >>> letters(28)[-3:]
+        ['Z', 'AA', 'AB']
+    """
+    found = list(ascii_uppercase)
+    while len(found) < count:
+        # Each name of the row before, followed by each letter.
+        found += [a + b for a in found[-(26 ** len(found[-1])) :] for b in ascii_uppercase]
+    return found[:count]
+
+
+def _word(instruction: Instruction, item: Item, where: str) -> Prompt:
+    values = {**_names(item.choices), **_protect(item.fields)}
+    values.setdefault("answer_choices", list(item.choices))
+    choices = _choices(instruction, item, values, where)
+    if instruction.choices is not None:
+        values |= {"answer_choices": list(map(_protect, choices))}
+        if "options" not in item.fields:
+            values["options"] = " , ".join(map(_protect, choices))
+    text = fill(instruction.text, values, where=where, key=item.id)
+    target = None
+    if instruction.syntax == "promptsource":
+        parts = [_unprotect(part).strip() for part in text.split(_SEPARATOR)]
+        if len(parts) != 2:
+            raise TemplateFailure(
+                "no single target",
+                f"the text has {len(parts)} parts separated by {_SEPARATOR}; give an input and a "
+                "target",
+            )
+        text, target = parts
+    elif instruction.target is not None:
+        target = fill(instruction.target, values, where=where, key=item.id)
+    text = _unprotect(text)
+    if not text.strip():
+        raise TemplateFailure(
+            "blank input",
+            "the rendered text is blank; give the template words outside of its conditions",
+        )
+    if target is not None and not (target := _unprotect(target)).strip():
+        raise TemplateFailure("blank target", "the target is blank")
+    if not choices:
+        return Prompt(text, (), None, target if target is not None else item.answer_text)
+    _check_choices(choices)
+    answer = _answer(instruction, item, choices, target)
+    return Prompt(text, choices, answer, choices[answer])
+
+
+def _names(choices: Sequence[str]) -> dict[str, Any]:
+    """What templates may use beside the item's fields, which go before them."""
+    protected = list(map(_protect, choices))
+    return {
+        "choices": protected,
+        "options": " , ".join(protected),
+        "letters": letters(len(choices)),
+    }
+
+
+def _choices(
+    instruction: Instruction, item: Item, values: dict[str, Any], where: str
+) -> tuple[str, ...]:
+    """The choices of this reading; none, if the answer is generated freely."""
+    given = instruction.choices
+    if given is None:
+        return item.choices
+    if not isinstance(given, str):
+        return given
+    text = fill(given, values, where=f"{where}, choices", key=item.id)
+    return tuple(_unprotect(choice).strip() for choice in text.split(_SEPARATOR))
+
+
+def _check_choices(choices: tuple[str, ...]) -> None:
+    if len(choices) < 2:
+        raise TemplateFailure("fewer than two choices", f"the choices are {choices!r}")
+    if not all(choice.strip() for choice in choices):
+        raise TemplateFailure("empty choice", f"a choice in {choices!r} is blank")
+    if len(set(choices)) < len(choices):
+        raise TemplateFailure("duplicate choices", f"a choice is given twice in {choices!r}")
+
+
+def _answer(
+    instruction: Instruction, item: Item, choices: tuple[str, ...], target: str | None
+) -> int:
+    """Index of the right choice: where the target is, or else at the place of the item's answer."""
+    if target is None and item.answer is None:
+        target = item.target
+    if target is not None:
+        if target not in choices:
+            raise TemplateFailure(
+                "no answer among the choices", f"the answer {target!r} is not in {choices!r}"
+            )
+        return choices.index(target)
+    assert item.answer is not None
+    if len(choices) != len(item.choices):
+        raise TemplateFailure(
+            "unequal counts",
+            f"the instruction gives {len(choices)} choices, but the item has {len(item.choices)}",
+        )
+    return item.answer
+
+
+def _protect(value: Any) -> Any:
+    """The same JSON value with another spelling of the separator in its texts."""
+    if isinstance(value, str):
+        return value.replace(_SEPARATOR, _PROTECTED)
+    if isinstance(value, list):
+        return [_protect(element) for element in value]
+    if isinstance(value, dict):
+        return {key: _protect(element) for key, element in value.items()}
+    return value
+
+
+def _unprotect(text: str) -> str:
+    return text.replace(_PROTECTED, _SEPARATOR)
