@@ -27,7 +27,7 @@ class Wrapper:
 
     Example:
         >>> WRAPPERS["wizardlm"].wrap("Is snow white?")
-        'Is snow white?\\n\\n### Response:'
+        'Is snow white?\n\n### Response:'
     """
 
     name: str
@@ -86,7 +86,7 @@ def chat_wrapper(tokenizer: "PreTrainedTokenizerBase") -> Wrapper:
 
     Example:
         >>> chat_wrapper(tokenizer).after  # doctest: +SKIP
-        '<|im_end|>\\n<|im_start|>assistant\\n'
+        '<|im_end|>\n<|im_start|>assistant\n'
     """
     if not tokenizer.chat_template:
         raise MetroFastError(
