@@ -13,7 +13,8 @@ from metro_fast.prompts import Instruction, InstructionSet, Item, Task
 from metro_fast.robustness import Report, compare, evaluate, write_page
 from metro_fast.robustness import evaluate as evaluate_function
 from metro_fast.robustness.fingerprint import model_fingerprint, tokenizer_fingerprint
-from metro_fast.scoring import score_choices
+from metro_fast.scoring import Engine, find_protocol, score_choices
+from naive_scorer import WORDS, causal_model, causal_tokenizer
 
 INSTRUCTIONS = InstructionSet(
     [
@@ -300,3 +301,26 @@ def test_an_instruction_with_choices_of_its_own_is_scored_with_them(
     assert [list(row) for row in report.cells[0].scores] == expected
     again = run(tiny_t5, tiny_tokenizer, [task], tmp_path, instructions=[numbered])
     assert again.cells == report.cells
+
+
+@pytest.mark.parametrize("wrapper", ["plain", "vicuna"])
+def test_a_causal_model_in_a_wrapper(tasks, tmp_path, wrapper):
+    tokenizer = causal_tokenizer(WORDS)
+    model = causal_model("rotary", len(tokenizer))
+    report = run(model, tokenizer, tasks, tmp_path, preset="lm_eval", wrapper=wrapper)
+    name = "lm_eval" if wrapper == "plain" else "lm_eval+vicuna"
+    assert report.preset == name
+    engine = Engine(model, tokenizer)
+    for cell in Report.load(tmp_path).cells:
+        prompts = [cell.record.instruction.render(item) for item in cell.items]
+        outcomes = engine.answer(prompts, find_protocol("lm_eval", wrapper=wrapper))
+        assert cell.predictions == [outcome.prediction for outcome in outcomes]
+        assert [*map(list, cell.scores)] == [pytest.approx(o.scores, abs=1e-4) for o in outcomes]
+
+
+def test_a_cell_of_another_wrapper_is_not_reused(tiny_t5, tiny_tokenizer, tasks, tmp_path, counted):
+    run(tiny_t5, tiny_tokenizer, tasks, tmp_path)
+    run(tiny_t5, tiny_tokenizer, tasks, tmp_path, wrapper="alpaca")
+    assert len(counted) == 8
+    with pytest.raises(MetroFastError, match="no chat template"):
+        run(tiny_t5, tiny_tokenizer, tasks, wrapper="chat")

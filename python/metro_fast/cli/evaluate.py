@@ -84,9 +84,13 @@ def evaluate_command(
         ),
     ] = "",
     preset: Annotated[
-        Literal["metro_t0", "t0"],
-        typer.Option(help="Whether inputs end in special tokens (metro_t0) or not (t0)."),
+        Literal["metro_t0", "t0", "lm_eval", "mmlu_letters", "mmlu_argmax"],
+        typer.Option(help="How choices are scored; docs/scoring.md describes each."),
     ] = "metro_t0",
+    wrapper: Annotated[
+        Literal["plain", "alpaca", "vicuna", "wizardlm", "chat"],
+        typer.Option(help="Text around every input; chat is the tokenizer's chat template."),
+    ] = "plain",
     max_batch_tokens: Annotated[int, typer.Option(help="Padded tokens of one batch.")] = 16384,
     resume: Annotated[
         bool, typer.Option(help="Keep the finished cells in the output folder.")
@@ -107,6 +111,7 @@ def evaluate_command(
         model_family=model_family or name,
         output=output,
         preset=preset,
+        wrapper=wrapper,
         max_batch_tokens=max_batch_tokens,
         resume=resume,
     )
