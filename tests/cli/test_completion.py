@@ -32,7 +32,10 @@ def test_version() -> None:
         ("metro-fast pretrain --objective.name ", ["metro", "span", "ul2", "metro_t0_span"]),
         ("metro-fast pretrain --recipe ", ["tiny", "base", "base++", "large++"]),
         ("metro-fast finetune --method ", ["full", "lora"]),
-        ("metro-fast evaluate --preset ", ["metro_t0", "t0"]),
+        (
+            "metro-fast evaluate --preset ",
+            ["metro_t0", "t0", "lm_eval", "mmlu_letters", "mmlu_argmax"],
+        ),
     ],
 )
 def test_the_shell_completes_commands_and_choices(line: str, expected: list[str]) -> None:

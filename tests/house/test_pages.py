@@ -28,6 +28,7 @@ PAGES = {
     "docs/pool.md": 1,
     "docs/prepare.md": 3,
     "docs/prompts.md": 3,
+    "docs/scoring.md": 1,
     "docs/searching.md": 1,
     "docs/serving.md": 2,
     "docs/streaming.md": 2,

@@ -14,7 +14,8 @@ from metro_fast.prompts import Instruction, InstructionSet, Item, RejectError, T
 from metro_fast.robustness import Report, compare, evaluate, write_page
 from metro_fast.robustness import evaluate as evaluate_function
 from metro_fast.robustness.fingerprint import model_fingerprint, tokenizer_fingerprint
-from metro_fast.scoring import score_choices
+from metro_fast.scoring import Engine, find_protocol, score_choices
+from naive_scorer import WORDS, causal_model, causal_tokenizer
 
 INSTRUCTIONS = InstructionSet(
     [
@@ -167,7 +168,7 @@ def test_several_models_share_a_folder(tiny_t5, tiny_tokenizer, tasks, tmp_path)
                 parameter.fill_(0.2)
     report = run(expert, tiny_tokenizer, tasks, tmp_path, model_name="expert/1")
     comparison = compare(base, report)
-    assert not any(task.identical for task in comparison.tasks)
+    assert not any(task.unchanged for task in comparison.tasks)
     assert len(list(tmp_path.glob("results_*.json"))) == 3
     with pytest.raises(MetroFastError, match="one results_"):
         Report.load(tmp_path)
@@ -316,7 +317,7 @@ def test_controls_are_scored_and_enter_no_average(tiny_t5, tiny_tokenizer, tasks
     cell = next(c for c in report.cells if c.record.instruction.id == "not")
     assert second.controls[0].accuracy == cell.accuracy
     assert dataclasses.replace(second, controls=()) == first
-    with pytest.warns(UserWarning, match="bit-identical"):  # it is one model
+    with pytest.warns(UserWarning, match="applied"):  # it is one model
         assert compare(plain, report, margin=0.01).tasks[0].difference.mean == 0
     loaded = Report.load(tmp_path)
     assert loaded.cells == report.cells
@@ -327,3 +328,26 @@ def test_controls_are_scored_and_enter_no_average(tiny_t5, tiny_tokenizer, tasks
     assert "relations/not" not in record["group_subtasks"]["relations"]
     with pytest.raises(MetroFastError, match="task 'relations' has controls alone"):
         run(tiny_t5, tiny_tokenizer, [task], instructions=[negated])
+
+
+@pytest.mark.parametrize("wrapper", ["plain", "vicuna"])
+def test_a_causal_model_in_a_wrapper(tasks, tmp_path, wrapper):
+    tokenizer = causal_tokenizer(WORDS)
+    model = causal_model("rotary", len(tokenizer))
+    report = run(model, tokenizer, tasks, tmp_path, preset="lm_eval", wrapper=wrapper)
+    name = "lm_eval" if wrapper == "plain" else "lm_eval+vicuna"
+    assert report.preset == name
+    engine = Engine(model, tokenizer)
+    for cell in Report.load(tmp_path).cells:
+        prompts = [cell.record.instruction.render(item) for item in cell.items]
+        outcomes = engine.answer(prompts, find_protocol("lm_eval", wrapper=wrapper))
+        assert cell.predictions == [outcome.prediction for outcome in outcomes]
+        assert [*map(list, cell.scores)] == [pytest.approx(o.scores, abs=1e-4) for o in outcomes]
+
+
+def test_a_cell_of_another_wrapper_is_not_reused(tiny_t5, tiny_tokenizer, tasks, tmp_path, counted):
+    run(tiny_t5, tiny_tokenizer, tasks, tmp_path)
+    run(tiny_t5, tiny_tokenizer, tasks, tmp_path, wrapper="alpaca")
+    assert len(counted) == 8
+    with pytest.raises(MetroFastError, match="no chat template"):
+        run(tiny_t5, tiny_tokenizer, tasks, wrapper="chat")

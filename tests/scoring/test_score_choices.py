@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from metro_fast.errors import MetroFastError
 from metro_fast.scoring import (
+    PROTOCOLS,
     accuracy,
     margins,
     predictions,
@@ -139,12 +140,9 @@ def test_each_input_is_encoded_once(tiny_t5, tiny_tokenizer, monkeypatch):
 
 
 def test_logits_of_one_call_are_bounded(tiny_t5, tiny_tokenizer, monkeypatch):
-    monkeypatch.setattr("metro_fast.scoring.choices._MAX_LOGITS", 10 * len(tiny_tokenizer))
+    monkeypatch.setattr("metro_fast.scoring.batches.MAX_LOGITS", 10 * len(tiny_tokenizer))
     sizes = []
-    monkeypatch.setattr(
-        "metro_fast.scoring.choices.target_log_probs",
-        lambda logits, *rest: sizes.append(logits.shape[:2]) or target_log_probs(logits, *rest),
-    )
+    tiny_t5.lm_head.register_forward_hook(lambda *call: sizes.append(call[-1].shape[:2]))
     scores = score_choices(tiny_t5, tiny_tokenizer, make_inputs(4), CHOICES)
     assert max(pairs * length for pairs, length in sizes) <= 10
     expected = score_naively(tiny_t5, tiny_tokenizer, make_inputs(4), [CHOICES] * 4)
@@ -290,12 +288,11 @@ class TestBadInput:
         with pytest.raises(MetroFastError, match="float16"):
             score_choices(tiny_t5.half(), tiny_tokenizer, ["yes"], CHOICES)
 
-    def test_decoder_only_models_are_refused(self, tiny_tokenizer):
-        from transformers import GPT2Config, GPT2LMHeadModel
-
-        config = GPT2Config(vocab_size=100, n_embd=8, n_layer=1, n_head=1)
-        with pytest.raises(MetroFastError, match="GPT2LMHeadModel is not an encoder-decoder"):
-            score_choices(GPT2LMHeadModel(config), tiny_tokenizer, ["yes"], CHOICES)
+    def test_a_protocol_without_scores(self, tiny_t5, tiny_tokenizer):
+        with pytest.raises(MetroFastError, match="'generate_match' lets the model write"):
+            score_choices(
+                tiny_t5, tiny_tokenizer, ["yes"], CHOICES, preset=PROTOCOLS["generate_match"]
+            )
 
     def test_damaged_weights(self, tiny_t5, tiny_tokenizer):
         with torch.no_grad():

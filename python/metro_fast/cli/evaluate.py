@@ -16,6 +16,7 @@ from metro_fast.experts.hub.fetch import resolve_expert
 from metro_fast.experts.hub.name import expert_name
 from metro_fast.prompts import InstructionSet, Task
 from metro_fast.robustness import Report, evaluate, write_page
+from metro_fast.robustness.unchanged import probe_logits, warn_if_unchanged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -40,12 +41,16 @@ def load_with_expert(
         OSError: If there is no such model or expert.
         FormatError: If one of their files is damaged, a weight is missing or has no place, or the
             expert was made for another model.
+
+    Warns:
+        UserWarning: If the expert changes no logit.
     """
     path = None if expert is None else resolve_expert(expert)
     if path is not None and not path.exists():
         raise FileNotFoundError(f"{expert} does not exist")
     tokenizer, loaded = load_tokenizer(model), load_model(model)
     if path is not None:
+        before = probe_logits(loaded.eval())
         if path.is_file() or (path / EXPERT_FILE).is_file():
             loaded = load_expert(loaded, path)
         elif (path / CONFIG).is_file():
@@ -55,6 +60,7 @@ def load_with_expert(
                 f"{expert} holds neither {EXPERT_FILE} nor {CONFIG}: give the folder of a "
                 "compressed expert or of a PEFT adapter"
             )
+        warn_if_unchanged(before, probe_logits(loaded.eval()), expert)
     return loaded.eval(), tokenizer
 
 
@@ -78,9 +84,13 @@ def evaluate_command(
         ),
     ] = "",
     preset: Annotated[
-        Literal["metro_t0", "t0"],
-        typer.Option(help="Whether inputs end in special tokens (metro_t0) or not (t0)."),
+        Literal["metro_t0", "t0", "lm_eval", "mmlu_letters", "mmlu_argmax"],
+        typer.Option(help="How choices are scored; docs/scoring.md describes each."),
     ] = "metro_t0",
+    wrapper: Annotated[
+        Literal["plain", "alpaca", "vicuna", "wizardlm", "chat"],
+        typer.Option(help="Text around every input; chat is the tokenizer's chat template."),
+    ] = "plain",
     max_batch_tokens: Annotated[int, typer.Option(help="Padded tokens of one batch.")] = 16384,
     resume: Annotated[
         bool, typer.Option(help="Keep the finished cells in the output folder.")
@@ -104,6 +114,7 @@ def evaluate_command(
         model_family=model_family or name,
         output=output,
         preset=preset,
+        wrapper=wrapper,
         max_batch_tokens=max_batch_tokens,
         resume=resume,
         strict=strict,

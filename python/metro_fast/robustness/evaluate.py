@@ -16,7 +16,7 @@ from metro_fast.robustness.cells import Cell, CellRecord, cell_file_name
 from metro_fast.robustness.fingerprint import model_fingerprint, tokenizer_fingerprint
 from metro_fast.robustness.grid import worded_grid
 from metro_fast.robustness.report import Report
-from metro_fast.scoring import PRESETS, score_choices
+from metro_fast.scoring import PRESETS, Protocol, find_protocol, score_choices
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,6 +36,7 @@ def evaluate(
     model_family: str,
     output: str | os.PathLike[str] | None = None,
     preset: str = "metro_t0",
+    wrapper: str = "",
     max_input_length: int = 512,
     max_target_length: int = 256,
     max_batch_tokens: int = 16384,
@@ -62,6 +63,8 @@ def evaluate(
         model_family: Instructions with this family in `seen_by` count as seen.
         output: Folder for `samples_*.jsonl` and `results_*.json`; by default nothing is written.
         preset: Protocol, see `metro_fast.scoring.PRESETS`.
+        wrapper: Text around every input, see `metro_fast.scoring.find_protocol`; its name is a part
+            of the preset's in all results.
         max_input_length: As for `score_choices`.
         max_target_length: As for `score_choices`.
         max_batch_tokens: As for `score_choices`.
@@ -88,6 +91,7 @@ def evaluate(
         0.61
     """
     _check_settings(preset, model_name=model_name, model_family=model_family)
+    protocol = find_protocol(preset, wrapper=wrapper, tokenizer=tokenizer)
     grid = worded_grid(tasks, InstructionSet(instructions), strict=strict)
     record_of = partial(
         CellRecord,
@@ -95,7 +99,7 @@ def evaluate(
         model_family=model_family,
         model_hash=model_fingerprint(model),
         tokenizer_hash=tokenizer_fingerprint(tokenizer),
-        preset=preset,
+        preset=protocol.name,
         max_input_length=max_input_length,
         max_target_length=max_target_length,
     )
@@ -117,7 +121,7 @@ def evaluate(
         )
         found = _finished(folder, record) if folder is not None and resume else None
         if found is None:
-            scores = _scores(model, tokenizer, prompts, record, max_batch_tokens)
+            scores = _scores(model, tokenizer, prompts, record, protocol, max_batch_tokens)
         else:
             scores = found.scores
         inputs = tuple(prompt.input for prompt in prompts)
@@ -152,15 +156,16 @@ def _scores(
     tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[Prompt],
     record: CellRecord,
+    protocol: Protocol,
     max_batch_tokens: int,
 ) -> tuple[tuple[float, ...], ...]:
-    """The scores of one cell, under the protocol of its record."""
+    """The scores of one cell, under the protocol and the limits of its record."""
     scores = score_choices(
         model,
         tokenizer,
         [prompt.input for prompt in prompts],
         [prompt.choices for prompt in prompts],
-        preset=record.preset,
+        preset=protocol,
         max_input_length=record.max_input_length,
         max_target_length=record.max_target_length,
         max_batch_tokens=max_batch_tokens,

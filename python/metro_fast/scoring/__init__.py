@@ -1,4 +1,4 @@
-"""Scores: choices by likelihood, accuracy, and the metrics of relation extraction benchmarks."""
+"""Answers of any model: choices by likelihood or by generation, accuracy, relation extraction."""
 
 from metro_fast._extras import require
 
@@ -6,8 +6,17 @@ require("torch", "eval")
 require("transformers", "eval")
 
 from metro_fast.scoring.accuracy import accuracy, margins, predictions, tie_count  # noqa: E402
-from metro_fast.scoring.choices import PRESETS, score_choices  # noqa: E402
+from metro_fast.scoring.choices import score_choices  # noqa: E402
+from metro_fast.scoring.engine import Engine, Question  # noqa: E402
+from metro_fast.scoring.label_matching import match_label, normalized_text  # noqa: E402
 from metro_fast.scoring.likelihood import target_log_probs  # noqa: E402
+from metro_fast.scoring.outcome import Outcome  # noqa: E402
+from metro_fast.scoring.protocol import (  # noqa: E402
+    PRESETS,
+    PROTOCOLS,
+    Protocol,
+    find_protocol,
+)
 from metro_fast.scoring.relation_extraction import (  # noqa: E402
     MicroF1,
     SemEvalScores,
@@ -15,13 +24,25 @@ from metro_fast.scoring.relation_extraction import (  # noqa: E402
     semeval_scores,
     tacred_micro_f1,
 )
+from metro_fast.scoring.wrappers import WRAPPERS, Wrapper, chat_wrapper  # noqa: E402
 
 __all__ = [
     "PRESETS",
+    "PROTOCOLS",
+    "WRAPPERS",
+    "Engine",
     "MicroF1",
+    "Outcome",
+    "Protocol",
+    "Question",
     "SemEvalScores",
+    "Wrapper",
     "accuracy",
+    "chat_wrapper",
+    "find_protocol",
     "margins",
+    "match_label",
+    "normalized_text",
     "predictions",
     "score_choices",
     "semeval_macro_f1",

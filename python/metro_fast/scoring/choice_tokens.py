@@ -1,18 +1,16 @@
 """Check the texts of inputs and choices, and turn them into token ids."""
 
-import logging
 from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from metro_fast.errors import MetroFastError
+from metro_fast.scoring.protocol import Protocol
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["check_inputs", "choices_by_input", "encode_choices", "encode_inputs"]
-
-_logger = logging.getLogger(__name__)
+__all__ = ["check_inputs", "choices_by_input", "continuations", "encode_choices", "input_ids"]
 
 
 def check_inputs(inputs: Sequence[str]) -> list[str]:
@@ -55,52 +53,107 @@ def choices_by_input(
     return by_input
 
 
-def encode_inputs(
-    tokenizer: "PreTrainedTokenizerBase", texts: list[str], special_tokens: bool, max_length: int
+def input_ids(
+    tokenizer: "PreTrainedTokenizerBase", protocol: Protocol, texts: Sequence[str], causal: bool
 ) -> list[list[int]]:
-    """Encode every input, cut to `max_length`; a warning counts those that were cut."""
-    ids: list[list[int]] = tokenizer(
-        texts, add_special_tokens=special_tokens, return_attention_mask=False, verbose=False
-    )["input_ids"]
-    too_long = sum(len(row) > max_length for row in ids)
-    if too_long:
-        # The tokenizer cuts them, since it knows which special tokens must survive the cut.
-        ids = tokenizer(
-            texts,
-            add_special_tokens=special_tokens,
-            truncation=True,
-            max_length=max_length,
-            return_attention_mask=False,
-        )["input_ids"]
-        _logger.warning(
-            "%d of %d inputs are longer than %d tokens and were cut", too_long, len(ids), max_length
-        )
-    for index, row in enumerate(ids):
-        if not row:
-            raise MetroFastError(f"input {index} ({texts[index]!r}) has no tokens")
-    return ids
+    """Encode inputs, with special tokens if the protocol says so.
+
+    A causal model continues its input, so an end token that the tokenizer appends is left out; and
+    a text that begins with the start token, as chat templates write it, does not get a second one.
+    """
+    encoded = tokenizer(
+        list(texts),
+        add_special_tokens=protocol.special_tokens,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    rows: list[list[int]] = encoded["input_ids"]
+    if causal and protocol.special_tokens:
+        start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+        for index, row in enumerate(rows):
+            if len(row) > 1 and row[-1] == end and not texts[index].endswith(tokenizer.eos_token):
+                row = row[:-1]
+            if start is not None and row[:2] == [start, start]:
+                row = row[1:]
+            rows[index] = row
+    return rows
 
 
 def encode_choices(
-    tokenizer: "PreTrainedTokenizerBase", choices: list[list[str]], max_length: int
-) -> dict[str, list[int]]:
-    """Encode every distinct choice, without a start token and with one end token."""
+    tokenizer: "PreTrainedTokenizerBase", choices: Sequence[Sequence[str]], *, end: bool
+) -> list[list[list[int]]]:
+    """Encode every choice as a sequence of its own, without a start token.
+
+    Args:
+        tokenizer: The tokenizer.
+        choices: The choices of each input.
+        end: Whether the ids end in the end token, which the tokenizer must then append.
+
+    Returns:
+        The ids of each choice of each input.
+
+    Raises:
+        MetroFastError: If a choice has no tokens, or no end token.
+    """
     distinct = list(dict.fromkeys(chain.from_iterable(choices)))
     encoded = tokenizer(
-        text_target=distinct, truncation=True, max_length=max_length, return_attention_mask=False
+        text_target=distinct, add_special_tokens=end, return_attention_mask=False, verbose=False
     )["input_ids"]
     ids_of: dict[str, list[int]] = {}
     for choice, ids in zip(distinct, encoded, strict=True):
-        if ids and ids[0] == tokenizer.bos_token_id:
+        if end and ids and ids[0] == tokenizer.bos_token_id:
             ids = ids[1:]
-        if not ids or ids[-1] != tokenizer.eos_token_id:
+        if end and (not ids or ids[-1] != tokenizer.eos_token_id):
             raise MetroFastError(
                 f"the tokenizer gives {ids} for {choice!r}, which does not end in its eos_token "
                 f"{tokenizer.eos_token!r}; set one and a post-processor that adds it"
             )
-        if len(ids) == 1:
+        if len(ids) == end:
             raise MetroFastError(
                 f"choice {choice!r} has no tokens besides the end token; give a choice with words"
             )
         ids_of[choice] = ids
-    return ids_of
+    return [[ids_of[choice] for choice in row] for row in choices]
+
+
+def continuations(
+    tokenizer: "PreTrainedTokenizerBase",
+    protocol: Protocol,
+    inputs: Sequence[str],
+    choices: Sequence[Sequence[str]],
+) -> list[list[list[int]]]:
+    """Encode every choice as what it adds to the ids of its input (lm-eval's `_encode_pair`).
+
+    Args:
+        tokenizer: The tokenizer of a causal model.
+        protocol: The protocol.
+        inputs: The inputs, without white space at their ends.
+        choices: The choices of each input, with the separator before them.
+
+    Returns:
+        The ids of each choice of each input.
+
+    Raises:
+        MetroFastError: If a choice adds no tokens, or there is no end token to append.
+    """
+    end = []
+    if protocol.target_end:
+        if tokenizer.eos_token_id is None:
+            raise MetroFastError(
+                "the tokenizer has no eos_token to end the choices with; set one, or use a "
+                "protocol with target_end=False"
+            )
+        end = [tokenizer.eos_token_id]
+    starts = input_ids(tokenizer, protocol, inputs, causal=True)
+    pairs = [text + choice for text, row in zip(inputs, choices, strict=True) for choice in row]
+    whole = iter(input_ids(tokenizer, protocol, pairs, causal=True) if pairs else [])
+    rows = []
+    for index, (start, row) in enumerate(zip(starts, choices, strict=True)):
+        rows.append([next(whole)[len(start) :] for _ in row])
+        for choice, ids in zip(row, rows[-1], strict=True):
+            if not ids:
+                raise MetroFastError(
+                    f"input {index}: choice {choice!r} adds no tokens to the input; give a choice "
+                    "with words"
+                )
+    return [[ids + end for ids in row] for row in rows]

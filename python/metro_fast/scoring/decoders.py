@@ -1,0 +1,201 @@
+"""The two kinds of models behind one face: read a context once, then branches of answers."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from transformers.modeling_outputs import BaseModelOutput
+
+from metro_fast.errors import MetroFastError
+from metro_fast.scoring.batches import pad
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.cache_utils import Cache
+
+__all__ = ["CausalDecoder", "Decoder", "EncoderDecoder", "Started", "make_decoder"]
+
+
+@dataclass(frozen=True)
+class Started:
+    """A batch of contexts that a model has read.
+
+    Attributes:
+        logits: `[B, V]`; they predict the first token of an answer.
+        cache: The decoder's cache; None if it was not asked for.
+        mask: `[B, L]`, int64; 0 at the padding of contexts.
+        states: `[B, L, D]`, the encoder's; None for a causal model.
+    """
+
+    logits: torch.Tensor
+    cache: "Cache | None"
+    mask: torch.Tensor
+    states: torch.Tensor | None = None
+
+
+class Decoder(Protocol):
+    """A model, as the engine sees it."""
+
+    model: "PreTrainedModel"
+    causal: bool
+
+    def start(self, contexts: Sequence[Sequence[int]], *, cache: bool) -> Started:
+        """Read contexts, each once."""
+
+    def read(
+        self,
+        started: Started,
+        cache: "Cache",
+        contexts: torch.Tensor,
+        ids: torch.Tensor,
+        depth: int,
+    ) -> "tuple[torch.Tensor, Cache]":
+        """Read tokens of answers; `cache` holds their contexts and their first `depth` tokens.
+
+        Args:
+            started: The contexts.
+            cache: A cache of R rows, which is extended.
+            contexts: `[R]`, int64, rows of `started`.
+            ids: `[R, T]`, int64, padded on the right.
+            depth: How many tokens of the answers the cache holds.
+
+        Returns:
+            The logits `[R, T, V]`, and the cache.
+        """
+
+
+def make_decoder(model: "PreTrainedModel", padding_side: str) -> Decoder:
+    """Check a model, and choose its kind."""
+    peft_config = getattr(model, "active_peft_config", None)
+    if peft_config is not None and peft_config.is_prompt_learning:
+        # PeftModel.forward adds the virtual tokens; a call of the bare encoder does not.
+        raise MetroFastError(
+            f"{peft_config.peft_type} adds virtual tokens, which encoding once would leave out; "
+            "score LoRA or IA3 experts"
+        )
+    if getattr(model.config, "is_encoder_decoder", False):
+        return EncoderDecoder(model)
+    return CausalDecoder(model, padding_side)
+
+
+class EncoderDecoder:
+    """T5 and its relatives: the context is what the encoder reads."""
+
+    causal = False
+
+    def __init__(self, model: "PreTrainedModel") -> None:
+        if any(parameter.dtype == torch.float16 for parameter in model.parameters()):
+            raise MetroFastError(
+                "the model is in float16, in which T5 overflows and ranks choices at random; "
+                "load it in bfloat16 or float32"
+            )
+        if model.config.decoder_start_token_id is None:
+            raise MetroFastError(
+                "model.config.decoder_start_token_id is None; set it to the id that starts a "
+                "target, for T5 that of padding"
+            )
+        self.model = model
+
+    def start(self, contexts: Sequence[Sequence[int]], *, cache: bool) -> Started:
+        """Encode contexts, and read the start token."""
+        ids, mask = pad(contexts, self.model.device)
+        encoder = self.model.get_encoder()
+        states = encoder(input_ids=ids, attention_mask=mask, return_dict=True).last_hidden_state
+        begin = ids.new_full((len(ids), 1), self.model.config.decoder_start_token_id)
+        output = self._call(states, mask, begin, None, cache)
+        return Started(output.logits[:, 0], output.past_key_values if cache else None, mask, states)
+
+    def read(
+        self,
+        started: Started,
+        cache: "Cache",
+        contexts: torch.Tensor,
+        ids: torch.Tensor,
+        depth: int,
+    ) -> "tuple[torch.Tensor, Cache]":
+        """Read tokens of targets after the start token."""
+        assert started.states is not None
+        states = started.states.index_select(0, contexts)
+        output = self._call(states, started.mask.index_select(0, contexts), ids, cache, True)
+        return output.logits, output.past_key_values
+
+    def _call(
+        self,
+        states: torch.Tensor,
+        mask: torch.Tensor,
+        ids: torch.Tensor,
+        cache: "Cache | None",
+        use_cache: bool,
+    ) -> Any:
+        # No decoder mask: padding is on the right of a causal decoder, where no real token sees it.
+        return self.model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=states),
+            attention_mask=mask,
+            decoder_input_ids=ids,
+            past_key_values=cache,
+            use_cache=use_cache,
+            return_dict=True,
+        )
+
+
+class CausalDecoder:
+    """A decoder alone: the answer continues the context."""
+
+    causal = True
+
+    def __init__(self, model: "PreTrainedModel", padding_side: str) -> None:
+        if padding_side not in ("left", "right"):
+            raise MetroFastError(f"padding_side is {padding_side!r}; give left or right")
+        if padding_side == "right" and getattr(model.config, "sliding_window", None):
+            raise MetroFastError(
+                "padding on the right comes between context and answer, where it uses up the "
+                "model's sliding window; pad on the left"
+            )
+        self.model = model
+        self._side = padding_side
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._takes = inspect.signature(inner.forward).parameters.keys()
+
+    def start(self, contexts: Sequence[Sequence[int]], *, cache: bool) -> Started:
+        """Read contexts; of the logits only those after the last token are computed."""
+        ids, mask = pad(contexts, self.model.device, self._side)
+        width = ids.shape[1]
+        last = mask.sum(1) - 1 if self._side == "right" else torch.full_like(mask[:, 0], width - 1)
+        # Padding has a position too, which no token sees.
+        options = self._positions((mask.cumsum(1) - 1).clamp(min=0))
+        column = last
+        if "logits_to_keep" in self._takes:
+            keep, column = torch.unique(last, return_inverse=True)
+            options["logits_to_keep"] = keep
+        output = self.model(
+            input_ids=ids, attention_mask=mask, use_cache=cache, return_dict=True, **options
+        )
+        logits = output.logits[torch.arange(len(ids), device=ids.device), column]
+        return Started(logits, output.past_key_values if cache else None, mask)
+
+    def read(
+        self,
+        started: Started,
+        cache: "Cache",
+        contexts: torch.Tensor,
+        ids: torch.Tensor,
+        depth: int,
+    ) -> "tuple[torch.Tensor, Cache]":
+        """Read tokens of answers at the positions after their contexts."""
+        mask = started.mask.index_select(0, contexts)
+        own = mask.new_ones(len(ids), depth + ids.shape[1])
+        places = torch.arange(ids.shape[1], device=ids.device) + depth
+        output = self.model(
+            input_ids=ids,
+            attention_mask=torch.cat([mask, own], dim=1),
+            past_key_values=cache,
+            use_cache=True,
+            return_dict=True,
+            **self._positions(mask.sum(1, keepdim=True) + places),
+        )
+        return output.logits, output.past_key_values
+
+    def _positions(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"position_ids": ids} if "position_ids" in self._takes else {}

@@ -1,0 +1,93 @@
+"""Find a label in a text that a model wrote."""
+
+import unicodedata
+from collections.abc import Sequence
+
+from metro_fast.errors import MetroFastError
+
+__all__ = ["label_names", "match_label", "normalized_text"]
+
+_EDGES = " \t\r\n.,:;()[]\"'`<>"
+
+
+def normalized_text(text: str) -> str:
+    """A text without what does not matter for a match.
+
+    NFKC, lower case, every run of white space as one space, and no punctuation at the two ends.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text, which may be empty.
+
+    Example:
+        >>> normalized_text(' "Yes."  ')
+        'yes'
+    """
+    return " ".join(unicodedata.normalize("NFKC", text).lower().split()).strip(_EDGES)
+
+
+def match_label(text: str, labels: Sequence[str]) -> int:
+    """Find the label that a text names.
+
+    After `normalized_text` of both, the rules are tried in this order: the text is a label; it
+    begins with one, and no letter or digit follows (the longest wins); a label is in it as a whole
+    word (the first wins, and at the same place the longest). Nothing is drawn at random.
+
+    Args:
+        text: What a model wrote.
+        labels: The labels.
+
+    Returns:
+        The index of the label, or -1 if the text names none.
+
+    Raises:
+        MetroFastError: If a label is empty after normalization, or two are equal.
+
+    Example:
+        >>> match_label("An article about it", ["a", "about"])
+        1
+    """
+    names = label_names(labels)
+    answer = normalized_text(text)
+    if answer in names:
+        return names.index(answer)
+    found = [
+        (start, -len(name), index)
+        for index, name in enumerate(names)
+        for start in _whole_words(name, answer)
+    ]
+    # A label at the start has the place 0, so this is both of the other rules.
+    return min(found)[2] if found else -1
+
+
+def label_names(labels: Sequence[str]) -> list[str]:
+    """Normalize labels, and check that a text can name each of them.
+
+    Raises:
+        MetroFastError: If a label is empty after normalization, or two are equal.
+    """
+    names = [normalized_text(label) for label in labels]
+    for index, name in enumerate(names):
+        if not name:
+            raise MetroFastError(
+                f"label {labels[index]!r} is empty without its punctuation; give one with words"
+            )
+        if name in names[:index]:
+            raise MetroFastError(
+                f"labels {labels[names.index(name)]!r} and {labels[index]!r} are equal after "
+                "normalization, so that no text can name one of them; give distinct labels"
+            )
+    return names
+
+
+def _whole_words(name: str, text: str) -> list[int]:
+    """Where a name starts in a text without a letter or digit on either side."""
+    places, start = [], text.find(name)
+    while start >= 0:
+        end = start + len(name)
+        if not text[max(start - 1, 0) : start].isalnum() and not text[end : end + 1].isalnum():
+            places.append(start)
+        start = text.find(name, start + 1)
+    return places
