@@ -71,6 +71,9 @@ CASES = [
     ("experts.export({'a': 'x'}, 'y')", "list[Path]"),
     # evaluation
     ("prompts.InstructionSet.load('x')", "InstructionSet"),
+    ("prompts.InstructionSet.load('x')[0].render(prompts.Item('1', {})).answer", "int | None"),
+    ("prompts.read_mmlu('x').task", "Task"),
+    ("prompts.import_flan('x').report.by_reason", "dict[str, int]"),
     ("robustness.Report.load('x')", "Report"),
     ("scoring.accuracy([0], [0])", "float"),
 ]
