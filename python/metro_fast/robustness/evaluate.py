@@ -124,8 +124,7 @@ def evaluate(
             scores = _scores(model, tokenizer, prompts, record, protocol, max_batch_tokens)
         else:
             scores = found.scores
-        inputs = tuple(prompt.input for prompt in prompts)
-        cells.append(Cell(record, task.items, inputs, scores))
+        cells.append(Cell(record, task.items, tuple(p.input for p in prompts), scores))
         if folder is not None and (found is None or found.record != record):
             cells[-1].save(folder)
         _report_ties(cells[-1])

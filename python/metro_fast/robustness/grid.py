@@ -37,8 +37,8 @@ def worded_grid(
     Raises:
         TypeError: If a task has another type.
         RejectError: If `strict` and an item cannot be worded.
-        MetroFastError: If there are no tasks, two have one name, a task has no instruction, or no
-            item is left of a task.
+        MetroFastError: If there are no tasks, two have one name, a task has no instruction or
+            controls alone, or no item is left of a task.
     """
     names: set[str] = set()
     grid: list[tuple[Task, Instruction, tuple[Prompt, ...]]] = []
@@ -53,6 +53,10 @@ def worded_grid(
             raise MetroFastError(
                 f"task {task.name!r}: no instruction has its type {task.task_type!r}, expected at "
                 "least one"
+            )
+        if all(instruction.is_control for instruction in usable):
+            raise MetroFastError(
+                f"task {task.name!r} has controls alone, which enter no average: add a wording"
             )
         grid += _worded(task, usable, strict)
     if not grid:
