@@ -178,6 +178,28 @@ class TestReport:
         for task in record["metro_fast"]["tasks"]:
             assert {"model_hash", "items_hash", "preset", "split", "n_items"} <= task.keys()
 
+    def test_lm_eval_prints_the_results(self, reports, tmp_path):
+        utils = pytest.importorskip("lm_eval.utils", reason="lm_eval is not installed")
+        pytest.importorskip("pytablewriter")
+        record = json.loads(reports[0].save(tmp_path).read_text())
+        table = [
+            [cell.strip() for cell in line.strip("|").split("|")]
+            for line in utils.make_table(record).splitlines()
+        ]
+        rows = {row[0].removeprefix("- "): row[1:] for row in table[2:]}
+        for cell in reports[0].cells:
+            row = rows.pop(f"{cell.record.task}/{cell.record.instruction.id}")
+            assert row[:4] == ["1", "none", "0", "acc"]
+            assert row[5] == f"{cell.accuracy:.4f}"
+            assert float(row[7]) == pytest.approx(
+                np.std(cell.correct, ddof=1) / len(cell.correct) ** 0.5, abs=1e-4
+            )
+        assert {name: row[5] for name, row in rows.items()} == {
+            task: f"{reports[0].summary(task).mean_accuracy:.4f}" for task in reports[0].tasks
+        }
+        groups = utils.make_table(record, "groups")
+        assert all(f"|{task}" in groups for task in reports[0].tasks)
+
     def test_samples_have_the_shape_of_lm_eval(self, reports, tmp_path):
         reports[0].save(tmp_path)
         lines = (tmp_path / "samples_base_relations_relations-0.jsonl").read_text().splitlines()

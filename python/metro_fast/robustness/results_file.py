@@ -20,7 +20,8 @@ def results_record(
     """The plain JSON values of a report.
 
     lm-eval's keys come first: every instruction is a task `<task>/<instruction>`, and every task a
-    group whose accuracy is the plain mean over its instructions. Our own are under `metro_fast`.
+    group whose accuracy is the plain mean over its instructions. `lm_eval.utils.make_table` prints
+    them as its own. Our keys are under `metro_fast`.
 
     Args:
         cells: All cells of one model.
@@ -36,16 +37,18 @@ def results_record(
         subtasks[summary.task] = [
             f"{summary.task}/{i.instruction_id}" for i in summary.instructions
         ]
-        groups[summary.task] = {
-            "alias": summary.task,
-            "acc,none": summary.mean_accuracy,
-            "acc_stderr,none": "N/A",
-        }
-        # Controls have results, but are no part of the group, whose accuracy is a mean.
+        total = sum(row.total for row in summary.instructions)
+        groups[summary.task] = _row(summary.task, summary.mean_accuracy, "N/A", total)
+        # Controls have results, but they are outside the group, whose accuracy is a mean.
         for row in (*summary.instructions, *summary.controls):
             name = f"{summary.task}/{row.instruction_id}"
-            results[name] = _row(row)
+            results[name] = _row(
+                name, row.accuracy, _standard_error(row.accuracy, row.total), row.total
+            )
             samples[name] = {"original": row.total, "effective": row.total}
+    tasks = dict.fromkeys(results)
+    # lm-eval prints its table from `results` alone, where groups come too.
+    results |= groups
     record = cells[0].record
     return {
         "results": results,
@@ -60,7 +63,7 @@ def results_record(
             }
             for c in cells
         },
-        "versions": dict.fromkeys(results, 1),
+        "versions": dict.fromkeys(tasks, 1),
         "n-shot": dict.fromkeys(results, 0),
         "higher_is_better": {name: {"acc": True} for name in results},
         "n-samples": samples,
@@ -82,6 +85,17 @@ def results_record(
             "tasks": [summary.to_record() for summary in summaries],
             "cells": [cell_entry(cell) for cell in cells],
         },
+    }
+
+
+def _row(name: str, accuracy: float, error: float | str, total: int) -> dict[str, Any]:
+    """A task or a group as in lm-eval."""
+    return {
+        "name": name,
+        "alias": name,
+        "sample_len": total,
+        "acc,none": accuracy,
+        "acc_stderr,none": error,
     }
 
 
