@@ -2,10 +2,10 @@
 
 `python benches/bench_scoring.py` needs lm_eval (0.4.13) and writes benches/results/scoring.json.
 Both sides start from texts, so that tokenization counts. They take turns, round after round, and
-the medians of processor time are compared. lm-eval runs at several batch sizes, of which its fastest counts. The
-models have random weights and a vocabulary of 32,128: a T5 of version 1.1's small shape and a Llama
-of width 512 with 8 layers. Choices share no tokens, so that the trie saves nothing. With the model
-of `make real-model`, reviews are classified too.
+the medians of processor time are compared. lm-eval runs at several batch sizes, of which its
+fastest counts. The models have random weights and a vocabulary of 32,128: a T5 of version 1.1's
+small shape and a Llama of width 512 with 8 layers. Choices share no tokens, so that the trie saves
+nothing. With the model of `make real-model`, reviews are classified too.
 """
 
 import argparse
