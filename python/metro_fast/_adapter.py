@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["check_adapter_names", "load_adapter"]
 
 
-def load_adapter(model: Any, folder: Path) -> "PeftModel":
+def load_adapter(model: Any, folder: str | Path) -> "PeftModel":
     """Put the adapter of a PEFT folder onto a model.
 
     Outputs are those of `PeftModel.from_pretrained(model, folder)`, which leaves a missing weight
@@ -30,6 +30,16 @@ def load_adapter(model: Any, folder: Path) -> "PeftModel":
         MissingExtraError: If peft is not installed.
         FormatError: If a file is damaged, or a weight is missing or has no place in the model.
         OSError: If a file is missing.
+
+    Example:
+        >>> import torch
+        >>> from peft import LoraConfig, get_peft_model
+        >>> def base():
+        ...     return torch.nn.Sequential(torch.nn.Linear(4, 4))
+        >>> adapted = get_peft_model(base(), LoraConfig(r=2, target_modules=["0"]))
+        >>> adapted.save_pretrained("whole-adapter")
+        >>> load_adapter(base(), "whole-adapter").active_adapter
+        'default'
     """
     peft = require("peft", "peft")
     with explained(f"the adapter at {folder}"):
@@ -77,7 +87,7 @@ def _saved_names(adapted: Any, adapter_name: str) -> set[str]:
     )
 
 
-def _refuse(folder: Path, missing: list[str], unexpected: list[str]) -> None:
+def _refuse(folder: str | Path, missing: list[str], unexpected: list[str]) -> None:
     for names, verb in ((missing, "lacks"), (unexpected, "has no place in the model for its")):
         if names:
             count = f"{len(names)} weight{'' if len(names) == 1 else 's'} in all"

@@ -150,8 +150,15 @@ def load_model(name: str | Path, dtype: Any = None) -> "PreTrainedModel":
     Raises:
         FileNotFoundError: If the folder does not exist or holds no config.json.
         FormatError: If one of its files is damaged, a weight is missing or has no place in the
-            model, or it is no language model.
+            model, or it is not a language model.
         OSError: If the Hub does not have it, or cannot be reached, or a file of weights is missing.
+
+    Example:
+        >>> from transformers import T5Config, T5ForConditionalGeneration
+        >>> sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+        >>> T5ForConditionalGeneration(T5Config(vocab_size=16, **sizes)).save_pretrained("whole-t5")
+        >>> load_model("whole-t5").config.model_type
+        't5'
     """
     folder = _folder(name)
     if folder is not None:

@@ -16,7 +16,7 @@ from metro_fast.cli.config import ConfigOption, read_config, save_resolved
 from metro_fast.cli.from_dataclass import command_from_dataclass, option_help
 from metro_fast.errors import MetroFastError
 
-COMMANDS = ["prepare", "pretrain", "finetune", "curves", "evaluate", "expert", "env"]
+COMMANDS = ["prepare", "pretrain", "finetune", "curves", "prompts", "evaluate", "expert", "env"]
 
 
 @dataclasses.dataclass

@@ -136,3 +136,23 @@ def test_a_checkpoint_with_other_names_is_not_resumed(change: Any, room: Path) -
     (folder / "metric_window.json").write_text(json.dumps(mark))
     with pytest.raises(FormatError, match=r"(lacks|has no place in the model for its) base_model"):
         command("finetune", "--config", resolved, "--steps", 2, "--resume")
+
+
+# pytest.warns emits the warnings of transformers again, from here.
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_expert_that_changes_nothing_is_said_so(packed: bool, room: Path) -> None:
+    path = room / "adapter" / "adapter_model.safetensors"
+
+    def scale(factor: float) -> None:
+        rewrite(path, lambda t: t.update({n: w * factor for n, w in t.items() if "lora_B" in n}))
+        if packed:
+            shutil.rmtree(room / "again", ignore_errors=True)
+            compress(room / "adapter", density=0.5).save(room / "again")
+
+    folder = room / ("again" if packed else "adapter")
+    scale(1e-3)  # a small change is one: no warning, which would be an error here
+    evaluated(room, "--expert", folder)
+    scale(1e-6)  # not zero, and below what another batch size does
+    with pytest.warns(UserWarning, match="changes no logit by more than"):
+        evaluated(room, "--expert", folder, "--model-name", "none")

@@ -27,6 +27,7 @@ from damaged import (
     with_one_more,
     without,
 )
+from metro_fast import robustness
 from metro_fast._pretrained import load_causal, load_model, load_seq2seq
 from metro_fast.errors import FormatError
 from metro_fast.metro import MetroForPretraining
@@ -53,6 +54,7 @@ DOORS: dict[str, Callable[[Path], object]] = {
     "pretrain metro --init": lambda room: pretrained(room, "metro", auxiliary={"num_layers": 1}),
     "load_seq2seq": lambda room: load_seq2seq(room / "model"),
     "load_model": lambda room: load_model(str(room / "model")),
+    "robustness.load_model": lambda room: robustness.load_model(room / "model"),
     "from_t5": lambda room: MetroForPretraining.from_t5(room / "model"),
 }
 

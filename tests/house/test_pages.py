@@ -27,6 +27,7 @@ PAGES = {
     "docs/metro-t0.md": 1,
     "docs/pool.md": 1,
     "docs/prepare.md": 3,
+    "docs/prompts.md": 3,
     "docs/scoring.md": 1,
     "docs/searching.md": 1,
     "docs/serving.md": 2,

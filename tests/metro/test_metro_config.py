@@ -190,6 +190,13 @@ def test_no_object_of_the_caller_is_changed() -> None:
     assert main.vocab_size == VOCAB
 
 
+def test_a_saved_config_may_hold_names_of_its_own() -> None:
+    saved = T5Config(**MAIN, n_positions=512).to_dict()
+    config = MetroConfig(main=saved)
+    assert config.main.n_positions == 512
+    assert MetroConfig(**config.to_dict()).main.n_positions == 512
+
+
 def test_a_setting_that_was_changed_afterwards_is_checked() -> None:
     config = metro_config()
     config.rtd_weight = -1.0

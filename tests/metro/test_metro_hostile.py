@@ -1,4 +1,4 @@
-"""What a demanding user does to a METRO model: odd batches, draws, wrappers, modes and sizes."""
+"""A METRO model under a demanding user: odd batches, draws, wrappers, modes and sizes."""
 
 import copy
 from pathlib import Path

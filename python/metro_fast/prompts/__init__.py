@@ -1,23 +1,62 @@
 """Prompts: items, the instructions that put them into words, and their files; without torch."""
 
+from metro_fast.prompts.few_shot import FewShot
+from metro_fast.prompts.importers import (
+    Imported,
+    import_flan,
+    import_promptbench,
+    import_promptsource,
+)
 from metro_fast.prompts.instruction import KINDS, Instruction
 from metro_fast.prompts.instruction_set import InstructionSet
 from metro_fast.prompts.item import Item
+from metro_fast.prompts.own_sets import OWN_SETS, own_instructions
 from metro_fast.prompts.prompt import Prompt, Reject, RejectError, by_reason
+from metro_fast.prompts.readers import (
+    Read,
+    read_bbh,
+    read_fewrel,
+    read_lm_eval,
+    read_mmlu,
+    read_rows,
+    read_semeval,
+    read_story_cloze,
+    read_table,
+    with_statements,
+)
 from metro_fast.prompts.render import Rendered, render_examples, render_items
+from metro_fast.prompts.source_report import SourceReport
 from metro_fast.prompts.task import Task
 
 __all__ = [
     "KINDS",
+    "OWN_SETS",
+    "FewShot",
+    "Imported",
     "Instruction",
     "InstructionSet",
     "Item",
     "Prompt",
+    "Read",
     "Reject",
     "RejectError",
     "Rendered",
+    "SourceReport",
     "Task",
     "by_reason",
+    "import_flan",
+    "import_promptbench",
+    "import_promptsource",
+    "own_instructions",
+    "read_bbh",
+    "read_fewrel",
+    "read_lm_eval",
+    "read_mmlu",
+    "read_rows",
+    "read_semeval",
+    "read_story_cloze",
+    "read_table",
     "render_examples",
     "render_items",
+    "with_statements",
 ]

@@ -29,18 +29,19 @@ class Instruction:
     Args:
         id: Name, unique in its set.
         task_type: Kind of task; the instruction applies to tasks of that type.
-        text: Jinja2 template. It may use the item's fields and, where no field has that name,
-            `choices` (the item's choices, a list), `answer_choices` (those of this reading),
-            `options` (these joined by " , ") and `letters` (A, B, ... for the item's choices). It
-            is rendered in a sandbox; an unknown name is an error, and newlines at its end are kept.
+        text: Jinja2 template over the item's fields and, where no field has that name,
+            `item_choices` (a list; also called `choices`), `answer_choices` (those of this
+            reading), `options` (these joined by " , "), `letters` (A, B, ... for the item's
+            choices) and `lettered` (a line such as "A. yes" for each). It is rendered in a sandbox;
+            an unknown name is an error, and newlines at its end are kept.
         seen_by: Model families that were trained with this wording.
         origin: Where the wording comes from (`promptsource`, `flan`, `human`, `generated`, ...).
         style: Form of the wording (`task`, `qa-form`, `open-domain`, `negated`, ...).
         license: License of the wording.
         choices: The choices of this reading: None for those of the item, a list of texts (an empty
             one: the answer is generated freely), or a template over the same names whose text is
-            separated by `|||`, as promptsource's `answer_choices`. The answer keeps its place
-            among them, unless there is a target.
+            separated by `|||`, as promptsource's `answer_choices` (a blank text: no choices, for
+            an item without any). The answer keeps its place among them, unless there is a target.
         kind: One of `KINDS`.
         target: Template of the right answer, where it is not the item's.
         syntax: One of `SYNTAXES`.

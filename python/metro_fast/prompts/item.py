@@ -111,7 +111,7 @@ class Item:
         return self.target
 
     def to_record(self) -> dict[str, Any]:
-        """The item as plain JSON values; `target` is left out where there is none."""
+        """The item as plain JSON values; without `target`, if it is None."""
         record = {
             "id": self.id,
             "fields": dict(self.fields),

@@ -1,4 +1,4 @@
-"""What a model is asked: an item in the words of an instruction, or the reason why it cannot be."""
+"""Prompts: an item in the words of an instruction, or the reason why it cannot be."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What was taken from a file of others, and why the rest was not."""
+"""Reports of reading files of others: how much was taken, and why the rest was not."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ __all__ = ["SourceReport"]
 
 @dataclass(frozen=True, slots=True)
 class SourceReport:
-    """What was taken from a source, counted.
+    """Counts of what was taken from a source.
 
     Args:
         source: The file, or what else was read.

@@ -125,7 +125,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _choice(values: Sequence[Any]) -> Any:
-    """One of the values; jinja's and promptsource's own filters draw anew on every run."""
+    """One of the values; jinja's and promptsource's own filters draw differently on every run."""
     if not values:
         raise ValueError("choice of an empty sequence")
     return _draw.get().choice(list(values))

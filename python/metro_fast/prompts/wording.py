@@ -1,17 +1,12 @@
 """How an instruction words an item: its template filled, its choices found, its answer placed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from metro_fast.prompts.item import Item
 from metro_fast.prompts.prompt import Prompt, Reject, RejectError
 from metro_fast.prompts.template import TemplateFailure, fill
-
-if TYPE_CHECKING:
-    from metro_fast.prompts.instruction import Instruction
-    from metro_fast.prompts.item import Item
 
 __all__ = ["letters", "word"]
 
@@ -20,7 +15,22 @@ _SEPARATOR = "|||"
 _PROTECTED = "\ue000pipes\ue000"
 
 
-def word(instruction: Instruction, item: Item) -> Prompt:
+class Wording(Protocol):
+    """The parts of an instruction that word an item."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def choices(self) -> tuple[str, ...] | str | None: ...
+    @property
+    def target(self) -> str | None: ...
+    @property
+    def syntax(self) -> str: ...
+
+
+def word(instruction: Wording, item: Item) -> Prompt:
     """Word an item.
 
     Args:
@@ -42,7 +52,7 @@ def word(instruction: Instruction, item: Item) -> Prompt:
         raise RejectError(
             f"{where}, item {item.id!r}: {failure.detail}; the item has the fields "
             f"{', '.join(sorted(item.fields)) or '(none)'}, and a template may also use choices, "
-            "options, answer_choices and letters",
+            "item_choices, answer_choices, options, letters and lettered",
             Reject(item.id, failure.reason, failure.detail),
         ) from failure
 
@@ -67,7 +77,7 @@ def letters(count: int) -> list[str]:
     return found[:count]
 
 
-def _word(instruction: Instruction, item: Item, where: str) -> Prompt:
+def _word(instruction: Wording, item: Item, where: str) -> Prompt:
     values = {**_names(item.choices), **_protect(item.fields)}
     values.setdefault("answer_choices", list(item.choices))
     choices = _choices(instruction, item, values, where)
@@ -104,17 +114,19 @@ def _word(instruction: Instruction, item: Item, where: str) -> Prompt:
 
 
 def _names(choices: Sequence[str]) -> dict[str, Any]:
-    """What templates may use beside the item's fields, which go before them."""
-    protected = list(map(_protect, choices))
+    """The names that templates may use beside the item's fields, which go before them."""
+    protected, names = list(map(_protect, choices)), letters(len(choices))
     return {
         "choices": protected,
+        "item_choices": protected,
         "options": " , ".join(protected),
-        "letters": letters(len(choices)),
+        "letters": names,
+        "lettered": "\n".join(f"{a}. {b}" for a, b in zip(names, protected, strict=True)),
     }
 
 
 def _choices(
-    instruction: Instruction, item: Item, values: dict[str, Any], where: str
+    instruction: Wording, item: Item, values: dict[str, Any], where: str
 ) -> tuple[str, ...]:
     """The choices of this reading; none, if the answer is generated freely."""
     given = instruction.choices
@@ -123,6 +135,8 @@ def _choices(
     if not isinstance(given, str):
         return given
     text = fill(given, values, where=f"{where}, choices", key=item.id)
+    if not text.strip() and not item.choices:
+        return ()  # a template over the choices, and an item that is answered by free text
     return tuple(_unprotect(choice).strip() for choice in text.split(_SEPARATOR))
 
 
@@ -135,9 +149,7 @@ def _check_choices(choices: tuple[str, ...]) -> None:
         raise TemplateFailure("duplicate choices", f"a choice is given twice in {choices!r}")
 
 
-def _answer(
-    instruction: Instruction, item: Item, choices: tuple[str, ...], target: str | None
-) -> int:
+def _answer(instruction: Wording, item: Item, choices: tuple[str, ...], target: str | None) -> int:
     """Index of the right choice: where the target is, or else at the place of the item's answer."""
     if target is None and item.answer is None:
         target = item.target

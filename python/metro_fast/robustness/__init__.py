@@ -6,6 +6,8 @@ require("torch", "eval")
 require("transformers", "eval")
 require("jinja2", "eval")
 
+from metro_fast._adapter import load_adapter  # noqa: E402
+from metro_fast._pretrained import load_model  # noqa: E402
 from metro_fast.robustness.cells import Cell, CellRecord  # noqa: E402
 from metro_fast.robustness.compare import (  # noqa: E402
     Comparison,
@@ -32,6 +34,8 @@ __all__ = [
     "TaskSummary",
     "compare",
     "evaluate",
+    "load_adapter",
+    "load_model",
     "recompute",
     "wilson_interval",
     "write_page",

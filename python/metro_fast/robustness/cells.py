@@ -78,7 +78,7 @@ class CellRecord:
 
     @property
     def _wording(self) -> str | dict[str, object]:
-        """What scores depend on: the text alone, unless the instruction has choices of its own."""
+        """The text alone, on which scores depend, unless the instruction has choices of its own."""
         instruction = self.instruction
         parts = {"choices", "target", "syntax"} & instruction.to_record().keys()
         if not parts:

@@ -12,6 +12,7 @@ from metro_fast.robustness.gap import PairedDifference, paired_difference, std_d
 from metro_fast.robustness.report import Report
 from metro_fast.robustness.statistics import McNemar, holm, mcnemar_exact
 from metro_fast.robustness.summary import correct_matrix, item_groups
+from metro_fast.robustness.unchanged import same_scores
 
 __all__ = ["Comparison", "InstructionComparison", "TaskComparison", "compare"]
 
@@ -52,7 +53,7 @@ class TaskComparison:
         difference: Difference of the mean accuracies.
         spread: Difference of the standard deviations over instructions; None for one instruction.
         agreement: Share of (item, instruction) pairs with the same prediction, correct or not.
-        identical: Whether all scores are bit-identical.
+        unchanged: Whether no score differs by more than the noise of batching (`same_scores`).
         margin: Differences up to this count as equal.
         instructions: The comparison under each instruction.
     """
@@ -64,7 +65,7 @@ class TaskComparison:
     difference: PairedDifference
     spread: PairedDifference | None
     agreement: float
-    identical: bool
+    unchanged: bool
     margin: float
     instructions: tuple[InstructionComparison, ...]
 
@@ -163,7 +164,8 @@ def compare(
         MissingExtraError: If scipy is not installed.
 
     Warns:
-        UserWarning: If all scores are bit-identical, as if an expert was not applied.
+        UserWarning: If no score differs by more than the noise of batching, as if an expert was
+            not applied.
 
     Example:
         >>> comparison = compare(expert_report, compressed_report)  # doctest: +SKIP
@@ -185,10 +187,10 @@ def compare(
     compared = tuple(
         _compare_task(first.task_cells(task), second.task_cells(task), margin) for task in tasks
     )
-    if all(task.identical for task in compared):
+    if all(task.unchanged for task in compared):
         warnings.warn(
-            f"every score of {first.model_name!r} and {second.model_name!r} is bit-identical; "
-            "was the expert or adapter applied?",
+            f"every score of {first.model_name!r} and {second.model_name!r} is the same up to the "
+            "noise of batching; was the expert or adapter applied?",
             stacklevel=2,
         )
     return Comparison(
@@ -215,7 +217,7 @@ def _compare_task(first: Sequence[Cell], second: Sequence[Cell], margin: float) 
         difference=paired_difference(a, b, groups=groups),
         spread=std_difference(a, b, groups=groups) if len(a) > 1 else None,
         agreement=float(np.mean(same)),
-        identical=all(x.scores == y.scores for x, y in zip(first, second, strict=True)),
+        unchanged=same_scores([x.scores for x in first], [y.scores for y in second]),
         margin=margin,
         instructions=tuple(
             InstructionComparison(cell.record.instruction.id, x, y, test, p)

@@ -52,6 +52,7 @@ def import_flan(
         FormatError: If it is not such JSON.
 
     Example:
+        >>> import json
         >>> patterns = {"rte": [["{premise}\n{options_}", "{answer}"]]}
         >>> _ = Path("flan.json").write_text(json.dumps(patterns))
         >>> print(import_flan("flan.json").report)
@@ -117,6 +118,7 @@ def import_promptbench(
         FormatError: If it is not such JSON.
 
     Example:
+        >>> import json
         >>> prompts = {"rte": ["Is it so?\nQuestion: {content}\nAnswer:", "Is it so?"]}
         >>> _ = Path("prompts.json").write_text(json.dumps(prompts))
         >>> print(import_promptbench("prompts.json").report)

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts.importers.imported import Imported
 from metro_fast.prompts.instruction import Instruction
@@ -16,18 +14,6 @@ from metro_fast.prompts.source_report import SourceReport
 from metro_fast.prompts.template import check_template
 
 __all__ = ["import_promptsource"]
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads the two tags of promptsource as plain mappings; any other tag is an error."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    return loader.construct_mapping(node, deep=True)
-
-
-for _tag in ("!Template", "!TemplateMetadata"):
-    _Loader.add_constructor(_tag, _mapping)
 
 
 def import_promptsource(
@@ -90,9 +76,19 @@ def import_promptsource(
 
 
 def _parse(file: Path) -> tuple[str, dict[Any, dict[str, Any]]]:
-    """The data set of a file and its templates."""
+    """The data set of a file and its templates; its two tags are read as plain mappings."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Knows two tags; any other one is an error."""
+
+    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+        return loader.construct_mapping(node, deep=True)
+
+    for tag in ("!Template", "!TemplateMetadata"):
+        Loader.add_constructor(tag, mapping)
     try:
-        content = yaml.load(file.read_bytes(), _Loader)
+        content = yaml.load(file.read_bytes(), Loader)
     except (yaml.YAMLError, RecursionError) as error:
         raise FormatError(f"{file} is not YAML of promptsource: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("dataset"), str):

@@ -56,8 +56,8 @@ def _comparison_row(comparison: Comparison, task: TaskComparison) -> list[str]:
     hashes = f"{comparison.second_hash[:8]} \N{MINUS SIGN} {comparison.first_hash[:8]}"
     names = escape(f"{comparison.second} \N{MINUS SIGN} {comparison.first}")
     verdict = f"<strong>{task.verdict}</strong>"
-    if task.identical:
-        verdict += "; <strong>bit-identical: was the expert applied?</strong>"
+    if task.unchanged:
+        verdict += "; <strong>same scores: was the expert applied?</strong>"
     worst = task.worst
     return [
         Html(names + _hash(hashes)),

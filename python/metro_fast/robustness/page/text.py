@@ -117,7 +117,7 @@ def verdict_sentence(comparison: Comparison, task: TaskComparison) -> str:
         "worse": f"{second} is worse than {first}",
         "undecided": f"{second} is neither shown to differ from {first} nor to be equal to it",
     }[task.verdict]
-    same = " All scores are bit-identical: was the expert applied?" if task.identical else ""
+    same = " No score differs: was the expert applied?" if task.unchanged else ""
     return (
         f"{meaning} ({points(task.difference.mean)} points, "
         f"95 % interval {points(low)} to {points(high)}).{same}"

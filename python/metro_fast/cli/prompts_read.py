@@ -1,0 +1,73 @@
+"""`metro-fast prompts read`: public task files as items."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from metro_fast.errors import MetroFastError
+from metro_fast.prompts import (
+    Read,
+    read_bbh,
+    read_fewrel,
+    read_lm_eval,
+    read_mmlu,
+    read_semeval,
+    read_story_cloze,
+    read_table,
+)
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def read_command(
+    source: Annotated[
+        str, typer.Argument(help="File or folder; with --kind lm-eval, the task's name.")
+    ],
+    kind: Annotated[
+        Literal["table", "semeval", "fewrel", "bbh", "mmlu", "story-cloze", "lm-eval"],
+        typer.Option(help="The format."),
+    ],
+    output: Annotated[Path, typer.Option(help="JSONL file of items to write.")],
+    task_type: Annotated[str | None, typer.Option(help="Task type, which a table needs.")] = None,
+    answer: Annotated[str | None, typer.Option(help="With a table: column of the answer.")] = None,
+    choice_column: Annotated[
+        list[str] | None,
+        typer.Option(help="With a table: column of a choice; by default answers are labels."),
+    ] = None,
+    first_answer: Annotated[
+        int, typer.Option(help="With a table: the number of the first choice.")
+    ] = 0,
+    names: Annotated[Path | None, typer.Option(help="With fewrel: its pid2name.json.")] = None,
+    strict: Annotated[bool, typer.Option(help="Refuse a source that is not taken whole.")] = False,
+) -> None:
+    """Write a public task as items, and say what was not taken and why."""
+    if kind == "table":
+        if task_type is None or answer is None:
+            raise MetroFastError("a table needs --task-type and --answer; give both")
+        task, report = read_table(
+            source,
+            task_type=task_type,
+            answer=answer,
+            choices=None if choice_column else "labels",
+            choice_columns=choice_column or (),
+            first_answer=first_answer,
+        )
+    else:
+        task, report = _read(kind, source, task_type, names)
+    typer.echo(str(report))
+    if strict:
+        report.check()
+    typer.echo(f"wrote {task.save(output)}")
+
+
+def _read(kind: str, source: str, task_type: str | None, names: Path | None) -> Read:
+    if kind == "lm-eval":
+        return read_lm_eval(source, task_type=task_type)
+    if kind == "fewrel":
+        return read_fewrel(source, names)
+    if kind == "bbh":
+        return read_bbh(source, task_type=task_type or "qa")
+    readers = {"semeval": read_semeval, "mmlu": read_mmlu, "story-cloze": read_story_cloze}
+    return readers[kind](source)
