@@ -197,33 +197,34 @@ def main() -> None:
     parser.add_argument("--real-model", type=Path, help="folder of SmolLM2-135M-Instruct")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for kind in ("t5", "causal"):
         model, tokenizer = model_of(kind), tokenizer_of(kind)
         for case in (case for case in CASES if case.kind == kind):
-            row = case._asdict() | compare(
-                model, tokenizer, kind, questions_of(case), options.rounds
-            )
-            rows.append(row)
-            print(json.dumps(row), flush=True)
+            found = compare(model, tokenizer, kind, questions_of(case), options.rounds)
+            rows.append(case._asdict() | found)
+            write(rows, options.rounds)
     if options.real_model:
         from metro_fast._pretrained import load_model, load_tokenizer
 
         model, tokenizer = load_model(options.real_model), load_tokenizer(options.real_model)
-        rows.append(
-            {"kind": "SmolLM2-135M-Instruct, reviews", "target": 1}
-            | compare(model.eval(), tokenizer, "causal", reviews(16), 3)
-        )
-        print(json.dumps(rows[-1]), flush=True)
+        found = compare(model.eval(), tokenizer, "causal", reviews(16), options.rounds)
+        rows.append({"kind": "SmolLM2-135M-Instruct, reviews", "target": 1} | found)
+        write(rows, options.rounds)
+
+
+def write(rows: list[dict[str, Any]], rounds: int) -> None:
+    """Write what has been measured so far, since a run takes minutes."""
     results = {
         "machine": cpu(),
         "threads": 1,
-        "rounds": options.rounds,
+        "rounds": rounds,
         "date": time.strftime("%Y-%m-%d"),
         "versions": {name: metadata.version(name) for name in PACKAGES},
         "cases": rows,
     }
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(json.dumps(rows[-1]), flush=True)
 
 
 def cpu() -> str:

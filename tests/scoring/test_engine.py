@@ -60,6 +60,18 @@ def test_causal_models_equal_the_naive_scorer(causal, words, name, side):
     assert len({outcome.prediction for outcome in outcomes}) > 1
 
 
+def test_a_sliding_window_is_not_spent_on_padding(words):
+    model = causal_model("sliding", len(words))
+    questions = make_questions(16)
+    outcomes = Engine(model, words).answer(questions, PROTOCOLS["lm_eval"])
+    expected = [expected_causal(model, words, q, PROTOCOLS["lm_eval"]) for q in questions]
+    assert_close(outcomes, expected)
+    with pytest.raises(MetroFastError, match="uses up the model's sliding window"):
+        Engine(model, words, padding_side="right")
+    with pytest.raises(MetroFastError, match="padding_side is 'middle'"):
+        Engine(model, words, padding_side="middle")
+
+
 @pytest.mark.parametrize("max_batch_tokens", [1, 60, 10**6])
 def test_batches_do_not_matter(causal, words, tiny_t5, tiny_tokenizer, max_batch_tokens):
     questions = make_questions(16)

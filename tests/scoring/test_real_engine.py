@@ -34,5 +34,5 @@ def test_scores_and_answers_of_a_chat_model(real_model: Any) -> None:
     writing = find_protocol("generate_match", wrapper="chat", tokenizer=tokenizer)
     outcomes = engine.answer(questions, replace(writing, max_new_tokens=12, stop=("\n",)))
     assert outcomes[0].text == "The capital of France is Paris."
-    # It says that the answer is "ice", which is not a choice, and none is drawn for it.
+    # It answers "ice", which is not among the choices, and none is drawn at random for it.
     assert [outcome.prediction for outcome in outcomes] == [1, -1], outcomes

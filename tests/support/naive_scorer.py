@@ -9,6 +9,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedTokenizerFast,
 )
 
@@ -70,7 +72,10 @@ def naive_greedy(model, context: list[int], count: int, ends: tuple[int, ...]) -
 
 
 def causal_model(kind: str, vocabulary: int):
-    """A causal model with random weights, with `rotary` or `learned` positions."""
+    """A causal model with random weights, with `rotary` or `learned` positions.
+
+    The positions of `sliding` are rotary too, and a token sees the last six alone.
+    """
     if kind == "rotary":
         config = LlamaConfig(
             vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
@@ -78,6 +83,13 @@ def causal_model(kind: str, vocabulary: int):
             bos_token_id=0, eos_token_id=1,
         )  # fmt: skip
         make = LlamaForCausalLM
+    elif kind == "sliding":
+        config = MistralConfig(
+            vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
+            sliding_window=6, bos_token_id=0, eos_token_id=1,
+        )  # fmt: skip
+        make = MistralForCausalLM
     else:
         config = GPT2Config(
             vocab_size=vocabulary, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=0,

@@ -18,6 +18,8 @@ __all__ = ["MAX_LOGITS", "buckets", "cached_tokens", "forked", "pad"]
 MAX_LOGITS = 2**25
 # Keys and values of one cache: 2**27 elements are 512 MiB in fp32.
 _MAX_CACHE = 2**27
+# A row joins a batch if it fills this share of the longest row: padding costs as much as tokens.
+_FULL = 0.75
 
 
 def buckets(
@@ -26,16 +28,14 @@ def buckets(
     max_tokens: int,
     *,
     per_row: int = 0,
-    max_own_tokens: int | None = None,
 ) -> Iterator[Sequence[int]]:
-    """Cut an order of falling lengths into runs that, padded, stay within the bounds.
+    """Cut an order of falling lengths into runs with few padded tokens, and little padding.
 
     Args:
         order: Indices of rows, the longest row first.
         lengths: Tokens of each row.
         max_tokens: Most padded tokens of a run; a longer row gets a run of its own.
         per_row: Tokens that each row has besides its own.
-        max_own_tokens: Most padded tokens of a run, without those of `per_row`.
 
     Returns:
         Runs of the order.
@@ -44,9 +44,9 @@ def buckets(
     while start < len(order):
         longest = lengths[order[start]]
         size = max_tokens // max(longest + per_row, 1)
-        if max_own_tokens is not None:
-            size = min(size, max_own_tokens // max(longest, 1))
-        end = start + max(size, 1)
+        end = start + 1
+        while end < min(start + size, len(order)) and lengths[order[end]] >= longest * _FULL:
+            end += 1
         yield order[start:end]
         start = end
 

@@ -5,6 +5,7 @@ all branches at once, and branches that are still the same are read once. A stag
 copies the caches of its branches, so a shared prefix that is too short is read several times.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -80,9 +81,8 @@ def read_order(
             if len(path) <= start:
                 continue
             row = rows.get((context, path[:end]))
-            if row is None:  # another branch begins with this one
-                row = next(rows[key] for key in keys if key[0] == context
-                           and key[1][: len(path)] == path)  # fmt: skip
+            if row is None:  # a longer branch begins with this one, and is the next in order
+                row = bisect_left(keys, (context, path))
             parents[row], new_row_of[target] = row_of[target], row
             reads += [
                 Read(row, depth - start, targets[target][1][depth + 1], target)
