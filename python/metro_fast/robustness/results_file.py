@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metro_fast.robustness.cells import Cell, cell_file_name
-from metro_fast.robustness.summary import InstructionScore, TaskSummary
+from metro_fast.robustness.summary import TaskSummary
 
 __all__ = ["RESULTS_FORMAT", "cell_entry", "results_record"]
 
@@ -106,14 +106,6 @@ def cell_entry(cell: Cell) -> dict[str, str]:
         "file": cell_file_name(r.model_name, r.task, r.instruction.id),
         "identity": r.identity,
         "instruction_hash": r.instruction_hash,
-    }
-
-
-def _row(row: InstructionScore) -> dict[str, object]:
-    return {
-        "alias": f" - {row.instruction_id}",
-        "acc,none": row.accuracy,
-        "acc_stderr,none": _standard_error(row.accuracy, row.total),
     }
 
 
