@@ -215,7 +215,7 @@ class MetroFastLM(LM):  # type: ignore[misc]
         )
 
     def get_model_info(self) -> dict[str, Any]:
-        """What lm-eval writes about the model into its results."""
+        """Facts about the model that lm-eval writes into its results."""
         return {"model": self._name, "model_device": str(self._device)}
 
 
