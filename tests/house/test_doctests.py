@@ -18,6 +18,9 @@ MODULES = sorted(
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)  # examples may write files
-    module = importlib.import_module(name)
+    try:
+        module = importlib.import_module(name)
+    except metro_fast.MissingExtraError as error:  # lm-eval is not among the developers' packages
+        pytest.skip(str(error))
     outcome = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert outcome.failed == 0

@@ -28,6 +28,7 @@ PAGES = {
     "docs/pool.md": 1,
     "docs/prepare.md": 3,
     "docs/prompts.md": 3,
+    "docs/robustness.md": 1,
     "docs/scoring.md": 1,
     "docs/searching.md": 1,
     "docs/serving.md": 2,

@@ -134,6 +134,23 @@ def test_found_by_its_name(tasks, tiny_t5, tiny_tokenizer, tmp_path, caplog):
     assert "batch_size=8 is not used" in caplog.text
 
 
+def test_an_adapter_counts(tiny_t5, tiny_tokenizer, tmp_path):
+    peft = pytest.importorskip("peft")
+    from lm_eval.api.instance import Instance
+
+    for name in ("t5", "adapter"):
+        tiny_tokenizer.save_pretrained(tmp_path / name)
+    tiny_t5.save_pretrained(tmp_path / "t5")
+    config = peft.LoraConfig(r=2, target_modules=["q", "v"], init_lora_weights=False)
+    peft.get_peft_model(tiny_t5, config).save_pretrained(tmp_path / "adapter")
+    asked = [Instance("loglikelihood", {}, ("the capital of france is", " a city"), 0)]
+    names = {"pretrained": str(tmp_path / "t5"), "peft": str(tmp_path / "adapter")}
+    peer = huggingface.HFLM(**names, backend="seq2seq", device="cpu").loglikelihood(asked)
+    assert MetroFastLM(**names).loglikelihood(asked)[0][0] == pytest.approx(peer[0][0], abs=1e-4)
+    plain = MetroFastLM(names["pretrained"]).loglikelihood(asked)
+    assert plain[0][0] != pytest.approx(peer[0][0], abs=1e-2)
+
+
 def test_what_it_does_not_do_is_refused(tiny_t5, tiny_tokenizer):
     from lm_eval.api.instance import Instance
 

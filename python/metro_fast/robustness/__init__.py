@@ -15,6 +15,13 @@ from metro_fast.robustness.compare import (  # noqa: E402
     TaskComparison,
     compare,
 )
+from metro_fast.robustness.doors import (  # noqa: E402
+    ForeignCell,
+    ForeignRead,
+    read_helm,
+    read_inspect,
+    read_lm_eval_samples,
+)
 from metro_fast.robustness.evaluate import evaluate  # noqa: E402
 from metro_fast.robustness.page.page import write_page  # noqa: E402
 from metro_fast.robustness.recompute import recompute  # noqa: E402
@@ -26,6 +33,8 @@ __all__ = [
     "Cell",
     "CellRecord",
     "Comparison",
+    "ForeignCell",
+    "ForeignRead",
     "InstructionComparison",
     "InstructionScore",
     "Interval",
@@ -36,6 +45,9 @@ __all__ = [
     "evaluate",
     "load_adapter",
     "load_model",
+    "read_helm",
+    "read_inspect",
+    "read_lm_eval_samples",
     "recompute",
     "wilson_interval",
     "write_page",

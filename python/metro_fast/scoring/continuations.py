@@ -32,7 +32,7 @@ class Continuation(NamedTuple):
     """How a model continues a context.
 
     Attributes:
-        log_likelihood: Of the continuation, in nats.
+        log_likelihood: The log-likelihood of the continuation, in nats.
         greedy: Whether each of its tokens is the most likely one.
     """
 

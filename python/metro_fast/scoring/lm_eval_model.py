@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from metro_fast._adapter import load_adapter
 from metro_fast._extras import require
 from metro_fast._pretrained import load_model, load_tokenizer
 from metro_fast.errors import MetroFastError
@@ -49,6 +50,7 @@ class MetroFastLM(LM):  # type: ignore[misc]
     Args:
         pretrained: A model, or its folder or name on the Hub.
         tokenizer: Its tokenizer, or folder or name; by default that of `pretrained`.
+        peft: Folder of a plain PEFT adapter (LoRA, IA3) that is put onto the model.
         dtype: The type of the weights, such as `bfloat16`; by default that of the checkpoint.
         device: Where the model is moved to; by default it stays where it is.
         max_batch_tokens: Most padded tokens of one call.
@@ -75,6 +77,7 @@ class MetroFastLM(LM):  # type: ignore[misc]
         pretrained: "str | Path | PreTrainedModel",
         *,
         tokenizer: "str | Path | PreTrainedTokenizerBase | None" = None,
+        peft: str | Path | None = None,
         dtype: str | None = None,
         device: str | None = None,
         max_batch_tokens: int = 16384,
@@ -99,6 +102,8 @@ class MetroFastLM(LM):  # type: ignore[misc]
                     "%s=%s is not used: batches hold at most max_batch_tokens=%d tokens",
                     name, value, max_batch_tokens,
                 )  # fmt: skip
+        if peft is not None:
+            model = load_adapter(model, peft)
         if device is not None:
             model.to(device)  # type: ignore[arg-type, unused-ignore]
         self._device = model.device
@@ -215,7 +220,7 @@ class MetroFastLM(LM):  # type: ignore[misc]
         )
 
     def get_model_info(self) -> dict[str, Any]:
-        """What lm-eval writes about the model into its results."""
+        """Facts about the model that lm-eval writes into its results."""
         return {"model": self._name, "model_device": str(self._device)}
 
 

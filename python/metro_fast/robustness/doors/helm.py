@@ -39,7 +39,7 @@ def read_helm(
 
     Raises:
         FileNotFoundError: If the file is absent.
-        FormatError: If it is damaged, is no scenario state, or has no request that can be read.
+        FormatError: If it is damaged, is not a scenario state, or has no request that can be read.
 
     Example:
         >>> found = read_helm("runs/v1/mmlu:subject=anatomy/scenario_state.json")  # doctest: +SKIP
@@ -55,7 +55,7 @@ def read_helm(
         )
         requests = part(state, "request_states", list, str(path))
     except AskedError as error:
-        raise FormatError(f"{path} is no scenario state of HELM: {error}") from error
+        raise FormatError(f"{path} is not a scenario state of HELM: {error}") from error
     gathering = Gathering(path)
     groups: dict[str, list[Any]] = {}
     for number, request in enumerate(requests):

@@ -3,7 +3,6 @@
 import os
 import string
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,12 @@ from typing import Any
 from metro_fast._json import parse_json
 from metro_fast.errors import FormatError
 from metro_fast.prompts import Item
+from metro_fast.robustness.doors.archive import read_member
 from metro_fast.robustness.doors.foreign import Asked, AskedError, ForeignRead, Gathering, part
 from metro_fast.scoring import Outcome, match_label
 
 __all__ = ["read_inspect"]
 
-# A sample with a million tokens of conversation is smaller.
-_MOST_BYTES = 64 * 2**20
 _VERDICTS = {"C": True, "I": False, 1: True, 0: False}
 
 
@@ -40,7 +38,9 @@ def read_inspect(
 
     Raises:
         FileNotFoundError: If the file is absent.
-        FormatError: If it is damaged, is no log of Inspect, or has no sample that can be read.
+        FormatError: If it is damaged, is not a log of Inspect, or has no sample that can be read.
+        MissingExtraError: If it is packed by Zstandard, as newer logs are, and pyarrow is not
+            installed.
 
     Example:
         >>> found = read_inspect("logs/2026-01-01_arc_x.eval")  # doctest: +SKIP
@@ -58,7 +58,7 @@ def read_inspect(
         run = part(header, "eval", dict, str(path))
         task, model = (part(run, key, str, f"{path}, eval") for key in ("task", "model"))
     except AskedError as error:
-        raise FormatError(f"{path} is no log of Inspect: {error}") from error
+        raise FormatError(f"{path} is not a log of Inspect: {error}") from error
     gathering = Gathering(path)
     for name, sample in samples:
         where = f"sample {name}"
@@ -69,7 +69,7 @@ def read_inspect(
 def _list(header: dict[str, Any], path: Path) -> list[Any]:
     found = header.get("samples") or []
     if not isinstance(found, list):
-        raise FormatError(f"{path} is no log of Inspect: samples is a {type(found).__name__}")
+        raise FormatError(f"{path} is not a log of Inspect: samples is a {type(found).__name__}")
     return found
 
 
@@ -77,18 +77,7 @@ def _zipped(path: Path) -> tuple[dict[str, Any], Iterator[tuple[str, Any]]]:
     """The header of a log and its samples, of which one at a time is in memory."""
 
     def read(name: str) -> Any:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                size = archive.getinfo(name).file_size
-                if size > _MOST_BYTES:
-                    raise FormatError(
-                        f"{path}: {name} unpacks to {size} bytes, expected at most {_MOST_BYTES}"
-                    )
-                with archive.open(name) as file:
-                    content = file.read(_MOST_BYTES + 1)
-        except (KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise FormatError(f"{path}: {name} cannot be unpacked ({error})") from error
-        return parse_json(content, f"{path}/{name}")
+        return parse_json(read_member(path, name), f"{path}/{name}")
 
     header = read("header.json")
     with zipfile.ZipFile(path) as archive:
@@ -132,7 +121,7 @@ def _asked(sample: Any, where: str, scorer: str | None) -> Asked:
 
 
 def _letter(text: str, count: int) -> int:
-    """The place of the choice that a letter stands for; -1 if it is none."""
+    """The place of the choice that a letter stands for; -1 for any other text."""
     place = string.ascii_uppercase.find(text) if len(text) == 1 else -1
     return place if place < count else -1
 
