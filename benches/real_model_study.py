@@ -191,7 +191,7 @@ def report(args: argparse.Namespace) -> None:
         **summary(cells, FULL_SIZE, FULL_WORDINGS, labels),
         "cells": cells,
     }
-    # One cell a line, so that a diff shows which cells changed.
+    # Every cell has its own line, so that a diff shows which cells changed.
     lines = ",\n  ".join(json.dumps(cell) for cell in result.pop("cells"))
     head = json.dumps(result, indent=1).removesuffix("\n}")
     (RESULTS / "real_model_study.json").write_text(f'{head},\n "cells": [\n  {lines}\n ]\n}}\n')

@@ -19,7 +19,7 @@ def row_of(cells: Sequence[dict], labels: Sequence[str] | None) -> dict:
     """One task under one protocol, over its wordings."""
     each = [accuracy(cell) for cell in cells]
     predictions = [p for cell in cells for p in cell["predictions"]]
-    # In one wording: that a model gives one answer to everything shows in no mean over wordings.
+    # In one wording: that a model gives one answer to everything does not show in a mean.
     common = [Counter(c["predictions"]).most_common(1)[0][1] / len(c["predictions"]) for c in cells]
     row = {
         "items": len(cells[0]["answers"]),
@@ -95,18 +95,19 @@ def markdown(result: dict, before: str) -> str:
         "benches/real_model_study.py`; every prediction is in real_model_study.json.\n",
         "The model has 4-bit weights that were unpacked to fp32 (`make real-model`). Likelihood is "
         "the protocol `lm_eval` and generation `generate_match` with at most "
-        f"{result['new_tokens']} new tokens, each plain and inside the model's chat template. Half "
-        "of the wordings are close to those of instruction tuning, and half are far. Accuracy is "
+        f"{result['new_tokens']} new tokens, each plain and inside the model's chat template. The "
+        "wordings are by turns close to those of instruction tuning and far from them. Accuracy is "
         "the mean over wordings, between the lowest and the highest; a written answer that names "
-        "no choice is wrong. The most common prediction is its share in one wording, meaned over "
-        "wordings; the largest class is what one answer to every item would get at best.\n",
+        "no choice is wrong. The margin is half the width of a 95 % interval for one wording. The "
+        "most common prediction is its share in one wording, averaged over wordings; the largest "
+        "class is what one answer to every item would get at best.\n",
         "| task | protocol | items x wordings | chance | largest class | accuracy | lowest to "
-        "highest | most common prediction | no choice named | processor minutes |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "highest | margin | most common prediction | no choice named | processor minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
         *(
             f"| {row['task']} | {row['protocol']} | {row['items']} x {row['wordings']} "
             f"| {row['chance']:.0%} | {row['largest_class']:.0%} | {row['accuracy']:.0%} "
-            f"| {row['lowest']:.0%} to {row['highest']:.0%} "
+            f"| {row['lowest']:.0%} to {row['highest']:.0%} | {row['half_width_95']:.0%} "
             f"| {row['most_common_prediction']:.0%} | {row['no_choice_named']:.0%} "
             f"| {row['processor_minutes']:.1f} |"
             for row in result["rows"]
@@ -116,7 +117,7 @@ def markdown(result: dict, before: str) -> str:
         f"All cells took {result['processor_minutes']:.0f} minutes of processor time on one thread "
         f"each, {result['minutes']:.0f} minutes of the clock on a machine that was busy with other "
         f"work. At this speed the full size ({full} items, {result['full_wordings']} wordings) "
-        f"takes {result['full_size_processor_hours']:.1f} hours of one core; it was not run.\n",
+        f"takes {result['full_size_processor_hours']:.1f} hours of one core.\n",
     ]
     _, found, by_hand = before.partition(WRITTEN_BY_HAND)
     return "\n".join(lines) + (f"\n{found}{by_hand}" if found else "")
