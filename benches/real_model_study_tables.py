@@ -115,8 +115,8 @@ def markdown(result: dict, before: str) -> str:
         f"\nMacro F1 of SemEval's scorer over all wordings: {f1}. Items that a wording rejected: "
         f"{rejects}; inputs that were cut: {cut}; ties for the best choice: {tied}.\n",
         f"All cells took {result['processor_minutes']:.0f} minutes of processor time on one thread "
-        f"each, {result['minutes']:.0f} minutes of the clock on a machine that was busy with other "
-        f"work. At this speed the full size ({full} items, {result['full_wordings']} wordings) "
+        f"each, {result['minutes']:.0f} minutes of the clock, summed over cells, on a machine that "
+        f"was busy with other work. At this speed the full size ({full} items, {result['full_wordings']} wordings) "
         f"takes {result['full_size_processor_hours']:.1f} hours of one core.\n",
     ]
     _, found, by_hand = before.partition(WRITTEN_BY_HAND)
