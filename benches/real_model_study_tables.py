@@ -116,8 +116,9 @@ def markdown(result: dict, before: str) -> str:
         f"{rejects}; inputs that were cut: {cut}; ties for the best choice: {tied}.\n",
         f"All cells took {result['processor_minutes']:.0f} minutes of processor time on one thread "
         f"each, {result['minutes']:.0f} minutes of the clock, summed over cells, on a machine that "
-        f"was busy with other work. At this speed the full size ({full} items, {result['full_wordings']} wordings) "
-        f"takes {result['full_size_processor_hours']:.1f} hours of one core.\n",
+        f"was busy with other work. At this speed the full size ({full} items, "
+        f"{result['full_wordings']} wordings) takes "
+        f"{result['full_size_processor_hours']:.1f} hours of one core.\n",
     ]
     _, found, by_hand = before.partition(WRITTEN_BY_HAND)
     return "\n".join(lines) + (f"\n{found}{by_hand}" if found else "")
