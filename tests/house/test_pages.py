@@ -114,3 +114,23 @@ def test_the_tables_of_a_page_are_those_that_were_measured(monkeypatch: pytest.M
     page = (DOCS / "experts.md").read_text("utf-8")
     assert page.count("<!-- table:") == 6
     assert embed(page, result) == page, "stale: run python benches/real_adapters.py"
+
+
+def test_the_page_of_the_study_of_a_real_model_is_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    benches = ROOT / "benches"
+    monkeypatch.syspath_prepend(str(benches))
+    tables = importlib.import_module("real_model_study_tables")
+    result = json.loads((benches / "results/real_model_study.json").read_text("utf-8"))
+    page = (benches / "results/real_model_study.md").read_text("utf-8")
+    assert tables.markdown(result, page) == page, "stale: real_model_study.py --report"
+    cells = [c for c in result["cells"] if c["protocol"] == "generation, chat"]
+    row = next(r for r in result["rows"] if r["protocol"] == "generation, chat")
+    right = [
+        answer == prediction
+        for cell in cells
+        if cell["task"] == row["task"]
+        for answer, prediction in zip(cell["answers"], cell["predictions"], strict=True)
+    ]
+    assert row["accuracy"] == pytest.approx(sum(right) / len(right))
