@@ -83,6 +83,15 @@ def test_an_answer_ends_before_a_stop_text(max_batch_tokens):
         ("ＹＥＳ", ["no", "yes"], 1),  # noqa: RUF001
         ("", ["no", "yes"], -1),
         ("maybe", ["no", "yes"], -1),
+        # Written by SmolLM2-135M-Instruct for answers C, B and another relation.
+        ("The answer is a number: C", ["A", "B", "C", "D"], 2),
+        ("This is a question about B.", ["A", "B", "C", "D"], 1),
+        ("Other-Agency(e2", ["Other", "Instrument-Agency(e2,e1)"], -1),
+        ("A truck is the newest.", ["A", "B"], -1),
+        ("A. The truck", ["A", "B"], 0),
+        ("a", ["A", "B"], 0),
+        ("the answer: d", ["A", "B", "C", "D"], 3),
+        ("I think it is Other", ["Other", "Part-Whole"], 0),
     ],
 )  # fmt: skip
 def test_match_label(text, labels, expected):

@@ -1,5 +1,6 @@
 """Find a label in a text that a model wrote."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -35,6 +36,11 @@ def match_label(text: str, labels: Sequence[str]) -> int:
     begins with one, and no letter or digit follows (the longest wins); a label is in it as a whole
     word (the first wins, and at the same place the longest). Nothing is drawn at random.
 
+    If labels have hyphens, a hyphen is part of a word, so that "Other" is not in "Other-Agency". A
+    label of one letter is found inside a longer text only as a capital or at its end, and as "A" or
+    "I" only as a capital that is not followed by a word in lower case, because those are words of
+    English too.
+
     Args:
         text: What a model wrote.
         labels: The labels.
@@ -48,15 +54,19 @@ def match_label(text: str, labels: Sequence[str]) -> int:
     Example:
         >>> match_label("An article about it", ["a", "about"])
         1
+        >>> match_label("The answer is a number: C", ["A", "B", "C", "D"])
+        2
     """
     names = label_names(labels)
     answer = normalized_text(text)
     if answer in names:
         return names.index(answer)
+    hyphens = any("-" in name for name in names)
+    cased = _squeezed(text)
     found = [
         (start, -len(name), index)
         for index, name in enumerate(names)
-        for start in _whole_words(name, answer)
+        for start in (_letters(name, cased) if _is_letter(name) else _words(name, answer, hyphens))
     ]
     # A label at the start has the place 0, so this is both of the other rules.
     return min(found)[2] if found else -1
@@ -82,12 +92,31 @@ def label_names(labels: Sequence[str]) -> list[str]:
     return names
 
 
-def _whole_words(name: str, text: str) -> list[int]:
-    """Where a name starts in a text without a letter or digit on either side."""
+def _squeezed(text: str) -> str:
+    """As `normalized_text`, with the case of the letters."""
+    return " ".join(unicodedata.normalize("NFKC", text).split()).strip(_EDGES)
+
+
+def _is_letter(name: str) -> bool:
+    return len(name) == 1 and name.isascii() and name.isalpha()
+
+
+def _letters(name: str, text: str) -> list[int]:
+    """Where a letter is an answer and not an English word."""
+    capital = name.upper()
+    here = rf"{capital}(?! [a-z])" if name in "ai" else rf"(?:{capital}|{name}$)"
+    places = re.finditer(rf"(?<![^\W_]){here}(?![^\W_])", text)
+    return [place.start() for place in places]
+
+
+def _words(name: str, text: str, hyphens: bool) -> list[int]:
+    """Where a name starts in a text without a letter, a digit or a hyphen on either side."""
+    inner = "-" if hyphens else ""
     places, start = [], text.find(name)
     while start >= 0:
         end = start + len(name)
-        if not text[max(start - 1, 0) : start].isalnum() and not text[end : end + 1].isalnum():
+        around = text[max(start - 1, 0) : start] + text[end : end + 1]
+        if not any(character.isalnum() or character in inner for character in around):
             places.append(start)
         start = text.find(name, start + 1)
     return places
