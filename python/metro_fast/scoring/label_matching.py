@@ -93,7 +93,7 @@ def label_names(labels: Sequence[str]) -> list[str]:
 
 
 def _squeezed(text: str) -> str:
-    """As `normalized_text`, with the case of the letters."""
+    """The text with the case of its letters, and otherwise as `normalized_text` gives it."""
     return " ".join(unicodedata.normalize("NFKC", text).split()).strip(_EDGES)
 
 
