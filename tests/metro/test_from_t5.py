@@ -266,5 +266,5 @@ def test_a_checkpoint_without_a_weight_is_refused(tmp_path: Path) -> None:
     weights = load_file(tmp_path / "model.safetensors")
     del weights["rtd_head.dense.weight"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(FormatError, match=r"comes without rtd_head.dense.weight"):
+    with pytest.raises(FormatError, match=r"lacks rtd_head.dense.weight"):
         MetroForPretraining.from_pretrained(tmp_path)

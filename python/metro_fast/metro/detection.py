@@ -8,7 +8,7 @@ from torch import Tensor
 from metro_fast.metro.heads import TokenLoss, rows_at
 from metro_fast.metro.losses import replaced_token_losses
 from metro_fast.metro.modeling_outputs import MetroOutput
-from metro_fast.metro.targets import DecoderTargets
+from metro_fast.metro.targets import DecoderTargets, flags_at
 
 
 def detect(
@@ -36,8 +36,7 @@ def detect(
     assert output.masked_positions is not None
     scored = tokens
     if model.config.rtd_target == "masked":
-        scored = torch.zeros_like(tokens).flatten().index_fill(0, output.masked_positions, True)
-        scored = scored.view_as(tokens)
+        scored = flags_at(output.masked_positions, tokens)
     if model.rtd_head is not None:
         logits = model.rtd_head(encoded)
         output.rtd = _loss(logits, output.replaced, scored)

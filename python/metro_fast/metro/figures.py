@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from metro_fast.metro.modeling_outputs import MetroOutput
+from metro_fast.metro.targets import flags_at
 
 BINS = 1024
 LIMIT = 16.0
@@ -56,7 +57,7 @@ def _token_counters(output: MetroOutput, tokens: Tensor) -> dict[str, Tensor]:
     assert output.masked_positions is not None
     assert output.replaced is not None
     scored, correct = output.scored_positions, output.lm_correct
-    masked = torch.zeros_like(tokens).flatten().index_fill(0, output.masked_positions, True)
+    masked = flags_at(output.masked_positions, tokens).flatten()
     changed = output.replaced.flatten()[scored]
     return {
         "num_masked": masked.sum(),

@@ -7,7 +7,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.utils import cached_file
 
-from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.errors import MetroFastError
 from metro_fast.metro.configuration import FIELDS, MetroConfig
 
 STRUCTURE = ("embedding_sharing", "tied_head", "rtd_head", "rtd_head_kind", "main", "auxiliary")
@@ -80,31 +80,6 @@ def differences(before: MetroConfig, now: MetroConfig) -> list[str]:
             if old.get(key) != new.get(key)
         ]
     return found
-
-
-def check_loaded(info: dict[str, Any], name: str | Path) -> None:
-    """Refuse weights that did not load whole.
-
-    Args:
-        info: The loading information of `from_pretrained`.
-        name: The checkpoint, for the message.
-
-    Raises:
-        FormatError: If a weight is missing, superfluous or of another shape.
-    """
-    problems = [
-        f"{kind} {', '.join(sorted(map(str, info[key]))[:3])} ({len(info[key])} in all)"
-        for key, kind in (
-            ("missing_keys", "without"),
-            ("unexpected_keys", "with the unknown"),
-            ("mismatched_keys", "with another shape of"),
-        )
-        if info.get(key)
-    ]
-    if problems:
-        raise FormatError(
-            f"{name} is not a METRO checkpoint of these settings: it comes {'; '.join(problems)}"
-        )
 
 
 def take_generation_settings(model: Any, name: str | Path, options: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
-from metro_fast._pretrained import check_source, save_seq2seq
+from metro_fast._pretrained import check_source, check_weights, save_seq2seq
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.batch_checks import IGNORED, check_batch
 from metro_fast.metro.configuration import MetroConfig
@@ -20,7 +20,6 @@ from metro_fast.metro.decoding import predict_originals
 from metro_fast.metro.detection import detect
 from metro_fast.metro.draws import draw_of
 from metro_fast.metro.loading import (
-    check_loaded,
     differences,
     hub_options,
     take_generation_settings,
@@ -212,7 +211,7 @@ class MetroForPretraining(MetroPreTrainedModel):
         loaded, info = super().from_pretrained(
             name, config=before if changed else config, output_loading_info=True, **options
         )
-        check_loaded(info, name)
+        check_weights(info, name)
         take_generation_settings(loaded, name, options)
         if changed:
             loaded = with_other_options(loaded, config)

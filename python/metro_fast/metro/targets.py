@@ -61,6 +61,11 @@ def decoder_targets(
     return DecoderTargets(decoder_ids, scored, flat[scored], scored)
 
 
+def flags_at(positions: Tensor, tokens: Tensor) -> Tensor:
+    """Mark flat positions [M] of B*L in a bool tensor of the shape of `tokens` [B, L]."""
+    return torch.zeros_like(tokens).flatten().index_fill(0, positions, True).view_as(tokens)
+
+
 def _masked_only(
     original: Tensor, masked_positions: Tensor, *, start_id: int, pad_id: int
 ) -> DecoderTargets:

@@ -26,7 +26,7 @@ def normalized_text(text: str) -> str:
         >>> normalized_text(' "Yes."  ')
         'yes'
     """
-    return " ".join(unicodedata.normalize("NFKC", text).lower().split()).strip(_EDGES)
+    return _squeezed(text).lower()
 
 
 def match_label(text: str, labels: Sequence[str]) -> int:
@@ -58,11 +58,11 @@ def match_label(text: str, labels: Sequence[str]) -> int:
         2
     """
     names = label_names(labels)
-    answer = normalized_text(text)
+    cased = _squeezed(text)
+    answer = cased.lower()
     if answer in names:
         return names.index(answer)
     hyphens = any("-" in name for name in names)
-    cased = _squeezed(text)
     found = [
         (start, -len(name), index)
         for index, name in enumerate(names)
