@@ -1,16 +1,14 @@
 """Relation extraction scores against the official scorers' own vectors."""
 
 import json
-import random
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from metro_fast.errors import MetroFastError
 from metro_fast.scoring import semeval_macro_f1, semeval_scores, tacred_micro_f1
+from semeval_scorer import official, random_subset
 from shared_files import shared_files
 
 
@@ -36,15 +34,15 @@ def read_labels(path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("folder", "vector", "official"),
+    ("folder", "vector", "score"),
     shared_files("re/semeval2010_task8/scorer_vectors", each_with=((1, 64.09), (2, 6.35))),
 )
-def test_semeval_official_scorer(folder: Path, vector: int, official: float) -> None:
+def test_semeval_official_scorer(folder: Path, vector: int, score: float) -> None:
     gold = read_labels(folder / f"answer_key{vector}.txt")
     proposed = read_labels(folder / f"proposed_answer{vector}.txt")
-    assert f"F1 = {official:.2f}%" in (folder / f"result_scores{vector}.txt").read_text()
+    assert f"F1 = {score:.2f}%" in (folder / f"result_scores{vector}.txt").read_text()
     predicted = [proposed.get(key, "") for key in gold]
-    assert round(100 * semeval_macro_f1(list(gold.values()), predicted), 2) == official
+    assert round(100 * semeval_macro_f1(list(gold.values()), predicted), 2) == score
 
     # The scorer prints the micro average of each of its three evaluations; the last is official.
     printed = re.findall(
@@ -55,55 +53,6 @@ def test_semeval_official_scorer(folder: Path, vector: int, official: float) -> 
     micro = semeval_scores(list(gold.values()), predicted).micro
     assert (micro.correct, micro.guessed, micro.gold) == tuple(map(int, printed[:3]))
     assert round(100 * micro.f1, 2) == float(printed[3])
-
-
-def scorer_v1_2(proposed: Mapping[int, str], answers: Mapping[int, str]) -> float:
-    """The official score as the scorer's own text has it: two tables of counts, then a loop.
-
-    Wrong directions go to a column of their own and are added to the guesses of the right
-    relation; the loop runs over the labels of the answers, and the division is by their number,
-    less one for `_Other`. (The scorer was run on 200 such subsets besides: equal to two decimals.)
-    """
-    table: dict[tuple[str, str], int] = defaultdict(int)
-    proposed_count: dict[str, int] = defaultdict(int)
-    answer_count: dict[str, int] = defaultdict(int)
-    for number, label in proposed.items():
-        bare, right = label.partition("(")[0], answers[number].partition("(")[0]
-        column = "WRONG_DIR" if bare == right and label != answers[number] else bare
-        table[column, right] += 1
-        proposed_count[column] += 1
-    for label in answers.values():
-        answer_count[label.partition("(")[0]] += 1
-    total = 0.0
-    for label in sorted(answer_count.keys() - {"_Other"}):
-        wrong = table["WRONG_DIR", label]
-        guessed = proposed_count[label]
-        precision = 0.0 if guessed == 0 else 100 * table[label, label] / (guessed + wrong)
-        recall = 100 * table[label, label] / answer_count[label]
-        if precision + recall:
-            total += 2 * precision * recall / (precision + recall)
-    distinct = len(answer_count) - ("_Other" in answer_count)
-    return total / distinct
-
-
-def random_subset(seed: int) -> tuple[list[str], list[str]]:
-    """8 to 50 items over 19 labels; half of the answers are right, some are skipped."""
-    draw = random.Random(seed)
-    names = "Cause-Effect Component-Whole Content-Container Entity-Destination Entity-Origin "
-    names += "Instrument-Agency Member-Collection Message-Topic Product-Producer"
-    labels = [f"{n}({d})" for n in names.split() for d in ("e1,e2", "e2,e1")] + ["Other"]
-    gold = [draw.choice(labels) for _ in range(draw.choice((8, 20, 30, 50)))]
-    predicted = [
-        g if draw.random() < 0.5 else draw.choice([*labels, "", g.replace("(e1,e2)", "(e2,e1)")])
-        for g in gold
-    ]
-    return gold, predicted
-
-
-def official(gold: Sequence[str], predicted: Sequence[str]) -> float:
-    key = {i: "_Other" if g == "Other" else g for i, g in enumerate(gold)}
-    given = {i: "_Other" if p == "Other" else p for i, p in enumerate(predicted) if p}
-    return scorer_v1_2(given, key)
 
 
 def test_semeval_on_random_subsets() -> None:

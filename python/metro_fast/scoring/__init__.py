@@ -10,6 +10,7 @@ from metro_fast.scoring.choices import score_choices  # noqa: E402
 from metro_fast.scoring.engine import Engine, Question  # noqa: E402
 from metro_fast.scoring.label_matching import match_label, normalized_text  # noqa: E402
 from metro_fast.scoring.likelihood import target_log_probs  # noqa: E402
+from metro_fast.scoring.metrics import METRICS, Answer, Metric, find_metric  # noqa: E402
 from metro_fast.scoring.outcome import Outcome  # noqa: E402
 from metro_fast.scoring.protocol import (  # noqa: E402
     PRESETS,
@@ -27,10 +28,13 @@ from metro_fast.scoring.relation_extraction import (  # noqa: E402
 from metro_fast.scoring.wrappers import WRAPPERS, Wrapper, chat_wrapper  # noqa: E402
 
 __all__ = [
+    "METRICS",
     "PRESETS",
     "PROTOCOLS",
     "WRAPPERS",
+    "Answer",
     "Engine",
+    "Metric",
     "MicroF1",
     "Outcome",
     "Protocol",
@@ -39,6 +43,7 @@ __all__ = [
     "Wrapper",
     "accuracy",
     "chat_wrapper",
+    "find_metric",
     "find_protocol",
     "margins",
     "match_label",

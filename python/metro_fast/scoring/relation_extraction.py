@@ -1,14 +1,16 @@
 """The official scores of two relation extraction benchmarks, which are not accuracies."""
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from metro_fast.errors import MetroFastError
+from metro_fast.scoring.metrics.relations import (
+    f1_of_counts,
+    macro_f1_of_counts,
+    micro_f1_parts,
+    relation_parts,
+)
 
 __all__ = ["MicroF1", "SemEvalScores", "semeval_macro_f1", "semeval_scores", "tacred_micro_f1"]
-
-_DIRECTED = re.compile(r"^(?P<relation>.+)\((?P<direction>e1,e2|e2,e1)\)$")
 
 
 class MicroF1(NamedTuple):
@@ -69,13 +71,16 @@ def tacred_micro_f1(
         >>> tacred_micro_f1(["a", "b", "no_relation"], ["a", "a", "a"]).f1
         0.4
     """
-    _check_labels(gold, predicted)
-    relations = sum(label != negative_label for label in gold)
-    guessed = sum(label != negative_label for label in predicted)
-    correct = sum(g == p != negative_label for g, p in zip(gold, predicted, strict=True))
-    precision = correct / guessed if guessed else 1.0
-    recall = correct / relations if relations else 0.0
-    return MicroF1(precision, recall, _f1(precision, recall), relations, guessed, correct)
+    sums = micro_f1_parts(gold, predicted, negative_label).sum(0).tolist()
+    correct, guessed, relations = map(int, sums)
+    return MicroF1(
+        correct / guessed if guessed else 1.0,
+        correct / relations if relations else 0.0,
+        _f1_of(correct, guessed, relations),
+        relations,
+        guessed,
+        correct,
+    )
 
 
 def semeval_macro_f1(
@@ -133,19 +138,14 @@ def semeval_scores(
         >>> semeval_scores(["A(e1,e2)", "Other"], ["A(e2,e1)", "Other"]).na_rate
         0.5
     """
-    _check_labels(gold, predicted)
-    key = [_relation(label, other_label) for label in gold]
-    guesses = [None if label == "" else _relation(label, other_label) for label in predicted]
-    hits = [r for g, p, r in zip(gold, predicted, key, strict=True) if g == p and r is not None]
-    relations = sorted({relation for relation in key if relation is not None})
-    counts = [(hits.count(r), guesses.count(r), key.count(r)) for r in relations]
-    correct, guessed, actual = (sum(column) for column in zip((0, 0, 0), *counts, strict=True))
-    labels = sorted(set(gold))
+    sums = relation_parts(gold, predicted, other_label).sum(0)
+    correct, guessed, actual = (int(sums[column::3].sum()) for column in range(3))
     exact = [g for g, p in zip(gold, predicted, strict=True) if g == p]
-    directed = [(exact.count(n), list(predicted).count(n), list(gold).count(n)) for n in labels]
-    others = list(gold).count(other_label)
+    right, given = list(gold), list(predicted)
+    directed = [(exact.count(n), given.count(n), right.count(n)) for n in sorted(set(gold))]
+    others = right.count(other_label)
     return SemEvalScores(
-        macro_f1=_mean_f1(counts),
+        macro_f1=float(macro_f1_of_counts(sums)),
         micro=MicroF1(
             correct / guessed if guessed else 0.0,
             correct / actual if actual else 0.0,
@@ -155,47 +155,12 @@ def semeval_scores(
             correct,
         ),
         micro_all_f1=_f1_of(len(exact), sum(row[1] for row in directed), len(gold)),
-        macro_all_f1=_mean_f1(directed),
-        na_rate=list(predicted).count(other_label) / len(gold),
+        macro_all_f1=float(macro_f1_of_counts([count for row in directed for count in row])),
+        na_rate=given.count(other_label) / len(gold),
         na_recall=exact.count(other_label) / others if others else None,
-        invalid_rate=list(predicted).count("") / len(gold),
+        invalid_rate=given.count("") / len(gold),
     )
 
 
-def _mean_f1(counts: Sequence[tuple[int, int, int]]) -> float:
-    """The mean F1 of labels, each given by its hits, its guesses and its items."""
-    return sum(_f1_of(*row) for row in counts) / len(counts) if counts else 0.0
-
-
 def _f1_of(hits: int, guessed: int, actual: int) -> float:
-    return 2 * hits / (guessed + actual) if guessed + actual else 0.0
-
-
-def _check_labels(gold: Sequence[str], predicted: Sequence[str]) -> None:
-    if len(gold) != len(predicted):
-        raise MetroFastError(
-            f"there are {len(gold)} gold labels for {len(predicted)} predicted ones; give one each "
-            "per item"
-        )
-    if not gold:
-        raise MetroFastError("there are no labels; give at least 1")
-    for label in (*gold, *predicted):
-        if not isinstance(label, str):
-            raise TypeError(f"label {label!r} is not a string")
-
-
-def _relation(label: str, other_label: str) -> str | None:
-    """The relation without its direction, or None for the other label."""
-    if label == other_label:
-        return None
-    match = _DIRECTED.match(label)
-    if match is None:
-        raise MetroFastError(
-            f"label {label!r} has no direction; give Relation(e1,e2), Relation(e2,e1) "
-            f"or {other_label!r}"
-        )
-    return match["relation"]
-
-
-def _f1(precision: float, recall: float) -> float:
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    return float(f1_of_counts(hits, guessed, actual))
