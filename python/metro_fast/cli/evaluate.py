@@ -127,8 +127,8 @@ def evaluate_command(
 
 
 def summary_table(report: Report) -> Table:
-    """Tabulate the accuracy by task, for seen and for unseen instructions."""
-    table = Table(title=f"{report.model_name}: accuracy, mean over instructions")
+    """Tabulate the mean value by task, for seen and for unseen instructions."""
+    table = Table(title=f"{report.model_name}: mean over instructions")
     for column in ("task", "items", "seen", "unseen", "worst instruction"):
         table.add_column(column, justify="left" if column == "task" else "right")
     for task in report.tasks:
@@ -137,9 +137,9 @@ def summary_table(report: Report) -> Table:
         table.add_row(
             task,
             str(summary.item_count),
-            _mean([row.accuracy for row in rows if row.seen]),
-            _mean([row.accuracy for row in rows if not row.seen]),
-            f"{summary.worst.instruction_id} {summary.worst.accuracy:.3f}",
+            _mean([row.value for row in rows if row.seen]),
+            _mean([row.value for row in rows if not row.seen]),
+            f"{summary.worst.instruction_id} {summary.worst.value:.3f}",
         )
     return table
 

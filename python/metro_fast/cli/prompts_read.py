@@ -1,5 +1,6 @@
 """`metro-fast prompts read`: public task files as items."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -7,6 +8,7 @@ import typer
 
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import (
+    TASK_METRICS,
     Read,
     read_bbh,
     read_fewrel,
@@ -39,6 +41,10 @@ def read_command(
     first_answer: Annotated[
         int, typer.Option(help="With a table: the number of the first choice.")
     ] = 0,
+    metric: Annotated[
+        str | None,
+        typer.Option(help=f"How answers are counted, if not as usual: {', '.join(TASK_METRICS)}."),
+    ] = None,
     names: Annotated[Path | None, typer.Option(help="With fewrel: its pid2name.json.")] = None,
     strict: Annotated[bool, typer.Option(help="Refuse a source that is not taken whole.")] = False,
 ) -> None:
@@ -59,6 +65,8 @@ def read_command(
     typer.echo(str(report))
     if strict:
         report.check()
+    if metric is not None:
+        task = replace(task, metric=metric)
     typer.echo(f"wrote {task.save(output)}")
 
 

@@ -26,12 +26,13 @@ from metro_fast.prompts.readers import (
 )
 from metro_fast.prompts.render import Rendered, render_examples, render_items
 from metro_fast.prompts.source_report import SourceReport
-from metro_fast.prompts.task import Task
+from metro_fast.prompts.task import TASK_METRICS, Task
 
 __all__ = [
     "CONTROLS",
     "KINDS",
     "OWN_SETS",
+    "TASK_METRICS",
     "FewShot",
     "Imported",
     "Instruction",

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from metro_fast.errors import MetroFastError
+from metro_fast.prompts.few_shot import FewShot
 from metro_fast.prompts.instruction import Instruction
 from metro_fast.prompts.instruction_set import InstructionSet
 from metro_fast.prompts.item import Item
@@ -30,13 +31,18 @@ class Rendered(NamedTuple):
 
 
 def render_items(
-    instruction: Instruction, items: Iterable[Item], *, strict: bool = False
+    instruction: Instruction,
+    items: Iterable[Item],
+    *,
+    shots: FewShot | None = None,
+    strict: bool = False,
 ) -> Rendered:
     """Word items, and count those that the instruction cannot word.
 
     Args:
         instruction: The wording.
         items: The items, for instance a task.
+        shots: Worked examples before each of them.
         strict: Raise the first reject as an error.
 
     Returns:
@@ -58,7 +64,7 @@ def render_items(
     rejects: list[Reject] = []
     for item in items:
         try:
-            prompts.append(instruction.render(item))
+            prompts.append(shots.render(instruction, item) if shots else instruction.render(item))
             worded.append(item)
         except RejectError as error:
             if strict:

@@ -13,10 +13,21 @@ from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts.item import Item
 
-__all__ = ["Task"]
+__all__ = ["TASK_METRICS", "Task"]
+
+TASK_METRICS = (
+    "accuracy",
+    "semeval_macro_f1",
+    "tacred_micro_f1",
+    "exact_match",
+    "normalized_match",
+    "token_f1",
+)
+"""Metrics that a task can have; `metro_fast.scoring.METRICS` computes them."""
 
 _REQUIRED_KEYS = ("id", "fields", "choices", "answer")
-_KEYS = frozenset({*_REQUIRED_KEYS, "group", "target", "task", "task_type", "split"})
+_HEAD = ("task", "task_type", "split", "metric")
+_KEYS = frozenset({*_REQUIRED_KEYS, *_HEAD, "group", "target"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +39,11 @@ class Task:
         task_type: Kind of task (`re`, `qa`, `nli`, `cls`, ...); instructions of that type apply.
         items: At least one item; their ids must be unique.
         split: Which part of the data this is; a report never averages over two splits.
+        metric: How answers are counted, one of `TASK_METRICS`.
 
     Raises:
-        MetroFastError: If there is no item, an id is given twice, or a name is empty.
+        MetroFastError: If there is no item, an id is given twice, a name is empty, or the metric is
+            unknown.
 
     Example:
         >>> items = [Item("1", {"word": "good"}, ("yes", "no"), 0)]
@@ -42,14 +55,20 @@ class Task:
     task_type: str
     items: tuple[Item, ...]
     split: str = field(default="test")
+    metric: str = "accuracy"
 
     def __post_init__(self) -> None:
-        for label in ("name", "task_type", "split"):
+        for label in ("name", "task_type", "split", "metric"):
             value = getattr(self, label)
             if not isinstance(value, str):
                 raise TypeError(f"task {label} is {value!r}; give a string")
             if not value:
                 raise MetroFastError(f"task {label} is empty; give a name")
+        if self.metric not in TASK_METRICS:
+            raise MetroFastError(
+                f"task {self.name!r}: the metric is {self.metric!r}; give one of "
+                f"{', '.join(TASK_METRICS)}"
+            )
         object.__setattr__(self, "items", tuple(self.items))
         if not self.items:
             raise MetroFastError(f"task {self.name!r} has no items; give at least 1")
@@ -66,9 +85,10 @@ class Task:
 
     def __repr__(self) -> str:
         noun = "item" if len(self.items) == 1 else "items"
+        metric = "" if self.metric == "accuracy" else f", metric={self.metric!r}"
         return (
             f"Task({self.name!r}, {self.task_type!r}, {len(self.items)} {noun}, "
-            f"split={self.split!r})"
+            f"split={self.split!r}{metric})"
         )
 
     def __len__(self) -> int:
@@ -85,7 +105,9 @@ class Task:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write one JSON object per line; every line also names task, task_type and split.
+        """Write one JSON object per line, which also names task, task_type, split and metric.
+
+        The metric is left out if it is accuracy, as in files from before there were others.
 
         Args:
             path: File to write, usually `*.jsonl`.
@@ -97,6 +119,8 @@ class Task:
             OSError: If the file cannot be written.
         """
         head = {"task": self.name, "task_type": self.task_type, "split": self.split}
+        if self.metric != "accuracy":
+            head["metric"] = self.metric
         lines = (json.dumps(head | item.to_record(), ensure_ascii=False) for item in self.items)
         return write_atomically(path, "".join(f"{line}\n" for line in lines))
 
@@ -108,15 +132,17 @@ class Task:
         name: str | None = None,
         task_type: str | None = None,
         split: str | None = None,
+        metric: str | None = None,
     ) -> "Task":
         """Read a file that `save` wrote, or one of items without a task, named by the arguments.
 
         Args:
             path: JSON Lines file; each line has `id`, `fields`, `choices`, `answer` and may have
-                `group`, `target`, `task`, `task_type`, `split`. Blank lines are skipped.
+                `group`, `target`, `task`, `task_type`, `split`, `metric`. Blank lines are skipped.
             name: Name of the task; by default the lines' `task`, or else the file's stem.
             task_type: Kind of task; by default the lines' `task_type`.
             split: Part of the data; by default the lines' `split`, or else `test`.
+            metric: How answers are counted; by default the lines' `metric`, or else accuracy.
 
         Returns:
             The task.
@@ -124,7 +150,8 @@ class Task:
         Raises:
             FileNotFoundError: If the file is absent.
             FormatError: If a line is not such an object; the message names the file and the line.
-            MetroFastError: If neither a line nor the argument gives a task type.
+            MetroFastError: If neither a line nor the argument gives a task type, or the metric is
+                unknown.
 
         Example:
             >>> items = [Item("1", {"word": "good"}, ("yes", "no"), 0)]
@@ -144,11 +171,12 @@ class Task:
             known_type,
             tuple(items),
             split or heads.get("split", "test"),
+            metric or heads.get("metric", "accuracy"),
         )
 
 
 def _read_items(path: Path) -> tuple[list[Item], dict[str, str]]:
-    """The items of a JSON Lines file, and the task, task_type and split that its lines name."""
+    """The items of a JSON Lines file, and what its lines name in common."""
     items: list[Item] = []
     first_line: dict[str, int] = {}
     heads: dict[str, str] = {}
@@ -171,7 +199,7 @@ def _read_items(path: Path) -> tuple[list[Item], dict[str, str]]:
                 "each item its own id"
             )
         first_line[item.id] = number
-        for key in ("task", "task_type", "split"):
+        for key in _HEAD:
             if key in record and heads.setdefault(key, record[key]) != record[key]:
                 raise FormatError(
                     f"{where}: {key} is {record[key]!r}, but {heads[key]!r} on an earlier line; "

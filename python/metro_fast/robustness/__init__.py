@@ -24,8 +24,8 @@ from metro_fast.robustness.doors import (  # noqa: E402
 )
 from metro_fast.robustness.evaluate import evaluate  # noqa: E402
 from metro_fast.robustness.page.page import write_page  # noqa: E402
-from metro_fast.robustness.recompute import recompute  # noqa: E402
 from metro_fast.robustness.report import Report  # noqa: E402
+from metro_fast.robustness.report_folder import load_reports, recompute  # noqa: E402
 from metro_fast.robustness.statistics import Interval, wilson_interval  # noqa: E402
 from metro_fast.robustness.summary import InstructionScore, TaskSummary  # noqa: E402
 
@@ -45,6 +45,7 @@ __all__ = [
     "evaluate",
     "load_adapter",
     "load_model",
+    "load_reports",
     "read_helm",
     "read_inspect",
     "read_lm_eval_samples",

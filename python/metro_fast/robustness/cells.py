@@ -1,36 +1,30 @@
 """A cell of the grid: one model on one task in the words of one instruction, item by item.
 
-Statistics need nothing but cells, so every table can be recomputed from saved cells. On disk a cell
-is a `samples_*.jsonl` in lm-eval's shape, with one object per item. It has two additions: every
-line has the cell's identity, and the first line also has its `cell_record`. It leaves out one
-thing: the input text is in `arguments` once, not once per choice.
+Statistics need nothing but cells, so every table can be recomputed from saved cells; their files
+are in `cell_files`.
 """
 
 import functools
 import hashlib
 import json
-import os
-import re
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from metro_fast._atomic import write_atomically
-from metro_fast._json import parse_json
-from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.prompts import Instruction, Item, Task
-from metro_fast.scoring import predictions, tie_count
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Cell", "CellRecord", "cell_file_name"]
+from metro_fast.errors import MetroFastError
+from metro_fast.prompts import Instruction, Item, Prompt, Reject, Rendered, Task, by_reason
+from metro_fast.robustness.worded import labels_of, prompts_hash
+from metro_fast.scoring import Answer, Metric, Outcome, find_metric
+
+__all__ = ["Cell", "CellRecord"]
 
 
 @dataclass(frozen=True)
 class CellRecord:
-    """Everything that identifies the numbers of a cell.
-
-    `identity` covers all that the scores depend on: the hashes of model, tokenizer and items, the
-    instruction's text, the scoring protocol and its limits. Names and seen labels can change
-    without a new run.
+    """Everything that identifies the answers of a cell, and what tables say about it.
 
     Attributes:
         model_name: Name of the model in every table.
@@ -40,11 +34,14 @@ class CellRecord:
         task: Name of the task.
         task_type: Type of the task, which instructions belong to.
         split: Split of the items.
-        items_hash: SHA-256 of the items.
+        metric: How the task's answers are counted.
+        items_hash: SHA-256 of all items of the task.
         instruction: The instruction.
-        preset: Scoring protocol.
-        max_input_length: Tokens to which inputs were cut.
-        max_target_length: Tokens to which choices were cut.
+        prompts_hash: SHA-256 of the items as this instruction words them.
+        preset: Name of the protocol.
+        protocol: The protocol's settings by name (`Protocol.identity`); of another harness, its
+            name.
+        shots: Number of worked examples before each item.
     """
 
     model_name: str
@@ -54,11 +51,13 @@ class CellRecord:
     task: str
     task_type: str
     split: str
+    metric: str
     items_hash: str
     instruction: Instruction
+    prompts_hash: str
     preset: str
-    max_input_length: int
-    max_target_length: int
+    protocol: Mapping[str, Any]
+    shots: int = 0
 
     def __repr__(self) -> str:
         return (
@@ -76,211 +75,202 @@ class CellRecord:
         """SHA-256 of the instruction's text."""
         return _sha256(self.instruction.text)
 
-    @property
-    def _wording(self) -> str | dict[str, object]:
-        """The text alone, on which scores depend, unless the instruction has choices of its own."""
-        instruction = self.instruction
-        parts = {"choices", "target", "syntax"} & instruction.to_record().keys()
-        if not parts:
-            return instruction.text
-        return {"text": instruction.text} | {part: getattr(instruction, part) for part in parts}
+    @functools.cached_property
+    def protocol_hash(self) -> str:
+        """SHA-256 of the protocol's settings."""
+        return _sha256(json.dumps(dict(self.protocol), sort_keys=True))
 
     @functools.cached_property
     def identity(self) -> str:
-        """SHA-256 of everything that the scores depend on."""
+        """SHA-256 of everything that the answers depend on.
+
+        Names, families, seen labels and the metric are notes: they can change without a new run.
+        """
         parts = {
             "model": self.model_hash,
             "tokenizer": self.tokenizer_hash,
             "items": self.items_hash,
-            "instruction": self._wording,
-            "preset": self.preset,
-            "limits": [self.max_input_length, self.max_target_length],
+            "prompts": self.prompts_hash,
+            "protocol": self.protocol_hash,
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return _sha256(json.dumps(parts, sort_keys=True))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Items, rendered inputs and scores of one (model, task, instruction).
+    """One model's answers to the items of a task in the words of one instruction.
+
+    An item that the instruction cannot word is a reject of the cell and has no answer in it.
 
     Args:
         record: The model, task, instruction and protocol.
-        items: The task's items, in order.
-        inputs: The text that the model read for each item.
-        scores: Log-likelihood in nats of every choice, `[items][choices]`.
+        task: The task with all its items.
+        rendered: The items that the instruction words, their prompts, and its rejects.
+        outcomes: The answer to each prompt.
 
     Raises:
-        MetroFastError: If the lengths do not agree, a score is NaN, or the items are not those
-            that the record identifies.
+        MetroFastError: If the lengths do not agree, an outcome contradicts its prompt, the labels
+            do not fit the task's metric, or the items or prompts are not those that the record
+            identifies.
     """
 
     record: CellRecord
-    items: tuple[Item, ...]
-    inputs: tuple[str, ...]
-    scores: tuple[tuple[float, ...], ...]
+    task: Task
+    rendered: Rendered
+    outcomes: tuple[Outcome, ...]
 
     def __post_init__(self) -> None:
-        where = f"cell {self.record.task!r} x {self.record.instruction.id!r}"
-        if not len(self.items) == len(self.inputs) == len(self.scores):
+        record, count = self.record, len(self.rendered.items)
+        where = f"cell {record.task!r} x {record.instruction.id!r}"
+        if not count == len(self.rendered.prompts) == len(self.outcomes):
             raise MetroFastError(
-                f"{where} has {len(self.items)} items, {len(self.inputs)} inputs and "
-                f"{len(self.scores)} rows of scores, expected equal numbers"
+                f"{where} has {count} items, {len(self.rendered.prompts)} prompts and "
+                f"{len(self.outcomes)} outcomes, expected equal numbers"
             )
-        for item, row in zip(self.items, self.scores, strict=True):
-            if len(row) != len(item.choices):
+        if count == 0:
+            raise MetroFastError(f"{where} has no item that its instruction can word")
+        for item, prompt, outcome in zip(self.items, self.prompts, self.outcomes, strict=True):
+            _check_outcome(f"{where}, item {item.id!r}", prompt, outcome)
+        for label, hashed, known in (
+            ("items", self.task.sha256, record.items_hash),
+            ("prompts", prompts_hash(self.rendered), record.prompts_hash),
+        ):
+            if hashed != known:
                 raise MetroFastError(
-                    f"{where}, item {item.id!r} has {len(row)} scores, {len(item.choices)} choices"
+                    f"{where}: the {label} have the hash {hashed}, so they are not those of its "
+                    f"{label}_hash {known}"
                 )
-        if self.task.sha256 != self.record.items_hash:
-            raise MetroFastError(
-                f"{where}: the items have the hash {self.task.sha256}, so they are not those of "
-                f"its items_hash {self.record.items_hash}"
-            )
-        self.predictions  # noqa: B018 - raises for NaN now, and not in the middle of a report
+        self.metric.check([item.answer_text for item in self.items])
 
     def __repr__(self) -> str:
         record = self.record
         return (
             f"<Cell {record.model_name} x {record.task} x {record.instruction.id}; "
-            f"{sum(self.correct)} of {len(self.items)} correct>"
+            f"{self.metric.label} {self.value:.3f} on {len(self.items)} items>"
         )
 
     @property
-    def task(self) -> Task:
-        """The items as a task."""
-        return Task(self.record.task, self.record.task_type, self.items, self.record.split)
+    def items(self) -> tuple[Item, ...]:
+        """The items that the instruction can word, in order."""
+        return self.rendered.items
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The prompt of each item."""
+        return self.rendered.prompts
+
+    @property
+    def rejects(self) -> tuple[Reject, ...]:
+        """The items that the instruction cannot word, each with its reason."""
+        return self.rendered.rejects
+
+    @functools.cached_property
+    def metric(self) -> Metric:
+        """How the answers are counted."""
+        return find_metric(self.record.metric)
 
     @functools.cached_property
     def predictions(self) -> list[int]:
-        """Index of the best choice of each item; in a tie the first one."""
-        return predictions(self.scores)
+        """Index of the chosen one of each prompt's choices, or −1."""
+        return [outcome.prediction for outcome in self.outcomes]
 
     @functools.cached_property
     def correct(self) -> list[bool]:
-        """For each item, whether the prediction is the correct answer."""
-        return [p == i.answer for p, i in zip(self.predictions, self.items, strict=True)]
+        """For each item, whether the prediction is the right choice."""
+        return [answer.right for answer in self.answers]
 
-    @property
-    def accuracy(self) -> float:
-        """Share of correct predictions."""
-        return sum(self.correct) / len(self.correct)
+    @functools.cached_property
+    def answers(self) -> list[Answer]:
+        """The answers in the words of the items, so that two readings of an item can be compared.
+
+        A written answer to a prompt with choices that names none of them is empty.
+        """
+        return [
+            _answer(item, prompt, outcome)
+            for item, prompt, outcome in zip(self.items, self.prompts, self.outcomes, strict=True)
+        ]
+
+    @functools.cached_property
+    def parts(self) -> NDArray[np.float64]:
+        """`[items, k]`: the counts of each item, whose sums give the metric."""
+        return self.metric.parts(self.answers)
+
+    @functools.cached_property
+    def values(self) -> NDArray[np.float64]:
+        """`[items]`: a value for each item, whose mean is the metric (`Metric.item_values`)."""
+        return self.metric.item_values(self.parts)
+
+    @functools.cached_property
+    def value(self) -> float:
+        """The task's metric, from 0 to 1."""
+        return float(self.metric.value(self.parts.sum(0)))
 
     @property
     def ties(self) -> int:
         """Number of items with several best choices."""
-        return tie_count(self.scores)
+        return sum(outcome.tied for outcome in self.outcomes)
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the cell's file, completely or not at all.
-
-        A file of the same model name, task and instruction is replaced.
-
-        Args:
-            folder: Folder of the evaluation.
-
-        Returns:
-            The file.
-
-        Raises:
-            OSError: If it cannot be written.
-        """
-        lines = [json.dumps(line, ensure_ascii=False) for line in self._lines()]
-        path = Path(folder) / cell_file_name(
-            self.record.model_name, self.record.task, self.record.instruction.id
+    @property
+    def unread(self) -> int:
+        """Number of written answers that name none of the choices."""
+        return sum(
+            bool(prompt.choices) and outcome.prediction < 0
+            for prompt, outcome in zip(self.prompts, self.outcomes, strict=True)
         )
-        return write_atomically(path, "\n".join(lines) + "\n")
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Cell":
-        """Read a cell's file and check it against its own hashes.
+    @property
+    def cut(self) -> int:
+        """Number of prompts that lost tokens because they were too long."""
+        return sum(outcome.cut_tokens > 0 for outcome in self.outcomes)
+
+    def take(self, ids: Iterable[str]) -> "Cell":
+        """The cell of some of its items, in their order here.
 
         Args:
-            path: File written by `save`.
+            ids: Ids of items that the instruction can word.
 
         Returns:
-            The cell, equal to the one saved.
+            A cell whose task has these items alone; itself, if these are all.
 
         Raises:
-            FileNotFoundError: If the file is absent.
-            FormatError: If it is damaged: it is not JSON, a key or a line is missing, or items
-                were changed.
+            MetroFastError: If the cell has no answer to one of the items.
         """
-        path = Path(path)
-        lines: list[dict[str, Any]] = []
-        for number, text in enumerate(path.read_bytes().splitlines(), start=1):
-            lines.append(parse_json(text, f"{path}:{number}"))
-        try:
-            values = dict(lines[0]["cell_record"])
-            record = CellRecord(**(values | {"instruction": Instruction(**values["instruction"])}))
-            items = tuple(Item(**line["doc"]) for line in lines)
-            inputs = tuple(line["arguments"]["gen_args_0"]["arg_0"] for line in lines)
-            scores = tuple(tuple(float(pair[0]) for pair in line["resps"]) for line in lines)
-            identities = {line["cell"] for line in lines}
-            cell = cls(record, items, inputs, scores)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise FormatError(
-                f"{path} is not a complete cell ({type(error).__name__}: {error}): delete the file "
-                "and evaluate again"
-            ) from error
-        if identities != {record.identity}:
-            raise FormatError(
-                f"{path} has lines of another cell: delete the file and evaluate again"
-            )
-        return cell
+        wanted = set(ids)
+        lacking = sorted(wanted - {item.id for item in self.items})
+        if lacking:
+            raise MetroFastError(f"{self!r} has no answer to item {lacking[0]!r}")
+        if len(wanted) == len(self.task):
+            return self
+        kept = [i for i, item in enumerate(self.items) if item.id in wanted]
+        items = tuple(self.items[i] for i in kept)
+        rendered = Rendered(items, tuple(self.prompts[i] for i in kept), ())
+        task = replace(self.task, items=items)
+        record = replace(self.record, items_hash=task.sha256, prompts_hash=prompts_hash(rendered))
+        return Cell(record, task, rendered, tuple(self.outcomes[i] for i in kept))
 
-    def _lines(self) -> list[dict[str, Any]]:
-        """One object per item, with lm-eval's keys; numbers in `resps` are strings there too."""
-        lines = []
-        for index, (item, text, row) in enumerate(
-            zip(self.items, self.inputs, self.scores, strict=True)
-        ):
-            responses = [[repr(score), "False"] for score in row]
-            doc = json.dumps(item.to_record(), sort_keys=True, ensure_ascii=False)
-            lines.append(
-                {
-                    "doc_id": index,
-                    "doc": item.to_record(),
-                    "target": str(item.answer),
-                    "arguments": {"gen_args_0": {"arg_0": text}},
-                    "resps": responses,
-                    "filtered_resps": responses,
-                    "filter": "none",
-                    "metrics": ["acc"],
-                    "doc_hash": _sha256(doc),
-                    "prompt_hash": _sha256(text),
-                    "target_hash": _sha256(str(item.answer)),
-                    "acc": float(self.correct[index]),
-                    "cell": self.record.identity,
-                }
-            )
-        record = asdict(self.record) | {"instruction": self.record.instruction.to_record()}
-        lines[0]["cell_record"] = record
-        return lines
+    @property
+    def rejects_by_reason(self) -> dict[str, int]:
+        """Number of rejects of each reason."""
+        return by_reason(self.rejects)
 
 
-def cell_file_name(model_name: str, task: str, instruction_id: str) -> str:
-    """The file name of a cell, which is readable, and different for different names.
-
-    Args:
-        model_name: Name of the model.
-        task: Name of the task.
-        instruction_id: Id of the instruction.
-
-    Returns:
-        `samples_<model>_<task>_<instruction>.jsonl`; a name with characters other than letters,
-        digits, dots and dashes is replaced by a similar one with a hash.
-
-    Example:
-        >>> cell_file_name("base", "re", "ask-1")
-        'samples_base_re_ask-1.jsonl'
-    """
-    return f"samples_{slug(model_name)}_{slug(task)}_{slug(instruction_id)}.jsonl"
+def _check_outcome(where: str, prompt: Prompt, outcome: Outcome) -> None:
+    count = len(prompt.choices)
+    if outcome.scores is not None:
+        if len(outcome.scores) != count:
+            raise MetroFastError(f"{where} has {len(outcome.scores)} scores, {count} choices")
+        if any(score != score for score in outcome.scores):
+            raise MetroFastError(f"{where} has a score of NaN")
+    if not -1 <= outcome.prediction < max(count, 0):
+        raise MetroFastError(f"{where} has the prediction {outcome.prediction}, {count} choices")
 
 
-def slug(name: str) -> str:
-    """A name that is safe in a file name; changed and long names get a hash to stay distinct."""
-    plain = re.sub(r"[^A-Za-z0-9.-]+", "-", name)[:60]
-    return plain if plain == name else f"{plain}-{_sha256(name)[:8]}"
+def _answer(item: Item, prompt: Prompt, outcome: Outcome) -> Answer:
+    if outcome.prediction >= 0:
+        given = labels_of(item, prompt)[outcome.prediction]
+        return Answer(item.answer_text, given, outcome.prediction == prompt.answer)
+    given = "" if prompt.choices or outcome.text is None else outcome.text
+    return Answer(item.answer_text, given, right=False)
 
 
 def _sha256(text: str) -> str:

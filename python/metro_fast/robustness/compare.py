@@ -8,37 +8,44 @@ import numpy as np
 
 from metro_fast.errors import MetroFastError
 from metro_fast.robustness.cells import Cell
+from metro_fast.robustness.common_items import common_ids, item_groups, value_matrix
 from metro_fast.robustness.gap import PairedDifference, paired_difference, std_difference
 from metro_fast.robustness.report import Report
-from metro_fast.robustness.statistics import McNemar, holm, mcnemar_exact
-from metro_fast.robustness.summary import correct_matrix, item_groups
+from metro_fast.robustness.resampling import PairedTest, paired_test
+from metro_fast.robustness.statistics import holm
 from metro_fast.robustness.unchanged import same_scores
 
-__all__ = ["Comparison", "InstructionComparison", "TaskComparison", "compare"]
+__all__ = [
+    "Comparison",
+    "InstructionComparison",
+    "TaskComparison",
+    "compare",
+    "why_not_pairable",
+]
 
 
 @dataclass(frozen=True)
 class InstructionComparison:
-    """One instruction: both accuracies, and McNemar's exact test on the items that differ.
+    """One instruction: the metric of both models, and a paired test on the items that differ.
 
     Attributes:
         instruction_id: Id of the instruction.
-        first_accuracy: Accuracy of the first model.
-        second_accuracy: Accuracy of the second model.
-        test: McNemar's exact test.
+        first_value: The metric of the first model.
+        second_value: The metric of the second model.
+        test: McNemar's exact test if items score 0 or 1, else approximate randomization.
         adjusted_p: The p value with Holm's correction over the instructions of the task.
     """
 
     instruction_id: str
-    first_accuracy: float
-    second_accuracy: float
-    test: McNemar
+    first_value: float
+    second_value: float
+    test: PairedTest
     adjusted_p: float
 
     @property
     def difference(self) -> float:
-        """Accuracy of the second model minus that of the first."""
-        return self.second_accuracy - self.first_accuracy
+        """The metric of the second model minus that of the first."""
+        return self.second_value - self.first_value
 
 
 @dataclass(frozen=True)
@@ -50,10 +57,12 @@ class TaskComparison:
         item_count: Number of items.
         items_hash: SHA-256 of the items.
         preset: Scoring protocol.
-        difference: Difference of the mean accuracies.
+        metric_label: Name of the task's metric in tables.
+        difference: Difference of the means over instructions.
         spread: Difference of the standard deviations over instructions; None for one instruction.
         agreement: Share of (item, instruction) pairs with the same prediction, correct or not.
-        unchanged: Whether no score differs by more than the noise of batching (`same_scores`).
+        unchanged: Whether no score differs by more than the noise of batching (`same_scores`), or
+            every written answer is the same.
         margin: Differences up to this count as equal.
         instructions: The comparison under each instruction.
     """
@@ -62,6 +71,7 @@ class TaskComparison:
     item_count: int
     items_hash: str
     preset: str
+    metric_label: str
     difference: PairedDifference
     spread: PairedDifference | None
     agreement: float
@@ -153,7 +163,7 @@ def compare(
         first: Report of the reference, for instance a model with its expert.
         second: Report of the other model, for instance one with the same expert compressed.
         tasks: Names of the tasks to compare; by default all, and both must have the same ones.
-        margin: Differences of accuracy up to this count as equal in the verdict; 0.01 is a point.
+        margin: Differences of the metric up to this count as equal in the verdict; 0.01 is a point.
 
     Returns:
         The comparison.
@@ -184,9 +194,7 @@ def compare(
         tasks = first.tasks
     if not tasks:
         raise MetroFastError("tasks is empty, expected at least one task")
-    compared = tuple(
-        _compare_task(first.task_cells(task), second.task_cells(task), margin) for task in tasks
-    )
+    compared = tuple(_compare_task(first, second, task, margin) for task in tasks)
     if all(task.unchanged for task in compared):
         warnings.warn(
             f"every score of {first.model_name!r} and {second.model_name!r} is the same up to the "
@@ -198,57 +206,78 @@ def compare(
     )
 
 
-def _compare_task(first: Sequence[Cell], second: Sequence[Cell], margin: float) -> TaskComparison:
-    second = _aligned(first, second)
-    a, b = correct_matrix(first), correct_matrix(second)
-    groups = item_groups(first[0])
-    tests = [mcnemar_exact(row_a, row_b) for row_a, row_b in zip(a, b, strict=True)]
+def why_not_pairable(first: Report, second: Report, task: str) -> str | None:
+    """Why two reports cannot be compared on a task.
+
+    Args:
+        first: One report.
+        second: Another one, which has the task too.
+        task: Name of the task.
+
+    Returns:
+        The difference in words, or None if they can be compared.
+    """
+    cells, others = first.task_cells(task), second.task_cells(task)
+    whole = {c.record.task: c.record for c in first.cells}[task]
+    other = {c.record.task: c.record for c in second.cells}[task]
+    for key in ("split", "items_hash", "metric", "preset", "protocol_hash", "shots"):
+        values = getattr(whole, key), getattr(other, key)
+        if values[0] != values[1]:
+            return (
+                f"task {task!r}: {key} differs, it is {values[0]!r} and {values[1]!r}: evaluate "
+                "both models with the same one"
+            )
+    by_id = {cell.record.instruction.id: cell for cell in others}
+    ids = {cell.record.instruction.id for cell in cells}
+    if ids != by_id.keys():
+        only = ", ".join(sorted(ids ^ by_id.keys()))
+        return f"task {task!r}: only one of the two has the instructions {only}"
+    for cell in cells:
+        instruction = cell.record.instruction
+        words = [(i.text, i.choices, i.target, i.syntax)
+                 for i in (instruction, by_id[instruction.id].record.instruction)]  # fmt: skip
+        if words[0] != words[1]:
+            return f"task {task!r}: instruction {instruction.id!r} is worded differently in the two"
+    return None
+
+
+def _compare_task(first: Report, second: Report, task: str, margin: float) -> TaskComparison:
+    reason = why_not_pairable(first, second, task)
+    if reason is not None:
+        raise MetroFastError(reason)
+    by_id = {cell.record.instruction.id: cell for cell in second.task_cells(task)}
+    pairs = [(cell, by_id[cell.record.instruction.id]) for cell in first.task_cells(task)]
+    ids = common_ids(cell for pair in pairs for cell in pair)
+    pairs = [(a.take(ids), b.take(ids)) for a, b in pairs]
+    ours, theirs = ([pair[k] for pair in pairs] for k in (0, 1))
+    values, others = value_matrix(ours), value_matrix(theirs)
+    groups = item_groups(ours[0])
+    metric = ours[0].metric
+    tests = [paired_test(metric, a.parts, b.parts) for a, b in pairs]
     adjusted = holm([test.p_value for test in tests])
-    same = [
-        p == q
-        for x, y in zip(first, second, strict=True)
-        for p, q in zip(x.predictions, y.predictions, strict=True)
-    ]
+    same = [x.given == y.given for a, b in pairs for x, y in zip(a.answers, b.answers, strict=True)]
     return TaskComparison(
-        task=first[0].record.task,
-        item_count=a.shape[1],
-        items_hash=first[0].record.items_hash,
-        preset=first[0].record.preset,
-        difference=paired_difference(a, b, groups=groups),
-        spread=std_difference(a, b, groups=groups) if len(a) > 1 else None,
+        task=task,
+        item_count=values.shape[1],
+        items_hash=ours[0].record.items_hash,
+        preset=ours[0].record.preset,
+        metric_label=metric.label,
+        difference=paired_difference(values, others, groups=groups),
+        spread=std_difference(values, others, groups=groups) if len(values) > 1 else None,
         agreement=float(np.mean(same)),
-        unchanged=same_scores([x.scores for x in first], [y.scores for y in second]),
+        unchanged=_unchanged(pairs),
         margin=margin,
         instructions=tuple(
-            InstructionComparison(cell.record.instruction.id, x, y, test, p)
-            for cell, x, y, test, p in zip(
-                first, a.mean(1).tolist(), b.mean(1).tolist(), tests, adjusted, strict=True
-            )
+            InstructionComparison(a.record.instruction.id, a.value, b.value, test, p)
+            for (a, b), test, p in zip(pairs, tests, adjusted, strict=True)
         ),
     )
 
 
-def _aligned(first: Sequence[Cell], second: Sequence[Cell]) -> list[Cell]:
-    """The second model's cells in the order of the first's, if they can be paired."""
-    task = first[0].record.task
-    for key in ("split", "items_hash", "preset", "max_input_length", "max_target_length"):
-        values = getattr(first[0].record, key), getattr(second[0].record, key)
-        if values[0] != values[1]:
-            raise MetroFastError(
-                f"task {task!r}: {key} differs, it is {values[0]!r} and {values[1]!r}: evaluate "
-                "both models with the same one"
-            )
-    by_id = {cell.record.instruction.id: cell for cell in second}
-    ids = {cell.record.instruction.id for cell in first}
-    if ids != by_id.keys():
-        only = ", ".join(sorted(ids ^ by_id.keys()))
-        raise MetroFastError(f"task {task!r}: only one of the two has the instructions {only}")
-    for cell in first:
-        instruction = cell.record.instruction
-        other = by_id[instruction.id].record.instruction
-        parts = [(i.text, i.choices, i.target, i.syntax) for i in (instruction, other)]
-        if parts[0] != parts[1]:
-            raise MetroFastError(
-                f"task {task!r}: instruction {instruction.id!r} is worded differently in the two"
-            )
-    return [by_id[cell.record.instruction.id] for cell in first]
+def _unchanged(pairs: Sequence[tuple[Cell, Cell]]) -> bool:
+    """Whether two models answered as one does."""
+    answers = [(x, y) for a, b in pairs for x, y in zip(a.outcomes, b.outcomes, strict=True)]
+    if any((x.scores is None) != (y.scores is None) or x.text != y.text for x, y in answers):
+        return False
+    scored = [(x.scores, y.scores) for x, y in answers if x.scores and y.scores]
+    return same_scores([[x for x, _ in scored]], [[y for _, y in scored]])

@@ -3,20 +3,27 @@
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from transformers.utils import logging as transformers_logging
 
 from metro_fast.errors import MetroFastError
-from metro_fast.prompts import Instruction, InstructionSet, Prompt, Task
-from metro_fast.robustness.cells import Cell, CellRecord, cell_file_name
+from metro_fast.prompts import FewShot, Instruction, InstructionSet, Task
+from metro_fast.robustness.cell_files import CellFolder
+from metro_fast.robustness.cells import Cell, CellRecord
 from metro_fast.robustness.fingerprint import model_fingerprint, tokenizer_fingerprint
-from metro_fast.robustness.grid import worded_grid
+from metro_fast.robustness.grid import WordedTask, warn_of_rejects, worded_grid
+from metro_fast.robustness.ranks import Ranks, shares
 from metro_fast.robustness.report import Report
-from metro_fast.scoring import PRESETS, Protocol, find_protocol, score_choices
+from metro_fast.robustness.worded import prompts_hash
+from metro_fast.scoring import (
+    Engine,
+    Outcome,
+    Protocol,
+    find_protocol,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,51 +42,59 @@ def evaluate(
     model_name: str,
     model_family: str,
     output: str | os.PathLike[str] | None = None,
-    preset: str = "metro_t0",
+    preset: str | Protocol = "metro_t0",
     wrapper: str = "",
-    max_input_length: int = 512,
-    max_target_length: int = 256,
+    few_shot: FewShot | Mapping[str, FewShot] | None = None,
+    max_input_length: int | None = None,
+    max_target_length: int | None = None,
+    max_new_tokens: int | None = None,
     max_batch_tokens: int = 16384,
     resume: bool = True,
     progress: bool | None = None,
     strict: bool = False,
 ) -> Report:
-    """Score every task in the words of every instruction of its type.
+    """Ask a model every task in the words of every instruction of its type.
 
-    An item that an instruction of its task cannot word is left out of all cells of the task, so
-    that instructions are compared on the same items; a warning counts these by reason.
+    An item that an instruction cannot word is a reject of its cell, counted by reason in the cell,
+    the results and the page; averages are over the items that all wordings of a task have.
 
-    Each cell is scored separately, so its numbers do not depend on the other cells of the run. With
+    Each cell is asked separately, so its numbers do not depend on the other cells of the run. With
     `output`, each cell is written as soon as it is finished, and an interrupted run continues where
-    it stopped. A cell on disk is reused if model, tokenizer, items, wording and protocol have the
-    same hashes; otherwise it is scored again.
+    it stopped. A cell on disk is reused if model, tokenizer, items, prompts and protocol have the
+    same hashes. A run into a folder that has results adds to them and replaces nothing.
+
+    Under `torchrun` (or in any process group of torch) the processes share the cells, and the first
+    one writes the results, which are the same as those of a single process.
 
     Args:
-        model: As for `score_choices`.
+        model: As for `Engine`.
         tokenizer: The model's tokenizer.
         tasks: At least one task; their names are unique.
         instructions: The instructions; each task uses those of its type and needs at least one.
-        model_name: Name of the model in every table; results with the same name share files.
+        model_name: Name of the model in every table.
         model_family: Instructions with this family in `seen_by` count as seen.
-        output: Folder for `samples_*.jsonl` and `results_*.json`; by default nothing is written.
-        preset: Protocol, see `metro_fast.scoring.PRESETS`.
+        output: Folder for cells and `results_*.json`; by default nothing is written.
+        preset: A name of `metro_fast.scoring.PROTOCOLS`, or a protocol.
         wrapper: Text around every input, see `metro_fast.scoring.find_protocol`; its name is a part
             of the preset's in all results.
-        max_input_length: As for `score_choices`.
-        max_target_length: As for `score_choices`.
-        max_batch_tokens: As for `score_choices`.
+        few_shot: Worked examples before every item: for all tasks, or by name of task.
+        max_input_length: Tokens to which inputs are cut; by default the protocol's.
+        max_target_length: Tokens to which choices are cut; by default the protocol's.
+        max_new_tokens: Most tokens of a written answer; by default the protocol's.
+        max_batch_tokens: As for `Engine`.
         resume: Whether to reuse finished cells in `output`.
         progress: Whether to show a progress bar; by default if standard error is a terminal.
         strict: Raise the first item that cannot be worded as an error.
 
     Returns:
-        The report of all cells.
+        The report of the cells that were asked for; `load_reports(output)` gives all of a folder.
 
     Raises:
         TypeError: If a task or an instruction has another type.
         RejectError: If `strict` and an item cannot be worded.
         MetroFastError: If there are no tasks, two tasks have one name, no item of a task can be
-            worded, or `score_choices` raises; all templates are rendered before any is scored.
+            worded by all wordings, the prompts do not fit protocol and metric, or `Engine` raises;
+            all templates are rendered before the model is asked.
         FormatError: If a file to be reused is damaged.
         OSError: If `output` cannot be written.
 
@@ -87,95 +102,133 @@ def evaluate(
         >>> report = evaluate(  # doctest: +SKIP
         ...     model, tokenizer, [task], instructions, model_name="base", model_family="t0"
         ... )
-        >>> report.summary("relations").mean_accuracy  # doctest: +SKIP
+        >>> report.summary("relations").mean  # doctest: +SKIP
         0.61
     """
-    _check_settings(preset, model_name=model_name, model_family=model_family)
-    protocol = find_protocol(preset, wrapper=wrapper, tokenizer=tokenizer)
-    grid = worded_grid(tasks, InstructionSet(instructions), strict=strict)
-    record_of = partial(
-        CellRecord,
-        model_name=model_name,
-        model_family=model_family,
-        model_hash=model_fingerprint(model),
-        tokenizer_hash=tokenizer_fingerprint(tokenizer),
-        preset=protocol.name,
-        max_input_length=max_input_length,
-        max_target_length=max_target_length,
-    )
-    folder = None if output is None else Path(output)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-
-    cells: list[Cell] = []
-    show = sys.stderr.isatty() if progress is None else progress
-    for task, instruction, prompts in transformers_logging.tqdm(
-        grid, disable=not show, unit="cell", desc=model_name
+    for label, name in (("model_name", model_name), ("model_family", model_family)):
+        if not name:
+            raise MetroFastError(f"{label} is empty, but every number is shown with it: name it")
+    protocol = _protocol(preset, wrapper, tokenizer)
+    for field, limit in (
+        ("max_input_tokens", max_input_length),
+        ("max_target_tokens", max_target_length),
+        ("max_new_tokens", max_new_tokens),
     ):
-        record = record_of(
-            task=task.name,
-            task_type=task.task_type,
-            split=task.split,
-            items_hash=task.sha256,
-            instruction=instruction,
-        )
-        found = _finished(folder, record) if folder is not None and resume else None
-        if found is None:
-            scores = _scores(model, tokenizer, prompts, record, protocol, max_batch_tokens)
-        else:
-            scores = found.scores
-        cells.append(Cell(record, task.items, tuple(p.input for p in prompts), scores))
-        if folder is not None and (found is None or found.record != record):
-            cells[-1].save(folder)
-        _report_ties(cells[-1])
-    report = Report(cells)
+        if limit is not None:
+            protocol = replace(protocol, **{field: limit})
+    shots = few_shot or {}
+    if isinstance(shots, FewShot):
+        shots = {task.name: shots for task in tasks}
+    grid = worded_grid(tasks, InstructionSet(instructions), protocol, few_shot=shots, strict=strict)
+    hashes = model_fingerprint(model), tokenizer_fingerprint(tokenizer)
+    records = [_record(row, protocol, model_name, model_family, hashes) for row in grid]
+    ranks = Ranks.current()
+    ranks.check_same([record.identity for record in records])
+    if ranks.is_first:
+        warn_of_rejects(grid)
+    folder = None if output is None else CellFolder(output)
     if folder is not None:
-        report.save(folder)
+        folder.path.mkdir(parents=True, exist_ok=True)
+
+    engine = Engine(model, tokenizer, max_batch_tokens=max_batch_tokens)
+    show = ranks.is_first and (sys.stderr.isatty() if progress is None else progress)
+    cells = _cells(engine, grid, records, protocol, folder if resume else None, folder, ranks, show)
+    report = Report(cells)
+    if ranks.is_first:
+        for cell in cells:
+            _warn_of_ties(cell)
+        if folder is not None:
+            report.save(folder.path)
+    ranks.gather(None)  # no process goes on before the results are written
     return report
 
 
-def _check_settings(preset: str, **names: str) -> None:
-    if preset not in PRESETS:
-        raise MetroFastError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
-    for label, name in names.items():
-        if not name:
-            raise MetroFastError(f"{label} is empty, but every number is shown with it: name it")
+def _protocol(
+    preset: str | Protocol, wrapper: str, tokenizer: "PreTrainedTokenizerBase"
+) -> Protocol:
+    if isinstance(preset, str):
+        return find_protocol(preset, wrapper=wrapper, tokenizer=tokenizer)
+    if wrapper:
+        raise MetroFastError("wrapper is given beside a protocol: put the wrapper into it")
+    return preset
 
 
-def _report_ties(cell: Cell) -> None:
+def _record(
+    row: WordedTask,
+    protocol: Protocol,
+    model_name: str,
+    model_family: str,
+    hashes: tuple[str, str],
+) -> CellRecord:
+    return CellRecord(
+        model_name=model_name,
+        model_family=model_family,
+        model_hash=hashes[0],
+        tokenizer_hash=hashes[1],
+        task=row.task.name,
+        task_type=row.task.task_type,
+        split=row.task.split,
+        metric=row.task.metric,
+        items_hash=row.task.sha256,
+        instruction=row.instruction,
+        prompts_hash=prompts_hash(row.rendered),
+        preset=protocol.name,
+        protocol=protocol.identity,
+        shots=row.shots,
+    )
+
+
+def _cells(
+    engine: Engine,
+    grid: Sequence[WordedTask],
+    records: Sequence[CellRecord],
+    protocol: Protocol,
+    known: CellFolder | None,
+    folder: CellFolder | None,
+    ranks: Ranks,
+    show: bool,
+) -> list[Cell]:
+    """All cells: those that are known, and those that the processes share out and ask."""
+    found: dict[int, Cell] = {}
+    if known is not None and ranks.is_first:
+        found = {i: cell for i, record in enumerate(records) if (cell := known.find(record))}
+    done: dict[int, tuple[Outcome, ...]] = ranks.from_first(
+        {i: cell.outcomes for i, cell in found.items()}
+    )
+    todo = [i for i in range(len(grid)) if i not in done]
+    mine = shares([_cost(grid[i]) for i in todo], ranks.size)[ranks.rank]
+    answered: dict[int, tuple[Outcome, ...]] = {}
+    bar = transformers_logging.tqdm(
+        total=len(grid),
+        initial=len(done),
+        disable=not show,
+        unit="cell",
+        desc=records[0].model_name,
+    )
+    with bar:
+        for place in mine:
+            index = todo[place]
+            row = grid[index]
+            answered[index] = tuple(engine.answer(row.rendered.prompts, protocol))
+            if folder is not None:
+                folder.save(Cell(records[index], row.task, row.rendered, answered[index]))
+            bar.update(ranks.size)
+    for part in ranks.gather(answered):
+        done |= part
+    return [
+        Cell(record, row.task, row.rendered, done[i])
+        for i, (record, row) in enumerate(zip(records, grid, strict=True))
+    ]
+
+
+def _cost(row: WordedTask) -> int:
+    """About how much there is to read in a cell, in characters."""
+    return sum(len(p.input) + sum(map(len, p.choices)) for p in row.rendered.prompts)
+
+
+def _warn_of_ties(cell: Cell) -> None:
     if cell.ties:
         _logger.warning(
             "%s, %s: %d of %d items have several best choices; the first was taken",
             cell.record.task, cell.record.instruction.id, cell.ties, len(cell.items),
         )  # fmt: skip
-
-
-def _scores(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    prompts: Sequence[Prompt],
-    record: CellRecord,
-    protocol: Protocol,
-    max_batch_tokens: int,
-) -> tuple[tuple[float, ...], ...]:
-    """The scores of one cell, under the protocol and the limits of its record."""
-    scores = score_choices(
-        model,
-        tokenizer,
-        [prompt.input for prompt in prompts],
-        [prompt.choices for prompt in prompts],
-        preset=protocol,
-        max_input_length=record.max_input_length,
-        max_target_length=record.max_target_length,
-        max_batch_tokens=max_batch_tokens,
-    )
-    return tuple(map(tuple, scores))
-
-
-def _finished(folder: Path, record: CellRecord) -> Cell | None:
-    """The saved cell with this name, task and instruction, if its scores would be the same."""
-    path = folder / cell_file_name(record.model_name, record.task, record.instruction.id)
-    if not path.exists():
-        return None
-    cell = Cell.load(path)
-    return cell if cell.record.identity == record.identity else None

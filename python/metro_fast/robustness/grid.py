@@ -1,53 +1,79 @@
-"""The grid of tasks and instructions, worded and checked before anything is scored."""
+"""The grid of tasks and instructions, worded and checked before anything is asked."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import (
+    FewShot,
     Instruction,
     InstructionSet,
-    Prompt,
-    Reject,
-    RejectError,
+    Rendered,
     Task,
     by_reason,
+    render_items,
 )
+from metro_fast.robustness.worded import labels_of
+from metro_fast.scoring import Protocol, find_metric
 
-__all__ = ["worded_grid"]
+__all__ = ["WordedTask", "warn_of_rejects", "worded_grid"]
 
 _logger = logging.getLogger(__name__)
 
 
+class WordedTask(NamedTuple):
+    """A task in the words of one instruction.
+
+    Attributes:
+        task: The task with all its items.
+        instruction: The instruction.
+        rendered: The items that it can word, their prompts, and its rejects.
+        shots: Number of worked examples before each item.
+    """
+
+    task: Task
+    instruction: Instruction
+    rendered: Rendered
+    shots: int
+
+
 def worded_grid(
-    tasks: Sequence[Task], instructions: InstructionSet, *, strict: bool = False
-) -> list[tuple[Task, Instruction, tuple[Prompt, ...]]]:
+    tasks: Sequence[Task],
+    instructions: InstructionSet,
+    protocol: Protocol,
+    *,
+    few_shot: Mapping[str, FewShot],
+    strict: bool = False,
+) -> list[WordedTask]:
     """Word every task in the words of every instruction of its type.
 
     Args:
         tasks: At least one task; their names are unique.
         instructions: Each task needs at least one of its type.
+        protocol: How the prompts will be asked.
+        few_shot: Worked examples by name of task.
         strict: Raise the first item that cannot be worded as an error.
 
     Returns:
-        Tasks and instructions in order, with a prompt for each item. A task lacks the items that
-        one of its instructions cannot word, or not as a choice among as many texts with the answer
-        at the same place; a warning counts these by reason.
+        Tasks and instructions in order; `warn_of_rejects` counts what cannot be worded.
 
     Raises:
         TypeError: If a task has another type.
         RejectError: If `strict` and an item cannot be worded.
         MetroFastError: If there are no tasks, two have one name, a task has no instruction or
-            controls alone, or no item is left of a task.
+            controls alone, no item can be worded by all wordings, or the prompts do not fit the
+            protocol and the metric.
     """
     names: set[str] = set()
-    grid: list[tuple[Task, Instruction, tuple[Prompt, ...]]] = []
+    grid: list[WordedTask] = []
     for task in tasks:
         if not isinstance(task, Task):
             raise TypeError(f"tasks has {task!r}, which is not a Task")
         if task.name in names:
             raise MetroFastError(f"two tasks have the name {task.name!r}: rename one")
         names.add(task.name)
+        find_metric(task.metric).check([item.answer_text for item in task])
         usable = instructions.for_task(task.task_type)
         if not usable:
             raise MetroFastError(
@@ -58,53 +84,86 @@ def worded_grid(
             raise MetroFastError(
                 f"task {task.name!r} has controls alone, which enter no average: add a wording"
             )
-        grid += _worded(task, usable, strict)
+        worded = _worded(task, usable, few_shot.get(task.name), strict)
+        for each in worded:
+            _check_prompts(each, protocol)
+        grid += worded
     if not grid:
         raise MetroFastError("tasks is empty, expected at least one task")
+    unknown = sorted(few_shot.keys() - names)
+    if unknown:
+        raise MetroFastError(
+            f"few_shot has examples for {unknown[0]!r}, which is not a task; the tasks are "
+            f"{', '.join(sorted(names))}"
+        )
     return grid
 
 
 def _worded(
-    task: Task, instructions: InstructionSet, strict: bool
-) -> list[tuple[Task, Instruction, tuple[Prompt, ...]]]:
-    rows: list[list[Prompt | None]] = []
-    rejects: list[Reject] = []
-    first: RejectError | None = None
-    for instruction in instructions:
-        row: list[Prompt | None] = []
-        for item in task:
-            try:
-                prompt = instruction.render(item)
-                if len(prompt.choices) != len(item.choices) or prompt.answer is None:
-                    reason = "not a choice among the item's choices"
-                elif prompt.answer != item.answer:
-                    reason = "the answer at another place"
-                else:
-                    row.append(prompt)
-                    continue
-                message = f"instruction {instruction.id!r}, item {item.id!r}: {reason}"
-                raise RejectError(message, Reject(item.id, reason))
-            except RejectError as error:
-                if strict:
-                    raise
-                first = first or error
-                rejects.append(error.reject)
-                row.append(None)
-        rows.append(row)
-    kept = [index for index in range(len(task)) if all(row[index] for row in rows)]
-    if not kept:
+    task: Task, instructions: InstructionSet, shots: FewShot | None, strict: bool
+) -> list[WordedTask]:
+    count = 0 if shots is None else shots.k
+    rows = [
+        WordedTask(task, each, render_items(each, task, shots=shots, strict=strict), count)
+        for each in instructions
+    ]
+    wordings = [row for row in rows if not row.instruction.is_control]
+    common = set.intersection(*({item.id for item in row.rendered.items} for row in wordings))
+    if not common:
+        fewest = min(wordings, key=lambda row: len(row.rendered.items))
+        rejects = fewest.rendered.rejects
+        first = f"; its first reason: {rejects[0].reason} ({rejects[0].detail})" if rejects else ""
         raise MetroFastError(
-            f"task {task.name!r}: no item can be worded by all instructions; the first reason: "
+            f"task {task.name!r}: no item can be worded by all instructions; leave out "
+            f"{fewest.instruction.id!r}, which words {len(fewest.rendered.items)} of {len(task)}"
             f"{first}"
-        ) from first
-    if rejects:
+        )
+    for row in rows:
+        if not row.rendered.items:
+            raise MetroFastError(
+                f"task {task.name!r}: the control {row.instruction.id!r} can word none of the "
+                f"items ({row.rendered.rejects[0].reason}); leave it out"
+            )
+    return rows
+
+
+def warn_of_rejects(grid: Sequence[WordedTask]) -> None:
+    """Log a warning for every instruction that cannot word all items, with counts by reason."""
+    left: dict[str, set[str]] = {}
+    for row in grid:
+        rejects = row.rendered.rejects
+        if not rejects:
+            continue
+        if not row.instruction.is_control:
+            left.setdefault(row.task.name, set()).update(r.item_id for r in rejects)
         _logger.warning(
-            "%s: %d of %d items are left out, because an instruction cannot word them (%s)",
-            task.name, len(task) - len(kept), len(task),
+            "%s, %s: %d of %d items cannot be worded (%s)",
+            row.task.name, row.instruction.id, len(rejects), len(row.task),
             ", ".join(f"{reason}: {count}" for reason, count in by_reason(rejects).items()),
         )  # fmt: skip
-        task = Task(task.name, task.task_type, tuple(task.items[i] for i in kept), task.split)
-    return [
-        (task, instruction, tuple(found for i in kept if (found := row[i]) is not None))
-        for instruction, row in zip(instructions, rows, strict=True)
-    ]
+    for name, ids in left.items():
+        _logger.warning(
+            "%s: %d items are left out of all averages, which are over the items that every "
+            "wording can word", name, len(ids),
+        )  # fmt: skip
+
+
+def _check_prompts(row: WordedTask, protocol: Protocol) -> None:
+    """Refuse what the protocol or the metric cannot read, before minutes of work."""
+    labels: dict[str, None] = {}
+    for item, prompt in zip(row.rendered.items, row.rendered.prompts, strict=True):
+        if prompt.choices:
+            labels |= dict.fromkeys(labels_of(item, prompt))
+            continue
+        where = f"task {row.task.name!r}, instruction {row.instruction.id!r}, item {item.id!r}"
+        if not protocol.generate:
+            raise MetroFastError(
+                f"{where} has no choices to score: evaluate it with the preset generate_match"
+            )
+        if row.task.metric == "accuracy":
+            raise MetroFastError(
+                f"{where} has no choices, which accuracy needs: give the task the metric "
+                "exact_match, normalized_match or token_f1"
+            )
+    if labels:
+        find_metric(row.task.metric).check(list(labels))

@@ -2,24 +2,22 @@
 
 import datetime
 import functools
-import json
 import os
-import platform
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import metadata
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from metro_fast._atomic import write_atomically
-from metro_fast._json import parse_json
-from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.errors import MetroFastError
 from metro_fast.prompts import InstructionSet
-from metro_fast.robustness.cells import Cell, slug
-from metro_fast.robustness.results_file import RESULTS_FORMAT, cell_entry, results_record
+from metro_fast.robustness.cell_files import CellFolder, slug
+from metro_fast.robustness.cells import Cell
+from metro_fast.robustness.common_items import on_common_items
+from metro_fast.robustness.mixing import check_report, mixture
+from metro_fast.robustness.results_file import ResultsFile, read_results, write_results
 from metro_fast.robustness.summary import TaskSummary, summarize
+from metro_fast.robustness.versions import UNKNOWN, installed, now
 
 __all__ = ["Report"]
-
-_PACKAGES = ("torch", "transformers", "peft", "tokenizers", "numpy", "scipy", "jinja2")
 
 
 class Report:
@@ -33,8 +31,8 @@ class Report:
 
     Raises:
         MetroFastError: If there are no cells, a cell is given twice, or cells differ in properties
-            that must not be mixed: model, tokenizer, preset and limits, and within a task also
-            items and split.
+            that must not be mixed: model, tokenizer and protocol, and within a task also items,
+            split and metric.
 
     Example:
         >>> report = Report.load("results_base.json")  # doctest: +SKIP
@@ -50,9 +48,9 @@ class Report:
         date: float | None = None,
     ) -> None:
         self.cells = tuple(cells)
-        _check(self.cells)
-        self.versions = dict(_installed() if versions is None else versions)
-        self.date = datetime.datetime.now().timestamp() if date is None else float(date)
+        check_report(self.cells)
+        self.versions = dict(installed() if versions is None else versions)
+        self.date = now() if date is None else float(date)
 
     def __repr__(self) -> str:
         tasks = ", ".join(
@@ -99,29 +97,21 @@ class Report:
         return InstructionSet(cell.record.instruction for cell in cells).sha256
 
     def task_cells(self, task: str) -> tuple[Cell, ...]:
-        """The cells of a task's wordings, in their order; those of controls are apart.
+        """The cells of a task's wordings on the items that all of them can word.
+
+        Those of controls are apart.
 
         Raises:
             MetroFastError: If the report has no such task.
         """
-        cells = tuple(
-            cell
-            for cell in self.cells
-            if cell.record.task == task and not cell.record.instruction.is_control
-        )
-        if not cells:
-            raise MetroFastError(
-                f"the report has no task {task!r}, only the tasks {', '.join(self.tasks)}"
-            )
-        return cells
+        if task not in self._task_cells:
+            cells = [cell for cell in self._of(task) if not cell.record.instruction.is_control]
+            self._task_cells[task] = tuple(on_common_items(cells))
+        return self._task_cells[task]
 
     def control_cells(self, task: str) -> tuple[Cell, ...]:
         """The cells of a task's controls, such as negated instructions, which enter no average."""
-        return tuple(
-            cell
-            for cell in self.cells
-            if cell.record.task == task and cell.record.instruction.is_control
-        )
+        return tuple(cell for cell in self._of(task) if cell.record.instruction.is_control)
 
     def summary(self, task: str) -> TaskSummary:
         """The numbers of a task.
@@ -131,15 +121,38 @@ class Report:
             MissingExtraError: If scipy is not installed.
         """
         if task not in self._summaries:
-            self._summaries[task] = summarize(self.task_cells(task), self.control_cells(task))
+            wordings = [c for c in self._of(task) if not c.record.instruction.is_control]
+            self._summaries[task] = summarize(wordings, self.control_cells(task))
         return self._summaries[task]
+
+    def _of(self, task: str) -> list[Cell]:
+        cells = [cell for cell in self.cells if cell.record.task == task]
+        if not cells:
+            raise MetroFastError(
+                f"the report has no task {task!r}, only the tasks {', '.join(self.tasks)}"
+            )
+        return cells
 
     @functools.cached_property
     def _summaries(self) -> dict[str, TaskSummary]:
         return {}
 
+    @functools.cached_property
+    def _task_cells(self) -> dict[str, tuple[Cell, ...]]:
+        return {}
+
+    def renamed(self, model_name: str) -> "Report":
+        """The same report under another name of the model."""
+        cells = (replace(c, record=replace(c.record, model_name=model_name)) for c in self.cells)
+        return Report(cells, versions=self.versions, date=self.date)
+
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write every cell that is not in the folder yet, then `results_<model>.json`.
+        """Write every cell that is not in the folder yet, then the results file.
+
+        Nothing that is there is lost. The cells are added to the results of the same model and
+        protocol; if these have other items or other words under a name of this report, it gets a
+        results file of its own, with a number. Families and seen labels are notes: those of the
+        last run stand.
 
         Args:
             folder: Folder of the evaluation; created if it does not exist.
@@ -148,24 +161,62 @@ class Report:
             The results file.
 
         Raises:
-            OSError: If it cannot be written.
+            FormatError: If a results file in the folder is damaged.
+            OSError: If a file cannot be written.
         """
-        folder = Path(folder)
-        for cell in self.cells:
-            path = folder / cell_entry(cell)["file"]
-            if not (path.exists() and Cell.load(path) == cell):
-                cell.save(folder)
-        summaries = [self.summary(task) for task in self.tasks]
-        record = results_record(self.cells, summaries, self.versions, self.date)
-        text = json.dumps(record, indent=2, ensure_ascii=False)
-        return write_atomically(folder / f"results_{slug(self.model_name)}.json", text + "\n")
+        store = CellFolder(folder)
+        path, whole = self._among(Path(folder))
+        for cell in whole.cells:
+            saved = store.find(cell.record)
+            if saved is None or saved.record != cell.record:
+                store.save(cell)
+        files = [store.file_of(cell.record) for cell in whole.cells]
+        summaries = [whole.summary(task) for task in whole.tasks]
+        return write_results(path, whole.cells, files, summaries, whole.versions, whole.date)
+
+    def _among(self, folder: Path) -> tuple[Path, "Report"]:
+        """The results file for this report, and the report together with what that file has."""
+        stem = f"results_{slug(self.model_name)}_{slug(self.preset)}"
+        number = 1
+        while True:
+            path = folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")
+            if not path.exists():
+                return path, self
+            union = self._with(Report.load(path))
+            if union is not None:
+                return path, union
+            number += 1
+
+    def _with(self, earlier: "Report") -> "Report | None":
+        """This report and an earlier one as one, or None if they do not belong together."""
+        slots = {(c.record.task, c.record.instruction.id): c.record.identity for c in self.cells}
+        kept = []
+        for cell in earlier.cells:
+            identity = slots.get((cell.record.task, cell.record.instruction.id))
+            if identity is None:
+                record = replace(cell.record, model_family=self.model_family)
+                kept.append(replace(cell, record=record))
+            elif identity != cell.record.identity:
+                return None
+        if mixture(cell.record for cell in (*kept, *self.cells)) is not None:
+            return None
+        order = {(c.record.task, c.record.instruction.id): n for n, c in enumerate(earlier.cells)}
+        last = len(order)
+        cells = sorted(
+            (*kept, *self.cells),
+            key=lambda c: order.get((c.record.task, c.record.instruction.id), last),
+        )
+        if self.versions == UNKNOWN:
+            return Report(cells, versions=earlier.versions, date=earlier.date)
+        return Report(cells, versions=self.versions, date=self.date)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Report":
         """Read a report from its results file, and from the cells that it names in its folder.
 
         Args:
-            path: A `results_*.json`, or a folder that contains exactly one.
+            path: A `results_*.json`, or a folder that contains exactly one (`load_reports` reads
+                those of several).
 
         Returns:
             The report; its tables are computed again from the cells.
@@ -181,84 +232,9 @@ class Report:
             if len(found) != 1:
                 names = ", ".join(f.name for f in found) or "none"
                 raise MetroFastError(
-                    f"{path} must contain one results_*.json, found {names}: pass one file"
+                    f"{path} must contain one results_*.json, found {names}: pass one file, or "
+                    "read all of them with load_reports"
                 )
             path = found[0]
-        record = parse_json(path.read_bytes(), path)
-        try:
-            block = record["metro_fast"]
-            if block["format"] != RESULTS_FORMAT:
-                raise FormatError(
-                    f"{path} has the format {block['format']!r}, expected {RESULTS_FORMAT!r}"
-                )
-            files = [(str(cell["file"]), str(cell["identity"])) for cell in block["cells"]]
-            versions = {str(k): str(v) for k, v in block["versions"].items()}
-            date = float(record["date"])
-        except FormatError:
-            raise
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise FormatError(
-                f"{path} is not a report ({type(error).__name__}: {error})"
-            ) from error
-        cells = []
-        for name, identity in files:
-            if Path(name).name != name:
-                raise FormatError(f"{path}: cell file {name!r} is not a plain name")
-            cell = Cell.load(path.parent / name)
-            if cell.record.identity != identity:
-                raise FormatError(
-                    f"{path}: {name} is the cell of another run: run `recompute` on the folder"
-                )
-            cells.append(cell)
-        return cls(cells, versions=versions, date=date)
-
-
-def _check(cells: Sequence[Cell]) -> None:
-    """Check that the cells can be averaged: a mean over different protocols means nothing."""
-    if not cells:
-        raise MetroFastError("no cells are given, expected at least one")
-    shared: dict[tuple[str, str], object] = {}
-    slots: set[tuple[str, str]] = set()
-    for cell in cells:
-        record = cell.record
-        slot = (record.task, record.instruction.id)
-        if slot in slots:
-            raise MetroFastError(f"cell {slot[0]!r} x {slot[1]!r} is given twice: remove one")
-        slots.add(slot)
-        for key in (
-            "model_name", "model_family", "model_hash", "tokenizer_hash", "preset",
-            "max_input_length", "max_target_length",
-        ):  # fmt: skip
-            _check_equal(shared, "the report", key, getattr(record, key))
-        for key in ("task_type", "split", "items_hash"):
-            _check_equal(shared, f"task {record.task!r}", key, getattr(record, key))
-    tasks = dict.fromkeys(cell.record.task for cell in cells)
-    for cell in cells:
-        if not cell.record.instruction.is_control:
-            tasks.pop(cell.record.task, None)
-    if tasks:
-        raise MetroFastError(
-            f"task {next(iter(tasks))!r} has controls alone, which enter no average: add a wording"
-        )
-
-
-def _check_equal(
-    shared: dict[tuple[str, str], object], where: str, key: str, value: object
-) -> None:
-    known = shared.setdefault((where, key), value)
-    if known != value:
-        raise MetroFastError(
-            f"{where} mixes {key} {known!r} and {value!r}: delete the cells of one of them"
-        )
-
-
-def _installed() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "metro_fast": _version("metro_fast")}
-    return versions | {name: _version(name) for name in _PACKAGES}
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "absent"
+        results: ResultsFile = read_results(path)
+        return cls(results.cells(), versions=results.versions, date=results.date)

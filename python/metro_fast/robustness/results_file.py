@@ -1,114 +1,218 @@
-"""The content of `results_*.json`, in lm-eval's shape with our own block."""
+"""`results_*.json`: the numbers of a report in lm-eval's shape, with our own block."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from metro_fast.robustness.cells import Cell, cell_file_name
-from metro_fast.robustness.summary import TaskSummary
+from metro_fast._atomic import write_atomically
+from metro_fast._json import parse_json
+from metro_fast.errors import FormatError
+from metro_fast.robustness.cell_files import CellFolder
+from metro_fast.robustness.cells import Cell
+from metro_fast.robustness.summary import InstructionScore, TaskSummary
 
-__all__ = ["RESULTS_FORMAT", "cell_entry", "results_record"]
+__all__ = ["RESULTS_FORMAT", "ResultsFile", "read_results", "write_results"]
 
-RESULTS_FORMAT = "metro_fast.report/1"
+RESULTS_FORMAT = "metro_fast.report/2"
+_LM_EVAL_NAMES = {"accuracy": "acc", "token_f1": "f1"}
 
 
-def results_record(
+@dataclass(frozen=True)
+class ResultsFile:
+    """A results file: which cells it is about, and where they come from.
+
+    Attributes:
+        path: The file.
+        files: File and identity of each cell.
+        model_family: Family whose seen labels apply.
+        versions: Versions of the software that scored the cells.
+        date: When they were scored, in seconds since 1970.
+    """
+
+    path: Path
+    files: tuple[tuple[str, str], ...]
+    model_family: str
+    versions: dict[str, str]
+    date: float
+
+    def cells(self) -> list[Cell]:
+        """The cells that it names.
+
+        Raises:
+            FileNotFoundError: If a file of a cell is missing.
+            FormatError: If one is damaged, or is not the cell that the results name.
+        """
+        folder = CellFolder(self.path.parent)
+        found = []
+        for name, identity in self.files:
+            cell = folder.load(name)
+            if cell.record.identity != identity:
+                raise FormatError(
+                    f"{self.path.parent / name} is not the cell that {self.path.name} names; "
+                    "recompute the folder"
+                )
+            record = replace(cell.record, model_family=self.model_family)
+            found.append(replace(cell, record=record))
+        return found
+
+
+def read_results(path: Path) -> ResultsFile:
+    """Read a results file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its cells, which are not read yet.
+
+    Raises:
+        FileNotFoundError: If it is absent.
+        FormatError: If it is not a results file of this version.
+    """
+    record = parse_json(path.read_bytes(), path)
+    try:
+        block = record["metro_fast"]
+        if block["format"] != RESULTS_FORMAT:
+            raise FormatError(
+                f"{path} has the format {block['format']!r}, expected {RESULTS_FORMAT!r}: evaluate "
+                "again into another folder"
+            )
+        files = tuple((str(cell["file"]), str(cell["identity"])) for cell in block["cells"])
+        for name, _ in files:
+            if not name.startswith("cells/") or ".." in name.split("/"):
+                raise FormatError(f"{path} names {name!r}, which is not the file of a cell")
+        versions = {str(k): str(v) for k, v in block["versions"].items()}
+        return ResultsFile(path, files, str(block["model_family"]), versions, float(record["date"]))
+    except FormatError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{path} is not a report ({type(error).__name__}: {error})") from error
+
+
+def write_results(
+    path: Path,
     cells: Sequence[Cell],
+    files: Sequence[str],
     summaries: Sequence[TaskSummary],
     versions: Mapping[str, str],
     date: float,
-) -> dict[str, Any]:
-    """The plain JSON values of a report.
+) -> Path:
+    """Write a results file, completely or not at all.
 
     lm-eval's keys come first: every instruction is a task `<task>/<instruction>`, and every task a
-    group whose accuracy is the plain mean over its instructions. `lm_eval.utils.make_table` prints
+    group whose value is the plain mean over its instructions. `lm_eval.utils.make_table` prints
     them as its own. Our keys are under `metro_fast`.
 
     Args:
+        path: The file.
         cells: All cells of one model.
+        files: The file of each cell, relative to the folder.
         summaries: The numbers of the model's tasks.
         versions: Versions of the software that scored them.
         date: When they were scored, in seconds since 1970.
 
     Returns:
-        The values; in `metro_fast.tasks`, all numbers are given with their model, items and preset.
+        The path.
+
+    Raises:
+        OSError: If it cannot be written.
     """
+    record = _lm_eval_part(cells, summaries, date)
+    first = cells[0].record
+    record["metro_fast"] = {
+        "format": RESULTS_FORMAT,
+        "model_name": first.model_name,
+        "model_family": first.model_family,
+        "model_hash": first.model_hash,
+        "tokenizer_hash": first.tokenizer_hash,
+        "preset": first.preset,
+        "protocol_hash": first.protocol_hash,
+        "protocol": dict(first.protocol),
+        "shots": first.shots,
+        "versions": dict(versions),
+        "tasks": [summary.to_record() for summary in summaries],
+        "cells": [
+            {
+                "file": name,
+                "identity": cell.record.identity,
+                "instruction_hash": cell.record.instruction_hash,
+            }
+            for name, cell in zip(files, cells, strict=True)
+        ],
+    }
+    return write_atomically(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def _lm_eval_part(
+    cells: Sequence[Cell], summaries: Sequence[TaskSummary], date: float
+) -> dict[str, Any]:
     results, groups, subtasks, samples = {}, {}, {}, {}
+    higher: dict[str, dict[str, bool]] = {}
     for summary in summaries:
+        metric = _LM_EVAL_NAMES.get(summary.metric, summary.metric)
         subtasks[summary.task] = [
             f"{summary.task}/{i.instruction_id}" for i in summary.instructions
         ]
         total = sum(row.total for row in summary.instructions)
-        groups[summary.task] = _row(summary.task, summary.mean_accuracy, "N/A", total)
-        # Controls have results, but they are outside the group, whose accuracy is a mean.
+        groups[summary.task] = _row(summary.task, metric, summary.mean, "N/A", total)
+        higher[summary.task] = {metric: True}
+        # Controls have results, but they are outside the group, whose value is a mean.
         for row in (*summary.instructions, *summary.controls):
             name = f"{summary.task}/{row.instruction_id}"
-            results[name] = _row(
-                name, row.accuracy, _standard_error(row.accuracy, row.total), row.total
-            )
-            samples[name] = {"original": row.total, "effective": row.total}
+            error = _standard_error(row, summary.binary)
+            results[name] = _row(name, metric, row.value, error, row.total)
+            higher[name] = {metric: True}
+            samples[name] = {
+                "original": row.total + sum(row.rejects.values()), "effective": row.total
+            }  # fmt: skip
     tasks = dict.fromkeys(results)
     # lm-eval prints its table from `results` alone, where groups come too.
     results |= groups
-    record = cells[0].record
     return {
         "results": results,
         "groups": groups,
         "group_subtasks": subtasks,
-        "configs": {
-            f"{c.record.task}/{c.record.instruction.id}": {
-                "task": f"{c.record.task}/{c.record.instruction.id}",
-                "output_type": "multiple_choice",
-                "doc_to_text": c.record.instruction.text,
-                "num_fewshot": 0,
-            }
-            for c in cells
-        },
+        "configs": {_task_name(cell): _config(cell) for cell in cells},
         "versions": dict.fromkeys(tasks, 1),
-        "n-shot": dict.fromkeys(results, 0),
-        "higher_is_better": {name: {"acc": True} for name in results},
+        "n-shot": dict.fromkeys(results, cells[0].record.shots),
+        "higher_is_better": higher,
         "n-samples": samples,
-        "config": {"model": "metro_fast", "model_name": record.model_name},
+        "config": {"model": "metro_fast", "model_name": cells[0].record.model_name},
         "date": date,
-        "task_hashes": {
-            f"{c.record.task}/{c.record.instruction.id}": c.record.items_hash for c in cells
-        },
-        "metro_fast": {
-            "format": RESULTS_FORMAT,
-            "model_name": record.model_name,
-            "model_family": record.model_family,
-            "model_hash": record.model_hash,
-            "tokenizer_hash": record.tokenizer_hash,
-            "preset": record.preset,
-            "max_input_length": record.max_input_length,
-            "max_target_length": record.max_target_length,
-            "versions": dict(versions),
-            "tasks": [summary.to_record() for summary in summaries],
-            "cells": [cell_entry(cell) for cell in cells],
-        },
+        "task_hashes": {_task_name(cell): cell.record.items_hash for cell in cells},
     }
 
 
-def _row(name: str, accuracy: float, error: float | str, total: int) -> dict[str, Any]:
+def _config(cell: Cell) -> dict[str, Any]:
+    return {
+        "task": _task_name(cell),
+        "output_type": "generate_until"
+        if cell.record.protocol.get("generate")
+        else "multiple_choice",
+        "doc_to_text": cell.record.instruction.text,
+        "num_fewshot": cell.record.shots,
+    }
+
+
+def _task_name(cell: Cell) -> str:
+    return f"{cell.record.task}/{cell.record.instruction.id}"
+
+
+def _row(name: str, metric: str, value: float, error: float | str, total: int) -> dict[str, Any]:
     """A task or a group as in lm-eval."""
     return {
         "name": name,
         "alias": name,
         "sample_len": total,
-        "acc,none": accuracy,
-        "acc_stderr,none": error,
+        f"{metric},none": value,
+        f"{metric}_stderr,none": error,
     }
 
 
-def cell_entry(cell: Cell) -> dict[str, str]:
-    """The file of a cell, and the hashes that identify it."""
-    r = cell.record
-    return {
-        "file": cell_file_name(r.model_name, r.task, r.instruction.id),
-        "identity": r.identity,
-        "instruction_hash": r.instruction_hash,
-    }
-
-
-def _standard_error(accuracy: float, total: int) -> float | str:
-    """The standard error as in lm-eval: ddof 1, and "N/A" for a single item."""
-    return (accuracy * (1 - accuracy) / (total - 1)) ** 0.5 if total > 1 else "N/A"
+def _standard_error(row: InstructionScore, binary: bool) -> float | str:
+    """The standard error of a share as in lm-eval: ddof 1, and "N/A" for a single item."""
+    if not binary or row.total < 2:
+        return "N/A"
+    return (row.value * (1 - row.value) / (row.total - 1)) ** 0.5

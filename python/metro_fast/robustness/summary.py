@@ -1,63 +1,90 @@
 """The numbers of one model on one task, computed from its cells."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median_low
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from metro_fast.errors import MetroFastError
-from metro_fast.robustness.agreement import consistency_rate, majority_share
+from metro_fast.robustness.agreement import consistency_rate
+from metro_fast.robustness.baselines import chance, constant_answer
 from metro_fast.robustness.cells import Cell
+from metro_fast.robustness.common_items import (
+    answer_codes,
+    check_together,
+    item_groups,
+    on_common_items,
+    value_matrix,
+)
 from metro_fast.robustness.gap import SeenGap, seen_gap
+from metro_fast.robustness.resampling import score_interval
 from metro_fast.robustness.statistics import (
     CochranQ,
     Interval,
     PromptVariance,
     cochran_q,
     prompt_variance,
-    wilson_interval,
 )
 
-__all__ = ["InstructionScore", "TaskSummary", "correct_matrix", "item_groups", "summarize"]
+__all__ = ["InstructionScore", "TaskSummary", "summarize"]
 
 
 @dataclass(frozen=True)
 class InstructionScore:
-    """Accuracy under one instruction, with its Wilson 95 % interval."""
+    """One instruction: the task's metric with its 95 % interval, and what lies behind it.
+
+    Attributes:
+        instruction_id: Id of the instruction.
+        text: Its template.
+        seen: Whether the model's family was trained with it.
+        value: The task's metric, from 0 to 1.
+        interval: Wilson's interval if items score 0 or 1, else a bootstrap over items.
+        correct: Number of items whose prediction is the right choice.
+        total: Number of items.
+        ties: Number of items with several best choices.
+        unread: Number of written answers that name none of the choices.
+        cut: Number of prompts that lost tokens because they were too long.
+        rejects: Number of items that the instruction cannot word, by reason.
+    """
 
     instruction_id: str
     text: str
     seen: bool
+    value: float
+    interval: Interval
     correct: int
     total: int
-    accuracy: float
-    interval: Interval
     ties: int
+    unread: int
+    cut: int
+    rejects: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class TaskSummary:
-    """One model on one task.
+    """One model on one task, over the items that all its wordings can word.
 
-    `chance` is the accuracy of a uniform guess. `majority_share` is the best accuracy of a constant
-    answer, whether the same words or the same place in the list. With a single instruction there is
-    no variance, test or consistency; if all instructions are seen or all unseen, there is no gap.
-    `controls` are instructions that do not ask for the right answer: they enter no other number.
+    `chance` is the value of a uniform guess, by expected counts; None without choices.
+    `majority_share` is the best value of a constant answer, whether the same words or the same
+    place in the list. With a single instruction there is no variance, test or consistency; if all
+    instructions are seen or all unseen, there is no gap. `controls` are instructions that do not
+    ask for the right answer: they enter no other number. `task_item_count` counts all items of the
+    task, `item_count` those that the numbers are about.
     """
 
     model_name: str
     model_hash: str
     task: str
     split: str
+    metric: str
+    metric_label: str
+    binary: bool
     preset: str
     items_hash: str
     item_count: int
+    task_item_count: int
     instructions: tuple[InstructionScore, ...]
-    mean_accuracy: float
-    chance: float
+    mean: float
+    chance: float | None
     majority_share: float
     gap: SeenGap | None
     variance: PromptVariance | None
@@ -67,30 +94,30 @@ class TaskSummary:
 
     def __repr__(self) -> str:
         return (
-            f"<TaskSummary of {self.model_name} on {self.task}: mean {self.mean_accuracy:.3f} over "
-            f"{len(self.instructions)} instructions, {self.item_count} items>"
+            f"<TaskSummary of {self.model_name} on {self.task}: {self.metric_label} "
+            f"{self.mean:.3f} over {len(self.instructions)} instructions, {self.item_count} items>"
         )
 
     @property
     def worst(self) -> InstructionScore:
-        """The instruction with the lowest accuracy; the first one if several are equal."""
-        return min(self.instructions, key=lambda i: i.accuracy)
+        """The instruction with the lowest value; the first one if several are equal."""
+        return min(self.instructions, key=lambda i: i.value)
 
     @property
     def best(self) -> InstructionScore:
-        """The instruction with the highest accuracy; the first one if several are equal."""
-        return max(self.instructions, key=lambda i: i.accuracy)
+        """The instruction with the highest value; the first one if several are equal."""
+        return max(self.instructions, key=lambda i: i.value)
 
     @property
     def median(self) -> InstructionScore:
-        """The instruction with the median accuracy; the lower one of two in the middle."""
-        middle = median_low(i.accuracy for i in self.instructions)
-        return next(i for i in self.instructions if i.accuracy == middle)
+        """The instruction with the median value; the lower one of two in the middle."""
+        middle = median_low(i.value for i in self.instructions)
+        return next(i for i in self.instructions if i.value == middle)
 
     @property
     def spread(self) -> float:
-        """Best minus worst accuracy (Sclar et al., arXiv 2310.11324)."""
-        return self.best.accuracy - self.worst.accuracy
+        """Best minus worst value (Sclar et al., arXiv 2310.11324)."""
+        return self.best.value - self.worst.value
 
     def to_record(self) -> dict[str, Any]:
         """The numbers as plain JSON values."""
@@ -100,12 +127,13 @@ class TaskSummary:
             "model_hash": self.model_hash,
             "task": self.task,
             "split": self.split,
-            "metric": "acc",
+            "metric": self.metric,
             "preset": self.preset,
             "items_hash": self.items_hash,
             "n_items": self.item_count,
+            "n_task_items": self.task_item_count,
             "n_instructions": len(self.instructions),
-            "mean": self.mean_accuracy,
+            "mean": self.mean,
             "chance": self.chance,
             "majority_share": self.majority_share,
             "worst": self.worst.instruction_id,
@@ -127,90 +155,82 @@ def _row_record(row: InstructionScore) -> dict[str, Any]:
     return {
         "id": row.instruction_id,
         "seen": row.seen,
+        "value": row.value,
+        "interval_95": list(row.interval),
         "correct": row.correct,
         "n": row.total,
-        "acc": row.accuracy,
-        "wilson_95": list(row.interval),
         "ties": row.ties,
+        "unread": row.unread,
+        "cut": row.cut,
+        "rejects": dict(row.rejects),
     }
 
 
 def summarize(cells: Sequence[Cell], controls: Sequence[Cell] = ()) -> TaskSummary:
-    """Summarize the cells of one model on one task.
+    """Summarize the cells of one model on one task, over the items that all of them have.
 
     Args:
-        cells: One cell per wording, over the same items.
-        controls: Cells of controls, over the same items; they enter no average.
+        cells: One cell per wording, of the same task.
+        controls: Cells of controls, of the same task; they enter no average, and those that cannot
+            word an item leave it out for themselves alone.
 
     Returns:
         The summary.
 
     Raises:
-        MetroFastError: If there are no cells, or they differ in model, task, split, items or
-            protocol.
+        MetroFastError: If there are no cells, they have no item in common, or they differ in model,
+            task, split, metric, items or protocol.
         MissingExtraError: If scipy is not installed.
     """
-    if not cells:
-        raise MetroFastError("no cells are given, expected at least one")
-    keys = {
-        (r.model_name, r.model_hash, r.task, r.split, r.preset, r.items_hash)
-        for r in (cell.record for cell in (*cells, *controls))
-    }
-    if len(keys) > 1:
-        raise MetroFastError(
-            "cells that differ in model, task, split, preset or items cannot be averaged: "
-            f"{sorted(keys)}"
-        )
-    first = cells[0]
-    correct = correct_matrix(cells)
-    rows = tuple(_score_of(cell) for cell in cells)
+    whole = cells
+    cells = on_common_items(cells)
+    first, task = cells[0], whole[0].task
+    values = value_matrix(cells)
+    groups = item_groups(first)
+    rows = tuple(_score_of(cell, each) for cell, each in zip(cells, whole, strict=True))
     several, kinds = len(cells) > 1, {row.seen for row in rows}
+    ids = {item.id for item in first.items}
     return TaskSummary(
         model_name=first.record.model_name,
         model_hash=first.record.model_hash,
         task=first.record.task,
         split=first.record.split,
+        metric=first.metric.name,
+        metric_label=first.metric.label,
+        binary=first.metric.binary,
         preset=first.record.preset,
         items_hash=first.record.items_hash,
         item_count=len(first.items),
+        task_item_count=len(task),
         instructions=rows,
-        mean_accuracy=float(correct.mean()),
-        chance=float(np.mean([1 / len(item.choices) for item in first.items])),
-        majority_share=max(
-            majority_share([item.answer_text for item in first.items]),
-            majority_share([item.answer for item in first.items]),
-        ),
-        gap=seen_gap(correct, [row.seen for row in rows], groups=item_groups(first))
+        mean=float(values.mean()),
+        chance=chance(cells),
+        majority_share=constant_answer(first),
+        gap=seen_gap(values, [row.seen for row in rows], groups=groups)
         if len(kinds) == 2
         else None,
-        variance=prompt_variance(correct) if several and correct.shape[1] > 1 else None,
-        cochran=cochran_q(correct) if several else None,
-        consistency=consistency_rate([cell.predictions for cell in cells]) if several else None,
-        controls=tuple(_score_of(cell) for cell in controls),
+        variance=prompt_variance(values) if several and values.shape[1] > 1 else None,
+        cochran=cochran_q(values) if several else None,
+        consistency=consistency_rate(answer_codes(cells)) if several else None,
+        controls=tuple(
+            _score_of(cell.take(ids & {item.id for item in cell.items}), cell)
+            for cell in check_together(controls, whole[0])
+        ),
     )
 
 
-def correct_matrix(cells: Sequence[Cell]) -> NDArray[np.float64]:
-    """`[P, N]`, float64: 1 where the answer to item i under instruction p is correct."""
-    return np.array([cell.correct for cell in cells], dtype=np.float64)
-
-
-def item_groups(cell: Cell) -> list[str] | None:
-    """The group of every item, its own if it has none; None if no item has a group."""
-    if all(item.group is None for item in cell.items):
-        return None
-    return [f"item {i.id}" if i.group is None else f"group {i.group}" for i in cell.items]
-
-
-def _score_of(cell: Cell) -> InstructionScore:
-    correct, total = sum(cell.correct), len(cell.items)
+def _score_of(cell: Cell, whole: Cell) -> InstructionScore:
+    """The numbers of a cell on the common items, with the rejects of the whole one."""
     return InstructionScore(
         instruction_id=cell.record.instruction.id,
         text=cell.record.instruction.text,
         seen=cell.record.seen,
-        correct=correct,
-        total=total,
-        accuracy=correct / total,
-        interval=wilson_interval(correct, total),
+        value=cell.value,
+        interval=score_interval(cell.metric, cell.parts, groups=item_groups(cell)),
+        correct=sum(cell.correct),
+        total=len(cell.items),
         ties=cell.ties,
+        unread=cell.unread,
+        cut=cell.cut,
+        rejects=whole.rejects_by_reason,
     )

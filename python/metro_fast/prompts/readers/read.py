@@ -72,13 +72,15 @@ class Collector:
         if item.choices and item.answer is None:
             self._remarks.append(Reject(item.id, "no answer among the choices", repr(item.target)))
 
-    def finish(self, name: str, task_type: str, split: str) -> Read:
+    def finish(self, name: str, task_type: str, split: str, metric: str | None = None) -> Read:
         """The task of all items taken.
 
         Args:
             name: Name of the task.
             task_type: Kind of task.
             split: Part of the data.
+            metric: How answers are counted; by default accuracy, or the exact match of written
+                answers if no item has choices.
 
         Raises:
             FormatError: If no item was taken.
@@ -87,7 +89,9 @@ class Collector:
         if not self._items:
             first = f"; the first is {self._rejects[0].detail}" if self._rejects else ""
             raise FormatError(f"{report}: it holds no items{first}")
-        return Read(Task(name, task_type, tuple(self._items.values()), split), report)
+        items = tuple(self._items.values())
+        usual = "accuracy" if any(item.choices for item in items) else "exact_match"
+        return Read(Task(name, task_type, items, split, metric or usual), report)
 
 
 def integer(value: Any, what: str) -> int:

@@ -55,7 +55,7 @@ def read_semeval(
         split: Part of the data.
 
     Returns:
-        The task, of type `re`, and the report.
+        The task, of type `re` with the metric `semeval_macro_f1`, and the report.
 
     Raises:
         FileNotFoundError: If the file is absent.
@@ -77,7 +77,7 @@ def read_semeval(
     for number, block in enumerate(re.split(r"\n\s*\n", text.strip())):
         if block.strip():
             collector.add(f"block {number}", lambda b=block: _semeval_item(b))  # type: ignore[misc]
-    read = collector.finish(name, "re", split)
+    read = collector.finish(name, "re", split, "semeval_macro_f1")
     return Read(with_statements(read.task, SEMEVAL_STATEMENTS, none="Other").task, read.report)
 
 

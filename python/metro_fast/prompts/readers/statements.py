@@ -69,7 +69,7 @@ def with_statements(
             return Item(item.id, fields, tuple(labels), labels.index(answer), item.group)
 
         collector.add(item.id, make)
-    return collector.finish(task.name, task.task_type, task.split)
+    return collector.finish(task.name, task.task_type, task.split, task.metric)
 
 
 def _valid(

@@ -1,16 +1,15 @@
 """The measurements of another harness, and the way from them to a cell."""
 
 import hashlib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.prompts import Instruction, Item, Task
-from metro_fast.prompts.prompt import Reject
+from metro_fast.prompts import Instruction, Item, Prompt, Reject, Rendered, Task
 from metro_fast.prompts.source_report import SourceReport
 from metro_fast.robustness.cells import Cell, CellRecord
+from metro_fast.robustness.worded import prompts_hash
 from metro_fast.scoring import Outcome
 
 __all__ = ["Asked", "AskedError", "ForeignCell", "ForeignRead", "Gathering", "part"]
@@ -53,11 +52,11 @@ class ForeignCell:
         task_type: str | None = None,
         instruction: Instruction | None = None,
         model_family: str = "unknown",
+        metric: str | None = None,
     ) -> Cell:
         """The cell, from which every table is made.
 
-        A choice that the model named in writing has the score 0, and all others have −∞. The log
-        does not hold the model, so `model_hash` and `tokenizer_hash` are those of its name.
+        The log does not hold the model, so `model_hash` and `tokenizer_hash` are those of its name.
 
         Args:
             task: Name of the task in tables; by default the harness's. Two wordings of one task,
@@ -65,20 +64,33 @@ class ForeignCell:
             task_type: Kind of task; by default the instruction's, or the name of the task.
             instruction: The wording; by default one whose id is the harness's name of the task.
             model_family: Family whose seen labels apply.
+            metric: How the task's answers are counted; by default accuracy, or the exact match of
+                written answers if no item has choices.
 
         Returns:
-            A cell whose preset is the name of the harness. The limits on lengths are unknown: 0.
+            A cell whose preset is the name of the harness.
 
         Raises:
-            MetroFastError: If an item has no choices or no right one among them, or an answer
-                names no choice, because cells hold one score per choice.
+            MetroFastError: If the labels do not fit the metric, or accuracy is asked of items that
+                have no choices.
         """
-        self._check()
         kind = task_type or (instruction.task_type if instruction else task or self.task)
         wording = instruction or Instruction(
             self.task, kind, f"as {self.harness} words the task {self.task}", origin=self.harness
         )
-        named = Task(task or self.task, kind, self.items, self.split)
+        free = [item.id for item in self.items if not item.choices]
+        usual = "exact_match" if len(free) == len(self.items) else "accuracy"
+        named = Task(task or self.task, kind, self.items, self.split, metric or usual)
+        if named.metric == "accuracy" and free:
+            raise MetroFastError(
+                f"{len(free)} of {len(self.items)} items of {self.task} have no choices, which "
+                f"accuracy needs (the first is {free[0]!r}): give another metric"
+            )
+        prompts = tuple(
+            Prompt(text, item.choices, item.answer, item.answer_text)
+            for item, text in zip(self.items, self.inputs, strict=True)
+        )
+        rendered = Rendered(self.items, prompts, ())
         digest = hashlib.sha256(f"{self.harness}:{self.model_name}".encode()).hexdigest()
         record = CellRecord(
             model_name=self.model_name,
@@ -88,33 +100,14 @@ class ForeignCell:
             task=named.name,
             task_type=kind,
             split=self.split,
+            metric=named.metric,
             items_hash=named.sha256,
             instruction=wording,
+            prompts_hash=prompts_hash(rendered),
             preset=self.harness,
-            max_input_length=0,
-            max_target_length=0,
+            protocol={"harness": self.harness},
         )
-        scores = tuple(
-            outcome.scores or _named(outcome.prediction, len(item.choices))
-            for item, outcome in zip(self.items, self.outcomes, strict=True)
-        )
-        return Cell(record, self.items, self.inputs, scores)
-
-    def _check(self) -> None:
-        unfit = {
-            "have no right choice": [i.id for i in self.items if i.answer is None],
-            "got an answer that names no choice": [
-                item.id
-                for item, outcome in zip(self.items, self.outcomes, strict=True)
-                if outcome.prediction < 0
-            ],
-        }
-        for what, ids in unfit.items():
-            if ids:
-                raise MetroFastError(
-                    f"{len(ids)} of {len(self.items)} items of {self.task} {what} (the first is "
-                    f"{ids[0]!r}); a cell holds one score per choice, so use the outcomes instead"
-                )
+        return Cell(record, named, rendered, self.outcomes)
 
 
 class ForeignRead(NamedTuple):
@@ -204,10 +197,6 @@ def part(value: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any
             f"no {key}", f"{where}: {key} is {str(found)[:60]!r}, expected {' or '.join(names)}"
         )
     return found
-
-
-def _named(prediction: int, count: int) -> tuple[float, ...]:
-    return tuple(0.0 if place == prediction else -math.inf for place in range(count))
 
 
 def _check(asked: Asked) -> None:

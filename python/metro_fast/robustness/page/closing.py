@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from metro_fast._page import Html, Section, figure, file_size, table
 from metro_fast.robustness.page.figures import DASHES, line_chart
@@ -11,11 +12,13 @@ from metro_fast.robustness.report import Report
 __all__ = ["READING", "curves_section", "provenance_section", "sizes_section"]
 
 _TERMS = {
-    "Accuracy": "The model scores every choice by the log-likelihood of its tokens, end token "
-    "included; the choice with the highest score is its answer.",
+    "Value": "The task's metric, over the items that every wording can word. The preset says "
+    "whether the model scores every choice by its log-likelihood, and answers with the highest, or "
+    "writes its answer, in which a choice is then found. A written answer that names none of them "
+    "is wrong.",
     "Seen": "The model's family was trained with exactly this wording. This is a property of the "
     "wording and the model together, not of the wording alone.",
-    "Best constant answer": "The accuracy of always giving the most frequent answer, or always "
+    "Best constant answer": "The value of always giving the most frequent answer, or always "
     "the same place in the list.",
     "Std, noise removed": "With a finite set of items, even interchangeable instructions look "
     "different. This is the part of the standard deviation over instructions that remains without "
@@ -23,7 +26,7 @@ _TERMS = {
     "Do they differ?": "Cochran's Q: how likely such differences between instructions are if all "
     "instructions are equally good.",
     "Consistency": "Share of pairs of instructions that give an item the same answer, correct or "
-    "not. A constant answer is 100 % consistent, so read this next to the accuracy.",
+    "not. A constant answer is 100 % consistent, so read this next to the value.",
     "Worst": "The lowest of several noisy numbers is on average a little lower than the truth.",
     "Verdict": "\N{LEFT DOUBLE QUOTATION MARK}As robust\N{RIGHT DOUBLE QUOTATION MARK} only if the "
     "difference and the change of spread are both shown to be inside the margin. A difference that "
@@ -95,9 +98,12 @@ def _provenance(report: Report) -> str:
         ["tokenizer", _hash(record.tokenizer_hash)],
         [
             "preset",
-            f"{record.preset}; inputs cut at {record.max_input_length} tokens, choices at "
-            f"{record.max_target_length}",
+            Html(
+                escape(f"{record.preset}; {_settings(record.protocol)} ")
+                + _hash(record.protocol_hash)
+            ),
         ],
+        ["worked examples", str(record.shots)],
     ]
     for task in report.tasks:
         summary = report.summary(task)
@@ -111,6 +117,12 @@ def _provenance(report: Report) -> str:
     rows += [["software", versions], ["scored", report.date_text]]
     name = report.model_name
     return table((), rows, label=f"Provenance of {name}", kind="provenance", caption=name)
+
+
+def _settings(protocol: Mapping[str, Any]) -> str:
+    """The settings of a protocol in a line, without the text of its wrapper."""
+    parts = [f"{name} {value}" for name, value in protocol.items() if name != "wrapper"]
+    return ", ".join(parts)
 
 
 def _hash(text: str) -> Html:

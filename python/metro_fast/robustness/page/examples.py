@@ -20,10 +20,10 @@ def examples_of(model_name: str, cells: Sequence[Cell], *, open: bool) -> str:  
         open: Whether the block is open when the page is loaded.
     """
     worst = worst_example(cells)
-    best = f"{escape(worst.best_id)} ({percent(worst.best_accuracy)})"
+    best = f"{escape(worst.best_id)} ({percent(worst.best_value)})"
     summary = (
         f"{escape(model_name)}: the worst instruction is "
-        f"<strong>{escape(worst.instruction_id)}</strong>, {percent(worst.accuracy)}"
+        f"<strong>{escape(worst.instruction_id)}</strong>, {percent(worst.value)}"
     )
     if worst.item is None:
         example = (

@@ -15,7 +15,7 @@ import numpy as np
 from metro_fast._svg import limits, round_step, svg
 from metro_fast.errors import MetroFastError
 
-__all__ = ["DASHES", "Dot", "StripRow", "accuracy_strip", "interval_chart", "line_chart"]
+__all__ = ["DASHES", "Dot", "StripRow", "interval_chart", "line_chart", "value_strip"]
 
 _ROW = 88  # height of a model's row, in pixels
 _MINUS = "\N{MINUS SIGN}"
@@ -25,7 +25,7 @@ DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 3", "10 4")
 
 @dataclass(frozen=True)
 class Dot:
-    """One instruction: its accuracy, whether it was seen, and the label shown when pointed at."""
+    """One instruction: its value, whether it was seen, and the label shown when pointed at."""
 
     value: float
     seen: bool
@@ -41,10 +41,10 @@ class StripRow:
     mean: float
 
 
-def accuracy_strip(
+def value_strip(
     rows: Sequence[StripRow], baselines: Mapping[str, float], *, description: str
 ) -> str:
-    """Accuracy over instructions: a box plot with its dots for each model, lines for baselines.
+    """The metric over instructions: a box plot with its dots for each model, lines for baselines.
 
     The box spans the quartiles, the bar in it is the median, the whiskers end at the worst and the
     best instruction, and the diamond is the mean. Seen instructions are filled dots above the
@@ -52,7 +52,7 @@ def accuracy_strip(
 
     Args:
         rows: The models, with at least one dot each; values from 0 to 1.
-        baselines: Label and accuracy of each vertical line.
+        baselines: Label and value of each vertical line.
         description: A description for readers who cannot see the picture.
 
     Returns:

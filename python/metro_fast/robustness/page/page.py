@@ -9,7 +9,7 @@ from pathlib import Path
 from metro_fast._atomic import write_atomically
 from metro_fast._page import document
 from metro_fast.errors import MetroFastError
-from metro_fast.robustness.compare import Comparison, compare
+from metro_fast.robustness.compare import Comparison, compare, why_not_pairable
 from metro_fast.robustness.page.closing import (
     READING,
     curves_section,
@@ -19,6 +19,7 @@ from metro_fast.robustness.page.closing import (
 from metro_fast.robustness.page.task_section import TaskView
 from metro_fast.robustness.page.text import headline
 from metro_fast.robustness.report import Report
+from metro_fast.robustness.report_folder import distinguished
 
 __all__ = ["write_page"]
 
@@ -40,23 +41,25 @@ def write_page(
 
     Args:
         path: File to write.
-        reports: At least one report, all with different names. The headline is about the first.
+        reports: At least one report; those of one model name are renamed (`distinguished`). The
+            headline is about the first.
         title: Heading of the page; by default "Instruction robustness of" and the models' names.
-        baselines: By task name: label and accuracy (0 to 1) of lines to draw in addition to chance
+        baselines: By task name: label and value (0 to 1) of lines to draw in addition to chance
             and the best constant answer, for instance `{"qa": {"never reads the question": 0.5}}`.
         artifacts: Labels and bytes on disk, in the order in which they are shown. The size of an
             artifact whose label is a model's name is also shown with that model.
         curves: By heading of a chart: name and (x, y) points of each curve.
         pairs: Names of the models to compare, (reference, other). By default each model is compared
-            with the first and with the previous one, as in base, expert, compressed expert.
+            with the first and with the previous one, as in base, expert, compressed expert, on
+            the tasks that both were asked in the same way; the page says where they were not.
 
     Returns:
         The path.
 
     Raises:
-        MetroFastError: If there are no reports, two have the same name, a pair has an unknown name
-            or no common task, a baseline has an unknown task or is not from 0 to 1, a size is
-            negative, or two reports disagree on the items or instructions of a shared task.
+        MetroFastError: If there are no reports, a pair has an unknown name or no common task, a
+            baseline has an unknown task or is not from 0 to 1, a size is negative, or two reports
+            of a pair disagree on the items or instructions of a shared task.
         MissingExtraError: If scipy is not installed.
         OSError: If the file cannot be written.
 
@@ -66,9 +69,12 @@ def write_page(
     """
     baselines, artifacts, curves = baselines or {}, artifacts or {}, curves or {}
     _check(reports, baselines, artifacts)
-    comparisons = _compare_pairs(reports, pairs)
+    reports = distinguished(reports)
+    comparisons, reasons = _compare_pairs(reports, pairs)
     tasks = [
-        TaskView.of(task, reports, comparisons, baselines.get(task, {}), artifacts)
+        TaskView.of(
+            task, reports, comparisons, reasons.get(task, ()), baselines.get(task, {}), artifacts
+        )
         for task in dict.fromkeys(task for report in reports for task in report.tasks)
     ]
     names = ", ".join(report.model_name for report in reports)
@@ -101,9 +107,6 @@ def _check(
 ) -> None:
     if not reports:
         raise MetroFastError("reports is empty, expected at least one report")
-    names = [report.model_name for report in reports]
-    if len(set(names)) < len(names):
-        raise MetroFastError(f"two reports have one model name: {', '.join(names)}; rename one")
     tasks = {task for report in reports for task in report.tasks}
     for task, lines in baselines.items():
         if task not in tasks:
@@ -114,7 +117,7 @@ def _check(
         for label, value in lines.items():
             if not 0 <= value <= 1:
                 raise MetroFastError(
-                    f"baseline {label!r} of {task!r} is {value}, expected an accuracy from 0 to 1"
+                    f"baseline {label!r} of {task!r} is {value}, expected a value from 0 to 1"
                 )
     for label, size in artifacts.items():
         if size < 0:
@@ -123,12 +126,12 @@ def _check(
 
 def _compare_pairs(
     reports: Sequence[Report], pairs: Sequence[tuple[str, str]] | None
-) -> list[Comparison]:
-    """The comparison of each pair, on the tasks that both have."""
+) -> tuple[list[Comparison], dict[str, list[str]]]:
+    """The comparisons of pairs, and by task why some of the default pairs were not compared."""
     by_name = {report.model_name: report for report in reports}
     names = list(by_name)
     each = [(names[i], names[k]) for k in range(1, len(names)) for i in (0, k - 1)]
-    comparisons = []
+    comparisons, reasons = [], {}
     for first, second in dict.fromkeys(each) if pairs is None else pairs:
         for name in (first, second):
             if name not in by_name:
@@ -136,10 +139,15 @@ def _compare_pairs(
                     f"pairs: no report is of {name!r}, expected one of {', '.join(names)}"
                 )
         shared = [task for task in by_name[first].tasks if task in by_name[second].tasks]
-        if shared:
-            comparisons.append(compare(by_name[first], by_name[second], tasks=shared))
-        elif pairs is not None:
+        if pairs is not None and not shared:
             raise MetroFastError(
                 f"pairs: {first!r} and {second!r} have no task in common to compare"
             )
-    return comparisons
+        for task in list(shared) if pairs is None else ():
+            reason = why_not_pairable(by_name[first], by_name[second], task)
+            if reason is not None:
+                shared.remove(task)
+                reasons.setdefault(task, []).append(f"{second} and {first}: {reason}")
+        if shared:
+            comparisons.append(compare(by_name[first], by_name[second], tasks=shared))
+    return comparisons, reasons

@@ -33,11 +33,11 @@ def _summary_row(summary: TaskSummary, size: int | None) -> list[str]:
     name = escape(summary.model_name) + _hash(summary.model_hash[:8])
     return [
         Html(name if size is None else name + _hash(file_size(size))),
-        percent(summary.mean_accuracy),
+        percent(summary.mean),
         percent(gap.seen_mean) if gap else _NONE,
         percent(gap.unseen_mean) if gap else _NONE,
-        percent(summary.worst.accuracy),
-        percent(summary.best.accuracy),
+        percent(summary.worst.value),
+        percent(summary.best.value),
         percent(variance.raw_std) if variance else _NONE,
         percent(variance.sigma_prompt) if variance else _NONE,
         f"Q = {cochran.statistic:.1f}, p {p_value(cochran.p_value)}" if cochran else _NONE,
@@ -95,15 +95,25 @@ def instruction_table(summaries: Sequence[TaskSummary], *, controls: bool = Fals
 
 
 def _score(row: InstructionScore) -> Html:
-    """An accuracy, its interval in words and as a bar, and the number of ties."""
+    """A value, its interval in words and as a bar, and what is odd about its answers."""
     seen = "seen" if row.seen else "unseen"
-    low, high, accuracy = (100 * v for v in (*row.interval, row.accuracy))
-    ties = f'<span class="warning">{row.ties} ties</span>' if row.ties else ""
+    low, high, value = (100 * v for v in (*row.interval, row.value))
+    counts = {
+        "ties": row.ties,
+        "unreadable answers": row.unread,
+        "prompts cut": row.cut,
+        **{f"not worded ({reason})": count for reason, count in row.rejects.items()},
+    }
+    odd = "".join(
+        f'<span class="warning">{count} {escape(what)}</span>'
+        for what, count in counts.items()
+        if count
+    )
     return Html(
-        f'<span class="key {seen}-key" title="{seen}"></span> {percent(row.accuracy)}\n'
+        f'<span class="key {seen}-key" title="{seen}"></span> {percent(row.value)}\n'
         + quiet(f"{seen}, {low:.1f}{_NONE}{high:.1f}")
         + f'<span class="range" aria-hidden="true"><span style="left:{low:.1f}%;'
-        f'width:{high - low:.1f}%"></span><b style="left:{accuracy:.1f}%"></b></span>{ties}'
+        f'width:{high - low:.1f}%"></span><b style="left:{value:.1f}%"></b></span>{odd}'
     )
 
 

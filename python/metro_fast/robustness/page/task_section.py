@@ -7,7 +7,7 @@ from html import escape
 from metro_fast._page import Section, figure
 from metro_fast.robustness.compare import Comparison, TaskComparison
 from metro_fast.robustness.page.examples import examples_of
-from metro_fast.robustness.page.figures import Dot, StripRow, accuracy_strip, interval_chart
+from metro_fast.robustness.page.figures import Dot, StripRow, interval_chart, value_strip
 from metro_fast.robustness.page.tables import (
     comparison_table,
     instruction_table,
@@ -15,6 +15,7 @@ from metro_fast.robustness.page.tables import (
     summary_table,
 )
 from metro_fast.robustness.page.text import (
+    capital,
     caption,
     gap_sentence,
     interval,
@@ -45,13 +46,15 @@ class TaskView:
         name: The name of the task.
         reports: The reports that have the task.
         compared: The comparisons that include the task.
-        baselines: Label and accuracy of lines in the picture.
+        reasons: Why some models are not compared.
+        baselines: Label and value of lines in the picture.
         sizes: Bytes on disk by model name, where they are known.
     """
 
     name: str
     reports: tuple[Report, ...]
     compared: tuple[tuple[Comparison, TaskComparison], ...]
+    reasons: tuple[str, ...]
     baselines: Mapping[str, float]
     sizes: Mapping[str, int]
 
@@ -61,13 +64,14 @@ class TaskView:
         name: str,
         reports: Sequence[Report],
         comparisons: Sequence[Comparison],
+        reasons: Sequence[str],
         baselines: Mapping[str, float],
         sizes: Mapping[str, int],
     ) -> "TaskView":
         """The view of a task, out of all reports and comparisons."""
         present = tuple(report for report in reports if name in report.tasks)
         compared = tuple((c, t) for c in comparisons for t in c.tasks if t.task == name)
-        return cls(name, present, compared, baselines, sizes)
+        return cls(name, present, compared, tuple(reasons), baselines, sizes)
 
     @property
     def summaries(self) -> list[TaskSummary]:
@@ -81,12 +85,12 @@ class TaskView:
         plural = "s" if count > 1 else ""
         tiles = [
             _tile(
-                percent(first.mean_accuracy),
+                percent(first.mean),
                 escape(f"{first.model_name}, mean of {count} instruction{plural}"),
             )
         ]
         if count > 1:
-            worst, best = 100 * first.worst.accuracy, 100 * first.best.accuracy
+            worst, best = 100 * first.worst.value, 100 * first.best.value
             tiles.append(_tile(f"{worst:.0f}\N{EN DASH}{best:.0f} %", "worst to best wording"))
         if first.gap is not None:
             ends = interval(first.gap.interval)
@@ -112,8 +116,8 @@ class TaskView:
             self._comparisons(),
             "<h3>Every instruction</h3>\n",
             instruction_table(self.summaries),
-            f'<p class="quiet">Ranges are Wilson 95 % intervals of a single accuracy over items. '
-            f"{escape(numbers)}.</p>\n",
+            f'<p class="quiet">{escape(self._ranges())} {escape(numbers)}.</p>\n',
+            self._left_out(),
             self._controls(),
             "<h3>Where the wording changes the answer</h3>\n",
             *(
@@ -123,34 +127,49 @@ class TaskView:
         ]
         return Section(self.name, "".join(parts))
 
+    def _ranges(self) -> str:
+        kind = "Wilson" if self.summaries[0].binary else "bootstrap"
+        return f"Ranges are {kind} 95 % intervals of a single {self.summaries[0].metric_label}."
+
+    def _left_out(self) -> str:
+        """How many items some wording cannot word, which are outside of all numbers."""
+        lines = [
+            f"{s.model_name}: {s.task_item_count - s.item_count} of {s.task_item_count} items are "
+            "left out of all numbers, since some instruction cannot word them."
+            for s in self.summaries
+            if s.item_count < s.task_item_count
+        ]
+        return _list([escape(line) for line in lines]) if lines else ""
+
     def _controls(self) -> str:
-        """Accuracy under instructions that do not ask for the right answer."""
+        """The values under instructions that do not ask for the right answer."""
         if not any(summary.controls for summary in self.summaries):
             return ""
         return (
             "<h3>Controls</h3>\n"
             '<p class="quiet">These do not ask for the right answer, and enter no other number. A '
-            "model whose accuracy stays the same here does not follow its instructions.</p>\n"
+            "model whose value stays the same here does not follow its instructions.</p>\n"
             + instruction_table(self.summaries, controls=True)
         )
 
     def _strip(self) -> str:
-        """Accuracy over instructions, with lines for the baselines."""
+        """The values over instructions, with lines for the baselines."""
         summaries = self.summaries
         first = summaries[0]
         lines = {"best constant answer": first.majority_share}
-        if first.chance != first.majority_share:
+        if first.chance is not None and first.chance != first.majority_share:
             lines["chance"] = first.chance
-        rows = [StripRow(s.model_name, _dots(s), s.mean_accuracy) for s in summaries]
+        metric = capital(first.metric_label)
+        rows = [StripRow(s.model_name, _dots(s), s.mean) for s in summaries]
         means = "; ".join(
-            f"{s.model_name}: mean {percent(s.mean_accuracy)}, worst {percent(s.worst.accuracy)}, "
-            f"best {percent(s.best.accuracy)}"
+            f"{s.model_name}: mean {percent(s.mean)}, worst {percent(s.worst.value)}, "
+            f"best {percent(s.best.value)}"
             for s in summaries
         )
-        picture = accuracy_strip(
-            rows, lines | dict(self.baselines), description=f"Accuracy over instructions. {means}."
+        picture = value_strip(
+            rows, lines | dict(self.baselines), description=f"{metric} over instructions. {means}."
         )
-        text = "Accuracy, with one dot per instruction; point at a dot to see its name. "
+        text = f"{metric}, with one dot per instruction; point at a dot to see its name. "
         return figure(picture, f"{text}{caption(first)}.", before=_LEGEND)
 
     def _gaps(self) -> str:
@@ -159,13 +178,15 @@ class TaskView:
         if not gaps:
             return ""
         sentences = [gap_sentence(name, gap) for name, gap in gaps]
+        metric = capital(self.summaries[0].metric_label)
         picture = interval_chart(
             [(name, 100 * g.gap, 100 * g.interval.low, 100 * g.interval.high) for name, g in gaps],
-            description=f"Accuracy on seen minus unseen instructions. {' '.join(sentences)}",
+            description=f"{metric} on seen minus unseen instructions. {' '.join(sentences)}",
         )
         text = (
-            "Mean accuracy on seen minus unseen instructions, in points, with 95 % intervals over "
-            "items and instructions. Right of zero: better on instructions seen in training."
+            f"Mean {self.summaries[0].metric_label} on seen minus unseen instructions, in points, "
+            "with 95 % intervals over items and instructions. Right of zero: better on "
+            "instructions seen in training."
         )
         notes = [
             g.note + ("" if g.p_value is None else f"; permutation p {p_value(g.p_value)}") + "."
@@ -180,8 +201,11 @@ class TaskView:
 
     def _comparisons(self) -> str:
         """Models against each other, if any were compared."""
+        skipped = _list([escape(reason) for reason in self.reasons]) if self.reasons else ""
+        if skipped:
+            skipped = f'<p class="quiet">Not compared:</p>\n{skipped}'
         if not self.compared:
-            return ""
+            return skipped
         sentences = [verdict_sentence(comparison, task) for comparison, task in self.compared]
         margin = 100 * self.compared[0][1].margin
         rows = [
@@ -206,16 +230,17 @@ class TaskView:
             + figure(picture, text)
             + comparison_table(self.compared)
             + _list([escape(sentence) for sentence in sentences])
+            + skipped
         )
 
 
 def _dots(summary: TaskSummary) -> tuple[Dot, ...]:
     return tuple(
         Dot(
-            i.accuracy,
+            i.value,
             i.seen,
-            f"{i.instruction_id} ({'seen' if i.seen else 'unseen'}): {percent(i.accuracy)}, "
-            f"{i.correct} of {i.total}",
+            f"{i.instruction_id} ({'seen' if i.seen else 'unseen'}): {percent(i.value)}, "
+            f"{i.correct} of {i.total} right",
         )
         for i in summary.instructions
     )

@@ -7,6 +7,7 @@ from metro_fast.robustness.statistics import Interval
 from metro_fast.robustness.summary import TaskSummary
 
 __all__ = [
+    "capital",
     "caption",
     "gap_sentence",
     "headline",
@@ -59,11 +60,22 @@ def interval(ends: Interval) -> str:
     return f"[{points(ends.low)}, {points(ends.high)}]"
 
 
+def capital(text: str) -> str:
+    """A text with a capital at its start, and the others as they are.
+
+    Example:
+        >>> capital("macro F1")
+        'Macro F1'
+    """
+    return text[:1].upper() + text[1:]
+
+
 def caption(summary: TaskSummary) -> str:
     """The items, instructions and protocol behind the numbers of a task."""
     return (
         f"n = {summary.item_count} items under each of {len(summary.instructions)} instructions; "
-        f"split {summary.split}, items {summary.items_hash[:8]}, preset {summary.preset}"
+        f"{summary.metric_label}, split {summary.split}, items {summary.items_hash[:8]}, "
+        f"preset {summary.preset}"
     )
 
 
@@ -72,11 +84,15 @@ def headline(report: Report) -> list[str]:
     sentences = []
     for task in report.tasks:
         summary = report.summary(task)
-        mean = percent(summary.mean_accuracy)
+        mean = percent(summary.mean)
+        if summary.metric == "accuracy":
+            has = f"{report.model_name} answers {mean} correctly"
+        else:
+            has = f"{report.model_name} has a {summary.metric_label} of {mean}"
         if len(summary.instructions) == 1:
-            sentences.append(f"On {task}, {report.model_name} answers {mean} correctly.")
+            sentences.append(f"On {task}, {has}.")
             continue
-        ends = f"{percent(summary.worst.accuracy)} to {percent(summary.best.accuracy)}"
+        ends = f"{percent(summary.worst.value)} to {percent(summary.best.value)}"
         cochran = summary.cochran
         differ = cochran is not None and cochran.p_value < 0.05
         moved = (
@@ -84,9 +100,7 @@ def headline(report: Report) -> list[str]:
             if differ
             else f"over the wordings it ranges from {ends}, which could be chance alone"
         )
-        sentences.append(
-            f"On {task}, {report.model_name} answers {mean} correctly on average; {moved}."
-        )
+        sentences.append(f"On {task}, {has} on average; {moved}.")
     return sentences
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from metro_fast.robustness.agreement import flip_rates
 from metro_fast.robustness.cells import Cell
+from metro_fast.robustness.common_items import answer_codes
 
 __all__ = ["FlippedItem", "LostItem", "WorstExample", "most_flipped", "worst_example"]
 
@@ -26,9 +27,9 @@ class WorstExample:
     """The worst and the best instruction, and an item that the worst one loses, if there is one."""
 
     instruction_id: str
-    accuracy: float
+    value: float
     best_id: str
-    best_accuracy: float
+    best_value: float
     item: LostItem | None
 
 
@@ -57,8 +58,8 @@ def worst_example(cells: Sequence[Cell]) -> WorstExample:
         The instruction and, among the items that only the best instruction gets right, the one
         with the largest margin of the wrong answer.
     """
-    worst = min(cells, key=lambda cell: cell.accuracy)
-    best = max(cells, key=lambda cell: cell.accuracy)
+    worst = min(cells, key=lambda cell: cell.value)
+    best = max(cells, key=lambda cell: cell.value)
     lost = [i for i, (w, b) in enumerate(zip(worst.correct, best.correct, strict=True)) if b > w]
     # By the margin of the wrong answer, so that ties and noise come last.
     index = max(
@@ -68,24 +69,32 @@ def worst_example(cells: Sequence[Cell]) -> WorstExample:
     )
     return WorstExample(
         instruction_id=worst.record.instruction.id,
-        accuracy=worst.accuracy,
+        value=worst.value,
         best_id=best.record.instruction.id,
-        best_accuracy=best.accuracy,
+        best_value=best.value,
         item=None if index is None else _lost_item(worst, index),
     )
 
 
 def _margin(cell: Cell, index: int) -> float:
-    """By how many nats the best choice is above the right one."""
-    answer = cell.items[index].answer
-    assert answer is not None  # a cell's items have choices
-    return max(cell.scores[index]) - cell.scores[index][answer]
+    """By how much the given answer is above the right one; 0 for written answers."""
+    scores, answer = cell.outcomes[index].scores, cell.prompts[index].answer
+    if scores is None or answer is None:
+        return 0.0
+    return max(scores) - scores[answer]
 
 
 def _lost_item(cell: Cell, index: int) -> LostItem:
     item = cell.items[index]
-    given = item.choices[cell.predictions[index]]
-    return LostItem(item.id, cell.inputs[index], given, item.answer_text)
+    return LostItem(item.id, cell.prompts[index].input, _shown(cell, index), item.answer_text)
+
+
+def _shown(cell: Cell, index: int) -> str:
+    """The answer to an item, as the page shows it."""
+    given, text = cell.answers[index].given, cell.outcomes[index].text
+    if given:
+        return given
+    return f"(names no choice) {text}" if text else "(nothing)"
 
 
 def most_flipped(cells: Sequence[Cell], *, count: int) -> list[FlippedItem]:
@@ -98,7 +107,7 @@ def most_flipped(cells: Sequence[Cell], *, count: int) -> list[FlippedItem]:
     Returns:
         Items by decreasing flip rate, without those that never flip.
     """
-    rates = flip_rates([cell.predictions for cell in cells])
+    rates = flip_rates(answer_codes(cells))
     found: list[FlippedItem] = []
     for index in np.argsort(-rates, kind="stable")[:count].tolist():
         if rates[index] == 0:
@@ -106,14 +115,14 @@ def most_flipped(cells: Sequence[Cell], *, count: int) -> list[FlippedItem]:
         item = cells[0].items[index]
         by_answer: dict[str, list[str]] = {}
         for cell in cells:
-            answer = item.choices[cell.predictions[index]]
+            answer = _shown(cell, index)
             by_answer.setdefault(answer, []).append(cell.record.instruction.id)
         answers = sorted(by_answer.items(), key=lambda pair: -len(pair[1]))
-        best = max(cells, key=lambda cell: cell.accuracy)
+        best = max(cells, key=lambda cell: cell.value)
         found.append(
             FlippedItem(
                 item_id=item.id,
-                item_input=best.inputs[index],
+                item_input=best.prompts[index].input,
                 right=item.answer_text,
                 flip_rate=float(rates[index]),
                 answers=tuple((answer, tuple(ids)) for answer, ids in answers),

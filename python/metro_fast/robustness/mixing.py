@@ -1,0 +1,98 @@
+"""Which cells belong into one report: one model, one protocol, one set of items for each task."""
+
+from collections.abc import Iterable, Sequence
+
+from metro_fast.errors import MetroFastError
+from metro_fast.robustness.cells import Cell, CellRecord
+from metro_fast.robustness.common_items import common_ids
+
+__all__ = ["check_report", "mixture", "partition"]
+
+_REPORT = (
+    "model_name", "model_family", "model_hash", "tokenizer_hash", "preset", "protocol_hash",
+    "shots",
+)  # fmt: skip
+_TASK = ("task_type", "split", "metric", "items_hash")
+
+
+def mixture(records: Iterable[CellRecord]) -> str | None:
+    """Why cells cannot be in one report.
+
+    Args:
+        records: Their records.
+
+    Returns:
+        The first difference in words, or None if they belong together.
+    """
+    shared: dict[tuple[str, str], object] = {}
+    slots: set[tuple[str, str]] = set()
+    for record in records:
+        slot = record.task, record.instruction.id
+        if slot in slots:
+            return f"cell {slot[0]!r} x {slot[1]!r} is given twice: remove one"
+        slots.add(slot)
+        for where, keys in (("the report", _REPORT), (f"task {record.task!r}", _TASK)):
+            for key in keys:
+                value = getattr(record, key)
+                known = shared.setdefault((where, key), value)
+                if known != value:
+                    return (
+                        f"{where} mixes {key} {known!r} and {value!r}: delete the cells of one of "
+                        "them"
+                    )
+    return None
+
+
+def partition(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Put cells into as few reports as their order allows.
+
+    Args:
+        cells: Any cells.
+
+    Returns:
+        Lists without a `mixture`; each cell is in the first one that it fits.
+    """
+    found: list[dict[tuple[str, str], Cell]] = []
+    for cell in cells:
+        record = cell.record
+        slot = record.task, record.instruction.id
+        for group in found:
+            # One cell of its task is enough to compare with, since the others are like it.
+            like = next((c for c in group.values() if c.record.task == record.task), None)
+            like = like or next(iter(group.values()))
+            if slot not in group and mixture((like.record, record)) is None:
+                group[slot] = cell
+                break
+        else:
+            found.append({slot: cell})
+    return [list(group.values()) for group in found]
+
+
+def check_report(cells: Sequence[Cell]) -> None:
+    """Refuse cells that do not make a report.
+
+    Raises:
+        MetroFastError: If there are none, they have a `mixture`, or a task has controls alone, or
+            no item that all its instructions can word.
+    """
+    if not cells:
+        raise MetroFastError("a report needs at least one cell")
+    reason = mixture(cell.record for cell in cells)
+    if reason is not None:
+        raise MetroFastError(reason)
+    for task in dict.fromkeys(cell.record.task for cell in cells):
+        wordings = [
+            cell
+            for cell in cells
+            if cell.record.task == task and not cell.record.instruction.is_control
+        ]
+        if not wordings:
+            raise MetroFastError(
+                f"task {task!r} has controls alone, which enter no average: add a wording"
+            )
+        if not common_ids(wordings):
+            fewest = min(wordings, key=lambda cell: len(cell.items)).record.instruction.id
+            raise MetroFastError(
+                f"task {task!r}: no item can be worded by all instructions; leave out {fewest!r}, "
+                "which words the fewest"
+            )
