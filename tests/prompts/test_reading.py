@@ -206,6 +206,9 @@ def test_bad_kinds_and_choices_are_named(tmp_path: Path) -> None:
 
 def test_finetuning_takes_the_answer_of_the_reading() -> None:
     task = Task("sums", "qa", (ITEM,))
-    assert render_examples(task, [ask(choices=["A", "B", "C"])], seed=0) == [("Two and two?", "B")]
+    found = render_examples(task, [ask(choices=["A", "B", "C"])], seed=0)
+    assert found == ([("Two and two?", "B")], (), ())
     with pytest.raises(RejectError, match="gives 2 choices, but the item has 3"):
+        render_examples(task, [ask(choices=["A", "B"])], seed=0, strict=True)
+    with pytest.raises(MetroFastError, match="can be worded by 1 of the 1 instructions; the first"):
         render_examples(task, [ask(choices=["A", "B"])], seed=0)

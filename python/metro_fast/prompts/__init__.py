@@ -24,7 +24,7 @@ from metro_fast.prompts.readers import (
     read_table,
     with_statements,
 )
-from metro_fast.prompts.render import Rendered, render_examples, render_items
+from metro_fast.prompts.render import Examples, Rendered, render_examples, render_items
 from metro_fast.prompts.source_report import SourceReport
 from metro_fast.prompts.task import Task
 
@@ -32,6 +32,7 @@ __all__ = [
     "CONTROLS",
     "KINDS",
     "OWN_SETS",
+    "Examples",
     "FewShot",
     "Imported",
     "Instruction",
