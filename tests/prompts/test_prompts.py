@@ -278,7 +278,7 @@ class TestInstructionSet:
 
 class TestRenderExamples:
     def test_targets_are_the_right_choices(self) -> None:
-        examples = render_examples(make_task(40), INSTRUCTIONS, seed=1)
+        examples = render_examples(make_task(40), INSTRUCTIONS, seed=1).examples
         assert len(examples) == 40
         assert {target for _, target in examples} == {"capital"}
         assert len({text for text, _ in examples}) == 3  # every instruction was drawn
@@ -286,17 +286,19 @@ class TestRenderExamples:
     @given(seed=st.integers(0, 2**63 - 1), count=st.integers(1, 20))
     def test_the_draw_depends_on_seed_and_item_alone(self, seed: int, count: int) -> None:
         task = make_task(count)
-        examples = render_examples(task, INSTRUCTIONS, seed=seed)
-        assert render_examples(task, INSTRUCTIONS, seed=seed) == examples
+        examples = render_examples(task, INSTRUCTIONS, seed=seed).examples
+        assert render_examples(task, INSTRUCTIONS, seed=seed).examples == examples
         backwards = Task("t", "re", task.items[::-1])
-        assert render_examples(backwards, INSTRUCTIONS, seed=seed)[::-1] == examples
+        assert render_examples(backwards, INSTRUCTIONS, seed=seed).examples[::-1] == examples
 
     def test_seeds_differ(self) -> None:
         first, second = (render_examples(make_task(40), INSTRUCTIONS, seed=s) for s in (0, 1))
         assert first != second
 
     def test_several_instructions_per_item_are_different(self) -> None:
-        examples = render_examples(make_task(4), INSTRUCTIONS, seed=0, instructions_per_item=3)
+        found = render_examples(make_task(4), INSTRUCTIONS, seed=0, instructions_per_item=3)
+        examples = found.examples
+        assert (found.rejects, found.passed_over, found.summary()) == ((), (), "")
         assert len(examples) == 12
         for start in range(0, 12, 3):
             assert len(set(examples[start : start + 3])) == 3

@@ -162,7 +162,9 @@ def summary_table(report: Report) -> Table:
         table.add_row(
             task,
             summary.metric_label,
-            f"{summary.item_count} ({left_out} not worded)" if left_out else f"{summary.item_count}",
+            f"{summary.item_count} ({left_out} not worded)"
+            if left_out
+            else f"{summary.item_count}",
             _mean([row.value for row in rows if row.seen]),
             _mean([row.value for row in rows if not row.seen]),
             f"{summary.worst.instruction_id} {summary.worst.value:.3f}",

@@ -14,6 +14,7 @@ from metro_fast.cli.rating import (
     InstructionsOption,
     MaxInputLengthOption,
     ModelOption,
+    StrictOption,
     TasksOption,
     make_rating,
 )
@@ -38,6 +39,7 @@ def compose_command(
     tasks: TasksOption = None,
     instructions: InstructionsOption = None,
     max_input_length: MaxInputLengthOption = 512,
+    strict: StrictOption = False,
     steps: Annotated[int, typer.Option(help="Number of sums to try.", min=1)] = 40,
     bound: Annotated[
         float, typer.Option(help="Weights are between minus this number and this number.", min=0)
@@ -62,7 +64,7 @@ def compose_command(
     tokenizer = load_tokenizer(model)
     rating = make_rating(
         tokenizer, examples=examples, tasks=tasks, instructions=instructions,
-        max_input_length=max_input_length,
+        max_input_length=max_input_length, strict=strict,
     )  # fmt: skip
     network = load_seq2seq(model).eval()
     if not resume:

@@ -28,7 +28,9 @@ def import_log_command(
             help="lm-eval's samples_*.jsonl, a log of Inspect, or HELM's scenario_state.json."
         ),
     ],
-    harness: Annotated[Literal["lm-eval", "inspect", "helm"], typer.Option(help="Whose log it is.")],
+    harness: Annotated[
+        Literal["lm-eval", "inspect", "helm"], typer.Option(help="Whose log it is.")
+    ],
     output: Annotated[
         Path, typer.Option(help="Folder for the cell, results and the page; what is in it stays.")
     ],

@@ -24,7 +24,7 @@ from metro_fast.prompts.readers import (
     read_table,
     with_statements,
 )
-from metro_fast.prompts.render import Rendered, render_examples, render_items
+from metro_fast.prompts.render import Examples, Rendered, render_examples, render_items
 from metro_fast.prompts.source_report import SourceReport
 from metro_fast.prompts.task import TASK_METRICS, Task
 
@@ -33,6 +33,7 @@ __all__ = [
     "KINDS",
     "OWN_SETS",
     "TASK_METRICS",
+    "Examples",
     "FewShot",
     "Imported",
     "Instruction",

@@ -158,10 +158,12 @@ class CellFolder:
                     rejects.append(Reject(item.id, line["reject"], line["detail"]))
                     continue
                 choices = tuple(line["choices"]) if "choices" in line else item.choices
-                texts = {"texts": tuple(line["texts"])} if "texts" in line else {}
                 prompts.append(
-                    Prompt(line["input"], choices, line["answer"], line["target"], **texts)
-                )
+                    Prompt(
+                        line["input"], choices, line["answer"], line["target"],
+                        tuple(line.get("texts", ())),
+                    )
+                )  # fmt: skip
                 worded.append(item)
             except (KeyError, TypeError, MetroFastError) as error:
                 raise FormatError(
@@ -185,6 +187,8 @@ def _prompt_lines(cell: Cell) -> Iterator[dict[str, Any]]:
         line: dict[str, Any] = {"id": item.id, "input": prompt.input}
         if prompt.choices != item.choices:
             line["choices"] = list(prompt.choices)
+        if prompt.texts:
+            line["texts"] = list(prompt.texts)
         yield line | {"answer": prompt.answer, "target": prompt.target}
     for reject in cell.rejects:
         yield {"id": reject.item_id, "reject": reject.reason, "detail": reject.detail}

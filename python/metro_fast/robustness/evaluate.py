@@ -133,9 +133,7 @@ def evaluate(
     if folder is not None:
         folder.path.mkdir(parents=True, exist_ok=True)
 
-    engine = Engine(
-        model, tokenizer, max_batch_tokens=max_batch_tokens, store=store
-    )
+    engine = Engine(model, tokenizer, max_batch_tokens=max_batch_tokens, store=store)
     run = _Run(engine, protocol, grid, records, folder, ranks)
     done = run.finished() if resume else {}
     show = ranks.is_first and (sys.stderr.isatty() if progress is None else progress)
