@@ -112,13 +112,12 @@ def evaluate(
         if not name:
             raise MetroFastError(f"{label} is empty, but every number is shown with it: name it")
     protocol = _protocol(preset, wrapper, tokenizer)
-    for field, limit in (
-        ("max_input_tokens", max_input_length),
-        ("max_target_tokens", max_target_length),
-        ("max_new_tokens", max_new_tokens),
-    ):
-        if limit is not None:
-            protocol = replace(protocol, **{field: limit})
+    if max_input_length is not None:
+        protocol = replace(protocol, max_input_tokens=max_input_length)
+    if max_target_length is not None:
+        protocol = replace(protocol, max_target_tokens=max_target_length)
+    if max_new_tokens is not None:
+        protocol = replace(protocol, max_new_tokens=max_new_tokens)
     shots = few_shot or {}
     if isinstance(shots, FewShot):
         shots = {task.name: shots for task in tasks}
