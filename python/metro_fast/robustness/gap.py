@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
-from metro_fast.robustness.statistics import Interval, as_correct, normal_quantile
+from metro_fast.robustness.resampling import group_index
+from metro_fast.robustness.statistics import Interval, as_values, normal_quantile
 
 __all__ = ["PairedDifference", "SeenGap", "paired_difference", "seen_gap", "std_difference"]
 
@@ -19,7 +20,7 @@ _MAX_EXACT = 20_000
 
 
 class SeenGap(NamedTuple):
-    """Mean accuracy on seen minus unseen instructions; `p_value` is None where there is no test."""
+    """Mean on seen minus unseen instructions; `p_value` is None where there is no test."""
 
     seen_mean: float
     unseen_mean: float
@@ -49,7 +50,7 @@ class PairedDifference(NamedTuple):
 
 
 def seen_gap(
-    correct: ArrayLike,
+    values: ArrayLike,
     seen: Sequence[bool],
     *,
     groups: Sequence[str] | None = None,
@@ -71,7 +72,7 @@ def seen_gap(
     instructions: all permutations up to 20,000, else 9,999 random ones.
 
     Args:
-        correct: `[P, N]`, 0 or 1.
+        values: `[P, N]`, 0 or 1, or any metric's `item_values`.
         seen: `[P]`, whether the instruction was seen in training; both kinds must occur.
         groups: `[N]`, the group of each item. Items of one group are drawn together; by default
             each item is its own group.
@@ -83,7 +84,7 @@ def seen_gap(
         Means, gap, percentile interval, counts and p.
 
     Raises:
-        TypeError: As for `as_correct`.
+        TypeError: As for `as_values`.
         MetroFastError: If the lengths do not agree, one kind is missing, or an argument is out of
             range.
         MissingExtraError: If scipy is not installed.
@@ -93,23 +94,23 @@ def seen_gap(
         >>> gap.gap, gap.p_value
         (0.5, None)
     """
-    c = as_correct(correct)
+    x = as_values(values)
     is_seen = np.asarray(seen, dtype=bool)
-    if is_seen.shape != (len(c),):
+    if is_seen.shape != (len(x),):
         raise MetroFastError(
-            f"{is_seen.size} seen flags for {len(c)} instructions, expected one per instruction"
+            f"{is_seen.size} seen flags for {len(x)} instructions, expected one per instruction"
         )
     if is_seen.all() or not is_seen.any():
         raise MetroFastError("a gap needs both seen and unseen instructions; all are of one kind")
     if resamples < 100:
         raise MetroFastError(f"resamples is {resamples}, expected at least 100")
     z = normal_quantile(confidence)
-    by_prompt = c.mean(1)
+    by_prompt = x.mean(1)
     gap = float(by_prompt[is_seen].mean() - by_prompt[~is_seen].mean())
 
     generator = np.random.default_rng(seed)
-    resampled = _resampled_accuracies(c, groups, resamples, generator)
-    degrees = len(c) - 2
+    resampled = _resampled_means(x, groups, resamples, generator)
+    degrees = len(x) - 2
     # The spread of few instructions is itself uncertain.
     student = 1.0
     if degrees:
@@ -144,13 +145,13 @@ def paired_difference(
 ) -> PairedDifference:
     """Mean difference of two models over the same items and instructions.
 
-    d_i = mean over instructions of c_ip(second) - c_ip(first); groups g of items are independent:
+    d_i = mean over instructions of x_ip(second) - x_ip(first); groups g of items are independent:
     SE² = G/(G-1) Σ_g (Σ_{i in g} (d_i - d̄))² / N² (Miller, arXiv 2411.00640, with the usual
     correction for few groups; without groups it is var(d)/N). The instructions count as fixed.
 
     Args:
-        first: `[P, N]`, 0 or 1.
-        second: `[P, N]`, 0 or 1.
+        first: `[P, N]`, 0 or 1, or any metric's `item_values`.
+        second: `[P, N]`.
         groups: `[N]`, the group of each item; by default each item is its own group.
         confidence: Coverage of the normal interval.
 
@@ -158,7 +159,7 @@ def paired_difference(
         Mean, standard error and interval.
 
     Raises:
-        TypeError: As for `as_correct`.
+        TypeError: As for `as_values`.
         MetroFastError: If the shapes differ, or there are fewer than two groups.
 
     Example:
@@ -167,7 +168,7 @@ def paired_difference(
     """
     a, b = _same_cells(first, second)
     difference = (b - a).mean(0)
-    membership, count = _group_index(groups, a.shape[1])
+    membership, count = group_index(groups, a.shape[1])
     if count < 2:
         raise MetroFastError("all items are of one group; a standard error needs at least 2 groups")
     mean = float(difference.mean())
@@ -200,7 +201,7 @@ def std_difference(
         std(second) - std(first), ddof 1, its bootstrap standard error and interval.
 
     Raises:
-        TypeError: As for `as_correct`.
+        TypeError: As for `as_values`.
         MetroFastError: If the shapes differ, or there is only one instruction.
 
     Example:
@@ -213,8 +214,8 @@ def std_difference(
     normal_quantile(confidence)
     # The same seed draws the same items for both, so that the difference is paired.
     spreads = [
-        _resampled_accuracies(c, groups, resamples, np.random.default_rng(seed)).std(1, ddof=1)
-        for c in (a, b)
+        _resampled_means(x, groups, resamples, np.random.default_rng(seed)).std(1, ddof=1)
+        for x in (a, b)
     ]
     resampled = spreads[1] - spreads[0]
     low, high = np.quantile(resampled, [0.5 - confidence / 2, 0.5 + confidence / 2])
@@ -228,7 +229,7 @@ def std_difference(
 def _same_cells(
     first: ArrayLike, second: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    a, b = as_correct(first), as_correct(second)
+    a, b = as_values(first), as_values(second)
     if a.shape != b.shape:
         raise MetroFastError(
             f"the shapes are {a.shape} and {b.shape}, expected the same instructions x items"
@@ -236,47 +237,37 @@ def _same_cells(
     return a, b
 
 
-def _group_index(groups: Sequence[str] | None, count: int) -> tuple[NDArray[np.intp], int]:
-    """The group number of every item, and the number of groups."""
-    if groups is None:
-        return np.arange(count), count
-    if len(groups) != count:
-        raise MetroFastError(f"{len(groups)} groups for {count} items, expected one per item")
-    names, index = np.unique(np.asarray(groups), return_inverse=True)
-    return index.reshape(-1), len(names)
-
-
-def _resampled_accuracies(
-    c: NDArray[np.float64],
+def _resampled_means(
+    x: NDArray[np.float64],
     groups: Sequence[str] | None,
     resamples: int,
     generator: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """`[resamples, P]`: accuracies of all instructions on the same resampled groups of items."""
-    membership, count = _group_index(groups, c.shape[1])
+    """`[resamples, P]`: means of all instructions on the same resampled groups of items."""
+    membership, count = group_index(groups, x.shape[1])
     weights = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
-    correct = np.stack([np.bincount(membership, weights=row, minlength=count) for row in c])
+    sums = np.stack([np.bincount(membership, weights=row, minlength=count) for row in x])
     sizes = np.bincount(membership, minlength=count)
-    accuracies: NDArray[np.float64] = (weights @ correct.T) / (weights @ sizes)[:, None]
-    return accuracies
+    means: NDArray[np.float64] = (weights @ sums.T) / (weights @ sizes)[:, None]
+    return means
 
 
 def _permutation_p(
-    accuracies: NDArray[np.float64], is_seen: NDArray[np.bool_], generator: np.random.Generator
+    means: NDArray[np.float64], is_seen: NDArray[np.bool_], generator: np.random.Generator
 ) -> float:
     """Two-sided p of the gap under random permutations of the labels seen and unseen."""
-    count, size = len(accuracies), int(is_seen.sum())
+    count, size = len(means), int(is_seen.sum())
 
     def gap_of(seen_sum: NDArray[np.float64]) -> NDArray[np.float64]:
-        rest = accuracies.sum() - seen_sum
+        rest = means.sum() - seen_sum
         gaps: NDArray[np.float64] = np.abs(seen_sum / size - rest / (count - size))
         return gaps
 
     # Gaps equal to the observed one count, so rounding must not separate them from it.
-    observed = gap_of(accuracies[is_seen].sum()) - 1e-12
+    observed = gap_of(means[is_seen].sum()) - 1e-12 * max(1.0, float(np.abs(means).max()))
     if math.comb(count, size) <= _MAX_EXACT:
         chosen = np.array(list(combinations(range(count), size)))
-        return float((gap_of(accuracies[chosen].sum(1)) >= observed).mean())
-    order = generator.permuted(np.tile(accuracies, (9_999, 1)), axis=1)
+        return float((gap_of(means[chosen].sum(1)) >= observed).mean())
+    order = generator.permuted(np.tile(means, (9_999, 1)), axis=1)
     hits = int((gap_of(order[:, :size].sum(1)) >= observed).sum())
     return (hits + 1) / 10_000

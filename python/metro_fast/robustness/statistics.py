@@ -1,7 +1,8 @@
 """Statistics of one task: are differences between instructions due to the wording or to sampling?
 
-All functions take arrays and need no model. `correct` is always `[P, N]`: P instructions by N
-items, 1 where the answer was correct, with the same items under every instruction.
+All functions take arrays and need no model. `values` is always `[P, N]`: P instructions by N items,
+with the same items under every instruction: 1 where the answer was correct and 0 elsewhere, or
+`Metric.item_values` of any metric, whose mean over the items is the metric.
 """
 
 import math
@@ -20,12 +21,13 @@ __all__ = [
     "Interval",
     "McNemar",
     "PromptVariance",
-    "as_correct",
+    "as_values",
     "cochran_q",
     "holm",
     "mcnemar_exact",
     "normal_quantile",
     "prompt_variance",
+    "wilson_ends",
     "wilson_interval",
 ]
 
@@ -38,11 +40,11 @@ class Interval(NamedTuple):
 
 
 class PromptVariance(NamedTuple):
-    """Spread of accuracy over instructions, with and without the noise of a finite set of items.
+    """Spread of a metric over instructions, with and without the noise of a finite set of items.
 
-    `raw_std` is the standard deviation (ddof 1) of the accuracies, `noise_std` its average value if
-    the instructions were interchangeable, and `sigma_prompt` the noise-corrected standard deviation
-    of the instructions' true accuracies on items like these.
+    `raw_std` is the standard deviation (ddof 1) of the instructions' means, `noise_std` its average
+    value if the instructions were interchangeable, and `sigma_prompt` the noise-corrected standard
+    deviation of the instructions' true means on items like these.
     """
 
     raw_std: float
@@ -53,7 +55,7 @@ class PromptVariance(NamedTuple):
 
 
 class CochranQ(NamedTuple):
-    """Test that all instructions are equally accurate; p from χ² with P - 1 degrees of freedom."""
+    """Test that all instructions are equally good; p from χ² with P - 1 degrees of freedom."""
 
     statistic: float
     degrees_of_freedom: int
@@ -68,33 +70,34 @@ class McNemar(NamedTuple):
     p_value: float
 
 
-def as_correct(correct: ArrayLike) -> NDArray[np.float64]:
-    """Check and convert a `[P, N]` array of zeros and ones.
+def as_values(values: ArrayLike) -> NDArray[np.float64]:
+    """Check and convert a `[P, N]` array of finite numbers.
 
     Args:
-        correct: Booleans, integers or floats.
+        values: Booleans, integers or floats.
 
     Returns:
         The values as float64.
 
     Raises:
         TypeError: If the values are not numbers.
-        MetroFastError: If the array is not 2-D, is empty, or has values other than 0 and 1.
+        MetroFastError: If the array is not 2-D, is empty, or has NaN or infinite values.
 
     Example:
-        >>> as_correct([[True, False]])
-        array([[1., 0.]])
+        >>> as_values([[True, False], [0.5, 1]])
+        array([[1. , 0. ],
+               [0.5, 1. ]])
     """
-    array = np.asarray(correct)
+    array = np.asarray(values)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"correct has dtype {array.dtype}, expected booleans or 0 and 1")
+        raise TypeError(f"values has dtype {array.dtype}, expected booleans, integers or floats")
     if array.ndim != 2 or array.size == 0:
         raise MetroFastError(
-            f"correct has shape {array.shape}, expected [instructions, items] with at least one "
+            f"values has shape {array.shape}, expected [instructions, items] with at least one "
             "of each"
         )
-    if not np.isin(array, (0, 1)).all():
-        raise MetroFastError("correct has values besides 0 and 1, expected only these")
+    if not np.isfinite(array).all():
+        raise MetroFastError("values has NaN or infinite numbers, expected finite ones")
     return array.astype(np.float64)
 
 
@@ -123,8 +126,11 @@ def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> In
         raise MetroFastError(
             f"{correct} right of {total}, expected 0 <= right <= total and total >= 1"
         )
-    z = normal_quantile(confidence)
-    share = correct / total
+    return wilson_ends(correct / total, total, normal_quantile(confidence))
+
+
+def wilson_ends(share: float, total: float, z: float) -> Interval:
+    """Wilson's interval of a share of `total` trials, which may be an effective number."""
     center = share + z * z / (2 * total)
     half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
@@ -138,38 +144,39 @@ def normal_quantile(confidence: float) -> float:
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
-def prompt_variance(correct: ArrayLike) -> PromptVariance:
+def prompt_variance(values: ArrayLike) -> PromptVariance:
     """Separate the effect of the wording from that of the choice of items.
 
-    Two-way analysis of variance without replication: with a_p the accuracy of instruction p,
-    MS_prompt = N Σ_p (a_p - ā)² / (P-1), MS_res = Σ_ip (c_ip - c_i. - a_p + ā)² / ((P-1)(N-1)),
+    Two-way analysis of variance without replication: with a_p the mean of instruction p,
+    MS_prompt = N Σ_p (a_p - ā)² / (P-1), MS_res = Σ_ip (x_ip - x_i. - a_p + ā)² / ((P-1)(N-1)),
     σ²_prompt = max(0, (MS_prompt - MS_res) / N), raw² = MS_prompt / N, noise² = MS_res / N.
-    With N = 100, twenty interchangeable instructions have a raw standard deviation of about .037.
+    With N = 100, twenty interchangeable instructions have accuracies with a raw standard deviation
+    of about .037.
 
     Args:
-        correct: `[P, N]`, P >= 2, N >= 2.
+        values: `[P, N]`, P >= 2, N >= 2.
 
     Returns:
         The standard deviations and mean squares.
 
     Raises:
-        TypeError: As for `as_correct`.
-        MetroFastError: As for `as_correct`, or if there are fewer than two instructions or items.
+        TypeError: As for `as_values`.
+        MetroFastError: As for `as_values`, or if there are fewer than two instructions or items.
 
     Example:
         >>> variance = prompt_variance([[1, 1, 0, 0], [1, 1, 1, 0]])
         >>> round(variance.raw_std, 4), variance.sigma_prompt
         (0.1768, 0.0)
     """
-    c = as_correct(correct)
-    prompts, items = c.shape
+    x = as_values(values)
+    prompts, items = x.shape
     if prompts < 2 or items < 2:
         raise MetroFastError(
             f"{prompts} instructions, {items} items, but a variance needs at least 2 of each"
         )
-    by_prompt, by_item, mean = c.mean(1, keepdims=True), c.mean(0, keepdims=True), c.mean()
+    by_prompt, by_item, mean = x.mean(1, keepdims=True), x.mean(0, keepdims=True), x.mean()
     prompt = float(items * ((by_prompt - mean) ** 2).sum() / (prompts - 1))
-    residual = c - by_prompt - by_item + mean
+    residual = x - by_prompt - by_item + mean
     error = float((residual**2).sum() / ((prompts - 1) * (items - 1)))
     return PromptVariance(
         math.sqrt(prompt / items),
@@ -180,38 +187,40 @@ def prompt_variance(correct: ArrayLike) -> PromptVariance:
     )
 
 
-def cochran_q(correct: ArrayLike) -> CochranQ:
-    """Cochran's Q: do the instructions differ at all?
+def cochran_q(values: ArrayLike) -> CochranQ:
+    """Cochran's Q, for 0 and 1 and for other values: do the instructions differ at all?
 
-    Q = (P-1) [P Σ_p G_p² - (Σ_p G_p)²] / (P Σ_i L_i - Σ_i L_i²), with G_p the successes of
-    instruction p and L_i those on item i. Items on which all instructions agree do not contribute;
-    if there are no others, Q is 0.
+    Q = (P-1) Σ_p (G_p - Ḡ)² / Σ_i Σ_p (x_ip - x̄_i)², with G_p the sum of instruction p and x̄_i the
+    mean of item i. This is the statistic of randomized blocks whose values may be exchanged within
+    an item (Pitman, Biometrika 29, 1938): Cochran's Q for 0 and 1, Friedman's for ranks. Items on
+    which all instructions agree do not contribute; if there are no others, Q is 0.
 
     Args:
-        correct: `[P, N]`, P >= 2.
+        values: `[P, N]`, P >= 2.
 
     Returns:
         Q, its degrees of freedom and its p value.
 
     Raises:
-        TypeError: As for `as_correct`.
-        MetroFastError: As for `as_correct`, or if there is only one instruction.
+        TypeError: As for `as_values`.
+        MetroFastError: As for `as_values`, or if there is only one instruction.
         MissingExtraError: If scipy is not installed.
 
     Example:
         >>> round(cochran_q([[1, 1, 1, 1, 0], [0, 0, 0, 1, 0]]).statistic, 3)
         3.0
     """
-    c = as_correct(correct)
-    prompts = len(c)
+    x = as_values(values)
+    prompts = len(x)
     if prompts < 2:
         raise MetroFastError("1 instruction is given, but Cochran's Q compares at least 2")
-    by_prompt, by_item = c.sum(1), c.sum(0)
-    total = c.sum()
-    spread = prompts * total - (by_item**2).sum()
+    # Q does not change with an item's level, and without it items that agree are exactly 0.
+    x = x - x[:1]
+    spread = float(((x - x.mean(0)) ** 2).sum())
     if spread == 0:
         return CochranQ(0.0, prompts - 1, 1.0)
-    q = float((prompts - 1) * (prompts * (by_prompt**2).sum() - total**2) / spread)
+    by_prompt = x.sum(1)
+    q = (prompts - 1) * float(((by_prompt - by_prompt.mean()) ** 2).sum()) / spread
     chi2 = require("scipy.stats", "eval").chi2
     return CochranQ(q, prompts - 1, float(chi2.sf(q, prompts - 1)))
 
@@ -231,17 +240,23 @@ def mcnemar_exact(first: ArrayLike, second: ArrayLike) -> McNemar:
         Both counts and p.
 
     Raises:
-        TypeError: As for `as_correct`.
-        MetroFastError: If the lengths differ, or there are no items.
+        TypeError: As for `as_values`.
+        MetroFastError: If the lengths differ, there are no items, or there are values besides 0 and
+            1, which `paired_test` compares.
         MissingExtraError: If scipy is not installed.
 
     Example:
         >>> mcnemar_exact([1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0])
         McNemar(only_first=5, only_second=0, p_value=0.0625)
     """
-    a, b = as_correct(np.atleast_2d(first))[0], as_correct(np.atleast_2d(second))[0]
+    a, b = as_values(np.atleast_2d(first))[0], as_values(np.atleast_2d(second))[0]
     if a.shape != b.shape:
         raise MetroFastError(f"{a.size} items against {b.size}, expected the same items")
+    if not np.isin((a, b), (0, 1)).all():
+        raise MetroFastError(
+            "McNemar's test compares answers that are right or wrong, but there are values besides "
+            "0 and 1; use paired_test"
+        )
     only_first, only_second = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
     discordant = only_first + only_second
     binom = require("scipy.stats", "eval").binom
