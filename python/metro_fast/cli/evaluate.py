@@ -1,5 +1,6 @@
 """`metro-fast evaluate`: score one model on tasks under instructions, and write the report."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,7 +15,7 @@ from metro_fast.experts import EXPERT_FILE, load_expert
 from metro_fast.experts.adapters.peft_folder import CONFIG
 from metro_fast.experts.hub.fetch import resolve_expert
 from metro_fast.experts.hub.name import expert_name
-from metro_fast.prompts import InstructionSet, Task
+from metro_fast.prompts import InstructionSet, Task, unknown_family_warning
 from metro_fast.robustness import Report, evaluate, write_page
 from metro_fast.robustness.unchanged import probe_logits, warn_if_unchanged
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 app = typer.Typer(add_completion=False)
+_logger = logging.getLogger(__name__)
 
 
 def load_with_expert(
@@ -105,6 +107,7 @@ def evaluate_command(
     instruction_set = InstructionSet.load(instructions)
     network, tokenizer = load_with_expert(model, expert)
     name = model_name or expert_name(expert or model)
+    _warn_if_unknown(instruction_set, model_family, name)
     report = evaluate(
         network,
         tokenizer,
@@ -124,6 +127,13 @@ def evaluate_command(
     save_resolved(ctx, output)
     Console().print(summary_table(report))
     typer.echo(f"wrote {page}")
+
+
+def _warn_if_unknown(instructions: InstructionSet, model_family: str, name: str) -> None:
+    """Warn of a family that no instruction knows; without one given, only if some is known."""
+    warning = unknown_family_warning(instructions, model_family or name)
+    if warning and (model_family or instructions.families):
+        _logger.warning("--model-family: %s; so all instructions count as unseen", warning)
 
 
 def summary_table(report: Report) -> Table:
