@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.prompts import Instruction, InstructionSet, Item, Task, render_examples
+from metro_fast.prompts import (
+    Instruction,
+    InstructionSet,
+    Item,
+    Task,
+    render_examples,
+    unknown_family_warning,
+)
 
 
 def make_item(name: str = "1", **changes: object) -> Item:
@@ -274,6 +281,21 @@ class TestInstructionSet:
             InstructionSet([INSTRUCTIONS[0], INSTRUCTIONS[0]])
         with pytest.raises(TypeError, match="not an Instruction"):
             InstructionSet(["x"])  # type: ignore[list-item]
+
+
+def test_families() -> None:
+    assert INSTRUCTIONS.families == ("flan", "t0")
+    assert INSTRUCTIONS.unseen("t0").families == ("flan",)
+    assert InstructionSet().families == ()
+    assert unknown_family_warning(INSTRUCTIONS, "flan") is None
+    for name in ("T0", "fla", "", "t0 "):
+        warning = unknown_family_warning(INSTRUCTIONS, name)
+        assert warning is not None
+        assert repr(name) in warning
+        assert warning.endswith("the known ones are flan, t0")
+    warning = unknown_family_warning(InstructionSet(), "t0")
+    assert warning is not None
+    assert warning.endswith("they name no family at all")
 
 
 class TestRenderExamples:

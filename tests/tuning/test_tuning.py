@@ -351,6 +351,15 @@ def test_items_that_cannot_be_worded_are_counted(
     finetune(dataclasses.replace(config, resume=True, strict=True))
 
 
+def test_a_family_that_no_instruction_knows_is_named(
+    files: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(MetroFastError, match="0 instructions of type 'color'"):
+        finetune(FinetuneConfig(**files, seen_by="tyni"))
+    assert "--seen-by: no instruction has the model family 'tyni'" in caplog.text
+    assert "the known ones are tiny" in caplog.text
+
+
 def test_a_finished_run_is_made_longer(files: dict[str, Any]) -> None:
     import yaml
 

@@ -1,5 +1,6 @@
 """`metro-fast evaluate`: ask models tasks under instructions, and write the report."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,12 +12,13 @@ from rich.table import Table
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.evaluate_models import experts_on, model_names, pick_device
 from metro_fast.errors import MetroFastError
-from metro_fast.prompts import FewShot, InstructionSet, Task
+from metro_fast.prompts import FewShot, InstructionSet, Task, unknown_family_warning
 from metro_fast.robustness import Report, evaluate, load_reports, write_page
 from metro_fast.robustness.ranks import Ranks
 from metro_fast.scoring import AnswerStore
 
 app = typer.Typer(add_completion=False)
+_logger = logging.getLogger(__name__)
 
 
 @app.command()
@@ -89,6 +91,9 @@ def evaluate_command(
     shots = _shots(loaded, few_shot, examples or [], few_shot_seed)
     names = model_names(model, expert or [], model_name)
     ranks = Ranks.current()
+    if ranks.is_first:
+        for name in [model_family] if model_family else names:
+            _warn_if_unknown(instruction_set, model_family, name)
     place = pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     answers = None if store is None else AnswerStore(store)
     reports = []
@@ -123,6 +128,13 @@ def evaluate_command(
     if answers is not None:
         typer.echo(f"{answers!r}: {answers.hits} answers were known, {answers.misses} were new")
     typer.echo(f"wrote {page}")
+
+
+def _warn_if_unknown(instructions: InstructionSet, model_family: str, name: str) -> None:
+    """Warn of a family that no instruction knows; without one given, only if some is known."""
+    warning = unknown_family_warning(instructions, model_family or name)
+    if warning and (model_family or instructions.families):
+        _logger.warning("--model-family: %s; so all instructions count as unseen", warning)
 
 
 def _drawn(task: Task, limit: int | None) -> Task:

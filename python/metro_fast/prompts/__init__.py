@@ -1,5 +1,6 @@
 """Prompts: items, the instructions that put them into words, and their files; without torch."""
 
+from metro_fast.prompts.families import unknown_family_warning
 from metro_fast.prompts.few_shot import FewShot
 from metro_fast.prompts.importers import (
     Imported,
@@ -61,5 +62,6 @@ __all__ = [
     "read_table",
     "render_examples",
     "render_items",
+    "unknown_family_warning",
     "with_statements",
 ]

@@ -46,7 +46,7 @@ class Examples(NamedTuple):
     passed_over: tuple[Reject, ...]
 
     def summary(self) -> str:
-        """What could not be worded, counted by reason, in words; empty if there is nothing.
+        """Everything that could not be worded, counted by reason; empty if there is nothing.
 
         Example:
             >>> Examples([], (Reject("7", "undefined field"),), ()).summary()

@@ -14,7 +14,14 @@ from metro_fast._pretrained import load_seq2seq, load_tokenizer
 from metro_fast._ranges import check_at_least
 from metro_fast._training.run_folder import RunFolder
 from metro_fast.errors import MetroFastError
-from metro_fast.prompts import Examples, InstructionSet, Task, by_reason, render_examples
+from metro_fast.prompts import (
+    Examples,
+    InstructionSet,
+    Task,
+    by_reason,
+    render_examples,
+    unknown_family_warning,
+)
 from metro_fast.tuning.options import TuningOptions
 from metro_fast.tuning.seq2seq import finetune_model
 
@@ -93,6 +100,8 @@ def finetune(config: FinetuneConfig) -> Path:
     run = RunFolder(config.output, resume=config.resume)
     instructions = InstructionSet.load(config.instructions)
     if config.seen_by:
+        if warning := unknown_family_warning(instructions, config.seen_by):
+            logger.warning("--seen-by: %s", warning)
         instructions = instructions.seen(config.seen_by)
     pairs, trained = _render(config.tasks, instructions, config)
     held_out, evaluated = _render(config.evaluation_tasks, instructions, config)
