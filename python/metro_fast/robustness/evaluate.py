@@ -13,7 +13,6 @@ from metro_fast.errors import MetroFastError
 from metro_fast.prompts import FewShot, Instruction, InstructionSet, Task
 from metro_fast.robustness.cell_files import CellFolder
 from metro_fast.robustness.cells import Cell, CellRecord
-from metro_fast.robustness.fingerprint import model_fingerprint, tokenizer_fingerprint
 from metro_fast.robustness.grid import WordedTask, warn_of_rejects, worded_grid
 from metro_fast.robustness.ranks import Ranks, shares
 from metro_fast.robustness.report import Report
@@ -24,6 +23,8 @@ from metro_fast.scoring import (
     Outcome,
     Protocol,
     find_protocol,
+    model_fingerprint,
+    tokenizer_fingerprint,
 )
 
 if TYPE_CHECKING:
