@@ -119,6 +119,8 @@ class CellFolder:
             outcomes = tuple(_outcome(line, exact) for line in lines[1:])
             if head["identity"] != record.identity:
                 raise FormatError(f"{path}: the record is not that of its identity")
+            if self.file_of(record) != name:
+                raise FormatError(f"{path} holds another cell, {record!r}; delete the file")
             items = self._task(_items_file(record), record.items_hash)
             task = Task(record.task, record.task_type, items.items, record.split, record.metric)
             rendered = self._rendered(_prompts_file(record), _items_file(record))
@@ -197,7 +199,8 @@ def _answer_lines(cell: Cell) -> Iterator[dict[str, Any]]:
     makes the files of 19 labels twice as large.
     """
     scores = [score for outcome in cell.outcomes for score in outcome.scores or ()]
-    narrow = all(float(np.float32(score)) == score for score in scores)
+    with np.errstate(over="ignore"):
+        narrow = all(float(np.float32(score)) == score for score in scores)
     record = asdict(cell.record) | {"instruction": cell.record.instruction.to_record()}
     yield {
         "format": CELL_FORMAT,

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import Instruction, Item, Prompt, Reject, Rendered, Task, by_reason
+from metro_fast.prompts.item import check_text
 from metro_fast.robustness.worded import labels_of, prompts_hash
-from metro_fast.scoring import Answer, Metric, Outcome, find_metric
+from metro_fast.scoring import Answer, Metric, Outcome, find_metric, predictions
 
 __all__ = ["Cell", "CellRecord"]
 
@@ -248,6 +249,26 @@ class Cell:
         record = replace(self.record, items_hash=task.sha256, prompts_hash=prompts_hash(rendered))
         return Cell(record, task, rendered, tuple(self.outcomes[i] for i in kept))
 
+    def noted(self, record: CellRecord) -> "Cell":
+        """The same answers under a record with other notes.
+
+        Args:
+            record: A record of the same identity.
+
+        Returns:
+            The cell; itself, if the record is the same.
+        """
+        if record == self.record:
+            return self
+        task = replace(
+            self.task,
+            name=record.task,
+            task_type=record.task_type,
+            split=record.split,
+            metric=record.metric,
+        )
+        return Cell(record, task, self.rendered, self.outcomes)
+
     @property
     def rejects_by_reason(self) -> dict[str, int]:
         """Number of rejects of each reason."""
@@ -261,6 +282,13 @@ def _check_outcome(where: str, prompt: Prompt, outcome: Outcome) -> None:
             raise MetroFastError(f"{where} has {len(outcome.scores)} scores, {count} choices")
         if any(score != score for score in outcome.scores):
             raise MetroFastError(f"{where} has a score of NaN")
+        if outcome.prediction != predictions([outcome.scores])[0]:
+            raise MetroFastError(
+                f"{where} has the prediction {outcome.prediction}, which is not the first choice "
+                "with the best score"
+            )
+    if outcome.text is not None:
+        check_text(outcome.text, f"{where}: the written answer")
     if not -1 <= outcome.prediction < max(count, 0):
         raise MetroFastError(f"{where} has the prediction {outcome.prediction}, {count} choices")
 

@@ -105,10 +105,14 @@ def evaluate(
         >>> report.summary("relations").mean  # doctest: +SKIP
         0.61
     """
-    for label, name in (("model_name", model_name), ("model_family", model_family)):
+    protocol = _protocol(preset, wrapper, tokenizer)
+    for label, name in (
+        ("model_name", model_name),
+        ("model_family", model_family),
+        ("the protocol's name", protocol.name),
+    ):
         if not name:
             raise MetroFastError(f"{label} is empty, but every number is shown with it: name it")
-    protocol = _protocol(preset, wrapper, tokenizer)
     for field, limit in (
         ("max_input_tokens", max_input_length),
         ("max_target_tokens", max_target_length),
