@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.errors import FormatError
 from metro_fast.prompts import Instruction
 from metro_fast.robustness import Report, read_helm, read_inspect
 

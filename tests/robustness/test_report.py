@@ -277,10 +277,7 @@ class TestCompare:
         comparison = compare(reports[0], reports[1])
         assert (comparison.first, comparison.second) == ("base", "expert")
         task = comparison.task("relations")
-        expected = (
-            reports[1].summary("relations").mean
-            - reports[0].summary("relations").mean
-        )
+        expected = reports[1].summary("relations").mean - reports[0].summary("relations").mean
         assert task.difference.mean == pytest.approx(expected)
         assert task.difference.interval.low < expected < task.difference.interval.high
         assert task.verdict == "better"

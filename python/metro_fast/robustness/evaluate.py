@@ -12,7 +12,8 @@ from transformers.utils import logging as transformers_logging
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import FewShot, Instruction, InstructionSet, Task
 from metro_fast.robustness.cell_files import CellFolder
-from metro_fast.robustness.cells import Cell, CellRecord
+from metro_fast.robustness.cell_record import CellRecord
+from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.fingerprint import model_fingerprint, tokenizer_fingerprint
 from metro_fast.robustness.grid import WordedTask, warn_of_rejects, worded_grid
 from metro_fast.robustness.ranks import Ranks, shares

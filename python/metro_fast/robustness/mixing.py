@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from metro_fast.errors import MetroFastError
-from metro_fast.robustness.cells import Cell, CellRecord
+from metro_fast.robustness.cell_record import CellRecord
+from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.common_items import common_ids
 
 __all__ = ["check_report", "mixture", "partition", "problem", "same_answers"]

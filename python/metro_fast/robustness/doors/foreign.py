@@ -9,7 +9,8 @@ from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Instruction, Item, Prompt, Reject, Rendered, Task
 from metro_fast.prompts.item import check_text
 from metro_fast.prompts.source_report import SourceReport
-from metro_fast.robustness.cells import Cell, CellRecord
+from metro_fast.robustness.cell_record import CellRecord
+from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.worded import prompts_hash
 from metro_fast.scoring import Outcome
 
