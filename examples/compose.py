@@ -113,7 +113,7 @@ class Test:
             robustness.evaluate(
                 model, self.tokenizer, [self.tasks[wording.task_type]], [wording],
                 model_name="candidate", model_family="demo", max_input_length=160, progress=False,
-            ).summary(wording.task_type).mean_accuracy
+            ).summary(wording.task_type).mean
             for wording in wanted
         )  # fmt: skip
 

@@ -224,7 +224,7 @@ def development_table(task: str) -> dict[tuple[float, Alpha], float]:
                 network, tokenizer, [items], [wording],
                 model_name="candidate", model_family=FAMILY, max_input_length=160, progress=False,
             )  # fmt: skip
-        table[density, alpha] = candidate.summary(task).mean_accuracy
+        table[density, alpha] = candidate.summary(task).mean
         model = network.unload()
     return table
 

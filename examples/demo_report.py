@@ -107,7 +107,7 @@ def print_results(
         summaries = [reports[name].summary(task) for name in names]
         rows = [
             [first.instruction_id, "seen" if first.seen else "unseen", *(
-                f"{score.accuracy:.3f}" for score in (first, *rest)
+                f"{score.value:.3f}" for score in (first, *rest)
             )]
             for first, *rest in zip(*(s.instructions for s in summaries), strict=True)
         ]  # fmt: skip
@@ -146,7 +146,7 @@ def print_results(
 
 def mean_accuracy(summary: Any, seen: bool) -> float:
     """Mean over the seen, or over the unseen, instructions."""
-    chosen = [row.accuracy for row in summary.instructions if row.seen == seen]
+    chosen = [row.value for row in summary.instructions if row.seen == seen]
     return sum(chosen) / len(chosen)
 
 

@@ -44,7 +44,8 @@ def test_both_readings_of_relations_are_cells_of_the_same_items(
     by_name, by_letter, control = report.cells
     assert by_name.items == by_letter.items == task.items
     assert by_name.record.identity != by_letter.record.identity
-    assert [len(row) for row in (*by_name.scores, *by_letter.scores)] == [19] * 8
+    outcomes = (*by_name.outcomes, *by_letter.outcomes)
+    assert [len(outcome.scores) for outcome in outcomes] == [19] * 8
     summary = report.summary(task.name)
     assert len(summary.instructions) == 2
     assert summary.controls[0].instruction_id == control.record.instruction.id == "re/plain/empty/1"

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.errors import FormatError
 from metro_fast.prompts import Instruction
 from metro_fast.robustness import Report, read_helm, read_inspect
 
@@ -85,19 +85,19 @@ class TestInspect:
         )  # fmt: skip
         assert cell.correct == [True, False, True, True]
         assert cell.items[0].fields == {"level": 2, "input": "Is 3 odd?"}
-        assert cell.inputs[0].endswith("A) no\nB) yes")
+        assert cell.prompts[0].input.endswith("A) no\nB) yes")
         assert found.cell.outcomes[3].text == "B"
         report = Report([cell])
-        assert report.summary("odd").mean_accuracy == 0.75
+        assert report.summary("odd").mean == 0.75
         report.save(tmp_path / "report")
         assert Report.load(tmp_path / "report").cells == (cell,)
 
-    def test_an_answer_without_a_choice_is_kept_but_is_no_cell(self, tmp_path):
+    def test_an_answer_without_a_choice_is_wrong_and_counted(self, tmp_path):
         silent = inspect_sample(1, "", "I", output={"completion": "I cannot say."})
         found = read_inspect(save_inspect(tmp_path / "log.json", [inspect_sample(0), silent]))
         assert [outcome.prediction for outcome in found.cell.outcomes] == [1, -1]
-        with pytest.raises(MetroFastError, match="1 of 2 items of odd got an answer that names no"):
-            found.cell.to_cell()
+        cell = found.cell.to_cell()
+        assert (cell.correct, cell.unread, cell.value) == ([True, False], 1, 0.5)
 
     def test_rejects_are_counted(self, tmp_path):
         samples = [
@@ -185,7 +185,7 @@ class TestHelm:
             "odd", "openai/x", "helm",
         )  # fmt: skip
         assert cell.correct == [True, False]
-        assert cell.inputs[0].startswith("Question: Is 3 odd?")
+        assert cell.prompts[0].input.startswith("Question: Is 3 odd?")
 
     @pytest.mark.parametrize("calibrated", [False, True])
     def test_scores_are_those_of_helm(self, tmp_path, calibrated):

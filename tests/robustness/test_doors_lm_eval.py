@@ -46,11 +46,12 @@ class TestLmEval:
         assert (cell.record.task, cell.record.preset, cell.record.model_name) == (
             "odd", "lm-eval", "base",
         )  # fmt: skip
-        assert cell.scores == ((-3.0, -1.5), (-1.0, -1.5), (-1.0, -1.5))
+        scores = [outcome.scores for outcome in cell.outcomes]
+        assert scores == [(-3.0, -1.5), (-1.0, -1.5), (-1.0, -1.5)]
         assert [item.answer for item in cell.items] == [1, 0, 1]
         assert cell.items[0].choices == ("no", "yes")
         assert cell.items[0].fields == {"q": "Is 0 odd?", "parts": [1, None]}
-        assert cell.inputs[2] == "Is 2 odd?\nAnswer:"
+        assert cell.prompts[2].input == "Is 2 odd?\nAnswer:"
         assert cell.correct == [True, True, False]
 
     def test_two_wordings_are_instructions_of_one_task(self, tmp_path):
@@ -61,7 +62,7 @@ class TestLmEval:
             cells.append(found.cell.to_cell(task="odd", task_type="parity"))
         report = Report(cells)
         assert report.tasks == ("odd",)
-        assert report.summary("odd").mean_accuracy == 1.0
+        assert report.summary("odd").mean == 1.0
         report.save(tmp_path / "report")
         assert Report.load(tmp_path / "report").cells == report.cells
 
@@ -92,8 +93,10 @@ class TestLmEval:
         assert found.items[0].target == "7"
         strict = read_lm_eval_samples(path, model_name="m", filter_name="strict").cell
         assert [outcome.text for outcome in strict.outcomes] == ["8"]
-        with pytest.raises(MetroFastError, match="2 of 2 items of sums have no right choice"):
-            found.to_cell()
+        cell = found.to_cell()
+        assert (cell.record.metric, cell.value) == ("exact_match", 0.5)
+        with pytest.raises(MetroFastError, match="2 of 2 items of sums have no choices, which"):
+            found.to_cell(metric="accuracy")
 
     @pytest.mark.parametrize("content", [b"{", b"\xff\n", b"[" * 100_000, b"", b"[]\n", b"{}\n"])
     def test_hostile_files(self, tmp_path, content):
@@ -130,5 +133,5 @@ class TestLmEval:
         (path,) = (tmp_path / "out").rglob("samples_*.jsonl")
         found = read_lm_eval_samples(path, model_name="tiny")
         assert (found.report.taken, found.report.rejects) == (5, ())
-        assert found.cell.to_cell().accuracy == ran["results"]["capitals"]["acc,none"]
+        assert found.cell.to_cell().value == ran["results"]["capitals"]["acc,none"]
         assert found.cell.task == "capitals"

@@ -10,8 +10,7 @@ import torch
 
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Instruction, InstructionSet, Item, RejectError, Task
-from metro_fast.robustness import Report, compare, evaluate, write_page
-from metro_fast.robustness import evaluate as evaluate_function
+from metro_fast.robustness import Cell, Report, compare, evaluate, load_reports, write_page
 from metro_fast.scoring import Engine, find_protocol, score_choices
 from naive_scorer import WORDS, causal_model, causal_tokenizer
 
@@ -24,6 +23,11 @@ INSTRUCTIONS = InstructionSet(
     ]
 )  # fmt: skip
 LABELS = ("capital", "city", "border")
+PARTS = ("cells", "prompts", "items")
+
+
+def files_of(folder: Path, pattern: str = "**/*") -> list[Path]:
+    return sorted(path for path in folder.glob(pattern) if path.is_file())
 
 
 @pytest.fixture
@@ -51,16 +55,24 @@ def tasks() -> list[Task]:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of inputs of each call of score_choices."""
+    """The number of prompts of each call of Engine.answer."""
     calls: list[int] = []
+    answer = Engine.answer
 
-    def score(model, tokenizer, inputs, *args, **kwargs):
-        calls.append(len(inputs))
-        return score_choices(model, tokenizer, inputs, *args, **kwargs)
+    def count(engine, prompts, protocol):
+        calls.append(len(prompts))
+        return answer(engine, prompts, protocol)
 
-    module = __import__("sys").modules[evaluate_function.__module__]
-    monkeypatch.setattr(module, "score_choices", score)
+    monkeypatch.setattr(Engine, "answer", count)
     return calls
+
+
+def scores_of(cell: Cell) -> list[list[float]]:
+    return [list(outcome.scores) for outcome in cell.outcomes]
+
+
+def inputs_of(cell: Cell) -> list[str]:
+    return [prompt.input for prompt in cell.prompts]
 
 
 def run(model, tokenizer, tasks, output=None, **changes) -> Report:
@@ -77,8 +89,8 @@ def test_scores_equal_those_of_score_choices(tiny_t5, tiny_tokenizer, tasks):
             inputs = [cell.record.instruction.render(item).input for item in task]
             choices = [item.choices for item in task]
             expected = score_choices(tiny_t5, tiny_tokenizer, inputs, choices)
-            assert [list(row) for row in cell.scores] == expected
-            assert list(cell.inputs) == inputs
+            assert scores_of(cell) == expected
+            assert inputs_of(cell) == inputs
     assert [cell.record.seen for cell in report.cells] == [True, False, False, True]
     other = run(tiny_t5, tiny_tokenizer, tasks, model_family="flan")
     assert not any(cell.record.seen for cell in other.cells)
@@ -88,18 +100,20 @@ def test_scores_equal_those_of_score_choices(tiny_t5, tiny_tokenizer, tasks):
 def test_an_interrupted_run_continues_where_it_stopped(
     tiny_t5, tiny_tokenizer, tasks, tmp_path, counted, monkeypatch
 ):
-    def stop(*args, **kwargs):
+    answer = Engine.answer
+
+    def stop(*args):
         if len(counted) == 2:
             raise KeyboardInterrupt
-        counted.append(len(args[2]))
-        return score_choices(*args, **kwargs)
+        return answer(*args)
 
-    module = __import__("sys").modules[evaluate_function.__module__]
     with monkeypatch.context() as patch:
-        patch.setattr(module, "score_choices", stop)
+        patch.setattr(Engine, "answer", stop)
         with pytest.raises(KeyboardInterrupt):
             run(tiny_t5, tiny_tokenizer, tasks, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2  # two whole cells, no temporary file and no results
+    # Two whole cells with their prompts and items; no temporary file and no results.
+    assert [len(files_of(tmp_path, f"{part}/**/*")) for part in PARTS] == [2, 2, 1]
+    assert len(files_of(tmp_path)) == 5
     report = run(tiny_t5, tiny_tokenizer, tasks, tmp_path)
     assert counted == [20, 20, 20, 6]
     fresh = run(tiny_t5, tiny_tokenizer, tasks)
@@ -125,12 +139,13 @@ def test_whatever_changes_scores_is_scored_again(tiny_t5, tiny_tokenizer, tasks,
     run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path, preset="t0", max_input_length=5)
     assert len(counted) == 6
     run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path)
-    assert len(counted) == 9
+    assert len(counted) == 6  # another protocol replaced nothing
     fewer = Task("relations", "re", tasks[0].items[:-1])
     run(tiny_t5, tiny_tokenizer, [fewer], tmp_path)
-    assert len(counted) == 12
-    run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path)
+    assert len(counted) == 9
     counted.clear()
+    run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path)
+    assert counted == []  # its cells are still there
     changed = [Instruction("ask", "re", "{{ a }} and {{ b }}"), *INSTRUCTIONS[1:]]
     run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path, instructions=changed)
     assert counted == [20]  # the other two wordings have not changed
@@ -138,7 +153,9 @@ def test_whatever_changes_scores_is_scored_again(tiny_t5, tiny_tokenizer, tasks,
         tiny_t5.lm_head.weight[5] += 0.1
     report = run(tiny_t5, tiny_tokenizer, tasks[:1], tmp_path)
     assert len(counted) == 4
-    assert Report.load(tmp_path).model_hash == report.model_hash
+    hashes = [found.model_hash for found in load_reports(tmp_path)]
+    assert report.model_hash in hashes
+    assert len(set(hashes)) == 2
 
 
 def test_seen_labels_may_change_without_a_new_run(
@@ -170,20 +187,20 @@ def test_several_models_share_a_folder(tiny_t5, tiny_tokenizer, tasks, tmp_path)
     assert len(list(tmp_path.glob("results_*.json"))) == 3
     with pytest.raises(MetroFastError, match="one results_"):
         Report.load(tmp_path)
-    assert Report.load(tmp_path / "results_base.json").cells == base.cells
+    assert Report.load(tmp_path / "results_base_metro_t0.json").cells == base.cells
 
 
 def test_damaged_cells_are_reported(tiny_t5, tiny_tokenizer, tasks, tmp_path):
     run(tiny_t5, tiny_tokenizer, tasks, tmp_path)
-    path = tmp_path / "samples_tiny_relations_ask.jsonl"
-    path.write_text(path.read_text()[:-50])
-    with pytest.raises(FormatError, match="samples_tiny_relations_ask"):
+    (path,) = tmp_path.glob("cells/tiny/metro_t0/relations-ask-*.jsonl.gz")
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(FormatError, match=path.name):
         run(tiny_t5, tiny_tokenizer, tasks, tmp_path)
 
 
 def test_bad_arguments(tiny_t5, tiny_tokenizer, tasks, tmp_path, counted):
     for changes, message in (
-        ({"preset": "x"}, "preset is 'x'"),
+        ({"preset": "x"}, "the protocol is 'x'"),
         ({"model_name": ""}, "model_name is empty"),
         ({"model_family": ""}, "model_family is empty"),
         ({"instructions": []}, "no instruction has its type 're'"),
@@ -205,14 +222,14 @@ def test_bad_arguments(tiny_t5, tiny_tokenizer, tasks, tmp_path, counted):
 
 def test_templates_are_rendered_before_anything_is_scored(tiny_t5, tiny_tokenizer, tasks, counted):
     broken = [*INSTRUCTIONS, Instruction("broken", "qa", "{{ passage }}")]
-    with pytest.raises(MetroFastError, match="'broken', item '0': 'passage' is undefined"):
+    with pytest.raises(MetroFastError, match=r"leave out 'broken', .*'passage' is undefined"):
         run(tiny_t5, tiny_tokenizer, tasks, instructions=broken)
     assert counted == []
 
 
 def test_results_file_is_json(tiny_t5, tiny_tokenizer, tasks, tmp_path):
     run(tiny_t5, tiny_tokenizer, tasks, tmp_path)
-    record = json.loads((tmp_path / "results_tiny.json").read_text())
+    record = json.loads((tmp_path / "results_tiny_metro_t0.json").read_text())
     assert record["groups"]["relations"]["acc,none"] == pytest.approx(
         sum(record["results"][f"relations/{i}"]["acc,none"] for i in ("ask", "options", "read")) / 3
     )
@@ -225,7 +242,7 @@ def test_the_page_of_an_evaluation(tiny_t5, tiny_tokenizer, tasks, tmp_path):
     )
     html = path.read_text()
     summary = report.summary("relations")
-    assert f"{100 * summary.worst.accuracy:.1f} %" in html
+    assert f"{100 * summary.worst.value:.1f} %" in html
     assert report.model_hash in html
     assert "first choice 50.0 %" in html
 
@@ -240,13 +257,17 @@ def test_items_that_cannot_be_worded_are_left_out_and_counted(
     with caplog.at_level(logging.WARNING):
         report = run(tiny_t5, tiny_tokenizer, [longer])
     assert [cell.items for cell in report.cells] == [task.items] * len(report.cells)
-    assert report.cells == run(tiny_t5, tiny_tokenizer, [task]).cells
-    assert "2 of 22 items are left out" in caplog.text
-    # Each of the three instructions of the task rejects both.
-    assert "duplicate choices: 3, not a choice among the item's choices: 3" in caplog.text
+    plain = run(tiny_t5, tiny_tokenizer, [task])
+    assert [cell.outcomes for cell in report.cells] == [cell.outcomes for cell in plain.cells]
+    assert report.summary("relations").mean == plain.summary("relations").mean
+    counts = {"duplicate choices": 1, "no choices to score": 1}
+    assert [cell.rejects_by_reason for cell in report.cells] == [counts] * 3
+    assert "relations: 2 items are left out of all averages" in caplog.text
+    for name in ("ask", "options", "read"):
+        assert f"relations, {name}: 2 of 22 items cannot be worded (duplicate ch" in caplog.text
     with pytest.raises(RejectError, match="item 'twice': a choice is given twice"):
         run(tiny_t5, tiny_tokenizer, [longer], strict=True)
-    with pytest.raises(MetroFastError, match="no item can be worded by all instructions; the"):
+    with pytest.raises(MetroFastError, match=r"all instructions; leave out .*generate_match"):
         run(tiny_t5, tiny_tokenizer, [Task("t", task.task_type, (free,))])
 
 
@@ -264,7 +285,7 @@ def test_an_instruction_with_choices_of_its_own_is_scored_with_them(
     expected = score_choices(
         tiny_t5, tiny_tokenizer, [" , ".join(words)] * len(task), [words] * len(task)
     )
-    assert [list(row) for row in report.cells[0].scores] == expected
+    assert scores_of(report.cells[0]) == expected
     again = run(tiny_t5, tiny_tokenizer, [task], tmp_path, instructions=[numbered])
     assert again.cells == report.cells
 
@@ -278,7 +299,7 @@ def test_controls_are_scored_and_enter_no_average(tiny_t5, tiny_tokenizer, tasks
     first, second = plain.summary(task.name), report.summary(task.name)
     assert [row.instruction_id for row in second.controls] == ["not"]
     cell = next(c for c in report.cells if c.record.instruction.id == "not")
-    assert second.controls[0].accuracy == cell.accuracy
+    assert second.controls[0].value == cell.value
     assert dataclasses.replace(second, controls=()) == first
     with pytest.warns(UserWarning, match="applied"):  # it is one model
         assert compare(plain, report, margin=0.01).tasks[0].difference.mean == 0
@@ -287,7 +308,7 @@ def test_controls_are_scored_and_enter_no_average(tiny_t5, tiny_tokenizer, tasks
     page = write_page(tmp_path / "page.html", [loaded]).read_text()
     assert "<h3>Controls</h3>" in page
     record = json.loads(next(tmp_path.glob("results_*.json")).read_text())
-    assert record["results"]["relations/not"]["acc,none"] == cell.accuracy
+    assert record["results"]["relations/not"]["acc,none"] == cell.value
     assert "relations/not" not in record["group_subtasks"]["relations"]
     with pytest.raises(MetroFastError, match="task 'relations' has controls alone"):
         run(tiny_t5, tiny_tokenizer, [task], instructions=[negated])
@@ -305,7 +326,7 @@ def test_a_causal_model_in_a_wrapper(tasks, tmp_path, wrapper):
         prompts = [cell.record.instruction.render(item) for item in cell.items]
         outcomes = engine.answer(prompts, find_protocol("lm_eval", wrapper=wrapper))
         assert cell.predictions == [outcome.prediction for outcome in outcomes]
-        assert [*map(list, cell.scores)] == [pytest.approx(o.scores, abs=1e-4) for o in outcomes]
+        assert scores_of(cell) == [pytest.approx(o.scores, abs=1e-4) for o in outcomes]
 
 
 def test_a_cell_of_another_wrapper_is_not_reused(tiny_t5, tiny_tokenizer, tasks, tmp_path, counted):

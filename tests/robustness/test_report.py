@@ -1,5 +1,6 @@
 """Reports, comparison and page, on cells with known scores."""
 
+import dataclasses
 import json
 import re
 import warnings
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 
 from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.prompts import Instruction, Item, Task
+from metro_fast.prompts import Instruction, Item, Task, render_items
 from metro_fast.robustness import Cell, CellRecord, Report, compare, recompute, write_page
-from metro_fast.robustness.page.figures import Dot, StripRow, accuracy_strip
+from metro_fast.robustness.page.figures import Dot, StripRow, value_strip
 from metro_fast.robustness.page.text import percent
+from metro_fast.robustness.worded import prompts_hash
+from metro_fast.scoring import PROTOCOLS, Outcome
 
 RELATIONS = ("capital", "city", "border", "continent", "no relation")
 TEMPLATES = (
@@ -57,19 +60,20 @@ def make_cells(
             TEMPLATES[p],
             seen_by=("t5",) if p < len(rates) / 2 else (),
         )
+        rendered = render_items(instruction, task)
         record = CellRecord(
             model, "t5", model_hash or f"{model:0<64}", "a" * 64, task.name, task.task_type,
-            task.split, task.sha256, instruction, "metro_t0", 512, 256,
+            task.split, task.metric, task.sha256, instruction, prompts_hash(rendered), "metro_t0",
+            PROTOCOLS["metro_t0"].identity,
         )  # fmt: skip
-        scores = []
+        outcomes = []
         for index, item in enumerate(task):
             row = draw.normal(-8, 1, 5)
             right = 0.7 * shared[index] + 0.3 * draw.random() < rate
             place = item.answer if right else (item.answer + int(draw.integers(1, 5))) % 5
             row[place] = -2.0 + 0.1 * draw.random()
-            scores.append(tuple(row.tolist()))
-        inputs = tuple(instruction.render(item).input for item in task)
-        cells.append(Cell(record, task.items, inputs, tuple(scores)))
+            outcomes.append(Outcome(int(row.argmax()), tuple(row.tolist())))
+        cells.append(Cell(record, task, rendered, tuple(outcomes)))
     return cells
 
 
@@ -141,13 +145,13 @@ class TestReport:
 
     def test_summary_agrees_with_its_cells(self, reports):
         summary = reports[0].summary("relations")
-        accuracies = [cell.accuracy for cell in reports[0].task_cells("relations")]
-        assert [row.accuracy for row in summary.instructions] == accuracies
-        assert summary.mean_accuracy == pytest.approx(np.mean(accuracies))
+        accuracies = [cell.value for cell in reports[0].task_cells("relations")]
+        assert [row.value for row in summary.instructions] == accuracies
+        assert summary.mean == pytest.approx(np.mean(accuracies))
         assert summary.variance.raw_std == pytest.approx(np.std(accuracies, ddof=1))
         assert summary.worst.instruction_id == "relations-4"
         assert summary.spread == max(accuracies) - min(accuracies)
-        assert summary.median.accuracy == sorted(accuracies)[3]
+        assert summary.median.value == sorted(accuracies)[3]
         assert summary.gap.gap == pytest.approx(np.mean(accuracies[:4]) - np.mean(accuracies[4:]))
         assert summary.gap.p_value is None
         assert summary.chance == pytest.approx(0.2)
@@ -157,7 +161,7 @@ class TestReport:
     def test_round_trip(self, reports, tmp_path):
         base = reports[0]
         path = base.save(tmp_path)
-        assert path.name == "results_base.json"
+        assert path.name == "results_base_metro_t0.json"
         loaded = Report.load(tmp_path)
         assert loaded.cells == base.cells
         assert (loaded.versions, loaded.date) == (base.versions, base.date)
@@ -169,7 +173,7 @@ class TestReport:
         keys = ["results", "groups", "group_subtasks", "configs", "versions", "config", "date"]
         assert {*keys, "n-shot", "higher_is_better", "n-samples"} <= record.keys()
         accuracy = record["results"]["relations/relations-4"]["acc,none"]
-        assert accuracy == reports[0].task_cells("relations")[4].accuracy
+        assert accuracy == reports[0].task_cells("relations")[4].value
         stderr = record["results"]["relations/relations-4"]["acc_stderr,none"]
         correct = reports[0].task_cells("relations")[4].correct
         assert stderr == pytest.approx(np.std(correct, ddof=1) / 120**0.5)
@@ -190,36 +194,15 @@ class TestReport:
         for cell in reports[0].cells:
             row = rows.pop(f"{cell.record.task}/{cell.record.instruction.id}")
             assert row[:4] == ["1", "none", "0", "acc"]
-            assert row[5] == f"{cell.accuracy:.4f}"
+            assert row[5] == f"{cell.value:.4f}"
             assert float(row[7]) == pytest.approx(
                 np.std(cell.correct, ddof=1) / len(cell.correct) ** 0.5, abs=1e-4
             )
         assert {name: row[5] for name, row in rows.items()} == {
-            task: f"{reports[0].summary(task).mean_accuracy:.4f}" for task in reports[0].tasks
+            task: f"{reports[0].summary(task).mean:.4f}" for task in reports[0].tasks
         }
         groups = utils.make_table(record, "groups")
         assert all(f"|{task}" in groups for task in reports[0].tasks)
-
-    def test_samples_have_the_shape_of_lm_eval(self, reports, tmp_path):
-        reports[0].save(tmp_path)
-        lines = (tmp_path / "samples_base_relations_relations-0.jsonl").read_text().splitlines()
-        assert len(lines) == 120
-        sample = json.loads(lines[1])
-        keys = [
-            "doc_id",
-            "doc",
-            "target",
-            "arguments",
-            "resps",
-            "filtered_resps",
-            "filter",
-            "metrics",
-            "acc",
-        ]
-        assert {*keys, "doc_hash", "prompt_hash", "target_hash"} <= sample.keys()
-        cell = reports[0].cells[0]
-        assert [float(score) for score, _ in sample["resps"]] == list(cell.scores[1])
-        assert sample["arguments"]["gen_args_0"]["arg_0"] == cell.inputs[1]
 
     def test_recompute_needs_only_the_cells(self, reports, tmp_path):
         for report in reports:
@@ -231,24 +214,24 @@ class TestReport:
             assert new["results"] == json.loads(text)["results"]
             path.unlink()
         result = recompute(tmp_path)
-        mean = reports[0].summary("relations").mean_accuracy
-        assert result[0].summary("relations").mean_accuracy == mean
+        mean = reports[0].summary("relations").mean
+        assert result[0].summary("relations").mean == mean
         assert result[0].date_text == "unknown"
 
     def test_recompute_notices_a_changed_answer(self, reports, tmp_path):
         reports[0].save(tmp_path)
-        path = tmp_path / "samples_base_relations_relations-0.jsonl"
+        (path,) = tmp_path.glob("items/relations-*.jsonl")
         lines = path.read_text().splitlines()
-        sample = json.loads(lines[3])
-        sample["doc"]["answer"] = (sample["doc"]["answer"] + 1) % 5
-        path.write_text("\n".join([*lines[:3], json.dumps(sample), *lines[4:]]))
-        with pytest.raises(FormatError, match="not those of its items_hash"):
+        item = json.loads(lines[3])
+        item["answer"] = (item["answer"] + 1) % 5
+        path.write_text("\n".join([*lines[:3], json.dumps(item), *lines[4:]]))
+        with pytest.raises(FormatError, match=rf"{path.name}: the items are not those of the hash"):
             recompute(tmp_path)
 
     def test_mixtures_are_refused(self):
         task = make_task("relations", 20)
         cells = make_cells(task, "base", [0.5, 0.6])
-        with pytest.raises(MetroFastError, match="no cells"):
+        with pytest.raises(MetroFastError, match="at least one cell"):
             Report([])
         with pytest.raises(MetroFastError, match="is given twice"):
             Report([cells[0], cells[0]])
@@ -265,7 +248,7 @@ class TestReport:
             Report.load(tmp_path)
         with pytest.raises(FileNotFoundError):
             Report.load(tmp_path / "results_base.json")
-        with pytest.raises(FileNotFoundError, match="samples"):
+        with pytest.raises(FileNotFoundError, match="has no cells"):
             recompute(tmp_path)
         (tmp_path / "results_a.json").write_text("{}")
         with pytest.raises(FormatError, match="not a report"):
@@ -276,45 +259,17 @@ class TestReport:
         (tmp_path / "results_a.json").unlink()
         path = reports[0].save(tmp_path)
         record = json.loads(path.read_text())
-        record["metro_fast"]["cells"][0]["file"] = "../samples.jsonl"
+        record["metro_fast"]["cells"][0]["file"] = "cells/../../a.jsonl.gz"
         path.write_text(json.dumps(record))
-        with pytest.raises(FormatError, match="not a plain name"):
+        with pytest.raises(FormatError, match="not the file of a cell"):
             Report.load(path)
         (tmp_path / "file").write_text("")
         with pytest.raises(OSError, match="file"):
             reports[0].save(tmp_path / "file" / "x")
 
 
-class TestCells:
-    def test_truncated_and_foreign_cells(self, reports, tmp_path):
-        path = reports[0].cells[0].save(tmp_path)
-        lines = path.read_text().splitlines()
-        for damaged, message in (
-            (lines[:-1], "not those of its items_hash"),
-            (lines[1:], "cell_record"),
-            ([*lines[:-1], lines[-1][:40]], "not JSON"),
-            ([], "IndexError"),
-            ([*lines[:-1], lines[-1].replace('"cell": "', '"cell": "0')], "another cell"),
-        ):
-            path.write_text("\n".join(damaged))
-            with pytest.raises(FormatError, match=message):
-                Cell.load(path)
-
-    def test_lengths_and_nan(self, reports):
-        cell = reports[0].cells[0]
-        with pytest.raises(MetroFastError, match="119 rows of scores"):
-            Cell(cell.record, cell.items, cell.inputs, cell.scores[1:])
-        with pytest.raises(MetroFastError, match="4 scores, 5 choices"):
-            Cell(cell.record, cell.items, cell.inputs, (cell.scores[0][:4], *cell.scores[1:]))
-        nan = ((float("nan"),) * 5, *cell.scores[1:])
-        with pytest.raises(MetroFastError, match="NaN"):
-            Cell(cell.record, cell.items, cell.inputs, nan)
-
-    def test_infinite_scores_survive_the_file(self, reports, tmp_path):
-        cell = reports[0].cells[0]
-        scores = ((-1.0, float("-inf"), -2.0, -3.0, -0.1 - 0.2), *cell.scores[1:])
-        changed = Cell(cell.record, cell.items, cell.inputs, scores)
-        assert Cell.load(changed.save(tmp_path)) == changed
+def shifted(outcome: Outcome, change: float) -> Outcome:
+    return Outcome(outcome.prediction, tuple(score - change for score in outcome.scores))
 
 
 class TestCompare:
@@ -322,10 +277,7 @@ class TestCompare:
         comparison = compare(reports[0], reports[1])
         assert (comparison.first, comparison.second) == ("base", "expert")
         task = comparison.task("relations")
-        expected = (
-            reports[1].summary("relations").mean_accuracy
-            - reports[0].summary("relations").mean_accuracy
-        )
+        expected = reports[1].summary("relations").mean - reports[0].summary("relations").mean
         assert task.difference.mean == pytest.approx(expected)
         assert task.difference.interval.low < expected < task.difference.interval.high
         assert task.verdict == "better"
@@ -348,7 +300,7 @@ class TestCompare:
     @pytest.mark.parametrize(("change", "warns"), [(7e-6, True), (1e-2, False)])
     def test_scores_that_differ_by_noise_are_those_of_one_model(self, reports, change, warns):
         cells = [
-            Cell(c.record, c.items, c.inputs, tuple(tuple(s - change for s in r) for r in c.scores))
+            dataclasses.replace(c, outcomes=tuple(shifted(o, change) for o in c.outcomes))
             for c in reports[0].cells
         ]
         with warnings.catch_warnings(record=True) as caught:
@@ -372,10 +324,12 @@ class TestCompare:
         with pytest.raises(MetroFastError, match="no task 'x'"):
             compare(first, first, tasks=["x"])
         changed = make_cells(task, "b", [0.5, 0.6, 0.7])
-        record = changed[0].record
-        values = vars(record) | {"instruction": Instruction("relations-0", "relations", "{{ a }}")}
-        values.pop("identity", None)
-        changed[0] = Cell(CellRecord(**values), task.items, changed[0].inputs, changed[0].scores)
+        wording = Instruction("relations-0", "relations", "{{ a }}")
+        rendered = render_items(wording, task)
+        record = dataclasses.replace(
+            changed[0].record, instruction=wording, prompts_hash=prompts_hash(rendered)
+        )
+        changed[0] = dataclasses.replace(changed[0], record=record, rendered=rendered)
         with pytest.raises(MetroFastError, match="'relations-0' is worded differently"):
             compare(first, Report(changed))
 
@@ -407,7 +361,7 @@ class TestPage:
             assert report.model_hash in text
             for task in report.tasks:
                 summary = report.summary(task)
-                assert f"{100 * summary.mean_accuracy:.1f} %" in text
+                assert f"{100 * summary.mean:.1f} %" in text
                 assert summary.items_hash in text
                 assert report.instructions_hash(task) in text
                 for row in summary.instructions:
@@ -424,7 +378,7 @@ class TestPage:
     def test_the_mean_next_to_the_dots_equals_that_of_the_table(self):
         # The mean of the dots may differ in its last bit from the mean over all answers.
         dots = tuple(Dot(value, True, "") for value in (0.4, 0.413))
-        strip = accuracy_strip([StripRow("a", dots, 0.4065)], {}, description="")
+        strip = value_strip([StripRow("a", dots, 0.4065)], {}, description="")
         assert f"mean {percent(0.4065)}," in strip
 
     def test_text_is_escaped(self, page):
@@ -461,6 +415,11 @@ class TestPage:
         assert "Instruction robustness of base" in text
         assert "relations-0" in text
 
+    def test_reports_of_one_name_get_different_names(self, reports, tmp_path):
+        with pytest.warns(UserWarning, match="'base' and 'base, number 2' is the same up to"):
+            path = write_page(tmp_path / "page.html", [reports[0], reports[0]])
+        assert "base, number 2: mean" in path.read_text()
+
     def test_bad_arguments(self, reports, tmp_path):
         path = tmp_path / "page.html"
         for keywords, message in (
@@ -476,8 +435,6 @@ class TestPage:
                 write_page(path, reports, **keywords)
         with pytest.raises(MetroFastError, match="reports is empty"):
             write_page(path, [])
-        with pytest.raises(MetroFastError, match="two reports have one model name"):
-            write_page(path, [reports[0], reports[0]])
         assert not path.exists()
         (tmp_path / "file").write_text("")
         with pytest.raises(OSError, match="file"):
@@ -489,10 +446,10 @@ def test_reprs_are_one_short_line(reports):
     expected = "<Report of base on relations (8 instructions), questions (4 instructions)>"
     assert repr(base) == expected
     cell = base.cells[0]
-    correct = sum(cell.correct)
-    assert repr(cell) == f"<Cell base x relations x relations-0; {correct} of 120 correct>"
+    expected = f"accuracy {sum(cell.correct) / 120:.3f} on 120 items"
+    assert repr(cell) == f"<Cell base x relations x relations-0; {expected}>"
     summary = base.summary("relations")
-    numbers = f"mean {summary.mean_accuracy:.3f} over 8 instructions, 120 items"
+    numbers = f"accuracy {summary.mean:.3f} over 8 instructions, 120 items"
     assert repr(summary) == f"<TaskSummary of base on relations: {numbers}>"
     comparison = compare(base, expert, tasks=["relations"])
     assert repr(comparison) == "<Comparison of expert with base; relations: better>"

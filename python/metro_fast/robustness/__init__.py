@@ -8,7 +8,8 @@ require("jinja2", "eval")
 
 from metro_fast._adapter import load_adapter  # noqa: E402
 from metro_fast._pretrained import load_model  # noqa: E402
-from metro_fast.robustness.cells import Cell, CellRecord  # noqa: E402
+from metro_fast.robustness.cell_record import CellRecord  # noqa: E402
+from metro_fast.robustness.cells import Cell  # noqa: E402
 from metro_fast.robustness.compare import (  # noqa: E402
     Comparison,
     InstructionComparison,
@@ -31,6 +32,7 @@ from metro_fast.robustness.resampling import (  # noqa: E402
     paired_test,
     score_interval,
 )
+from metro_fast.robustness.samples import write_samples  # noqa: E402
 from metro_fast.robustness.statistics import Interval, wilson_interval  # noqa: E402
 from metro_fast.robustness.summary import InstructionScore, TaskSummary  # noqa: E402
 
@@ -60,4 +62,5 @@ __all__ = [
     "score_interval",
     "wilson_interval",
     "write_page",
+    "write_samples",
 ]

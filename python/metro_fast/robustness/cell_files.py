@@ -9,12 +9,9 @@ model, protocol or wording never has the name of a file that is there.
 """
 
 import functools
-import gzip
 import hashlib
-import json
 import os
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -22,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from metro_fast._atomic import write_atomically
-from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Instruction, Prompt, Reject, Rendered, Task
-from metro_fast.robustness.cells import Cell, CellRecord
+from metro_fast.robustness.cell_record import CellRecord
+from metro_fast.robustness.cells import Cell
+from metro_fast.robustness.packed_lines import read_lines, write_lines
+from metro_fast.robustness.worded import prompts_hash
 from metro_fast.scoring import Outcome
 
 __all__ = ["CELL_FORMAT", "CellFolder", "slug"]
@@ -88,8 +86,8 @@ class CellFolder:
             cell.task.save(items)
         prompts = self.path / _prompts_file(record)
         if not prompts.exists():
-            _write(prompts, _prompt_lines(cell))
-        return _write(self.path / self.file_of(record), _answer_lines(cell))
+            write_lines(prompts, _prompt_lines(cell))
+        return write_lines(self.path / self.file_of(record), _answer_lines(cell))
 
     def load(self, name: str) -> Cell:
         """Read a cell, and check it against its own hashes.
@@ -106,7 +104,7 @@ class CellFolder:
                 was changed.
         """
         path = self.path / name
-        lines = _read(path)
+        lines = read_lines(path)
         try:
             head = lines[0]
             if head["format"] != CELL_FORMAT:
@@ -119,9 +117,13 @@ class CellFolder:
             outcomes = tuple(_outcome(line, exact) for line in lines[1:])
             if head["identity"] != record.identity:
                 raise FormatError(f"{path}: the record is not that of its identity")
+            if self.file_of(record) != name:
+                raise FormatError(f"{path} holds another cell, {record!r}; delete the file")
             items = self._task(_items_file(record), record.items_hash)
             task = Task(record.task, record.task_type, items.items, record.split, record.metric)
-            rendered = self._rendered(_prompts_file(record), _items_file(record))
+            rendered = self._rendered(
+                _prompts_file(record), record.prompts_hash, _items_file(record), record.items_hash
+            )
             return Cell(record, task, rendered, outcomes)
         except FileNotFoundError:
             raise
@@ -139,7 +141,12 @@ class CellFolder:
             yield name, self.load(name)
 
     def _read_task(self, name: str, items_hash: str) -> Task:
-        task = Task.load(self.path / name)
+        try:
+            task = Task.load(self.path / name)
+        except (FormatError, FileNotFoundError):
+            raise
+        except (TypeError, MetroFastError) as error:
+            raise FormatError(f"{self.path / name}: {error}") from error
         if task.sha256 != items_hash:
             raise FormatError(
                 f"{self.path / name}: the items are not those of the hash {items_hash}; delete the "
@@ -147,11 +154,11 @@ class CellFolder:
             )
         return task
 
-    def _read_prompts(self, name: str, items_name: str) -> Rendered:
-        items = {item.id: item for item in Task.load(self.path / items_name)}
+    def _read_prompts(self, name: str, digest: str, items_name: str, items_hash: str) -> Rendered:
+        items = {item.id: item for item in self._task(items_name, items_hash)}
         worded, prompts, rejects = [], [], []
         path = self.path / name
-        for number, line in enumerate(_read(path), start=1):
+        for number, line in enumerate(read_lines(path), start=1):
             try:
                 item = items[line["id"]]
                 if "reject" in line:
@@ -170,7 +177,13 @@ class CellFolder:
                     f"{path}:{number} is not a prompt ({type(error).__name__}: {error}); delete "
                     "the file and evaluate again"
                 ) from error
-        return Rendered(tuple(worded), tuple(prompts), tuple(rejects))
+        rendered = Rendered(tuple(worded), tuple(prompts), tuple(rejects))
+        if prompts_hash(rendered) != digest:
+            raise FormatError(
+                f"{path}: the prompts are not those of the hash {digest}; delete the file and "
+                "evaluate again"
+            )
+        return rendered
 
 
 def _items_file(record: CellRecord) -> str:
@@ -201,7 +214,8 @@ def _answer_lines(cell: Cell) -> Iterator[dict[str, Any]]:
     makes the files of 19 labels twice as large.
     """
     scores = [score for outcome in cell.outcomes for score in outcome.scores or ()]
-    narrow = all(float(np.float32(score)) == score for score in scores)
+    with np.errstate(over="ignore"):
+        narrow = all(float(np.float32(score)) == score for score in scores)
     record = asdict(cell.record) | {"instruction": cell.record.instruction.to_record()}
     yield {
         "format": CELL_FORMAT,
@@ -232,37 +246,13 @@ def _float32(value: float | str) -> float:
 
 
 def _outcome(line: dict[str, Any], exact: Any) -> Outcome:
-    scores = line.get("scores")
+    prediction, scores = line["prediction"], line.get("scores")
+    text, cut = line.get("text"), line.get("cut", 0)
+    if type(prediction) is not int or type(cut) is not int or not isinstance(text, str | None):
+        raise TypeError(f"not an outcome: {line}")
     return Outcome(
-        line["prediction"],
-        None if scores is None else tuple(exact(score) for score in scores),
-        line.get("text"),
-        line.get("cut", 0),
+        prediction, None if scores is None else tuple(exact(score) for score in scores), text, cut
     )
-
-
-def _write(path: Path, lines: Iterator[dict[str, Any]]) -> Path:
-    text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Without a time in its header, the file of the same content has the same bytes.
-    return write_atomically(path, gzip.compress(text.encode(), mtime=0))
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    try:
-        content = gzip.decompress(path.read_bytes())
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise FormatError(
-            f"{path} is damaged ({error}); delete the file and evaluate again"
-        ) from error
-    found = [
-        parse_json(text, f"{path}:{number}")
-        for number, text in enumerate(content.splitlines(), start=1)
-    ]
-    for number, line in enumerate(found, start=1):
-        if not isinstance(line, dict):
-            raise FormatError(f"{path}:{number} is a {type(line).__name__}, expected an object")
-    return found
 
 
 def slug(name: str) -> str:

@@ -5,95 +5,20 @@ are in `cell_files`.
 """
 
 import functools
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast.errors import MetroFastError
-from metro_fast.prompts import Instruction, Item, Prompt, Reject, Rendered, Task, by_reason
+from metro_fast.prompts import Item, Prompt, Reject, Rendered, Task, by_reason
+from metro_fast.prompts.item import check_text
+from metro_fast.robustness.cell_record import CellRecord
 from metro_fast.robustness.worded import labels_of, prompts_hash
-from metro_fast.scoring import Answer, Metric, Outcome, find_metric
+from metro_fast.scoring import Answer, Metric, Outcome, find_metric, predictions
 
-__all__ = ["Cell", "CellRecord"]
-
-
-@dataclass(frozen=True)
-class CellRecord:
-    """Everything that identifies the answers of a cell, and what tables say about it.
-
-    Attributes:
-        model_name: Name of the model in every table.
-        model_family: Family whose seen labels apply.
-        model_hash: SHA-256 of the model's tensors, configuration and adapters.
-        tokenizer_hash: SHA-256 of the tokenizer's mapping from text to ids.
-        task: Name of the task.
-        task_type: Type of the task, which instructions belong to.
-        split: Split of the items.
-        metric: How the task's answers are counted.
-        items_hash: SHA-256 of all items of the task.
-        instruction: The instruction.
-        prompts_hash: SHA-256 of the items as this instruction words them.
-        preset: Name of the protocol.
-        protocol: The protocol's settings by name (`Protocol.identity`); of another harness, its
-            name.
-        shots: Number of worked examples before each item.
-    """
-
-    model_name: str
-    model_family: str
-    model_hash: str
-    tokenizer_hash: str
-    task: str
-    task_type: str
-    split: str
-    metric: str
-    items_hash: str
-    instruction: Instruction
-    prompts_hash: str
-    preset: str
-    protocol: Mapping[str, Any]
-    shots: int = 0
-
-    def __repr__(self) -> str:
-        return (
-            f"<CellRecord {self.model_name} x {self.task} x {self.instruction.id}; {self.preset}, "
-            f"{self.identity[:8]}>"
-        )
-
-    @property
-    def seen(self) -> bool:
-        """Whether models of this family were trained with the instruction."""
-        return self.instruction.is_seen_by(self.model_family)
-
-    @property
-    def instruction_hash(self) -> str:
-        """SHA-256 of the instruction's text."""
-        return _sha256(self.instruction.text)
-
-    @functools.cached_property
-    def protocol_hash(self) -> str:
-        """SHA-256 of the protocol's settings."""
-        return _sha256(json.dumps(dict(self.protocol), sort_keys=True))
-
-    @functools.cached_property
-    def identity(self) -> str:
-        """SHA-256 of everything that the answers depend on.
-
-        Names, families, seen labels and the metric are notes: they can change without a new run.
-        """
-        parts = {
-            "model": self.model_hash,
-            "tokenizer": self.tokenizer_hash,
-            "items": self.items_hash,
-            "prompts": self.prompts_hash,
-            "protocol": self.protocol_hash,
-        }
-        return _sha256(json.dumps(parts, sort_keys=True))
+__all__ = ["Cell"]
 
 
 @dataclass(frozen=True)
@@ -248,6 +173,26 @@ class Cell:
         record = replace(self.record, items_hash=task.sha256, prompts_hash=prompts_hash(rendered))
         return Cell(record, task, rendered, tuple(self.outcomes[i] for i in kept))
 
+    def noted(self, record: CellRecord) -> "Cell":
+        """The same answers under a record with other notes.
+
+        Args:
+            record: A record of the same identity.
+
+        Returns:
+            The cell; itself, if the record is the same.
+        """
+        if record == self.record:
+            return self
+        task = replace(
+            self.task,
+            name=record.task,
+            task_type=record.task_type,
+            split=record.split,
+            metric=record.metric,
+        )
+        return Cell(record, task, self.rendered, self.outcomes)
+
     @property
     def rejects_by_reason(self) -> dict[str, int]:
         """Number of rejects of each reason."""
@@ -261,6 +206,13 @@ def _check_outcome(where: str, prompt: Prompt, outcome: Outcome) -> None:
             raise MetroFastError(f"{where} has {len(outcome.scores)} scores, {count} choices")
         if any(score != score for score in outcome.scores):
             raise MetroFastError(f"{where} has a score of NaN")
+        if outcome.prediction != predictions([outcome.scores])[0]:
+            raise MetroFastError(
+                f"{where} has the prediction {outcome.prediction}, which is not the first choice "
+                "with the best score"
+            )
+    if outcome.text is not None:
+        check_text(outcome.text, f"{where}: the written answer")
     if not -1 <= outcome.prediction < max(count, 0):
         raise MetroFastError(f"{where} has the prediction {outcome.prediction}, {count} choices")
 
@@ -271,7 +223,3 @@ def _answer(item: Item, prompt: Prompt, outcome: Outcome) -> Answer:
         return Answer(item.answer_text, given, outcome.prediction == prompt.answer)
     given = "" if prompt.choices or outcome.text is None else outcome.text
     return Answer(item.answer_text, given, right=False)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -12,7 +12,8 @@ from transformers.utils import logging as transformers_logging
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import FewShot, Instruction, InstructionSet, Task
 from metro_fast.robustness.cell_files import CellFolder
-from metro_fast.robustness.cells import Cell, CellRecord
+from metro_fast.robustness.cell_record import CellRecord
+from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.grid import WordedTask, warn_of_rejects, worded_grid
 from metro_fast.robustness.ranks import Ranks, shares
 from metro_fast.robustness.report import Report
@@ -109,10 +110,14 @@ def evaluate(
         >>> report.summary("relations").mean  # doctest: +SKIP
         0.61
     """
-    for label, name in (("model_name", model_name), ("model_family", model_family)):
+    protocol = _protocol(preset, wrapper, tokenizer)
+    for label, name in (
+        ("model_name", model_name),
+        ("model_family", model_family),
+        ("the protocol's name", protocol.name),
+    ):
         if not name:
             raise MetroFastError(f"{label} is empty, but every number is shown with it: name it")
-    protocol = _protocol(preset, wrapper, tokenizer)
     if max_input_length is not None:
         protocol = replace(protocol, max_input_tokens=max_input_length)
     if max_target_length is not None:

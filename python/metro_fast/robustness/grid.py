@@ -9,6 +9,8 @@ from metro_fast.prompts import (
     FewShot,
     Instruction,
     InstructionSet,
+    Reject,
+    RejectError,
     Rendered,
     Task,
     by_reason,
@@ -60,10 +62,11 @@ def worded_grid(
 
     Raises:
         TypeError: If a task has another type.
-        RejectError: If `strict` and an item cannot be worded.
+        RejectError: If `strict` and an item cannot be worded, or has no choices where the protocol
+            or the metric needs them.
         MetroFastError: If there are no tasks, two have one name, a task has no instruction or
-            controls alone, no item can be worded by all wordings, or the prompts do not fit the
-            protocol and the metric.
+            controls alone, no item can be worded by all wordings, or the labels do not fit the
+            metric.
     """
     names: set[str] = set()
     grid: list[WordedTask] = []
@@ -84,9 +87,9 @@ def worded_grid(
             raise MetroFastError(
                 f"task {task.name!r} has controls alone, which enter no average: add a wording"
             )
-        worded = _worded(task, usable, few_shot.get(task.name), strict)
+        worded = _worded(task, usable, protocol, few_shot.get(task.name), strict)
         for each in worded:
-            _check_prompts(each, protocol)
+            _check_labels(each)
         grid += worded
     if not grid:
         raise MetroFastError("tasks is empty, expected at least one task")
@@ -100,13 +103,18 @@ def worded_grid(
 
 
 def _worded(
-    task: Task, instructions: InstructionSet, shots: FewShot | None, strict: bool
+    task: Task,
+    instructions: InstructionSet,
+    protocol: Protocol,
+    shots: FewShot | None,
+    strict: bool,
 ) -> list[WordedTask]:
     count = 0 if shots is None else shots.k
-    rows = [
-        WordedTask(task, each, render_items(each, task, shots=shots, strict=strict), count)
-        for each in instructions
-    ]
+    rows = []
+    for each in instructions:
+        rendered = render_items(each, task, shots=shots, strict=strict)
+        rendered = _askable(task, each, rendered, protocol, strict=strict)
+        rows.append(WordedTask(task, each, rendered, count))
     wordings = [row for row in rows if not row.instruction.is_control]
     common = set.intersection(*({item.id for item in row.rendered.items} for row in wordings))
     if not common:
@@ -148,22 +156,41 @@ def warn_of_rejects(grid: Sequence[WordedTask]) -> None:
         )  # fmt: skip
 
 
-def _check_prompts(row: WordedTask, protocol: Protocol) -> None:
-    """Refuse what the protocol or the metric cannot read, before minutes of work."""
+def _askable(
+    task: Task, instruction: Instruction, rendered: Rendered, protocol: Protocol, *, strict: bool
+) -> Rendered:
+    """The same, where prompts without the choices that protocol or metric need are rejects."""
+    if protocol.generate and task.metric != "accuracy":
+        return rendered
+    reason = "no choices for accuracy" if protocol.generate else "no choices to score"
+    remedy = (
+        "give the task the metric exact_match, normalized_match or token_f1"
+        if protocol.generate
+        else "evaluate it with the preset generate_match"
+    )
+    free = [i for i, p in zip(rendered.items, rendered.prompts, strict=True) if not p.choices]
+    found = {item.id: Reject(item.id, reason, f"it has none; {remedy}") for item in free}
+    if not found:
+        return rendered
+    if strict:
+        raise RejectError(
+            f"task {task.name!r}, instruction {instruction.id!r}, item {free[0].id!r}: {reason}; "
+            f"{remedy}",
+            found[free[0].id],
+        )
+    kept = [i for i, item in enumerate(rendered.items) if item.id not in found]
+    found |= {reject.item_id: reject for reject in rendered.rejects}
+    return Rendered(
+        tuple(rendered.items[i] for i in kept),
+        tuple(rendered.prompts[i] for i in kept),
+        tuple(found[item.id] for item in task if item.id in found),
+    )
+
+
+def _check_labels(row: WordedTask) -> None:
+    """Refuse choices that the metric cannot read, before minutes of work."""
     labels: dict[str, None] = {}
     for item, prompt in zip(row.rendered.items, row.rendered.prompts, strict=True):
-        if prompt.choices:
-            labels |= dict.fromkeys(labels_of(item, prompt))
-            continue
-        where = f"task {row.task.name!r}, instruction {row.instruction.id!r}, item {item.id!r}"
-        if not protocol.generate:
-            raise MetroFastError(
-                f"{where} has no choices to score: evaluate it with the preset generate_match"
-            )
-        if row.task.metric == "accuracy":
-            raise MetroFastError(
-                f"{where} has no choices, which accuracy needs: give the task the metric "
-                "exact_match, normalized_match or token_f1"
-            )
+        labels |= dict.fromkeys(labels_of(item, prompt))
     if labels:
         find_metric(row.task.metric).check(list(labels))

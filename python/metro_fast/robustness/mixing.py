@@ -3,16 +3,16 @@
 from collections.abc import Iterable, Sequence
 
 from metro_fast.errors import MetroFastError
-from metro_fast.robustness.cells import Cell, CellRecord
+from metro_fast.robustness.cell_record import CellRecord
+from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.common_items import common_ids
 
-__all__ = ["check_report", "mixture", "partition"]
+__all__ = ["check_report", "mixture", "partition", "problem", "same_answers"]
 
 _REPORT = (
     "model_name", "model_family", "model_hash", "tokenizer_hash", "preset", "protocol_hash",
-    "shots",
 )  # fmt: skip
-_TASK = ("task_type", "split", "metric", "items_hash")
+_TASK = ("task_type", "split", "metric", "items_hash", "shots")
 
 
 def mixture(records: Iterable[CellRecord]) -> str | None:
@@ -68,18 +68,30 @@ def partition(cells: Sequence[Cell]) -> list[list[Cell]]:
     return [list(group.values()) for group in found]
 
 
-def check_report(cells: Sequence[Cell]) -> None:
-    """Refuse cells that do not make a report.
+def same_answers(first: CellRecord, second: CellRecord) -> bool:
+    """Whether one of two cells can stand for the other, since every mean takes them alike."""
+    return (
+        first.identity == second.identity
+        and first.instruction.kind == second.instruction.kind
+        and all(getattr(first, key) == getattr(second, key) for key in _TASK)
+    )
 
-    Raises:
-        MetroFastError: If there are none, they have a `mixture`, or a task has controls alone, or
-            no item that all its instructions can word.
+
+def problem(cells: Sequence[Cell]) -> str | None:
+    """Why cells do not make a report.
+
+    Args:
+        cells: Any cells.
+
+    Returns:
+        The reason: there are none, they have a `mixture`, or a task has controls alone, or no item
+        that all its wordings can word. None if they make one.
     """
     if not cells:
-        raise MetroFastError("a report needs at least one cell")
+        return "a report needs at least one cell"
     reason = mixture(cell.record for cell in cells)
     if reason is not None:
-        raise MetroFastError(reason)
+        return reason
     for task in dict.fromkeys(cell.record.task for cell in cells):
         wordings = [
             cell
@@ -87,12 +99,22 @@ def check_report(cells: Sequence[Cell]) -> None:
             if cell.record.task == task and not cell.record.instruction.is_control
         ]
         if not wordings:
-            raise MetroFastError(
-                f"task {task!r} has controls alone, which enter no average: add a wording"
-            )
+            return f"task {task!r} has controls alone, which enter no average: add a wording"
         if not common_ids(wordings):
             fewest = min(wordings, key=lambda cell: len(cell.items)).record.instruction.id
-            raise MetroFastError(
+            return (
                 f"task {task!r}: no item can be worded by all instructions; leave out {fewest!r}, "
                 "which words the fewest"
             )
+    return None
+
+
+def check_report(cells: Sequence[Cell]) -> None:
+    """Refuse cells that do not make a report.
+
+    Raises:
+        MetroFastError: If they have a `problem`.
+    """
+    reason = problem(cells)
+    if reason is not None:
+        raise MetroFastError(reason)

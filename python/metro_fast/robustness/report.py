@@ -12,7 +12,7 @@ from metro_fast.prompts import InstructionSet
 from metro_fast.robustness.cell_files import CellFolder, slug
 from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.common_items import on_common_items
-from metro_fast.robustness.mixing import check_report, mixture
+from metro_fast.robustness.mixing import check_report, problem, same_answers
 from metro_fast.robustness.results_file import ResultsFile, read_results, write_results
 from metro_fast.robustness.summary import TaskSummary, summarize
 from metro_fast.robustness.versions import UNKNOWN, installed, now
@@ -149,10 +149,10 @@ class Report:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write every cell that is not in the folder yet, then the results file.
 
-        Nothing that is there is lost. The cells are added to the results of the same model and
-        protocol; if these have other items or other words under a name of this report, it gets a
-        results file of its own, with a number. Families and seen labels are notes: those of the
-        last run stand.
+        Nothing that is there is lost, and no file of a cell changes. The cells are added to the
+        results of the same model and protocol; if these have other items, another metric or other
+        words under a name of this report, it gets a results file of its own, with a number.
+        Families and seen labels are notes in the results: those of the last run stand.
 
         Args:
             folder: Folder of the evaluation; created if it does not exist.
@@ -167,8 +167,7 @@ class Report:
         store = CellFolder(folder)
         path, whole = self._among(Path(folder))
         for cell in whole.cells:
-            saved = store.find(cell.record)
-            if saved is None or saved.record != cell.record:
+            if store.find(cell.record) is None:
                 store.save(cell)
         files = [store.file_of(cell.record) for cell in whole.cells]
         summaries = [whole.summary(task) for task in whole.tasks]
@@ -189,16 +188,15 @@ class Report:
 
     def _with(self, earlier: "Report") -> "Report | None":
         """This report and an earlier one as one, or None if they do not belong together."""
-        slots = {(c.record.task, c.record.instruction.id): c.record.identity for c in self.cells}
+        slots = {(c.record.task, c.record.instruction.id): c.record for c in self.cells}
         kept = []
         for cell in earlier.cells:
-            identity = slots.get((cell.record.task, cell.record.instruction.id))
-            if identity is None:
-                record = replace(cell.record, model_family=self.model_family)
-                kept.append(replace(cell, record=record))
-            elif identity != cell.record.identity:
+            record = slots.get((cell.record.task, cell.record.instruction.id))
+            if record is None:
+                kept.append(cell.noted(replace(cell.record, model_family=self.model_family)))
+            elif not same_answers(record, cell.record):
                 return None
-        if mixture(cell.record for cell in (*kept, *self.cells)) is not None:
+        if problem((*kept, *self.cells)) is not None:
             return None
         order = {(c.record.task, c.record.instruction.id): n for n, c in enumerate(earlier.cells)}
         last = len(order)

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from metro_fast.robustness.cell_files import CellFolder
@@ -51,7 +51,8 @@ def distinguished(reports: Sequence[Report]) -> list[Report]:
     names = [[report.model_name] for report in reports]
     for part in (
         lambda report: report.preset,
-        lambda report: f"{report.cells[0].record.shots}-shot",
+        lambda report: _listed(f"{cell.record.shots}-shot" for cell in report.cells),
+        lambda report: _listed(cell.metric.label for cell in report.cells),
         lambda report: report.model_hash[:8],
         lambda report: report.cells[0].record.protocol_hash[:8],
     ):
@@ -76,6 +77,10 @@ def distinguished(reports: Sequence[Report]) -> list[Report]:
         report if report.model_name == label else report.renamed(label)
         for report, label in zip(reports, labels, strict=True)
     ]
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(texts))
 
 
 def recompute(folder: str | os.PathLike[str]) -> list[Report]:

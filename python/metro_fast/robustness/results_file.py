@@ -1,5 +1,6 @@
 """`results_*.json`: the numbers of a report in lm-eval's shape, with our own block."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,8 @@ from typing import Any
 
 from metro_fast._atomic import write_atomically
 from metro_fast._json import parse_json
-from metro_fast.errors import FormatError
+from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.prompts import Instruction
 from metro_fast.robustness.cell_files import CellFolder
 from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.summary import InstructionScore, TaskSummary
@@ -17,6 +19,7 @@ from metro_fast.robustness.summary import InstructionScore, TaskSummary
 __all__ = ["RESULTS_FORMAT", "ResultsFile", "read_results", "write_results"]
 
 RESULTS_FORMAT = "metro_fast.report/2"
+_NOTES = ("task_type", "split", "metric", "shots")
 _LM_EVAL_NAMES = {"accuracy": "acc", "token_f1": "f1"}
 
 
@@ -24,17 +27,20 @@ _LM_EVAL_NAMES = {"accuracy": "acc", "token_f1": "f1"}
 class ResultsFile:
     """A results file: which cells it is about, and where they come from.
 
+    A cell's answers are in its own file, which other results may name too. So the notes that do not
+    change answers (family, metric, seen labels) are here.
+
     Attributes:
         path: The file.
         files: File and identity of each cell.
-        model_family: Family whose seen labels apply.
+        notes: What this file says of each cell, by field of `CellRecord`.
         versions: Versions of the software that scored the cells.
         date: When they were scored, in seconds since 1970.
     """
 
     path: Path
     files: tuple[tuple[str, str], ...]
-    model_family: str
+    notes: tuple[dict[str, Any], ...]
     versions: dict[str, str]
     date: float
 
@@ -47,15 +53,17 @@ class ResultsFile:
         """
         folder = CellFolder(self.path.parent)
         found = []
-        for name, identity in self.files:
+        for (name, identity), notes in zip(self.files, self.notes, strict=True):
             cell = folder.load(name)
             if cell.record.identity != identity:
                 raise FormatError(
                     f"{self.path.parent / name} is not the cell that {self.path.name} names; "
                     "recompute the folder"
                 )
-            record = replace(cell.record, model_family=self.model_family)
-            found.append(replace(cell, record=record))
+            try:
+                found.append(cell.noted(replace(cell.record, **notes)))
+            except (TypeError, MetroFastError) as error:
+                raise FormatError(f"{self.path}, {name}: {error}") from error
         return found
 
 
@@ -70,7 +78,7 @@ def read_results(path: Path) -> ResultsFile:
 
     Raises:
         FileNotFoundError: If it is absent.
-        FormatError: If it is not a results file of this version.
+        FormatError: If it is not a results file of this version, or was changed.
     """
     record = parse_json(path.read_bytes(), path)
     try:
@@ -84,11 +92,16 @@ def read_results(path: Path) -> ResultsFile:
         for name, _ in files:
             if not name.startswith("cells/") or ".." in name.split("/"):
                 raise FormatError(f"{path} names {name!r}, which is not the file of a cell")
-        versions = {str(k): str(v) for k, v in block["versions"].items()}
-        return ResultsFile(path, files, str(block["model_family"]), versions, float(record["date"]))
+        written = block.pop("sha256")
+        if written != _checksum(record):
+            raise FormatError(
+                f"{path} was changed after it was written; delete it and recompute the folder"
+            )
+        notes = tuple(_read_notes(cell, block["model_family"]) for cell in block["cells"])
+        return ResultsFile(path, files, notes, dict(block["versions"]), float(record["date"]))
     except FormatError:
         raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, MetroFastError) as error:
         raise FormatError(f"{path} is not a report ({type(error).__name__}: {error})") from error
 
 
@@ -131,7 +144,6 @@ def write_results(
         "preset": first.preset,
         "protocol_hash": first.protocol_hash,
         "protocol": dict(first.protocol),
-        "shots": first.shots,
         "versions": dict(versions),
         "tasks": [summary.to_record() for summary in summaries],
         "cells": [
@@ -139,11 +151,27 @@ def write_results(
                 "file": name,
                 "identity": cell.record.identity,
                 "instruction_hash": cell.record.instruction_hash,
+                "instruction": cell.record.instruction.to_record(),
+                **{key: getattr(cell.record, key) for key in _NOTES},
             }
             for name, cell in zip(files, cells, strict=True)
         ],
     }
+    record["metro_fast"]["sha256"] = _checksum(record)
     return write_atomically(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    """SHA-256 of everything in the file but this."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _read_notes(cell: dict[str, Any], model_family: str) -> dict[str, Any]:
+    """The fields of a cell's record that its results file has, whatever the cell's own are."""
+    notes = {key: cell[key] for key in _NOTES}
+    return notes | {
+        "model_family": model_family, "instruction": Instruction(**cell["instruction"])
+    }  # fmt: skip
 
 
 def _lm_eval_part(
@@ -165,10 +193,10 @@ def _lm_eval_part(
             error = _standard_error(row, summary.binary)
             results[name] = _row(name, metric, row.value, error, row.total)
             higher[name] = {metric: True}
-            samples[name] = {
-                "original": row.total + sum(row.rejects.values()), "effective": row.total
-            }  # fmt: skip
+            samples[name] = {"original": summary.task_item_count, "effective": row.total}
     tasks = dict.fromkeys(results)
+    shots = {_task_name(cell): cell.record.shots for cell in cells}
+    shots |= {cell.record.task: cell.record.shots for cell in cells}
     # lm-eval prints its table from `results` alone, where groups come too.
     results |= groups
     return {
@@ -177,7 +205,7 @@ def _lm_eval_part(
         "group_subtasks": subtasks,
         "configs": {_task_name(cell): _config(cell) for cell in cells},
         "versions": dict.fromkeys(tasks, 1),
-        "n-shot": dict.fromkeys(results, cells[0].record.shots),
+        "n-shot": shots,
         "higher_is_better": higher,
         "n-samples": samples,
         "config": {"model": "metro_fast", "model_name": cells[0].record.model_name},

@@ -29,8 +29,11 @@ def prompts_hash(rendered: Rendered) -> str:
 def labels_of(item: Item, prompt: Prompt) -> list[str]:
     """The choices of a reading in the words of its item.
 
-    They are the item's choices, if the reading has as many and the same one is right; otherwise
-    they are its own texts, and the item's right answer in place of the right one.
+    If the reading has as many choices as the item and the right one at the same place, they are the
+    item's, place by place. If both have two, the wrong one is the item's wrong one: "no" under "Is
+    it false?" is "yes" to an item that asks whether it is true. Otherwise, and if they are the
+    item's own in another order, they are the reading's texts, in which the right one and the item's
+    right answer change places.
 
     Args:
         item: The item.
@@ -39,8 +42,13 @@ def labels_of(item: Item, prompt: Prompt) -> list[str]:
     Returns:
         A text for each choice of the prompt.
     """
-    aligned = len(prompt.choices) == len(item.choices) and prompt.answer == item.answer
-    texts = list(item.choices if aligned else prompt.choices)
-    if prompt.answer is not None:
-        texts[prompt.answer] = item.answer_text
-    return texts
+    texts, right = list(prompt.choices), item.answer_text
+    if prompt.answer is None:
+        return texts
+    here = texts[prompt.answer]
+    moved = here == right and set(texts) == set(item.choices)
+    if len(texts) == len(item.choices) and prompt.answer == item.answer and not moved:
+        return list(item.choices)
+    if len(texts) == len(item.choices) == 2 and item.answer is not None:
+        return [item.choices[item.answer ^ prompt.answer ^ place] for place in (0, 1)]
+    return [right if text == here else here if text == right else text for text in texts]

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Instruction, Item, Prompt, Reject, Rendered, Task
+from metro_fast.prompts.item import check_text
 from metro_fast.prompts.source_report import SourceReport
-from metro_fast.robustness.cells import Cell, CellRecord
+from metro_fast.robustness.cell_record import CellRecord
+from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.worded import prompts_hash
 from metro_fast.scoring import Outcome
 
@@ -201,6 +203,8 @@ def part(value: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any
 
 def _check(asked: Asked) -> None:
     """Refuse what contradicts the harness's own verdict."""
+    check_text(asked.input, "the input")
+    check_text(asked.outcome.text or "", "the written answer")
     if asked.correct is None or asked.item.answer is None or asked.outcome.tied:
         return
     if asked.correct != (asked.outcome.prediction == asked.item.answer):

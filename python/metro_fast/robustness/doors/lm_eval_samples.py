@@ -50,7 +50,7 @@ def read_lm_eval_samples(
         >>> found = read_lm_eval_samples(  # doctest: +SKIP
         ...     "samples_arc_easy_2026-01-01T10-00-00.jsonl", model_name="base"
         ... )
-        >>> found.cell.to_cell().accuracy  # doctest: +SKIP
+        >>> found.cell.to_cell().value  # doctest: +SKIP
         0.61
     """
     path = Path(path)

@@ -103,11 +103,12 @@ def _provenance(report: Report) -> str:
                 + _hash(record.protocol_hash)
             ),
         ],
-        ["worked examples", str(record.shots)],
     ]
     for task in report.tasks:
         summary = report.summary(task)
-        items = escape(f"{summary.item_count}, split {summary.split}, ")
+        shots = report.task_cells(task)[0].record.shots
+        before = f", {shots} worked examples before each" if shots else ""
+        items = escape(f"{summary.item_count}, split {summary.split}{before}, ")
         instructions = f"{len(summary.instructions)}, "
         rows += [
             [f"items of {task}", Html(items + _hash(summary.items_hash))],
