@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import logging
+from pathlib import Path
 
 import pytest
 import torch
