@@ -70,7 +70,7 @@ def test_a_family_that_no_instruction_knows_is_a_warning(
     text = warning([known, unknown], "--model-family=T0")
     assert "no instruction has the model family 'T0'" in text
     assert "the known ones are flan-t5, t0" in text
-    assert "model family 'model'" in warning([known, unknown])
+    assert "/model' in its seen_by" in warning([known, unknown])  # the folder's name
     assert "they name no family at all" in warning([unknown], "--model-family=t0")
     assert warning([known, unknown], "--model-family=t0") == ""
     assert warning([unknown]) == ""
