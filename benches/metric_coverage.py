@@ -1,6 +1,6 @@
 """Coverage of the intervals and null rates of the tests of metrics that are not accuracies.
 
-Run: python benches/metric_coverage.py [runs]. It takes about 5 minutes on one core at 1,000 runs.
+Run: python benches/metric_coverage.py [runs]. 2,000 runs take about 5 minutes of one core.
 """
 
 import sys

