@@ -19,7 +19,7 @@ from metro_fast.cli.rating import (
 )
 from metro_fast.experts import Composition, TaskVector, compose_fewshot, compress, save_plain
 from metro_fast.experts.plain.plain import refuse_adapter
-from metro_fast.robustness.fingerprint import model_fingerprint
+from metro_fast.scoring.fingerprint import model_fingerprint
 
 app = typer.Typer(add_completion=False)
 LOG = "search.jsonl"

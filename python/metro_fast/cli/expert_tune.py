@@ -22,7 +22,7 @@ from metro_fast.cli.rating import (
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import Tuning, tune_compression
 from metro_fast.experts.pictures import tuning_page
-from metro_fast.robustness.fingerprint import model_fingerprint
+from metro_fast.scoring.fingerprint import model_fingerprint
 
 app = typer.Typer(add_completion=False)
 LOG, PAGE, CSV = "search.jsonl", "tuning.html", "tuning.csv"

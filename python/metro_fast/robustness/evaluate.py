@@ -13,10 +13,10 @@ from transformers.utils import logging as transformers_logging
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import Instruction, InstructionSet, Prompt, Task
 from metro_fast.robustness.cells import Cell, CellRecord, cell_file_name
-from metro_fast.robustness.fingerprint import model_fingerprint, tokenizer_fingerprint
 from metro_fast.robustness.grid import worded_grid
 from metro_fast.robustness.report import Report
 from metro_fast.scoring import PRESETS, Protocol, find_protocol, score_choices
+from metro_fast.scoring.fingerprint import model_fingerprint, tokenizer_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

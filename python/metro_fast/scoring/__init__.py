@@ -8,6 +8,10 @@ require("transformers", "eval")
 from metro_fast.scoring.accuracy import accuracy, margins, predictions, tie_count  # noqa: E402
 from metro_fast.scoring.choices import score_choices  # noqa: E402
 from metro_fast.scoring.engine import Engine, Question  # noqa: E402
+from metro_fast.scoring.fingerprint import (  # noqa: E402
+    model_fingerprint,
+    tokenizer_fingerprint,
+)
 from metro_fast.scoring.label_matching import match_label, normalized_text  # noqa: E402
 from metro_fast.scoring.likelihood import target_log_probs  # noqa: E402
 from metro_fast.scoring.outcome import Outcome  # noqa: E402
@@ -24,12 +28,14 @@ from metro_fast.scoring.relation_extraction import (  # noqa: E402
     semeval_scores,
     tacred_micro_f1,
 )
+from metro_fast.scoring.store import AnswerStore  # noqa: E402
 from metro_fast.scoring.wrappers import WRAPPERS, Wrapper, chat_wrapper  # noqa: E402
 
 __all__ = [
     "PRESETS",
     "PROTOCOLS",
     "WRAPPERS",
+    "AnswerStore",
     "Engine",
     "MicroF1",
     "Outcome",
@@ -42,6 +48,7 @@ __all__ = [
     "find_protocol",
     "margins",
     "match_label",
+    "model_fingerprint",
     "normalized_text",
     "predictions",
     "score_choices",
@@ -50,4 +57,5 @@ __all__ = [
     "tacred_micro_f1",
     "target_log_probs",
     "tie_count",
+    "tokenizer_fingerprint",
 ]
