@@ -16,7 +16,7 @@ import torch
 
 import store_cases
 from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.scoring import PROTOCOLS, AnswerStore, Engine, answer_file
+from metro_fast.scoring import PROTOCOLS, AnswerStore, Engine, answer_file, score_choices
 from naive_scorer import WORDS, causal_model, causal_tokenizer, make_questions
 from store_cases import MODEL, PER_CALL, call_of
 from warm_processes import kill, start
@@ -162,6 +162,23 @@ class TestEngine:
         model.lm_head.weight.data = values
         assert scores(Engine(silenced(model), tokenizer, store=store).answer(QUESTIONS, protocol)
                       ) == first  # fmt: skip
+
+    def test_autocast_is_another_model(self, store, model, tokenizer):
+        engine = Engine(model, tokenizer, store=store)
+        first = scores(engine.answer(QUESTIONS, PROTOCOLS["lm_eval"]))
+        for _ in range(2):
+            with torch.autocast("cpu", torch.bfloat16):
+                second = scores(engine.answer(QUESTIONS, PROTOCOLS["lm_eval"]))
+        assert second != first
+        assert store.hits == store.misses / 2 == asked_alone(QUESTIONS)
+
+    def test_score_choices_takes_a_store(self, store, model, tokenizer):
+        inputs, choices = [q.input for q in QUESTIONS], [q.choices for q in QUESTIONS]
+        first = score_choices(model, tokenizer, inputs, choices, preset="lm_eval", store=store)
+        assert first == score_choices(model, tokenizer, inputs, choices, preset="lm_eval")
+        silenced(model)
+        again = score_choices(model, tokenizer, inputs, choices, preset="lm_eval", store=store)
+        assert again == first
 
     def test_experts_and_their_scalings_are_kept_apart(self, store, model, tokenizer):
         peft = pytest.importorskip("peft")

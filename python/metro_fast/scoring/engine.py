@@ -1,6 +1,7 @@
 """One engine for every model: prompts and a protocol in, outcomes out."""
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from typing import Protocol as Shape
@@ -255,7 +256,13 @@ class Engine:
 
     def _identity(self) -> str:
         """The model's hash as it is now; an expert may have been swapped in since the last call."""
-        return "" if self._store is None else model_fingerprint(self._model)
+        if self._store is None:
+            return ""
+        found, device = model_fingerprint(self._model), self._model.device.type
+        if torch.is_autocast_enabled(device):
+            found += str(torch.get_autocast_dtype(device))
+            found = hashlib.sha256(found.encode()).hexdigest()
+        return found
 
     def _settings(self, protocol: Protocol) -> dict[str, Any]:
         """Everything besides model and context that a written text depends on."""

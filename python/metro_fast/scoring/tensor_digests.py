@@ -63,10 +63,10 @@ def checksum(flat: torch.Tensor) -> tuple[str, bytes]:
 def weighted_sums(flat: torch.Tensor) -> bytes:
     """Two sums Σ w_i x_i mod 2^64 over the 32-bit words x of each block, on the tensor's device.
 
-    The weights are drawn when the process starts. For two different blocks of 32-bit words, w d = 0
-    mod 2^64 has a solution for at most one in 2^33 of the weights w, as d is not a multiple of
-    2^32 or more; so two sums miss a change with a probability of at most 2^-66. Sums of
-    64-bit words would miss two flipped signs, which are each worth 2^63.
+    The weights are drawn when the process starts. Two words differ by less than 2^32, so that at
+    most one in 2^33 of the weights of a changed word leaves a sum as it was, and both sums stay
+    with a probability of at most 2^-66. Words of 64 bits would not do: a flipped sign is worth
+    2^63 there, and two flipped signs cancel each other.
 
     Args:
         flat: Bytes `[N]`, uint8; padded with zeros, so that the caller compares N too.
