@@ -7,7 +7,7 @@ require("transformers", "eval")
 
 from metro_fast.scoring.accuracy import accuracy, margins, predictions, tie_count  # noqa: E402
 from metro_fast.scoring.choices import score_choices  # noqa: E402
-from metro_fast.scoring.engine import Engine, Question  # noqa: E402
+from metro_fast.scoring.engine import Engine  # noqa: E402
 from metro_fast.scoring.fingerprint import (  # noqa: E402
     model_fingerprint,
     tokenizer_fingerprint,
@@ -22,6 +22,7 @@ from metro_fast.scoring.protocol import (  # noqa: E402
     Protocol,
     find_protocol,
 )
+from metro_fast.scoring.question import Question  # noqa: E402
 from metro_fast.scoring.relation_extraction import (  # noqa: E402
     MicroF1,
     SemEvalScores,

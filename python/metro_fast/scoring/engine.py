@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
-from typing import Protocol as Shape
 
 import torch
 from transformers.utils import logging as transformers_logging
@@ -28,24 +27,13 @@ from metro_fast.scoring.model_checks import (
 from metro_fast.scoring.normalization import normalized
 from metro_fast.scoring.outcome import Outcome
 from metro_fast.scoring.protocol import Protocol
+from metro_fast.scoring.question import Question, texts_behind
 from metro_fast.scoring.store import AnswerStore, Ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Engine", "Question"]
-
-
-class Question(Shape):
-    """Anything with an input and its choices."""
-
-    @property
-    def input(self) -> str:
-        """The text that the model reads."""
-
-    @property
-    def choices(self) -> Sequence[str] | None:
-        """The choices; None or empty if the answer is free."""
+__all__ = ["Engine"]
 
 
 class Engine:
@@ -128,7 +116,7 @@ class Engine:
             given = [prompt.choices or ["-"] for prompt in prompts]
             choices = choices_by_input(given, len(inputs))
             choices = [[] if f else c for f, c in zip(free, choices, strict=True)]
-            return self._write(inputs, choices, _texts_behind(prompts, choices, protocol), protocol)
+            return self._write(inputs, choices, texts_behind(prompts, choices, protocol), protocol)
         for index, prompt in enumerate(prompts):
             if not prompt.choices:
                 raise MetroFastError(
@@ -292,14 +280,3 @@ class Engine:
         bar = transformers_logging.tqdm(total=total, disable=not self._progress, unit="input")
         with evaluation_mode(self._model), torch.inference_mode(), bar:
             yield bar
-
-
-def _texts_behind(
-    prompts: Sequence[Question], choices: list[list[str]], protocol: Protocol
-) -> list[Sequence[str]]:
-    """The options that the letters of each prompt are for; none where choices are not letters."""
-    # A question need not have them: only an input and choices are asked for.
-    own: list[Sequence[str]] = [getattr(prompt, "texts", None) or () for prompt in prompts]
-    if protocol.letters:
-        return [texts or row for texts, row in zip(own, choices, strict=True)]
-    return own
