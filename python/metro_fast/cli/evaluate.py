@@ -13,7 +13,7 @@ from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.evaluate_models import experts_on, model_names, pick_device
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import FewShot, InstructionSet, Task, unknown_family_warning
-from metro_fast.robustness import Report, evaluate, load_reports, write_page
+from metro_fast.robustness import Report, evaluate, load_reports, write_page, write_samples
 from metro_fast.robustness.ranks import Ranks
 from metro_fast.scoring import AnswerStore
 
@@ -77,6 +77,9 @@ def evaluate_command(
         Path | None,
         typer.Option(help="File of answers by content, so that none is computed twice."),
     ] = None,
+    log_samples: Annotated[
+        bool, typer.Option(help="Also write lm-eval's samples_*.jsonl into the output folder.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option(help="Keep the finished cells in the output folder.")
     ] = True,
@@ -121,9 +124,11 @@ def evaluate_command(
     if not ranks.is_first:
         return
     page = write_page(output / "report.html", load_reports(output))
-    save_resolved(ctx, output)
+    save_resolved(ctx, output, beside_others=True)
     console = Console()
     for report in reports:
+        if log_samples:
+            write_samples(report, output)
         console.print(summary_table(report))
     if answers is not None:
         typer.echo(f"{answers!r}: {answers.hits} answers were known, {answers.misses} were new")
