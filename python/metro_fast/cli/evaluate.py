@@ -131,7 +131,7 @@ def evaluate_command(
             write_samples(report, output)
         console.print(summary_table(report))
     if answers is not None:
-        typer.echo(f"{answers!r}: {answers.hits} answers were known, {answers.misses} were new")
+        typer.echo(f"{store}: {answers.hits} answers were known, {answers.misses} were new")
     typer.echo(f"wrote {page}")
 
 
