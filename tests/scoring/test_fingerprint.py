@@ -203,10 +203,11 @@ def configs(peft):
 
 def nudge(model, adapter="default"):
     """Values in place of training."""
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if adapter in name.split("."):
-                parameter.add_(0.05)
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
 
 
 # PEFT warns about LoRA and copies of tied weights; neither is merged or saved here.
@@ -338,6 +339,42 @@ class TestAdapters:
         with pool.model.disable_adapter():
             assert model_fingerprint(pool.model) == plain
         assert hashed == []
+
+    def test_an_expert_has_one_hash_however_it_is_loaded(self, tiny_t5, tmp_path):
+        peft = pytest.importorskip("peft")
+        from metro_fast.experts import compress, load_expert, load_experts
+
+        plain = model_fingerprint(tiny_t5)
+        trained = peft.get_peft_model(copy.deepcopy(tiny_t5), configs(peft)["lora"])
+        nudge(trained)
+        found = compress(trained, density=0.5)
+        found.save(tmp_path / "expert")
+        loaded = load_expert(copy.deepcopy(tiny_t5), tmp_path / "expert")
+        one = model_fingerprint(loaded)
+        loaded.save_pretrained(tmp_path / "peft")
+        by_peft = peft.PeftModel.from_pretrained(copy.deepcopy(tiny_t5), tmp_path / "peft")
+        assert model_fingerprint(by_peft) == one != plain
+        seen = {plain, one}
+        both = {"a": found, "b": found}
+        for weights in ({"a": 0.7}, {"a": 0.6}, {"a": 0.7, "b": 0.5}, {"b": 0.7}):
+            model = load_experts(copy.deepcopy(tiny_t5), both, weights)
+            seen.add(model_fingerprint(model))
+            with model.disable_adapter():
+                assert model_fingerprint(model) == plain
+        assert len(seen) == 6  # names count too
+
+    def test_an_adapter_of_transformers_itself(self, tiny_t5):
+        peft = pytest.importorskip("peft")
+        plain = model_fingerprint(tiny_t5)
+        tiny_t5.add_adapter(configs(peft)["lora"], "one")
+        on = model_fingerprint(tiny_t5)
+        assert on != plain
+        tiny_t5.disable_adapters()
+        assert model_fingerprint(tiny_t5) == plain
+        tiny_t5.enable_adapters()
+        assert model_fingerprint(tiny_t5) == on
+        tiny_t5.delete_adapter("one")
+        assert model_fingerprint(tiny_t5) == plain
 
     def test_full_experts_differ(self, tiny_t5):
         pytest.importorskip("peft")
