@@ -15,7 +15,7 @@ from metro_fast.experts.adapters.peft_folder import CONFIG
 from metro_fast.experts.hub.fetch import resolve_expert
 from metro_fast.experts.hub.name import expert_name
 from metro_fast.prompts import InstructionSet, Task
-from metro_fast.robustness import Report, evaluate, write_page
+from metro_fast.robustness import Report, evaluate, load_reports, write_page
 from metro_fast.robustness.unchanged import probe_logits, warn_if_unchanged
 
 if TYPE_CHECKING:
@@ -119,8 +119,7 @@ def evaluate_command(
         resume=resume,
         strict=strict,
     )
-    report.save(output)
-    page = write_page(output / "report.html", [report])
+    page = write_page(output / "report.html", load_reports(output))
     save_resolved(ctx, output)
     Console().print(summary_table(report))
     typer.echo(f"wrote {page}")
