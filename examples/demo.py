@@ -192,19 +192,16 @@ def train_expert(task: str) -> None:
 
 def score(model: Any, name: str, tasks: list[Task], wordings: InstructionSet) -> Report:
     """Evaluate one model and keep its cells under demo-output/evaluation."""
-    folder = OUTPUT / "evaluation"
-    report = robustness.evaluate(
+    return robustness.evaluate(
         model,
         AutoTokenizer.from_pretrained(OUTPUT / "model"),
         tasks,
         wordings,
         model_name=name,
         model_family=FAMILY,
-        output=folder,
+        output=OUTPUT / "evaluation",
         max_input_length=160,
     )
-    report.save(folder)
-    return report
 
 
 def development_table(task: str) -> dict[tuple[float, Alpha], float]:

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from metro_fast.cli.evaluate import app
 from metro_fast.prompts import Instruction, InstructionSet, Item, Task
-from metro_fast.robustness import Report
+from metro_fast.robustness import Report, load_reports
 from metro_fast.scoring import Engine, chat_wrapper, find_protocol
 from naive_scorer import WORDS, causal_model, causal_tokenizer
 
@@ -45,6 +45,13 @@ def test_a_causal_model_in_its_chat_template(tmp_path: Path) -> None:
     assert len(set(cell.predictions)) > 1
     (path,) = output.glob("results_*.json")
     assert name in json.dumps(json.loads(path.read_text()))
+
+    again = CliRunner().invoke(app, [*arguments, f"--output={output}", "--preset=lm_eval"])
+    assert again.exit_code == 0, again.output
+    names = [f"{tmp_path.name}/model (lm_eval)", f"{tmp_path.name}/model ({name})"]
+    assert sorted(report.model_name for report in load_reports(output)) == sorted(names)
+    page = (output / "report.html").read_text()
+    assert all(f"{each}: mean" in page for each in names)
 
 
 def test_a_family_that_no_instruction_knows_is_a_warning(

@@ -75,6 +75,10 @@ CASES = [
     ("prompts.read_mmlu('x').task", "Task"),
     ("prompts.import_flan('x').report.by_reason", "dict[str, int]"),
     ("robustness.Report.load('x')", "Report"),
+    ("robustness.Report.load('x').summary('y').mean", "float"),
+    ("robustness.Report.load('x').cells[0].outcomes[0].scores", "tuple[float, ...] | None"),
+    ("robustness.load_reports('x')", "list[Report]"),
+    ("robustness.write_samples(robustness.Report.load('x'), 'y')", "list[Path]"),
     ("scoring.accuracy([0], [0])", "float"),
 ]
 

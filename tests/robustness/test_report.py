@@ -1,6 +1,7 @@
 """Reports, comparison and page, on cells with known scores."""
 
 import dataclasses
+import gzip
 import json
 import re
 import warnings
@@ -220,11 +221,12 @@ class TestReport:
 
     def test_recompute_notices_a_changed_answer(self, reports, tmp_path):
         reports[0].save(tmp_path)
-        (path,) = tmp_path.glob("items/relations-*.jsonl")
-        lines = path.read_text().splitlines()
+        (path,) = tmp_path.glob("items/relations-*.jsonl.gz")
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
         item = json.loads(lines[3])
         item["answer"] = (item["answer"] + 1) % 5
-        path.write_text("\n".join([*lines[:3], json.dumps(item), *lines[4:]]))
+        changed = "\n".join([*lines[:3], json.dumps(item), *lines[4:]])
+        path.write_bytes(gzip.compress(changed.encode()))
         with pytest.raises(FormatError, match=rf"{path.name}: the items are not those of the hash"):
             recompute(tmp_path)
 

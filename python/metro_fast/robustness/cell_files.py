@@ -1,6 +1,6 @@
 """The folder of an evaluation: items, prompts and answers, each stored once.
 
-    items/TASK-HASH.jsonl                       the items of a task, as `Task.save` writes them
+    items/TASK-HASH.jsonl.gz                    the items of a task, as `Task.save` writes them
     prompts/TASK-INSTRUCTION-HASH.jsonl.gz      a line per item: its prompt, or why there is none
     cells/MODEL/PROTOCOL/TASK-INSTRUCTION-HASH.jsonl.gz   the record, then a line per answer
 
@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.prompts import Instruction, Prompt, Reject, Rendered, Task
+from metro_fast.prompts import Instruction, Item, Rendered, Task
 from metro_fast.robustness.cell_record import CellRecord
 from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.packed_lines import read_lines, write_lines
+from metro_fast.robustness.prompt_lines import prompt_lines, read_prompt_lines
 from metro_fast.robustness.worded import prompts_hash
 from metro_fast.scoring import Outcome
 
@@ -83,10 +84,10 @@ class CellFolder:
         record = cell.record
         items = self.path / _items_file(record)
         if not items.exists():
-            cell.task.save(items)
+            write_lines(items, _item_lines(cell.task))
         prompts = self.path / _prompts_file(record)
         if not prompts.exists():
-            write_lines(prompts, _prompt_lines(cell))
+            write_lines(prompts, prompt_lines(cell.rendered))
         return write_lines(self.path / self.file_of(record), _answer_lines(cell))
 
     def load(self, name: str) -> Cell:
@@ -141,43 +142,28 @@ class CellFolder:
             yield name, self.load(name)
 
     def _read_task(self, name: str, items_hash: str) -> Task:
+        path = self.path / name
+        lines = read_lines(path)
         try:
-            task = Task.load(self.path / name)
-        except (FormatError, FileNotFoundError):
-            raise
-        except (TypeError, MetroFastError) as error:
-            raise FormatError(f"{self.path / name}: {error}") from error
+            keys = ("id", "fields", "choices", "answer", "group")
+            items = [Item(*(line[k] for k in keys), line.get("target")) for line in lines]
+            # Items alone are hashed; the rest is noted in each cell.
+            task = Task(name, name, tuple(items))
+        except (KeyError, TypeError, MetroFastError) as error:
+            raise FormatError(
+                f"{path} does not hold items ({type(error).__name__}: {error}); delete the file "
+                "and evaluate again"
+            ) from error
         if task.sha256 != items_hash:
             raise FormatError(
-                f"{self.path / name}: the items are not those of the hash {items_hash}; delete the "
-                "file and evaluate again"
+                f"{path}: the items are not those of the hash {items_hash}; delete the file and "
+                "evaluate again"
             )
         return task
 
     def _read_prompts(self, name: str, digest: str, items_name: str, items_hash: str) -> Rendered:
-        items = {item.id: item for item in self._task(items_name, items_hash)}
-        worded, prompts, rejects = [], [], []
         path = self.path / name
-        for number, line in enumerate(read_lines(path), start=1):
-            try:
-                item = items[line["id"]]
-                if "reject" in line:
-                    rejects.append(Reject(item.id, line["reject"], line["detail"]))
-                    continue
-                choices = tuple(line["choices"]) if "choices" in line else item.choices
-                prompts.append(
-                    Prompt(
-                        line["input"], choices, line["answer"], line["target"],
-                        tuple(line.get("texts", ())),
-                    )
-                )  # fmt: skip
-                worded.append(item)
-            except (KeyError, TypeError, MetroFastError) as error:
-                raise FormatError(
-                    f"{path}:{number} is not a prompt ({type(error).__name__}: {error}); delete "
-                    "the file and evaluate again"
-                ) from error
-        rendered = Rendered(tuple(worded), tuple(prompts), tuple(rejects))
+        rendered = read_prompt_lines(read_lines(path), self._task(items_name, items_hash), path)
         if prompts_hash(rendered) != digest:
             raise FormatError(
                 f"{path}: the prompts are not those of the hash {digest}; delete the file and "
@@ -187,7 +173,7 @@ class CellFolder:
 
 
 def _items_file(record: CellRecord) -> str:
-    return f"items/{slug(record.task)}-{_short(record.items_hash)}.jsonl"
+    return f"items/{slug(record.task)}-{_short(record.items_hash)}.jsonl.gz"
 
 
 def _prompts_file(record: CellRecord) -> str:
@@ -195,16 +181,11 @@ def _prompts_file(record: CellRecord) -> str:
     return f"prompts/{name}.jsonl.gz"
 
 
-def _prompt_lines(cell: Cell) -> Iterator[dict[str, Any]]:
-    for item, prompt in zip(cell.items, cell.prompts, strict=True):
-        line: dict[str, Any] = {"id": item.id, "input": prompt.input}
-        if prompt.choices != item.choices:
-            line["choices"] = list(prompt.choices)
-        if prompt.texts:
-            line["texts"] = list(prompt.texts)
-        yield line | {"answer": prompt.answer, "target": prompt.target}
-    for reject in cell.rejects:
-        yield {"id": reject.item_id, "reject": reject.reason, "detail": reject.detail}
+def _item_lines(task: Task) -> Iterator[dict[str, Any]]:
+    """Lines as in the file of a task, so that the unpacked file can be given to `Task.load`."""
+    head = {"task": task.name, "task_type": task.task_type, "split": task.split}
+    for item in task:
+        yield head | {"metric": task.metric} | item.to_record()
 
 
 def _answer_lines(cell: Cell) -> Iterator[dict[str, Any]]:

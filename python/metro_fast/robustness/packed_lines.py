@@ -27,7 +27,9 @@ def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> Path:
     Raises:
         OSError: If the file cannot be written.
     """
-    text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
+    text = "".join(
+        f"{json.dumps(line, ensure_ascii=False, separators=(',', ':'))}\n" for line in lines
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     # Without a time in its header, the file of the same content has the same bytes.
     return write_atomically(path, gzip.compress(text.encode(), mtime=0))

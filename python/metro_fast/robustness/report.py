@@ -13,7 +13,12 @@ from metro_fast.robustness.cell_files import CellFolder, slug
 from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.common_items import on_common_items
 from metro_fast.robustness.mixing import check_report, problem, same_answers
-from metro_fast.robustness.results_file import ResultsFile, read_results, write_results
+from metro_fast.robustness.results_file import (
+    ResultsFile,
+    read_results,
+    results_files,
+    write_results,
+)
 from metro_fast.robustness.summary import TaskSummary, summarize
 from metro_fast.robustness.versions import UNKNOWN, installed, now
 
@@ -226,7 +231,7 @@ class Report:
         """
         path = Path(path)
         if path.is_dir():
-            found = sorted(path.glob("results_*.json"))
+            found = results_files(path)
             if len(found) != 1:
                 names = ", ".join(f.name for f in found) or "none"
                 raise MetroFastError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from metro_fast.robustness.cell_files import CellFolder
 from metro_fast.robustness.mixing import partition
 from metro_fast.robustness.report import Report
+from metro_fast.robustness.results_file import results_files
 from metro_fast.robustness.versions import UNKNOWN
 
 __all__ = ["distinguished", "load_reports", "recompute"]
@@ -31,7 +32,7 @@ def load_reports(folder: str | os.PathLike[str]) -> list[Report]:
         >>> [report.model_name for report in load_reports("evaluation")]  # doctest: +SKIP
         ['base (metro_t0)', 'base (t0)', 'expert']
     """
-    paths = sorted(Path(folder).glob("results_*.json"))
+    paths = results_files(Path(folder))
     if not paths:
         raise FileNotFoundError(
             f"{folder} has no results_*.json: evaluate with output= this folder first"
@@ -108,7 +109,7 @@ def recompute(folder: str | os.PathLike[str]) -> list[Report]:
     if not store.files():
         raise FileNotFoundError(f"{folder} has no cells: evaluate with output= this folder first")
     named: set[str] = set()
-    for path in sorted(Path(folder).glob("results_*.json")):
+    for path in results_files(Path(folder)):
         report = Report.load(path)
         report.save(folder)
         named |= {store.file_of(cell.record) for cell in report.cells}

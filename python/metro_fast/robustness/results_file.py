@@ -16,7 +16,7 @@ from metro_fast.robustness.cell_files import CellFolder
 from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.summary import InstructionScore, TaskSummary
 
-__all__ = ["RESULTS_FORMAT", "ResultsFile", "read_results", "write_results"]
+__all__ = ["RESULTS_FORMAT", "ResultsFile", "read_results", "results_files", "write_results"]
 
 RESULTS_FORMAT = "metro_fast.report/2"
 _NOTES = ("task_type", "split", "metric", "shots")
@@ -65,6 +65,17 @@ class ResultsFile:
             except (TypeError, MetroFastError) as error:
                 raise FormatError(f"{self.path}, {name}: {error}") from error
         return found
+
+
+def results_files(folder: Path) -> list[Path]:
+    """The results files of a folder in order of their names, and then of their numbers."""
+
+    def order(path: Path) -> tuple[str, int]:
+        name, dash, number = path.stem.rpartition("-")
+        numbered = bool(dash) and number.isascii() and number.isdigit()
+        return (name, int(number[:9])) if numbered else (path.stem, 1)
+
+    return sorted(folder.glob("results_*.json"), key=order)
 
 
 def read_results(path: Path) -> ResultsFile:
