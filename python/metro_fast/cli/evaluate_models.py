@@ -79,7 +79,7 @@ def experts_on(
     known = model_fingerprint(base)
     for number, (path, expert) in enumerate(zip(paths, experts, strict=True)):
         if number and model_fingerprint(base) != known:
-            # An expert of whole weights is added to the base, and cannot be taken off exactly.
+            # An expert of whole weights is added to the base, and cannot be removed exactly.
             base = load_model(model).eval().to(device)
         adapted = _with_expert(base, path, expert)
         yield adapted, tokenizer
@@ -95,7 +95,7 @@ def model_names(model: str, experts: Sequence[str], given: str) -> list[str]:
         given: A name for the only model, or nothing.
 
     Returns:
-        One name for each expert, or for the model if there are none.
+        One name for each expert, or for the model without any.
 
     Raises:
         MetroFastError: If a name is given for several experts, or an expert is given twice.

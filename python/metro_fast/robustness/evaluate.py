@@ -149,7 +149,7 @@ def evaluate(
             _warn_of_ties(cell)
         if folder is not None:
             report.save(folder.path)
-    ranks.gather(None)  # no process goes on before the results are written
+    ranks.gather(None)  # no process returns before the results are written
     return report
 
 

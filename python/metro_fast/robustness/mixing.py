@@ -84,8 +84,8 @@ def problem(cells: Sequence[Cell]) -> str | None:
         cells: Any cells.
 
     Returns:
-        The reason: there are none, they have a `mixture`, or a task has controls alone, or no item
-        that all its wordings can word. None if they make one.
+        The reason: no cell is given, they have a `mixture`, or a task has controls alone, or no
+        item that all its wordings can word. None if they make one.
     """
     if not cells:
         return "a report needs at least one cell"
