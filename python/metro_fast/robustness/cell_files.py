@@ -1,7 +1,7 @@
 """The folder of an evaluation: items, prompts and answers, each stored once.
 
     items/TASK-HASH.jsonl.gz                    the items of a task, as `Task.save` writes them
-    prompts/TASK-INSTRUCTION-HASH.jsonl.gz      a line per item: its prompt, or why there is none
+    prompts/TASK-INSTRUCTION-HASH.jsonl.gz      a line per item: its prompt, or why it has none
     cells/MODEL/PROTOCOL/TASK-INSTRUCTION-HASH.jsonl.gz   the record, then a line per answer
 
 Each hash is of what the file holds or, for a cell, of all that its answers depend on. So another
@@ -145,8 +145,17 @@ class CellFolder:
         path = self.path / name
         lines = read_lines(path)
         try:
-            keys = ("id", "fields", "choices", "answer", "group")
-            items = [Item(*(line[k] for k in keys), line.get("target")) for line in lines]
+            items = [
+                Item(
+                    line["id"],
+                    line["fields"],
+                    line["choices"],
+                    line["answer"],
+                    line["group"],
+                    line.get("target"),
+                )
+                for line in lines
+            ]
             # Items alone are hashed; the rest is noted in each cell.
             task = Task(name, name, tuple(items))
         except (KeyError, TypeError, MetroFastError) as error:

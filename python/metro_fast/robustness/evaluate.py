@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transformers.utils import logging as transformers_logging
 
@@ -114,13 +114,13 @@ def evaluate(
     ):
         if not name:
             raise MetroFastError(f"{label} is empty, but every number is shown with it: name it")
-    for field, limit in (
-        ("max_input_tokens", max_input_length),
-        ("max_target_tokens", max_target_length),
-        ("max_new_tokens", max_new_tokens),
-    ):
-        if limit is not None:
-            protocol = replace(protocol, **{field: limit})
+    limits = {
+        "max_input_tokens": max_input_length,
+        "max_target_tokens": max_target_length,
+        "max_new_tokens": max_new_tokens,
+    }
+    given: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+    protocol = replace(protocol, **given)
     shots = few_shot or {}
     if isinstance(shots, FewShot):
         shots = {task.name: shots for task in tasks}
@@ -144,7 +144,7 @@ def evaluate(
             _warn_of_ties(cell)
         if folder is not None:
             report.save(folder.path)
-    ranks.gather(None)  # no process goes on before the results are written
+    ranks.gather(None)  # no process continues before the results are written
     return report
 
 

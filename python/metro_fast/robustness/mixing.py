@@ -84,7 +84,7 @@ def problem(cells: Sequence[Cell]) -> str | None:
         cells: Any cells.
 
     Returns:
-        The reason: there are none, they have a `mixture`, or a task has controls alone, or no item
+        The reason: the list is empty, they have a `mixture`, or a task has controls alone, or no item
         that all its wordings can word. None if they make one.
     """
     if not cells:

@@ -1,6 +1,6 @@
 """The lines of a file of prompts, in which the texts of items are not spelled again.
 
-20 instructions word the same passage 20 times, and each of their files would pack it anew: 11 MB of
+20 instructions word the same passage 20 times, and each of their files would pack it again: 11 MB of
 prompts for 20 tasks of 250 passages of 300 characters, and 1 MB by references.
 """
 
@@ -18,7 +18,7 @@ _SHORTEST = 24
 
 
 def prompt_lines(rendered: Rendered) -> Iterator[dict[str, Any]]:
-    """A line for each item: its prompt, or why there is none.
+    """A line for each item: its prompt, or why it has none.
 
     An input is a text, or a list of texts and references: `["passage"]` is a field of the item,
     `["options", 0]` a value in it, and `[0]` one of the item's choices.
@@ -75,7 +75,7 @@ def read_prompt_lines(
 
 
 def _pieces(text: str, item: Item) -> str | list[Any]:
-    texts = {value: [place] for place, value in enumerate(item.choices)}
+    texts: dict[str, list[str | int]] = {v: [place] for place, v in enumerate(item.choices)}
     texts |= dict(_texts(item.fields, []))
     longest = sorted((value for value in texts if len(value) >= _SHORTEST), key=lambda v: -len(v))
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -254,4 +255,4 @@ def _standard_error(row: InstructionScore, binary: bool) -> float | str:
     """The standard error of a share as in lm-eval: ddof 1, and "N/A" for a single item."""
     if not binary or row.total < 2:
         return "N/A"
-    return (row.value * (1 - row.value) / (row.total - 1)) ** 0.5
+    return math.sqrt(row.value * (1 - row.value) / (row.total - 1))

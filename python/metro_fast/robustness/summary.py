@@ -30,7 +30,7 @@ __all__ = ["InstructionScore", "TaskSummary", "summarize"]
 
 @dataclass(frozen=True)
 class InstructionScore:
-    """One instruction: the task's metric with its 95 % interval, and what lies behind it.
+    """One instruction: the task's metric with its 95 % interval, and the counts behind it.
 
     Attributes:
         instruction_id: Id of the instruction.

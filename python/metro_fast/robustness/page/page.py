@@ -131,7 +131,8 @@ def _compare_pairs(
     by_name = {report.model_name: report for report in reports}
     names = list(by_name)
     each = [(names[i], names[k]) for k in range(1, len(names)) for i in (0, k - 1)]
-    comparisons, reasons = [], {}
+    comparisons: list[Comparison] = []
+    reasons: dict[str, list[str]] = {}
     for first, second in dict.fromkeys(each) if pairs is None else pairs:
         for name in (first, second):
             if name not in by_name:
