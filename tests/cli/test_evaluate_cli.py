@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from metro_fast.cli.evaluate import app
@@ -47,7 +48,36 @@ def test_a_causal_model_in_its_chat_template(tmp_path: Path) -> None:
 
     again = CliRunner().invoke(app, [*arguments, f"--output={output}", "--preset=lm_eval"])
     assert again.exit_code == 0, again.output
-    names = ["model (lm_eval)", f"model ({name})"]
+    names = [f"{tmp_path.name}/model (lm_eval)", f"{tmp_path.name}/model ({name})"]
     assert sorted(report.model_name for report in load_reports(output)) == sorted(names)
     page = (output / "report.html").read_text()
     assert all(f"{each}: mean" in page for each in names)
+
+
+def test_a_family_that_no_instruction_knows_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = causal_tokenizer(WORDS)
+    for part in (causal_model("rotary", len(tokenizer)), tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    Task("cities", "qa", [Item("1", {}, ("paris", "rome"), 0)]).save(tmp_path / "cities.jsonl")
+    known = Instruction("known", "qa", "which city", seen_by=("flan-t5", "t0"))
+    unknown = Instruction("unknown", "qa", "what city")
+
+    def warning(words: list[Instruction], *options: str) -> str:
+        caplog.clear()
+        InstructionSet(words).save(tmp_path / "words.yaml")
+        files = {"model": "model", "tasks": "cities.jsonl", "instructions": "words.yaml"}
+        arguments = [f"--{name}={tmp_path / file}" for name, file in files.items()]
+        arguments += ["--preset=lm_eval", f"--output={tmp_path / 'out'}", "--no-resume", *options]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, (result.output, result.exception)
+        return "\n".join(m for m in caplog.messages if "family" in m)
+
+    text = warning([known, unknown], "--model-family=T0")
+    assert "no instruction has the model family 'T0'" in text
+    assert "the known ones are flan-t5, t0" in text
+    assert "/model' in its seen_by" in warning([known, unknown])  # the folder's name
+    assert "they name no family at all" in warning([unknown], "--model-family=t0")
+    assert warning([known, unknown], "--model-family=t0") == ""
+    assert warning([unknown]) == ""

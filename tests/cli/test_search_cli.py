@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import Expert, compress
-from metro_fast.prompts import Instruction, InstructionSet, Item, Task
+from metro_fast.prompts import Instruction, InstructionSet, Item, RejectError, Task
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
@@ -146,6 +146,46 @@ def test_ratings_equal_those_of_the_functions(
         scores = score_choices(tiny_t5, tiny_tokenizer, texts, [i.choices for i in task])
         expected.append(accuracy(scores, [item.answer for item in task]))
     assert rating.score(tiny_t5) == sum(expected) / 2
+
+
+def test_items_that_cannot_be_worded_are_left_out_of_ratings(
+    room: Path, tiny_t5: Any, tiny_tokenizer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = room / "colors.jsonl"
+    options: dict[str, Any] = {"examples": None, "tasks": [path], "max_input_length": 64}
+    options["instructions"] = room / "words.yaml"
+    good = Task.load(path)
+    expected = make_rating(tiny_tokenizer, **options)
+    more = (
+        Item("twice", {"text": "red"}, ("red", "red"), 0),
+        Item("free", {"text": "red"}, target="red"),
+        Item("short", {}, ANSWERS, 0),
+    )
+    Task("colors", "color", good.items + more).save(path)
+    rating = make_rating(tiny_tokenizer, **options)
+    assert rating.score(tiny_t5) == expected.score(tiny_t5)
+    assert rating.description == expected.description
+    reasons = {"undefined field": 2, "duplicate choices": 2, "answered by free text": 2}
+    assert rating.about["left_out"] == reasons
+    assert "left_out" not in expected.about
+    assert caplog.text.count("3 of 9 items are left out") == 2
+    arguments = ["--model", room / "model", "--tasks", path, "--instructions", room / "words.yaml"]
+    tune = [room / "one", room / "out", *arguments]
+    compose = [room / "one", "--out", room / "out", *arguments]
+    for app, given in ((tune_app, tune), (compose_app, compose)):
+        result = CliRunner().invoke(app, [*map(str, given), "--strict"])
+        assert isinstance(result.exception, RejectError), result.output
+    output = run(compose_app, *compose, "--steps", 2)
+    assert "(12 questions)" in " ".join(output.split())
+    first = json.loads((room / "out/search.jsonl").read_text().splitlines()[0])
+    assert first["about"]["left_out"] == reasons
+    Task("colors", "color", more[1:2]).save(path)
+    with pytest.raises(
+        MetroFastError, match="as a choice; the first reason: answered by free text"
+    ):
+        make_rating(tiny_tokenizer, **options)
+    with pytest.raises(RejectError, match="item 'free' has no choices: the answer is 'red'"):
+        make_rating(tiny_tokenizer, **options, strict=True)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The sets of the package, few-shot prompts, and their use on public tasks."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -61,6 +62,28 @@ def test_every_wording_names_all_that_the_item_has(name: str) -> None:
         assert {word for word in MENTIONED[name] if word not in prompt.input} == set()
         assert "  " not in prompt.input.replace("\n    #   ", "").replace("    ", "")
         assert not any(line.endswith(" ") for line in prompt.input.split("\n"))
+
+
+@pytest.mark.parametrize("name", OWN_SETS)
+def test_wordings_end_in_words_that_ask_for_the_answer(name: str) -> None:
+    """A causal model continues a list of options where nothing comes after it."""
+    open_ended: dict[str, list[str]] = {"seen-like": [], "unseen-like": [], "control": []}
+    lasts = set()
+    for instruction in own_instructions(name):
+        text = instruction.render(ITEMS[name]).input
+        ends = [text.rfind(word) + len(word) for word in MENTIONED[name] if word in text]
+        last = text[max(ends) :]
+        lasts.add(last.split("\n")[-1].strip() or last)
+        if not re.search(r"\w", last):
+            open_ended[instruction.style].append(instruction.id)
+    # As the templates of FLAN do; as many on both sides, so that the gap between them is not that.
+    kept = {
+        "nli": ("nli/seen/1", "nli/unseen/4"),
+        "sentiment": ("sentiment/seen/1", "sentiment/unseen/5"),
+    }
+    assert [*open_ended["seen-like"], *open_ended["unseen-like"]] == [*kept.get(name, ())]
+    assert open_ended["control"] == [own_instructions(name)[-1].id]  # it asks nothing
+    assert len(lasts) >= 15
 
 
 def test_an_unknown_set_is_named() -> None:

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.prompts import Instruction, InstructionSet, Item, Task, render_examples
+from metro_fast.prompts import (
+    Instruction,
+    InstructionSet,
+    Item,
+    Task,
+    render_examples,
+    unknown_family_warning,
+)
 
 
 def make_item(name: str = "1", **changes: object) -> Item:
@@ -276,9 +283,24 @@ class TestInstructionSet:
             InstructionSet(["x"])  # type: ignore[list-item]
 
 
+def test_families() -> None:
+    assert INSTRUCTIONS.families == ("flan", "t0")
+    assert INSTRUCTIONS.unseen("t0").families == ("flan",)
+    assert InstructionSet().families == ()
+    assert unknown_family_warning(INSTRUCTIONS, "flan") is None
+    for name in ("T0", "fla", "", "t0 "):
+        warning = unknown_family_warning(INSTRUCTIONS, name)
+        assert warning is not None
+        assert repr(name) in warning
+        assert warning.endswith("the known ones are flan, t0")
+    warning = unknown_family_warning(InstructionSet(), "t0")
+    assert warning is not None
+    assert warning.endswith("they name no family at all")
+
+
 class TestRenderExamples:
     def test_targets_are_the_right_choices(self) -> None:
-        examples = render_examples(make_task(40), INSTRUCTIONS, seed=1)
+        examples = render_examples(make_task(40), INSTRUCTIONS, seed=1).examples
         assert len(examples) == 40
         assert {target for _, target in examples} == {"capital"}
         assert len({text for text, _ in examples}) == 3  # every instruction was drawn
@@ -286,17 +308,19 @@ class TestRenderExamples:
     @given(seed=st.integers(0, 2**63 - 1), count=st.integers(1, 20))
     def test_the_draw_depends_on_seed_and_item_alone(self, seed: int, count: int) -> None:
         task = make_task(count)
-        examples = render_examples(task, INSTRUCTIONS, seed=seed)
-        assert render_examples(task, INSTRUCTIONS, seed=seed) == examples
+        examples = render_examples(task, INSTRUCTIONS, seed=seed).examples
+        assert render_examples(task, INSTRUCTIONS, seed=seed).examples == examples
         backwards = Task("t", "re", task.items[::-1])
-        assert render_examples(backwards, INSTRUCTIONS, seed=seed)[::-1] == examples
+        assert render_examples(backwards, INSTRUCTIONS, seed=seed).examples[::-1] == examples
 
     def test_seeds_differ(self) -> None:
         first, second = (render_examples(make_task(40), INSTRUCTIONS, seed=s) for s in (0, 1))
         assert first != second
 
     def test_several_instructions_per_item_are_different(self) -> None:
-        examples = render_examples(make_task(4), INSTRUCTIONS, seed=0, instructions_per_item=3)
+        found = render_examples(make_task(4), INSTRUCTIONS, seed=0, instructions_per_item=3)
+        examples = found.examples
+        assert (found.rejects, found.passed_over, found.summary()) == ((), (), "")
         assert len(examples) == 12
         for start in range(0, 12, 3):
             assert len(set(examples[start : start + 3])) == 3

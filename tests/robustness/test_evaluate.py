@@ -12,7 +12,6 @@ import torch
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Instruction, InstructionSet, Item, RejectError, Task
 from metro_fast.robustness import Cell, Report, compare, evaluate, load_reports, write_page
-from metro_fast.robustness.fingerprint import model_fingerprint, tokenizer_fingerprint
 from metro_fast.scoring import Engine, find_protocol, score_choices
 from naive_scorer import WORDS, causal_model, causal_tokenizer
 
@@ -227,41 +226,6 @@ def test_templates_are_rendered_before_anything_is_scored(tiny_t5, tiny_tokenize
     with pytest.raises(MetroFastError, match=r"leave out 'broken', .*'passage' is undefined"):
         run(tiny_t5, tiny_tokenizer, tasks, instructions=broken)
     assert counted == []
-
-
-class TestFingerprints:
-    def test_a_saved_model_keeps_its_hash(self, tiny_t5, tmp_path: Path):
-        tiny_t5.save_pretrained(tmp_path)
-        loaded = type(tiny_t5).from_pretrained(tmp_path)
-        assert model_fingerprint(loaded) == model_fingerprint(tiny_t5)
-        assert model_fingerprint(loaded.bfloat16()) != model_fingerprint(tiny_t5)
-
-    def test_one_weight_changes_it(self, tiny_t5):
-        before = model_fingerprint(tiny_t5)
-        with torch.no_grad():
-            tiny_t5.shared.weight[3, 3] += 1e-3
-        assert model_fingerprint(tiny_t5) != before
-
-    def test_adapters_switched_off_or_scaled_differ(self, tiny_t5):
-        peft = pytest.importorskip("peft")
-        config = peft.LoraConfig(r=2, target_modules=["q"], task_type="SEQ_2_SEQ_LM")
-        expert = peft.get_peft_model(tiny_t5, config)
-        on = model_fingerprint(expert)
-        with expert.disable_adapter():
-            assert model_fingerprint(expert) != on
-        assert model_fingerprint(expert) == on
-        for module in expert.modules():
-            if isinstance(getattr(module, "scaling", None), dict):
-                module.scaling["default"] *= 2
-        assert model_fingerprint(expert) != on
-
-    def test_using_a_tokenizer_does_not_change_it(self, tiny_tokenizer):
-        before = tokenizer_fingerprint(tiny_tokenizer)
-        tiny_tokenizer(["the cat"], truncation=True, max_length=2, padding="max_length")
-        assert tokenizer_fingerprint(tiny_tokenizer) == before
-        other = copy.deepcopy(tiny_tokenizer)
-        other.add_tokens(["zebra"])
-        assert tokenizer_fingerprint(other) != before
 
 
 def test_results_file_is_json(tiny_t5, tiny_tokenizer, tasks, tmp_path):

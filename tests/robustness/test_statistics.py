@@ -13,7 +13,7 @@ from metro_fast.errors import MetroFastError
 from metro_fast.robustness.agreement import consistency_rate, flip_rates, majority_share
 from metro_fast.robustness.gap import paired_difference, seen_gap, std_difference
 from metro_fast.robustness.statistics import (
-    as_correct,
+    as_values,
     cochran_q,
     holm,
     mcnemar_exact,
@@ -60,6 +60,11 @@ class TestMcNemar:
     def test_lengths(self):
         with pytest.raises(MetroFastError, match="2 items against 1"):
             mcnemar_exact([1, 0], [1])
+
+    def test_other_values_than_0_and_1(self):
+        for first, second in (([1, 2], [0, 1]), ([1, 0], [0.5, 1])):
+            with pytest.raises(MetroFastError, match="besides 0 and 1; use paired_test"):
+                mcnemar_exact(first, second)
 
 
 class TestCochran:
@@ -141,18 +146,34 @@ class TestPromptVariance:
             prompt_variance([[1, 0]])
 
 
-class TestAsCorrect:
+class TestAsValues:
     def test_bad_values(self):
         with pytest.raises(TypeError, match="dtype"):
-            as_correct([["1", "0"]])
-        with pytest.raises(MetroFastError, match="besides 0 and 1"):
-            as_correct([[1, 2]])
-        with pytest.raises(MetroFastError, match="besides 0 and 1"):
-            as_correct([[1, float("nan")]])
+            as_values([["1", "0"]])
+        with pytest.raises(TypeError, match="dtype complex128"):
+            as_values([[1j, 0]])
+        for value in (float("nan"), float("inf"), -float("inf")):
+            with pytest.raises(MetroFastError, match="NaN or infinite"):
+                as_values([[1, value]])
         with pytest.raises(MetroFastError, match=r"shape \(2,\)"):
-            as_correct([1, 0])
+            as_values([1, 0])
         with pytest.raises(MetroFastError, match=r"shape \(0, 3\)"):
-            as_correct(np.zeros((0, 3)))
+            as_values(np.zeros((0, 3)))
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            prompt_variance,
+            cochran_q,
+            lambda x: seen_gap(x, [True, False]),
+            lambda x: paired_difference(x, x),
+            lambda x: std_difference(x, x),
+        ],
+    )
+    def test_every_statistic_takes_numbers_and_refuses_nan(self, use):
+        use([[0.5, 1.5, -0.2], [0.25, 0.0, 1]])
+        with pytest.raises(MetroFastError, match="NaN or infinite"):
+            use([[0.5, 1.5, -0.2], [0.25, float("nan"), 1]])
 
 
 class TestHolm:

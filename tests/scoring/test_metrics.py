@@ -116,6 +116,31 @@ class TestOfficialScores:
             assert got == tacred_micro_f1(gold, predicted).f1
             assert got == pytest.approx(tacred_scorer(gold, predicted), abs=1e-12), seed
 
+    def test_scikit_learn(self) -> None:
+        metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+        compared = 0
+        for seed in range(100):
+            answers = random_answers("tacred_micro_f1", seed)
+            gold, predicted = [a.gold for a in answers], [a.given for a in answers]
+            labels = sorted({*gold, *predicted} - {"no_relation"})
+            got = METRICS["tacred_micro_f1"].of(answers)
+            expected = metrics.f1_score(gold, predicted, labels=labels, average="micro")
+            assert got == pytest.approx(expected, abs=1e-12)
+
+            # With one direction, a relation is a label.
+            gold, predicted = random_subset(seed)
+            gold, predicted = (
+                [label.replace("e2,e1", "e1,e2") for label in side] for side in (gold, predicted)
+            )
+            got = METRICS["semeval_macro_f1"].of(answers_of(gold, predicted))
+            labels = sorted({*gold} - {"Other"})
+            expected = metrics.f1_score(
+                gold, predicted, labels=labels, average="macro", zero_division=0
+            )
+            assert got == pytest.approx(expected, abs=1e-12)
+            compared += got < 1
+        assert compared > 50
+
     @given(gold=st.text("aAnthe .,'é-1", max_size=12), text=st.text("aAnthe .,'é-1", max_size=12))
     def test_squad(self, gold: str, text: str) -> None:
         exact, f1 = squad_scorer(gold, text)

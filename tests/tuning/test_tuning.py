@@ -1,5 +1,6 @@
 """Finetuning on pairs: full and LoRA, exact under accumulation, resumable; and its refusals."""
 
+import dataclasses
 import json
 import random
 import signal
@@ -13,7 +14,7 @@ from log_lines import untimed
 from metro_fast._training.callbacks import EpochCallback
 from metro_fast._training.checkpoints import latest_checkpoint
 from metro_fast.errors import MetroFastError
-from metro_fast.prompts import Instruction, InstructionSet, Item, Task
+from metro_fast.prompts import Instruction, InstructionSet, Item, RejectError, Task
 from metro_fast.tuning import FinetuneConfig, TuningOptions, finetune, finetune_model
 from metro_fast.tuning.pairs import PairCollator, PairRows
 
@@ -320,6 +321,43 @@ def test_finetune_from_files(files: dict[str, Any]) -> None:
                 resume=True,
             )
         )
+
+
+def test_items_that_cannot_be_worded_are_counted(
+    files: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    task = Task.load(files["tasks"][0])
+    twice = Item("twice", task.items[0].fields, ("red", "red"), 0)
+    Task("colors", "color", (*task.items, twice)).save(files["tasks"][0])
+    words = [*InstructionSet.load(files["instructions"]), Instruction("c", "color", "{{ absent }}")]
+    InstructionSet(words).save(files["instructions"])
+    config = FinetuneConfig(**files, method="lora", evaluation_tasks=files["tasks"])
+    with pytest.raises(RejectError, match="item '"):
+        finetune(dataclasses.replace(config, strict=True))
+    assert not files["output"].exists()
+    finetune(config)
+    worded = json.loads((files["output"] / "worded.json").read_text())
+    (record,) = worded["tasks"]
+    assert worded["evaluation_tasks"] == [record]
+    assert (record["task"], record["items"], record["examples"]) == ("colors", 13, 12)
+    assert sum(record["left_out"].values()) == 1
+    # Each of the 12 good items draws the instruction that cannot word any with probability 1/3.
+    assert record["passed_over"].keys() == {"undefined field"}
+    assert 1 <= record["passed_over"]["undefined field"] <= 9
+    assert caplog.text.count("colors: of 13 items, 1 item is left out") == 2
+    # Whether items are refused does not change what is learned, so a resumed run may change it.
+    Task("colors", "color", task.items).save(files["tasks"][0])
+    InstructionSet(words[:2]).save(files["instructions"])
+    finetune(dataclasses.replace(config, resume=True, strict=True))
+
+
+def test_a_family_that_no_instruction_knows_is_named(
+    files: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(MetroFastError, match="0 instructions of type 'color'"):
+        finetune(FinetuneConfig(**files, seen_by="tyni"))
+    assert "--seen-by: no instruction has the model family 'tyni'" in caplog.text
+    assert "the known ones are tiny" in caplog.text
 
 
 def test_a_finished_run_is_made_longer(files: dict[str, Any]) -> None:

@@ -71,6 +71,10 @@ class MainGroup(LazyGroup):
             "metro_fast.cli.evaluate",
             "Score tasks under instructions; report.",
         ),
+        "import-log": (
+            "metro_fast.cli.import_log",
+            "Read logs of lm-eval, Inspect and HELM.",
+        ),
         "expert": ("metro_fast.cli.expert", "Compress, decompress, inspect PEFT experts."),
         "env": ("metro_fast.cli.env", "Show the versions and the abilities of this machine."),
     }

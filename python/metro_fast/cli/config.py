@@ -72,18 +72,25 @@ ConfigOption = Annotated[
 """The `--config` option that every long command has."""
 
 
-def save_resolved(ctx: typer.Context, folder: Path) -> None:
+def save_resolved(ctx: typer.Context, folder: Path, *, beside_others: bool = False) -> None:
     """Write the values a command ran with to `resolved_config.yaml` beside its output.
 
     Args:
         ctx: The running command.
         folder: An existing folder, the command's output.
+        beside_others: Whether the folder also has the output of earlier commands, whose values are
+            kept: the file gets a number, unless the same values are there.
 
     Raises:
         OSError: If the folder cannot be written.
     """
     values = {name: _plain(value) for name, value in ctx.params.items() if name != "config"}
-    write_atomically(folder / RESOLVED, yaml.safe_dump(values, sort_keys=True))
+    text = yaml.safe_dump(values, sort_keys=True)
+    path, number = folder / RESOLVED, 2
+    while beside_others and path.exists() and path.read_text(encoding="utf-8") != text:
+        path = folder / RESOLVED.replace(".", f"-{number}.")
+        number += 1
+    write_atomically(path, text)
 
 
 def _plain(value: Any) -> Any:

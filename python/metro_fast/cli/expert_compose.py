@@ -14,12 +14,13 @@ from metro_fast.cli.rating import (
     InstructionsOption,
     MaxInputLengthOption,
     ModelOption,
+    StrictOption,
     TasksOption,
     make_rating,
 )
 from metro_fast.experts import Composition, TaskVector, compose_fewshot, compress, save_plain
 from metro_fast.experts.plain.plain import refuse_adapter
-from metro_fast.robustness.fingerprint import model_fingerprint
+from metro_fast.scoring.fingerprint import model_fingerprint
 
 app = typer.Typer(add_completion=False)
 LOG = "search.jsonl"
@@ -38,6 +39,7 @@ def compose_command(
     tasks: TasksOption = None,
     instructions: InstructionsOption = None,
     max_input_length: MaxInputLengthOption = 512,
+    strict: StrictOption = False,
     steps: Annotated[int, typer.Option(help="Number of sums to try.", min=1)] = 40,
     bound: Annotated[
         float, typer.Option(help="Weights are between minus this number and this number.", min=0)
@@ -62,7 +64,7 @@ def compose_command(
     tokenizer = load_tokenizer(model)
     rating = make_rating(
         tokenizer, examples=examples, tasks=tasks, instructions=instructions,
-        max_input_length=max_input_length,
+        max_input_length=max_input_length, strict=strict,
     )  # fmt: skip
     network = load_seq2seq(model).eval()
     if not resume:

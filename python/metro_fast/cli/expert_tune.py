@@ -16,13 +16,14 @@ from metro_fast.cli.rating import (
     InstructionsOption,
     MaxInputLengthOption,
     ModelOption,
+    StrictOption,
     TasksOption,
     make_rating,
 )
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import Tuning, tune_compression
 from metro_fast.experts.pictures import tuning_page
-from metro_fast.robustness.fingerprint import model_fingerprint
+from metro_fast.scoring.fingerprint import model_fingerprint
 
 app = typer.Typer(add_completion=False)
 LOG, PAGE, CSV = "search.jsonl", "tuning.html", "tuning.csv"
@@ -58,12 +59,12 @@ def tune_command(
     tasks: TasksOption = None,
     instructions: InstructionsOption = None,
     max_input_length: MaxInputLengthOption = 512,
+    strict: StrictOption = False,
     densities: Annotated[
         str, typer.Option(help="Shares of entries to keep, separated by commas.")
     ] = "0.05,0.1,0.2,0.3,0.5",
     alphas: Annotated[
-        str,
-        typer.Option(help="Scales to try, numbers or least_squares, separated by commas."),
+        str, typer.Option(help="Scales to try, numbers or least_squares, separated by commas.")
     ] = "0.5,1,2,3,4,5,6,8,10,least_squares",
     scope: Annotated[
         Literal["role", "global", "tensor"],
@@ -84,7 +85,7 @@ def tune_command(
     tokenizer = load_tokenizer(model)
     rating = make_rating(
         tokenizer, examples=examples, tasks=tasks, instructions=instructions,
-        max_input_length=max_input_length,
+        max_input_length=max_input_length, strict=strict,
     )  # fmt: skip
     network = load_seq2seq(model).eval()
     if not resume:

@@ -1,6 +1,7 @@
 """The ratings of models in searches from the command line: a loss on texts, or an accuracy."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,20 @@ from typing import Annotated, Any
 import typer
 
 from metro_fast.errors import MetroFastError
-from metro_fast.prompts import InstructionSet, Prompt, Task
+from metro_fast.prompts import (
+    Instruction,
+    InstructionSet,
+    Prompt,
+    Reject,
+    RejectError,
+    Task,
+    by_reason,
+    render_items,
+)
 from metro_fast.scoring import accuracy, score_choices
 from metro_fast.tuning import PairLoss, read_pairs
+
+_logger = logging.getLogger(__name__)
 
 ModelOption = Annotated[str, typer.Option(help="Folder (or Hub name) of the model and tokenizer.")]
 ExamplesOption = Annotated[
@@ -25,6 +37,9 @@ TasksOption = Annotated[
 ]
 InstructionsOption = Annotated[
     Path | None, typer.Option(help="With --tasks: YAML or JSON file of instructions.")
+]
+StrictOption = Annotated[
+    bool, typer.Option(help="With --tasks: refuse items that an instruction cannot word.")
 ]
 MaxInputLengthOption = Annotated[
     int, typer.Option(help="Number of tokens to which longer inputs are cut.", min=2)
@@ -55,8 +70,12 @@ def make_rating(
     tasks: Sequence[Path] | None,
     instructions: Path | None,
     max_input_length: int,
+    strict: bool = False,
 ) -> Rating:
     """Read the examples or tasks by which a search rates models.
+
+    An item is left out where an instruction cannot word it as a choice; a warning and the rating's
+    `about` count these by reason.
 
     Args:
         tokenizer: The tokenizer of the model.
@@ -64,10 +83,12 @@ def make_rating(
         tasks: JSONL files of items with choices, instead of examples.
         instructions: File of instructions that word the items.
         max_input_length: Number of tokens to which longer inputs are cut.
+        strict: Raise the first item that cannot be worded as an error.
 
     Raises:
         MetroFastError: If not exactly one of examples and tasks is given, or a task has no
-            instruction, or an instruction cannot word an item with choices.
+            instruction, or an instruction can word none of its items.
+        RejectError: If `strict` and an item cannot be worded.
         FormatError: If a file has the wrong format.
         OSError: If a file cannot be read.
     """
@@ -91,10 +112,11 @@ def make_rating(
             )
     about["tasks"] = [task.sha256 for task in loaded]
     about["instructions"] = wordings.sha256
-    prompts = [[wording.render(item) for item in task] for task, wording in cells]
+    rows, rejects = _worded(cells, strict)
+    if rejects:
+        about["left_out"] = by_reason(rejects)
     rendered = [
-        ([p.input for p in row], [p.choices for p in row], [_place(task, p) for p in row])
-        for (task, _), row in zip(cells, prompts, strict=True)
+        ([p.input for p in row], [p.choices for p in row], [_place(p) for p in row]) for row in rows
     ]
 
     def score(model: Any) -> float:
@@ -106,16 +128,49 @@ def make_rating(
             for texts, choices, answers in rendered
         )
 
-    count = sum(len(task) for task, _ in cells)
+    count = sum(map(len, rows))
     description = f"accuracy, mean over {len(cells)} instructions ({count} questions)"
     return Rating(score, True, description, about)
 
 
-def _place(task: Task, prompt: Prompt) -> int:
-    """Index of the right choice, which an item that is answered by free text does not have."""
-    if prompt.answer is None:
-        raise MetroFastError(
-            f"task {task.name!r} has an item without choices, whose answer is {prompt.target!r}; "
-            "give tasks whose items have choices"
-        )
+def _worded(
+    cells: Sequence[tuple[Task, Instruction]], strict: bool
+) -> tuple[list[list[Prompt]], list[Reject]]:
+    """The prompts of each cell that have choices, and what is left out."""
+    rows: list[list[Prompt]] = []
+    rejects: list[Reject] = []
+    for task, wording in cells:
+        found = render_items(wording, task, strict=strict)
+        free = [
+            Reject(item.id, "answered by free text", f"the answer is {prompt.target!r}")
+            for item, prompt in zip(found.items, found.prompts, strict=True)
+            if prompt.answer is None
+        ]
+        where = f"task {task.name!r}, instruction {wording.id!r}"
+        if free and strict:
+            raise RejectError(
+                f"{where}, item {free[0].item_id!r} has no choices: {free[0].detail}; give tasks "
+                "whose items have choices",
+                free[0],
+            )
+        cell = [*found.rejects, *free]
+        rows.append([prompt for prompt in found.prompts if prompt.answer is not None])
+        if not rows[-1]:
+            raise MetroFastError(
+                f"{where}: no item can be worded as a choice; the first reason: {cell[0].reason}, "
+                f"{cell[0].detail}"
+            )
+        rejects += cell
+        if cell:
+            _logger.warning(
+                "%s, %s: %d of %d items are left out, because the instruction cannot word them as "
+                "a choice (%s)",
+                task.name, wording.id, len(cell), len(task),
+                ", ".join(f"{reason}: {count}" for reason, count in by_reason(cell).items()),
+            )  # fmt: skip
+    return rows, rejects
+
+
+def _place(prompt: Prompt) -> int:
+    assert prompt.answer is not None  # others are left out
     return prompt.answer

@@ -1,5 +1,6 @@
 """Prompts: items, the instructions that put them into words, and their files; without torch."""
 
+from metro_fast.prompts.families import unknown_family_warning
 from metro_fast.prompts.few_shot import FewShot
 from metro_fast.prompts.importers import (
     Imported,
@@ -24,7 +25,7 @@ from metro_fast.prompts.readers import (
     read_table,
     with_statements,
 )
-from metro_fast.prompts.render import Rendered, render_examples, render_items
+from metro_fast.prompts.render import Examples, Rendered, render_examples, render_items
 from metro_fast.prompts.source_report import SourceReport
 from metro_fast.prompts.task import TASK_METRICS, Task
 
@@ -33,6 +34,7 @@ __all__ = [
     "KINDS",
     "OWN_SETS",
     "TASK_METRICS",
+    "Examples",
     "FewShot",
     "Imported",
     "Instruction",
@@ -60,5 +62,6 @@ __all__ = [
     "read_table",
     "render_examples",
     "render_items",
+    "unknown_family_warning",
     "with_statements",
 ]

@@ -93,6 +93,17 @@ class InstructionSet(Sequence[Instruction]):
         """The instructions that models of that family were not trained with."""
         return InstructionSet(i for i in self if not i.is_seen_by(model_family))
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The model families that an instruction names in `seen_by`, sorted.
+
+        Example:
+            >>> words = [Instruction("a", "re", "x", seen_by=("t0", "flan-t5"))]
+            >>> InstructionSet(words).families
+            ('flan-t5', 't0')
+        """
+        return tuple(sorted({family for i in self for family in i.seen_by}))
+
     def of_kind(self, *kinds: str) -> "InstructionSet":
         """The instructions of some kinds, in order; the set may be empty.
 

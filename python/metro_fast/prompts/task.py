@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,39 @@ class Task:
         records = [item.to_record() for item in self.items]
         text = json.dumps(records, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def draw(self, count: int, *, seed: int = 0) -> "Task":
+        """A part of the task: the items whose ids have the smallest hashes with the seed.
+
+        A larger draw has the items of every smaller one. The first items of a file would be another
+        sample, since files are often sorted by label or by difficulty.
+
+        Args:
+            count: Number of items, 1 to `len(task)`.
+            seed: Seed of the draw.
+
+        Returns:
+            The task with those items, in their order here.
+
+        Raises:
+            MetroFastError: If the count is out of range.
+
+        Example:
+            >>> items = [Item(str(n), {"n": n}, ("odd", "even"), (n + 1) % 2) for n in range(9)]
+            >>> [item.id for item in Task("parity", "cls", items).draw(3)]
+            ['1', '4', '8']
+        """
+        if not 1 <= count <= len(self.items):
+            raise MetroFastError(
+                f"task {self.name!r} has {len(self.items)} items; draw 1 to {len(self.items)}, "
+                f"not {count}"
+            )
+
+        def key(item: Item) -> bytes:
+            return hashlib.sha256(f"{seed}\0{item.id}".encode()).digest()
+
+        kept = {item.id for item in sorted(self.items, key=key)[:count]}
+        return replace(self, items=tuple(item for item in self.items if item.id in kept))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write one JSON object per line, which also names task, task_type, split and metric.

@@ -27,6 +27,11 @@ from metro_fast.robustness.evaluate import evaluate  # noqa: E402
 from metro_fast.robustness.page.page import write_page  # noqa: E402
 from metro_fast.robustness.report import Report  # noqa: E402
 from metro_fast.robustness.report_folder import load_reports, recompute  # noqa: E402
+from metro_fast.robustness.resampling import (  # noqa: E402
+    PairedTest,
+    paired_test,
+    score_interval,
+)
 from metro_fast.robustness.samples import write_samples  # noqa: E402
 from metro_fast.robustness.statistics import Interval, wilson_interval  # noqa: E402
 from metro_fast.robustness.summary import InstructionScore, TaskSummary  # noqa: E402
@@ -40,6 +45,7 @@ __all__ = [
     "InstructionComparison",
     "InstructionScore",
     "Interval",
+    "PairedTest",
     "Report",
     "TaskComparison",
     "TaskSummary",
@@ -48,10 +54,12 @@ __all__ = [
     "load_adapter",
     "load_model",
     "load_reports",
+    "paired_test",
     "read_helm",
     "read_inspect",
     "read_lm_eval_samples",
     "recompute",
+    "score_interval",
     "wilson_interval",
     "write_page",
     "write_samples",

@@ -145,19 +145,8 @@ class CellFolder:
         path = self.path / name
         lines = read_lines(path)
         try:
-            items = [
-                Item(
-                    line["id"],
-                    line["fields"],
-                    line["choices"],
-                    line["answer"],
-                    line["group"],
-                    line.get("target"),
-                )
-                for line in lines
-            ]
             # Items alone are hashed; the rest is noted in each cell.
-            task = Task(name, name, tuple(items))
+            task = Task(name, name, tuple(map(_item, lines)))
         except (KeyError, TypeError, MetroFastError) as error:
             raise FormatError(
                 f"{path} does not hold items ({type(error).__name__}: {error}); delete the file "
@@ -188,6 +177,13 @@ def _items_file(record: CellRecord) -> str:
 def _prompts_file(record: CellRecord) -> str:
     name = f"{slug(record.task)}-{slug(record.instruction.id)}-{_short(record.prompts_hash)}"
     return f"prompts/{name}.jsonl.gz"
+
+
+def _item(line: dict[str, Any]) -> Item:
+    return Item(
+        line["id"], line["fields"], line["choices"], line["answer"], line["group"],
+        line.get("target"),
+    )  # fmt: skip
 
 
 def _item_lines(task: Task) -> Iterator[dict[str, Any]]:

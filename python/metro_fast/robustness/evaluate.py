@@ -4,8 +4,8 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from transformers.utils import logging as transformers_logging
 
@@ -14,16 +14,18 @@ from metro_fast.prompts import FewShot, Instruction, InstructionSet, Task
 from metro_fast.robustness.cell_files import CellFolder
 from metro_fast.robustness.cell_record import CellRecord
 from metro_fast.robustness.cells import Cell
-from metro_fast.robustness.fingerprint import model_fingerprint, tokenizer_fingerprint
 from metro_fast.robustness.grid import WordedTask, warn_of_rejects, worded_grid
 from metro_fast.robustness.ranks import Ranks, shares
 from metro_fast.robustness.report import Report
 from metro_fast.robustness.worded import prompts_hash
 from metro_fast.scoring import (
+    AnswerStore,
     Engine,
     Outcome,
     Protocol,
     find_protocol,
+    model_fingerprint,
+    tokenizer_fingerprint,
 )
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def evaluate(
     max_target_length: int | None = None,
     max_new_tokens: int | None = None,
     max_batch_tokens: int = 16384,
+    store: AnswerStore | None = None,
     resume: bool = True,
     progress: bool | None = None,
     strict: bool = False,
@@ -83,6 +86,7 @@ def evaluate(
         max_target_length: Tokens to which choices are cut; by default the protocol's.
         max_new_tokens: Most tokens of a written answer; by default the protocol's.
         max_batch_tokens: As for `Engine`.
+        store: As for `Engine`; a second study of the same cells is then free.
         resume: Whether to reuse finished cells in `output`.
         progress: Whether to show a progress bar; by default if standard error is a terminal.
         strict: Raise the first item that cannot be worded as an error.
@@ -114,13 +118,12 @@ def evaluate(
     ):
         if not name:
             raise MetroFastError(f"{label} is empty, but every number is shown with it: name it")
-    limits = {
-        "max_input_tokens": max_input_length,
-        "max_target_tokens": max_target_length,
-        "max_new_tokens": max_new_tokens,
-    }
-    given: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
-    protocol = replace(protocol, **given)
+    if max_input_length is not None:
+        protocol = replace(protocol, max_input_tokens=max_input_length)
+    if max_target_length is not None:
+        protocol = replace(protocol, max_target_tokens=max_target_length)
+    if max_new_tokens is not None:
+        protocol = replace(protocol, max_new_tokens=max_new_tokens)
     shots = few_shot or {}
     if isinstance(shots, FewShot):
         shots = {task.name: shots for task in tasks}
@@ -135,16 +138,18 @@ def evaluate(
     if folder is not None:
         folder.path.mkdir(parents=True, exist_ok=True)
 
-    engine = Engine(model, tokenizer, max_batch_tokens=max_batch_tokens)
+    engine = Engine(model, tokenizer, max_batch_tokens=max_batch_tokens, store=store)
+    run = _Run(engine, protocol, grid, records, folder, ranks)
+    done = run.finished() if resume else {}
     show = ranks.is_first and (sys.stderr.isatty() if progress is None else progress)
-    cells = _cells(engine, grid, records, protocol, folder if resume else None, folder, ranks, show)
+    cells = run.complete(done, show)
     report = Report(cells)
     if ranks.is_first:
         for cell in cells:
             _warn_of_ties(cell)
         if folder is not None:
             report.save(folder.path)
-    ranks.gather(None)  # no process continues before the results are written
+    ranks.gather(None)  # no process returns before the results are written
     return report
 
 
@@ -183,47 +188,54 @@ def _record(
     )
 
 
-def _cells(
-    engine: Engine,
-    grid: Sequence[WordedTask],
-    records: Sequence[CellRecord],
-    protocol: Protocol,
-    known: CellFolder | None,
-    folder: CellFolder | None,
-    ranks: Ranks,
-    show: bool,
-) -> list[Cell]:
-    """All cells: those that are known, and those that the processes share out and ask."""
-    found: dict[int, Cell] = {}
-    if known is not None and ranks.is_first:
-        found = {i: cell for i, record in enumerate(records) if (cell := known.find(record))}
-    done: dict[int, tuple[Outcome, ...]] = ranks.from_first(
-        {i: cell.outcomes for i, cell in found.items()}
-    )
-    todo = [i for i in range(len(grid)) if i not in done]
-    mine = shares([_cost(grid[i]) for i in todo], ranks.size)[ranks.rank]
-    answered: dict[int, tuple[Outcome, ...]] = {}
-    bar = transformers_logging.tqdm(
-        total=len(grid),
-        initial=len(done),
-        disable=not show,
-        unit="cell",
-        desc=records[0].model_name,
-    )
-    with bar:
-        for place in mine:
-            index = todo[place]
-            row = grid[index]
-            answered[index] = tuple(engine.answer(row.rendered.prompts, protocol))
-            if folder is not None:
-                folder.save(Cell(records[index], row.task, row.rendered, answered[index]))
-            bar.update(ranks.size)
-    for part in ranks.gather(answered):
-        done |= part
-    return [
-        Cell(record, row.task, row.rendered, done[i])
-        for i, (record, row) in enumerate(zip(records, grid, strict=True))
-    ]
+@dataclass(frozen=True)
+class _Run:
+    """The cells of one evaluation, and who asks them."""
+
+    engine: Engine
+    protocol: Protocol
+    grid: Sequence[WordedTask]
+    records: Sequence[CellRecord]
+    folder: CellFolder | None
+    ranks: Ranks
+
+    def finished(self) -> dict[int, tuple[Outcome, ...]]:
+        """The outcomes of the cells that are in the folder, by their place in the grid."""
+        found = {}
+        if self.folder is not None and self.ranks.is_first:
+            for index, record in enumerate(self.records):
+                cell = self.folder.find(record)
+                if cell is not None:
+                    found[index] = cell.outcomes
+        known: dict[int, tuple[Outcome, ...]] = self.ranks.from_first(found)
+        return known
+
+    def complete(self, done: dict[int, tuple[Outcome, ...]], show: bool) -> list[Cell]:
+        """All cells: those that are done, and the others, which the processes share out."""
+        todo = [index for index in range(len(self.grid)) if index not in done]
+        shared = shares([_cost(self.grid[index]) for index in todo], self.ranks.size)
+        answered = {}
+        bar = transformers_logging.tqdm(
+            total=len(shared[self.ranks.rank]),
+            disable=not show,
+            unit="cell",
+            desc=self.records[0].model_name,
+        )
+        with bar:
+            for place in shared[self.ranks.rank]:
+                index = todo[place]
+                prompts = self.grid[index].rendered.prompts
+                answered[index] = tuple(self.engine.answer(prompts, self.protocol))
+                if self.folder is not None:
+                    self.folder.save(self._cell(index, answered[index]))
+                bar.update(1)
+        for part in (done, *self.ranks.gather(answered)):
+            answered |= part
+        return [self._cell(index, answered[index]) for index in range(len(self.grid))]
+
+    def _cell(self, index: int, outcomes: tuple[Outcome, ...]) -> Cell:
+        row = self.grid[index]
+        return Cell(self.records[index], row.task, row.rendered, outcomes)
 
 
 def _cost(row: WordedTask) -> int:

@@ -33,6 +33,9 @@ def prompt_lines(rendered: Rendered) -> Iterator[dict[str, Any]]:
         line: dict[str, Any] = {"id": item.id, "input": _pieces(prompt.input, item)}
         if prompt.choices != item.choices:
             line["choices"] = list(prompt.choices)
+        if prompt.texts:
+            # The options behind letters are nearly always the item's choices.
+            line["texts"] = prompt.texts == item.choices or list(prompt.texts)
         yield line | {"answer": prompt.answer, "target": prompt.target}
     for reject in rendered.rejects:
         yield {"id": reject.item_id, "reject": reject.reason, "detail": reject.detail}
@@ -64,7 +67,9 @@ def read_prompt_lines(
                 continue
             choices = tuple(line["choices"]) if "choices" in line else item.choices
             text = _text(line["input"], item)
-            prompts.append(Prompt(text, choices, line["answer"], line["target"]))
+            texts = line.get("texts", ())
+            texts = item.choices if texts is True else tuple(texts)
+            prompts.append(Prompt(text, choices, line["answer"], line["target"], texts))
             worded.append(item)
         except (IndexError, KeyError, TypeError, MetroFastError) as error:
             raise FormatError(
@@ -75,7 +80,7 @@ def read_prompt_lines(
 
 
 def _pieces(text: str, item: Item) -> str | list[Any]:
-    texts: dict[str, list[str | int]] = {v: [place] for place, v in enumerate(item.choices)}
+    texts: dict[str, list[str | int]] = {value: [place] for place, value in enumerate(item.choices)}
     texts |= dict(_texts(item.fields, []))
     longest = sorted((value for value in texts if len(value) >= _SHORTEST), key=lambda v: -len(v))
 

@@ -89,7 +89,7 @@ def _lines(cell: Cell) -> Iterator[dict[str, Any]]:
 
 
 def _asked(record: CellRecord, item: Item, prompt: Prompt, outcome: Outcome) -> dict[str, Any]:
-    """Request and response, as of a task of multiple choice or of generate_until."""
+    """The questions and answers, as a task of multiple choice or of generate_until."""
     wrapper = record.protocol.get("wrapper", {})
     text = wrapper.get("before", "") + prompt.input + wrapper.get("after", "")
     if outcome.scores is None:

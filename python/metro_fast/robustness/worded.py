@@ -18,7 +18,7 @@ def prompts_hash(rendered: Rendered) -> str:
         64 hexadecimal digits.
     """
     lines: list[object] = [
-        [item.id, prompt.input, prompt.choices, prompt.answer, prompt.target]
+        [item.id, prompt.input, prompt.choices, prompt.answer, prompt.target, prompt.texts]
         for item, prompt in zip(rendered.items, rendered.prompts, strict=True)
     ]
     lines += [[reject.item_id, reject.reason] for reject in rendered.rejects]

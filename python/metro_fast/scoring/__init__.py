@@ -7,7 +7,11 @@ require("transformers", "eval")
 
 from metro_fast.scoring.accuracy import accuracy, margins, predictions, tie_count  # noqa: E402
 from metro_fast.scoring.choices import score_choices  # noqa: E402
-from metro_fast.scoring.engine import Engine, Question  # noqa: E402
+from metro_fast.scoring.engine import Engine  # noqa: E402
+from metro_fast.scoring.fingerprint import (  # noqa: E402
+    model_fingerprint,
+    tokenizer_fingerprint,
+)
 from metro_fast.scoring.label_matching import match_label, normalized_text  # noqa: E402
 from metro_fast.scoring.likelihood import target_log_probs  # noqa: E402
 from metro_fast.scoring.metrics import METRICS, Answer, Metric, find_metric  # noqa: E402
@@ -18,6 +22,7 @@ from metro_fast.scoring.protocol import (  # noqa: E402
     Protocol,
     find_protocol,
 )
+from metro_fast.scoring.question import Question  # noqa: E402
 from metro_fast.scoring.relation_extraction import (  # noqa: E402
     MicroF1,
     SemEvalScores,
@@ -25,6 +30,7 @@ from metro_fast.scoring.relation_extraction import (  # noqa: E402
     semeval_scores,
     tacred_micro_f1,
 )
+from metro_fast.scoring.store import AnswerStore  # noqa: E402
 from metro_fast.scoring.wrappers import WRAPPERS, Wrapper, chat_wrapper  # noqa: E402
 
 __all__ = [
@@ -33,6 +39,7 @@ __all__ = [
     "PROTOCOLS",
     "WRAPPERS",
     "Answer",
+    "AnswerStore",
     "Engine",
     "Metric",
     "MicroF1",
@@ -47,6 +54,7 @@ __all__ = [
     "find_protocol",
     "margins",
     "match_label",
+    "model_fingerprint",
     "normalized_text",
     "predictions",
     "score_choices",
@@ -55,4 +63,5 @@ __all__ = [
     "tacred_micro_f1",
     "target_log_probs",
     "tie_count",
+    "tokenizer_fingerprint",
 ]

@@ -8,6 +8,7 @@ from metro_fast.errors import MetroFastError
 from metro_fast.scoring.choice_tokens import check_inputs, choices_by_input
 from metro_fast.scoring.engine import Engine
 from metro_fast.scoring.protocol import PRESETS, Protocol
+from metro_fast.scoring.store import AnswerStore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,6 +32,7 @@ def score_choices(
     max_target_length: int | None = None,
     max_batch_tokens: int = 16384,
     progress: bool = False,
+    store: AnswerStore | None = None,
 ) -> list[list[float]]:
     """Score every choice of every input by its log-likelihood under a model.
 
@@ -51,6 +53,7 @@ def score_choices(
             protocol's `max_target_tokens`.
         max_batch_tokens: As for `Engine`.
         progress: Whether to show a progress bar.
+        store: As for `Engine`.
 
     Returns:
         Scores in nats, or as the protocol normalizes them, `[inputs][choices of that input]`.
@@ -90,6 +93,8 @@ def score_choices(
     texts = check_inputs(inputs)
     rows = choices_by_input(choices, len(texts))
     questions = [_Question(text, row) for text, row in zip(texts, rows, strict=True)]
-    engine = Engine(model, tokenizer, max_batch_tokens=max_batch_tokens, progress=progress)
+    engine = Engine(
+        model, tokenizer, max_batch_tokens=max_batch_tokens, progress=progress, store=store
+    )
     outcomes = engine.answer(questions, protocol)
     return [list(outcome.scores or ()) for outcome in outcomes]

@@ -1,9 +1,9 @@
 """One engine for every model: prompts and a protocol in, outcomes out."""
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
-from typing import Protocol as Shape
 
 import torch
 from transformers.utils import logging as transformers_logging
@@ -13,7 +13,8 @@ from metro_fast.scoring.accuracy import predictions
 from metro_fast.scoring.choice_tokens import check_inputs, choices_by_input
 from metro_fast.scoring.decoders import make_decoder
 from metro_fast.scoring.encoding import Encoded, encode_prompts
-from metro_fast.scoring.generation import written_answers
+from metro_fast.scoring.fingerprint import model_fingerprint, tokenizer_fingerprint
+from metro_fast.scoring.generation import end_ids, written_answers
 from metro_fast.scoring.label_matching import label_names, match_label
 from metro_fast.scoring.log_likelihoods import log_likelihoods
 from metro_fast.scoring.model_checks import (
@@ -26,23 +27,13 @@ from metro_fast.scoring.model_checks import (
 from metro_fast.scoring.normalization import normalized
 from metro_fast.scoring.outcome import Outcome
 from metro_fast.scoring.protocol import Protocol
+from metro_fast.scoring.question import Question, texts_behind
+from metro_fast.scoring.store import AnswerStore, Ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Engine", "Question"]
-
-
-class Question(Shape):
-    """Anything with an input and its choices."""
-
-    @property
-    def input(self) -> str:
-        """The text that the model reads."""
-
-    @property
-    def choices(self) -> Sequence[str] | None:
-        """The choices; None or empty if the answer is free."""
+__all__ = ["Engine"]
 
 
 class Engine:
@@ -63,8 +54,12 @@ class Engine:
         max_batch_tokens: Most padded tokens of one call; a longer row gets a call of its own.
         padding_side: Where the inputs of a causal model are padded, left or right.
         progress: Whether to show a progress bar.
+        store: Where answers are looked up before the model is asked, and to which new ones are
+            added at the end of each call. The model may change between two calls, the tokenizer
+            may not.
 
     Raises:
+        TypeError: If `store` is not an `AnswerStore`.
         MetroFastError: If the model cannot be scored (an encoder-decoder in fp16 or without a start
             token, prompt tuning, right padding with a sliding window), or a value is out of range.
 
@@ -82,13 +77,18 @@ class Engine:
         max_batch_tokens: int = 16384,
         padding_side: str = "left",
         progress: bool = False,
+        store: AnswerStore | None = None,
     ) -> None:
+        if store is not None and not isinstance(store, AnswerStore):
+            raise TypeError(f"store is a {type(store).__name__}; give AnswerStore(path)")
         if max_batch_tokens < 1:
             raise MetroFastError(f"max_batch_tokens is {max_batch_tokens}; give at least 1")
         self._model, self._tokenizer = model, tokenizer
         self._decoder = make_decoder(model, padding_side)
         self._max_batch_tokens = max_batch_tokens
         self._progress = progress
+        self._store = store
+        self._tokenizer_hash: str | None = None
 
     def answer(self, prompts: Sequence[Question], protocol: Protocol) -> list[Outcome]:
         """Ask every prompt.
@@ -96,7 +96,8 @@ class Engine:
         Args:
             prompts: At least one object with an `input` and `choices`, such as
                 `metro_fast.prompts.Prompt`. Choices may be absent only under a protocol that
-                generates.
+                generates. If the choices are letters, `texts` may have the options that they are
+                for, by which `match_label` reads a written answer too.
             protocol: How they are asked.
 
         Returns:
@@ -107,14 +108,15 @@ class Engine:
             MetroFastError: If there is nothing to ask, a choice has no tokens or leaves no room for
                 the input, a cut makes two choices equal, the model's vocabulary is smaller than the
                 tokenizer's ids, or it gives NaN.
+            OSError: If the store cannot be read or written.
         """
         inputs = check_inputs([prompt.input for prompt in prompts])
         if protocol.generate:
             free = [not prompt.choices for prompt in prompts]
             given = [prompt.choices or ["-"] for prompt in prompts]
             choices = choices_by_input(given, len(inputs))
-            return self._write(inputs, [[] if f else c for f, c in zip(free, choices, strict=True)],
-                               protocol)  # fmt: skip
+            choices = [[] if f else c for f, c in zip(free, choices, strict=True)]
+            return self._write(inputs, choices, texts_behind(prompts, choices, protocol), protocol)
         for index, prompt in enumerate(prompts):
             if not prompt.choices:
                 raise MetroFastError(
@@ -148,24 +150,15 @@ class Engine:
             nothing = tuple(self._nothing())
             pairs += [(nothing, targets) for _, targets in pairs]
         # The same input may come several times; all its targets are scored together.
-        union: dict[tuple[int, ...], dict[tuple[int, ...], None]] = {}
+        union: dict[Ids, dict[Ids, None]] = {}
         for context, targets in pairs:
             union.setdefault(context, {}).update(dict.fromkeys(targets))
-        with self._running(len(union)) as bar:
-            rows = log_likelihoods(
-                self._decoder,
-                list(union),
-                [list(targets) for targets in union.values()],
-                vocabulary=vocabulary(self._model),
-                max_batch_tokens=self._max_batch_tokens,
-                bar=bar,
-            )
-        found = {
-            context: dict(zip(targets, row, strict=True))
-            for (context, targets), row in zip(union.items(), rows, strict=True)
-        }
+        model = self._identity()
+        found, new = self._sums(model, union)
         sums = [[found[context][ids] for ids in targets] for context, targets in pairs]
         check_sums(sums)
+        if self._store is not None and new:
+            self._store.add_scores(model, new)
         without: list[list[float] | None] = [None] * len(encoded)
         if protocol.normalization == "pmi":
             sums, without = sums[: len(encoded)], [*sums[len(encoded) :]]
@@ -185,28 +178,91 @@ class Engine:
         ]
 
     def _write(
-        self, inputs: list[str], choices: list[list[str]], protocol: Protocol
+        self,
+        inputs: list[str],
+        choices: list[list[str]],
+        behind: list[Sequence[str]],
+        protocol: Protocol,
     ) -> list[Outcome]:
         encoded = self._encode(inputs, choices, protocol)
-        for e in encoded:
-            label_names(e.texts)  # before minutes of work
-        contexts = list(dict.fromkeys(tuple(e.context) for e in encoded))
-        with self._running(len(contexts)) as bar:
+        for e, texts in zip(encoded, behind, strict=True):
+            label_names(e.texts, texts)  # before minutes of work
+        text_of = self._texts([*dict.fromkeys(tuple(e.context) for e in encoded)], protocol)
+        outcomes = []
+        for e, texts in zip(encoded, behind, strict=True):
+            text = text_of[tuple(e.context)]
+            found = match_label(text, e.texts, texts) if e.texts else -1
+            outcomes.append(Outcome(found, None, text, e.cut_tokens))
+        return outcomes
+
+    def _sums(
+        self, model: str, wanted: dict[Ids, dict[Ids, None]]
+    ) -> tuple[dict[Ids, dict[Ids, float]], dict[Ids, dict[Ids, float]]]:
+        """The sums of the targets of contexts, and those of them that the store lacks."""
+        found = {} if self._store is None else self._store.scores(model, wanted)
+        missing = {c: [t for t in row if t not in found.get(c, ())] for c, row in wanted.items()}
+        missing = {context: targets for context, targets in missing.items() if targets}
+        if not missing:
+            return found, {}
+        with self._running(len(missing)) as bar:
+            rows = log_likelihoods(
+                self._decoder,
+                list(missing),
+                list(missing.values()),
+                vocabulary=vocabulary(self._model),
+                max_batch_tokens=self._max_batch_tokens,
+                bar=bar,
+            )
+        new = {
+            context: dict(zip(targets, row, strict=True))
+            for (context, targets), row in zip(missing.items(), rows, strict=True)
+        }
+        return {context: found.get(context, {}) | new.get(context, {}) for context in wanted}, new
+
+    def _texts(self, contexts: list[Ids], protocol: Protocol) -> dict[Ids, str]:
+        """The text that the model writes after each context, or wrote earlier."""
+        found: dict[Ids, str] = {}
+        if self._store is not None:
+            model, settings = self._identity(), self._settings(protocol)
+            found = self._store.texts(model, contexts, settings)
+        missing = [context for context in contexts if context not in found]
+        if not missing:
+            return found
+        with self._running(len(missing)) as bar:
             texts = written_answers(
                 self._decoder,
                 self._tokenizer,
-                contexts,
+                missing,
                 protocol,
                 max_batch_tokens=self._max_batch_tokens,
                 bar=bar,
             )
-        text_of = dict(zip(contexts, texts, strict=True))
-        outcomes = []
-        for e in encoded:
-            text = text_of[tuple(e.context)]
-            found = match_label(text, e.texts) if e.texts else -1
-            outcomes.append(Outcome(found, None, text, e.cut_tokens))
-        return outcomes
+        new = dict(zip(missing, texts, strict=True))
+        if self._store is not None:
+            self._store.add_texts(model, new, settings)
+        return found | new
+
+    def _identity(self) -> str:
+        """The model's hash as it is now; an expert may have been swapped in since the last call."""
+        if self._store is None:
+            return ""
+        found, device = model_fingerprint(self._model), self._model.device.type
+        if torch.is_autocast_enabled(device):
+            found += str(torch.get_autocast_dtype(device))
+            found = hashlib.sha256(found.encode()).hexdigest()
+        return found
+
+    def _settings(self, protocol: Protocol) -> dict[str, Any]:
+        """Everything besides model and context that a written text depends on."""
+        if self._tokenizer_hash is None:  # 0.5 s for a vocabulary of 49,152
+            self._tokenizer_hash = tokenizer_fingerprint(self._tokenizer)
+        return {
+            "max_new_tokens": protocol.max_new_tokens,
+            "stop": list(protocol.stop),
+            "ends": sorted(end_ids(self._model, self._tokenizer)),
+            "tokenizer": self._tokenizer_hash,
+            "clean_up": getattr(self._tokenizer, "clean_up_tokenization_spaces", None),
+        }
 
     def _nothing(self) -> list[int]:
         """The context of no input: start token, else end token (lm-eval's `prefix_token_id`)."""

@@ -17,7 +17,7 @@ from metro_fast.scoring.protocol import Protocol
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["written_answers"]
+__all__ = ["end_ids", "written_answers"]
 
 
 def written_answers(
@@ -48,7 +48,7 @@ def written_answers(
     lengths = [len(context) for context in contexts]
     order = sorted(range(len(contexts)), key=lambda i: (-lengths[i], tuple(contexts[i])))
     most = min(max_batch_tokens, cached_tokens(decoder.model))
-    ends = _end_ids(decoder.model, tokenizer)
+    ends = end_ids(decoder.model, tokenizer)
     for rows in buckets(order, lengths, most, per_row=protocol.max_new_tokens):
         batch = [contexts[i] for i in rows]
         for i, text in zip(rows, _write(decoder, tokenizer, batch, protocol, ends), strict=True):
@@ -95,7 +95,7 @@ def _until(text: str, stop: tuple[str, ...]) -> str:
     return text[: min((text.find(s) for s in stop if s in text), default=len(text))]
 
 
-def _end_ids(model: Any, tokenizer: "PreTrainedTokenizerBase") -> set[int]:
+def end_ids(model: Any, tokenizer: "PreTrainedTokenizerBase") -> set[int]:
     """Every id that ends an answer: the model's generation settings' and the tokenizer's."""
     own = model.generation_config.eos_token_id if model.generation_config else None
     found = own if isinstance(own, list) else [own]

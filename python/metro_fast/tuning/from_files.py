@@ -1,22 +1,37 @@
 """Prompted finetuning from files: the items of tasks, put into words by instructions."""
 
+import json
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from metro_fast._atomic import write_atomically
 from metro_fast._pretrained import load_seq2seq, load_tokenizer
 from metro_fast._ranges import check_at_least
 from metro_fast._training.run_folder import RunFolder
 from metro_fast.errors import MetroFastError
-from metro_fast.prompts import InstructionSet, Task, render_examples
+from metro_fast.prompts import (
+    Examples,
+    InstructionSet,
+    Task,
+    by_reason,
+    render_examples,
+    unknown_family_warning,
+)
 from metro_fast.tuning.options import TuningOptions
 from metro_fast.tuning.seq2seq import finetune_model
 
+logger = logging.getLogger(__name__)
+WORDED = "worded.json"
 FREE = frozenset(
     {
         "output",
         "resume",
+        "strict",
         "num_threads",
         "steps",
         "logging_steps",
@@ -24,7 +39,7 @@ FREE = frozenset(
         "evaluation_steps",
     }
 )
-"""Settings that a resumed run may change: its length, and how it reports and saves."""
+"""Settings that a resumed run may change: its length, how it reports and saves, what it refuses."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -38,7 +53,9 @@ class FinetuneConfig(TuningOptions):
         output: Folder for the result; with LoRA it is a plain PEFT adapter.
         evaluation_tasks: JSONL files of held-out items.
         seen_by: Use only the instructions that this model family was trained with; empty means all.
-        instructions_per_item: How many wordings each item gets.
+        instructions_per_item: How many wordings each item gets. An item that fewer instructions can
+            word is left out.
+        strict: Refuse an item that an instruction drawn for it cannot word.
         num_threads: CPU threads; 0 leaves torch's choice.
         resume: Continue the run in the output folder. The settings must be those of the run, but
             `steps` may be larger, and the intervals may be others.
@@ -51,6 +68,7 @@ class FinetuneConfig(TuningOptions):
     evaluation_tasks: list[Path] = field(default_factory=list)
     seen_by: str = ""
     instructions_per_item: int = 1
+    strict: bool = False
     num_threads: int = 0
     resume: bool = False
 
@@ -64,7 +82,8 @@ class FinetuneConfig(TuningOptions):
 def finetune(config: FinetuneConfig) -> Path:
     """Run `finetune_model` on files.
 
-    Everything is read and checked before training starts.
+    Everything is read and checked before training starts. A warning counts by reason what the
+    instructions cannot word, and `worded.json` in the output has these counts for each task.
 
     Args:
         config: The settings; they are written to `resolved_config.yaml` in the output.
@@ -74,15 +93,18 @@ def finetune(config: FinetuneConfig) -> Path:
 
     Raises:
         MetroFastError: If settings, items, instructions, tokenizer or model do not fit together.
+        RejectError: If `strict` and a drawn instruction cannot word its item.
         OSError: If a file cannot be read or the output cannot be written.
         KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; `resume=True` continues.
     """
     run = RunFolder(config.output, resume=config.resume)
     instructions = InstructionSet.load(config.instructions)
     if config.seen_by:
+        if warning := unknown_family_warning(instructions, config.seen_by):
+            logger.warning("--seen-by: %s", warning)
         instructions = instructions.seen(config.seen_by)
-    pairs = _render(config.tasks, instructions, config)
-    held_out = _render(config.evaluation_tasks, instructions, config)
+    pairs, trained = _render(config.tasks, instructions, config)
+    held_out, evaluated = _render(config.evaluation_tasks, instructions, config)
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     tokenizer, model = load_tokenizer(config.model), load_seq2seq(config.model)
@@ -91,6 +113,8 @@ def finetune(config: FinetuneConfig) -> Path:
     folder = Path(config.model)
     settings = replace(config, model=str(folder.absolute())) if folder.is_dir() else config
     run.record(settings, free=FREE, steps=("steps", config.steps))
+    worded = {"tasks": trained, "evaluation_tasks": evaluated}
+    write_atomically(config.output / WORDED, json.dumps(worded, indent=2) + "\n")
     finetune_model(
         model,
         tokenizer,
@@ -104,14 +128,32 @@ def finetune(config: FinetuneConfig) -> Path:
 
 
 def _render(
-    paths: list[Path], instructions: InstructionSet, config: FinetuneConfig
-) -> list[tuple[str, str]]:
+    paths: Sequence[Path], instructions: InstructionSet, config: FinetuneConfig
+) -> tuple[list[tuple[str, str]], list[dict[str, Any]]]:
+    """The examples of all tasks, and for each task what was worded and what was not."""
     pairs: list[tuple[str, str]] = []
+    records: list[dict[str, Any]] = []
     for path in paths:
-        pairs += render_examples(
-            Task.load(path),
+        task = Task.load(path)
+        found = render_examples(
+            task,
             instructions,
             seed=config.seed,
             instructions_per_item=config.instructions_per_item,
+            strict=config.strict,
         )
-    return pairs
+        pairs += found.examples
+        records.append(_record(task, found))
+        if summary := found.summary():
+            logger.warning("%s: of %d items, %s", task.name, len(task), summary)
+    return pairs, records
+
+
+def _record(task: Task, found: Examples) -> dict[str, Any]:
+    return {
+        "task": task.name,
+        "items": len(task),
+        "examples": len(found.examples),
+        "left_out": by_reason(found.rejects),
+        "passed_over": by_reason(found.passed_over),
+    }

@@ -103,7 +103,9 @@ class _MacroF1(Metric):
     def gradient(self, sums: ArrayLike) -> NDArray[np.float64]:
         counts = np.asarray(sums, dtype=np.float64).reshape(-1, 3)
         occurs = counts[:, 2] > 0
-        return (_f1_gradient(counts) * occurs[:, None]).reshape(-1) / max(int(occurs.sum()), 1)
+        weights: NDArray[np.float64] = occurs / max(int(occurs.sum()), 1)
+        slopes: NDArray[np.float64] = _f1_gradient(counts) * weights[:, None]
+        return slopes.reshape(-1)
 
     def check(self, gold: Sequence[str]) -> None:
         super().check(gold)
@@ -125,7 +127,9 @@ def _f1_gradient(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     score = f1_of_counts(hits, guesses, actual)
     total = guesses + actual
     slopes = np.stack([np.full_like(score, 2.0), -score, -score], axis=1)
-    return np.divide(slopes, total[:, None], out=np.zeros_like(slopes), where=total[:, None] > 0)
+    # The score of a label that is neither right nor guessed stays 0.
+    scaled: NDArray[np.float64] = slopes / np.where(total > 0, total, np.inf)[:, None]
+    return scaled
 
 
 def _right(answers: Sequence[Answer]) -> Sequence[float]:

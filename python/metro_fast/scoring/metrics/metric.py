@@ -101,7 +101,7 @@ class Metric(ABC):
             gold: Right answers, at least one.
 
         Raises:
-            MetroFastError: If there are none, or one of them cannot be read.
+            MetroFastError: If the list is empty, or one of them cannot be read.
             TypeError: If one is not a string.
         """
         if not gold:
@@ -117,7 +117,7 @@ class Metric(ABC):
         function, value + N gradient(sums) · (s_i - s̄), the infinitesimal jackknife (Efron, The
         Jackknife, the Bootstrap and Other Resampling Plans, SIAM 1982, chapter 6). Their variance
         over N is the delta method's variance of the metric, so that variances and paired
-        differences hold to first order. A value may lie outside [0, 1].
+        differences hold to first order. A value may be outside [0, 1].
 
         Args:
             parts: `[N, k]`, from `parts`.
