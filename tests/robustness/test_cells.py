@@ -11,7 +11,7 @@ import pytest
 
 from cell_cases import FREE, LABELS, WORDINGS, make_cell, make_task, random_scores, written
 from metro_fast.errors import MetroFastError
-from metro_fast.prompts import Instruction, Item, RejectError, Task, render_items
+from metro_fast.prompts import FewShot, Instruction, Item, RejectError, Task, render_items
 from metro_fast.robustness import (
     Cell,
     Report,
@@ -140,6 +140,13 @@ def test_every_metric_from_the_answers_to_the_page(ask, tmp_path, metric, way):
         for c in reports[0].cells
         for p, o in zip(c.prompts, c.outcomes, strict=True)
     )
+    right = sum(
+        plain(g) == plain(p) if metric == "normalized_match" else g.strip() == p.strip()
+        for g, p in given_by(reports[0].cells[0])
+    )
+    if metric != "token_f1":
+        assert reports[0].summary("cases").instructions[0].correct == right
+        assert f"{right} of 18 right" in page
     assert sum(row.unread for row in reports[0].summary("cases").instructions) == unread
     assert ("unreadable answers" in page) == (way == "written")
     results = (tmp_path / f"results_one_{preset}.json").read_text()
@@ -236,6 +243,19 @@ class TestRejects:
         assert summary.controls[0].value == pytest.approx(slow("accuracy", given_by(cell)))
         assert dict(summary.controls[0].rejects) == {"undefined field": 3, "duplicate choices": 1}
         assert load_reports(tmp_path)[0].cells == report.cells
+
+    def test_a_control_without_any_common_item_is_refused_before_it_is_asked(
+        self, ask, monkeypatch
+    ):
+        monkeypatch.setattr(Engine, "answer", lambda *_: pytest.fail("the model was asked"))
+        items = [
+            dataclasses.replace(item, fields=item.fields | {"ab"[n % 2]: "x"})
+            for n, item in enumerate(make_task("accuracy").items)
+        ]
+        wording = Instruction("a", "cases", "{{ text }} {{ a }}")
+        control = Instruction("b", "cases", "{{ text }} {{ b }}", kind="wrong")
+        with pytest.raises(MetroFastError, match="control 'b' can word none of the items that all"):
+            ask([Task("cases", "cases", tuple(items))], instructions=[wording, control])
 
     def test_models_with_other_rejects_are_compared_on_what_both_have(self, ask):
         task = self.task()
@@ -384,3 +404,23 @@ class TestChecks:
         turned = Instruction("t", "cases", "{{ text }}", choices=["no", "yes"], target="yes")
         with pytest.raises(MetroFastError, match="label 'no' has no direction"):
             ask([make_task("semeval_macro_f1", 4)], instructions=[turned])
+
+
+def test_models_after_other_worked_examples_are_not_compared(ask):
+    tasks, examples = [make_task("accuracy")], make_task("accuracy", 30)
+    reports = [
+        ask(tasks, name=f"seed {seed}", few_shot=FewShot(examples, k=2, seed=seed))
+        for seed in (0, 1)
+    ]
+    with pytest.raises(MetroFastError, match="'ask' is worded differently in the two, or after"):
+        compare(*reports)
+
+
+def test_tasks_with_other_numbers_of_worked_examples_are_one_report(ask, tmp_path):
+    tasks = [make_task("accuracy"), dataclasses.replace(make_task("accuracy"), name="others")]
+    examples = make_task("accuracy", 30)
+    report = ask(tasks, tmp_path, few_shot={"others": FewShot(examples, k=2, seed=0)})
+    assert [cell.record.shots for cell in report.cells] == [0, 0, 0, 2, 2, 2]
+    record = json.loads((tmp_path / "results_one_metro_t0.json").read_text())
+    assert (record["n-shot"]["cases/ask"], record["n-shot"]["others/ask"]) == (0, 2)
+    assert "2 worked examples before each" in write_page(tmp_path / "p.html", [report]).read_text()

@@ -152,6 +152,9 @@ class TestSecondRuns:
         for name in ("a", "b"):
             wording = Instruction(name, "cases", f"{{{{ text }}}} {{{{ {name} }}}}")
             run(tiny_t5, tiny_tokenizer, folder, [task], [wording])
+        for path in folder.glob("results_*.json"):
+            path.unlink()
+        assert len(recompute(folder)) == 2
         first, second = load_reports(folder)
         assert first.tasks == ("cases", "halves")
         assert second.tasks == ("halves",)

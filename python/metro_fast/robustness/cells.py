@@ -101,8 +101,10 @@ class Cell:
 
     @functools.cached_property
     def correct(self) -> list[bool]:
-        """For each item, whether the prediction is the right choice."""
-        return [answer.right for answer in self.answers]
+        """For each item, whether it is answered right: as a whole, where the metric has parts."""
+        if self.metric.binary:
+            return [value == 1 for value in self.values.tolist()]
+        return [answer.right or answer.given == answer.gold for answer in self.answers]
 
     @functools.cached_property
     def answers(self) -> list[Answer]:

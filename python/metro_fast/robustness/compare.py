@@ -233,11 +233,12 @@ def why_not_pairable(first: Report, second: Report, task: str) -> str | None:
         only = ", ".join(sorted(ids ^ by_id.keys()))
         return f"task {task!r}: only one of the two has the instructions {only}"
     for cell in cells:
-        instruction = cell.record.instruction
-        words = [(i.text, i.choices, i.target, i.syntax)
-                 for i in (instruction, by_id[instruction.id].record.instruction)]  # fmt: skip
-        if words[0] != words[1]:
-            return f"task {task!r}: instruction {instruction.id!r} is worded differently in the two"
+        name = cell.record.instruction.id
+        if cell.record.prompts_hash != by_id[name].record.prompts_hash:
+            return (
+                f"task {task!r}: instruction {name!r} is worded differently in the two, or after "
+                "other worked examples"
+            )
     return None
 
 

@@ -127,10 +127,10 @@ def _worded(
             f"{first}"
         )
     for row in rows:
-        if not row.rendered.items:
+        if common.isdisjoint(item.id for item in row.rendered.items):
             raise MetroFastError(
                 f"task {task.name!r}: the control {row.instruction.id!r} can word none of the "
-                f"items ({row.rendered.rejects[0].reason}); leave it out"
+                f"items that all wordings can ({row.rendered.rejects[0].reason}); leave it out"
             )
     return rows
 

@@ -50,7 +50,8 @@ def partition(cells: Sequence[Cell]) -> list[list[Cell]]:
         cells: Any cells.
 
     Returns:
-        Lists without a `mixture`; each cell is in the first one that it fits.
+        Lists without a `mixture`, whose cells of a task have items in common; each cell is in the
+        first one that it fits.
     """
     found: list[dict[tuple[str, str], Cell]] = []
     for cell in cells:
@@ -60,7 +61,10 @@ def partition(cells: Sequence[Cell]) -> list[list[Cell]]:
             # One cell of its task is enough to compare with, since the others are like it.
             like = next((c for c in group.values() if c.record.task == record.task), None)
             like = like or next(iter(group.values()))
-            if slot not in group and mixture((like.record, record)) is None:
+            if slot in group or mixture((like.record, record)) is not None:
+                continue
+            same = [c for c in (*group.values(), cell) if c.record.task == record.task]
+            if common_ids(same):
                 group[slot] = cell
                 break
         else:
@@ -84,8 +88,9 @@ def problem(cells: Sequence[Cell]) -> str | None:
         cells: Any cells.
 
     Returns:
-        The reason: no cell is given, they have a `mixture`, or a task has controls alone, or no
-        item that all its wordings can word. None if they make one.
+        The reason: the list is empty, they have a `mixture`, or a task has controls alone, no item
+        that all its wordings can word, or a control without any of these items. None if they make
+        one.
     """
     if not cells:
         return "a report needs at least one cell"
@@ -100,7 +105,14 @@ def problem(cells: Sequence[Cell]) -> str | None:
         ]
         if not wordings:
             return f"task {task!r} has controls alone, which enter no average: add a wording"
-        if not common_ids(wordings):
+        common = common_ids(wordings)
+        for cell in cells:
+            if cell.record.task == task and common and not common & common_ids([cell]):
+                return (
+                    f"task {task!r}: the control {cell.record.instruction.id!r} can word none of "
+                    "the items that all wordings can; leave it out"
+                )
+        if not common:
             fewest = min(wordings, key=lambda cell: len(cell.items)).record.instruction.id
             return (
                 f"task {task!r}: no item can be worded by all instructions; leave out {fewest!r}, "

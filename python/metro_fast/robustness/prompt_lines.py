@@ -1,7 +1,7 @@
 """The lines of a file of prompts, in which the texts of items are not spelled again.
 
-20 instructions word the same passage 20 times, and each of their files would pack it again: 11 MB
-of prompts for 20 tasks of 250 passages of 300 characters, and 1 MB by references.
+20 instructions word the same passage 20 times, and each of their files would pack it again. For 20
+tasks of 250 passages of 300 characters these were 11 MB, and are 0.4 MB by references.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

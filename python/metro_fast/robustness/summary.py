@@ -38,7 +38,7 @@ class InstructionScore:
         seen: Whether the model's family was trained with it.
         value: The task's metric, from 0 to 1.
         interval: Wilson's interval if items score 0 or 1, else a bootstrap over items.
-        correct: Number of items whose prediction is the right choice.
+        correct: Number of items that are answered right.
         total: Number of items.
         ties: Number of items with several best choices.
         unread: Number of written answers that name none of the choices.
