@@ -29,7 +29,7 @@ PAGES = {
     "docs/prepare.md": 3,
     "docs/prompts.md": 3,
     "docs/robustness.md": 1,
-    "docs/scoring.md": 2,
+    "docs/scoring.md": 3,
     "docs/searching.md": 1,
     "docs/serving.md": 2,
     "docs/streaming.md": 2,
