@@ -1,14 +1,14 @@
 """`metro-fast evaluate`: ask models tasks under instructions, and write the report."""
 
 import logging
-import os
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from metro_fast.cli import evaluate_options as options
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.evaluate_models import experts_on, model_names, pick_device
 from metro_fast.errors import MetroFastError
@@ -24,122 +24,73 @@ _logger = logging.getLogger(__name__)
 @app.command()
 def evaluate_command(
     ctx: typer.Context,
-    model: Annotated[str, typer.Option(help="Folder (or Hub name) of the model and tokenizer.")],
-    tasks: Annotated[
-        list[Path], typer.Option(help="JSONL file of items; may be given several times.")
-    ],
-    instructions: Annotated[Path, typer.Option(help="YAML or JSON file of instructions.")],
-    output: Annotated[
-        Path,
-        typer.Option(help="Folder for cells, results and the page; what is in it stays."),
-    ],
-    expert: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Compressed expert or PEFT adapter to put on the model; may be given several "
-            "times, and each is a model of its own."
-        ),
-    ] = None,
-    model_name: Annotated[str, typer.Option(help="Name in tables; by default the folder's.")] = "",
-    model_family: Annotated[
-        str,
-        typer.Option(
-            help="Instructions with this name in `seen_by` count as seen; by default model_name."
-        ),
-    ] = "",
-    preset: Annotated[
-        Literal["metro_t0", "t0", "lm_eval", "mmlu_letters", "mmlu_argmax", "generate_match"],
-        typer.Option(help="How a model is asked; docs/scoring.md describes each."),
-    ] = "metro_t0",
-    wrapper: Annotated[
-        Literal["plain", "alpaca", "vicuna", "wizardlm", "chat"],
-        typer.Option(help="Text around every input; chat is the tokenizer's chat template."),
-    ] = "plain",
-    few_shot: Annotated[
-        int, typer.Option(help="Number of worked examples before every item.", min=0)
-    ] = 0,
-    examples: Annotated[
-        list[Path] | None,
-        typer.Option(help="With --few-shot: JSONL file of a task's items of another split."),
-    ] = None,
-    few_shot_seed: Annotated[int, typer.Option(help="Draws the worked examples.", min=0)] = 0,
-    limit: Annotated[
-        int | None, typer.Option(help="Most items of each task, drawn by their ids.", min=1)
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Most tokens of a written answer.", min=1)
-    ] = None,
-    max_batch_tokens: Annotated[int, typer.Option(help="Padded tokens of one batch.")] = 16384,
-    device: Annotated[
-        str, typer.Option(help="Such as cpu or cuda:1; by default a GPU if there is one.")
-    ] = "auto",
-    store: Annotated[
-        Path | None,
-        typer.Option(help="File of answers by content, so that none is computed twice."),
-    ] = None,
-    log_samples: Annotated[
-        bool, typer.Option(help="Also write lm-eval's samples_*.jsonl into the output folder.")
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option(help="Keep the finished cells in the output folder.")
-    ] = True,
-    strict: Annotated[
-        bool, typer.Option(help="Refuse items that an instruction cannot word.")
-    ] = False,
+    model: options.ModelOption,
+    tasks: options.TasksOption,
+    instructions: options.InstructionsOption,
+    output: options.OutputOption,
+    expert: options.ExpertOption = None,
+    model_name: options.ModelNameOption = "",
+    model_family: options.ModelFamilyOption = "",
+    preset: options.PresetOption = "metro_t0",
+    wrapper: options.WrapperOption = "plain",
+    few_shot: options.FewShotOption = 0,
+    examples: options.ExamplesOption = None,
+    few_shot_seed: options.FewShotSeedOption = 0,
+    limit: options.LimitOption = None,
+    max_new_tokens: options.MaxNewTokensOption = None,
+    max_batch_tokens: options.MaxBatchTokensOption = 16384,
+    device: options.DeviceOption = "auto",
+    store: options.StoreOption = None,
+    log_samples: options.LogSamplesOption = False,
+    resume: options.ResumeOption = True,
+    strict: options.StrictOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Ask tasks under every instruction of their type; write results and one offline page."""
     loaded = [_drawn(Task.load(path), limit) for path in tasks]
     instruction_set = InstructionSet.load(instructions)
-    shots = _shots(loaded, few_shot, examples or [], few_shot_seed)
     names = model_names(model, expert or [], model_name)
     ranks = Ranks.current()
     if ranks.is_first:
-        for name in [model_family] if model_family else names:
-            _warn_if_unknown(instruction_set, model_family, name)
-    place = pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+        _warn_if_unknown(instruction_set, model_family, names)
     answers = None if store is None else AnswerStore(store)
-    reports = []
-    networks = experts_on(model, expert or [], place)
-    for name, (network, tokenizer) in zip(names, networks, strict=True):
-        reports.append(
-            evaluate(
-                network,
-                tokenizer,
-                loaded,
-                instruction_set,
-                model_name=name,
-                model_family=model_family or name,
-                output=output,
-                preset=preset,
-                wrapper=wrapper,
-                few_shot=shots,
-                max_new_tokens=max_new_tokens,
-                max_batch_tokens=max_batch_tokens,
-                store=answers,
-                resume=resume,
-                strict=strict,
-            )
-        )
+    ask = partial(
+        evaluate,
+        tasks=loaded,
+        instructions=instruction_set,
+        output=output,
+        preset=preset,
+        wrapper=wrapper,
+        few_shot=_shots(loaded, few_shot, examples or [], few_shot_seed),
+        max_new_tokens=max_new_tokens,
+        max_batch_tokens=max_batch_tokens,
+        store=answers,
+        resume=resume,
+        strict=strict,
+    )
+    networks = experts_on(model, expert or [], pick_device(device))
+    reports = [
+        ask(network, tokenizer, model_name=name, model_family=model_family or name)
+        for name, (network, tokenizer) in zip(names, networks, strict=True)
+    ]
     if not ranks.is_first:
         return
-    page = write_page(output / "report.html", load_reports(output))
     save_resolved(ctx, output, beside_others=True)
-    console = Console()
     for report in reports:
         if log_samples:
             write_samples(report, output)
-        console.print(summary_table(report))
+        Console().print(summary_table(report))
     if answers is not None:
         typer.echo(f"{store}: {answers.hits} answers were known, {answers.misses} were new")
-    typer.echo(f"wrote {page}")
+    typer.echo(f"wrote {write_page(output / 'report.html', load_reports(output))}")
 
 
-def _warn_if_unknown(instructions: InstructionSet, model_family: str, name: str) -> None:
+def _warn_if_unknown(instructions: InstructionSet, model_family: str, names: list[str]) -> None:
     """Warn of a family that no instruction knows; without one given, only if some is known."""
-    warning = unknown_family_warning(instructions, model_family or name)
-    if warning and (model_family or instructions.families):
-        _logger.warning("--model-family: %s; so all instructions count as unseen", warning)
+    for family in [model_family] if model_family else names:
+        warning = unknown_family_warning(instructions, family)
+        if warning and (model_family or instructions.families):
+            _logger.warning("--model-family: %s; so all instructions count as unseen", warning)
 
 
 def _drawn(task: Task, limit: int | None) -> Task:

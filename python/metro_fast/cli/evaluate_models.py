@@ -1,5 +1,6 @@
 """The models of one `metro-fast evaluate`: a base, or the base with each of several experts."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -131,16 +132,18 @@ def model_names(model: str, experts: Sequence[str], given: str) -> list[str]:
         depths = longer
 
 
-def pick_device(wanted: str, rank: int) -> str:
+def pick_device(wanted: str) -> str:
     """The device of a process: the one asked for, else its own GPU, else the processor.
 
     Args:
         wanted: A name of a device, or `auto`.
-        rank: Number of the process on this machine.
     """
     if wanted != "auto":
         return wanted
-    return f"cuda:{rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+    if not torch.cuda.is_available():
+        return "cpu"
+    # torchrun numbers the processes of a machine.
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
 def _parents(place: str) -> list[str]:

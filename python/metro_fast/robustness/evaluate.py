@@ -110,20 +110,9 @@ def evaluate(
         >>> report.summary("relations").mean  # doctest: +SKIP
         0.61
     """
-    protocol = _protocol(preset, wrapper, tokenizer)
-    for label, name in (
-        ("model_name", model_name),
-        ("model_family", model_family),
-        ("the protocol's name", protocol.name),
-    ):
-        if not name:
-            raise MetroFastError(f"{label} is empty, but every number is shown with it: name it")
-    if max_input_length is not None:
-        protocol = replace(protocol, max_input_tokens=max_input_length)
-    if max_target_length is not None:
-        protocol = replace(protocol, max_target_tokens=max_target_length)
-    if max_new_tokens is not None:
-        protocol = replace(protocol, max_new_tokens=max_new_tokens)
+    limits = (max_input_length, max_target_length, max_new_tokens)
+    protocol = _protocol(preset, wrapper, tokenizer, limits)
+    _check_names(model_name, model_family, protocol.name)
     shots = few_shot or {}
     if isinstance(shots, FewShot):
         shots = {task.name: shots for task in tasks}
@@ -140,12 +129,10 @@ def evaluate(
 
     engine = Engine(model, tokenizer, max_batch_tokens=max_batch_tokens, store=store)
     run = _Run(engine, protocol, grid, records, folder, ranks)
-    done = run.finished() if resume else {}
     show = ranks.is_first and (sys.stderr.isatty() if progress is None else progress)
-    cells = run.complete(done, show)
-    report = Report(cells)
+    report = Report(run.complete(run.finished() if resume else {}, show))
     if ranks.is_first:
-        for cell in cells:
+        for cell in report.cells:
             _warn_of_ties(cell)
         if folder is not None:
             report.save(folder.path)
@@ -153,14 +140,33 @@ def evaluate(
     return report
 
 
+def _check_names(*names: str) -> None:
+    labels = ("model_name", "model_family", "the protocol's name")
+    for label, name in zip(labels, names, strict=True):
+        if not name:
+            raise MetroFastError(f"{label} is empty, but every number is shown with it: name it")
+
+
 def _protocol(
-    preset: str | Protocol, wrapper: str, tokenizer: "PreTrainedTokenizerBase"
+    preset: str | Protocol,
+    wrapper: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    limits: tuple[int | None, int | None, int | None],
 ) -> Protocol:
+    """The protocol with its wrapper and with the limits that are given."""
     if isinstance(preset, str):
-        return find_protocol(preset, wrapper=wrapper, tokenizer=tokenizer)
-    if wrapper:
+        protocol = find_protocol(preset, wrapper=wrapper, tokenizer=tokenizer)
+    elif wrapper:
         raise MetroFastError("wrapper is given beside a protocol: put the wrapper into it")
-    return preset
+    else:
+        protocol = preset
+    inputs, targets, new = limits
+    return replace(
+        protocol,
+        max_input_tokens=protocol.max_input_tokens if inputs is None else inputs,
+        max_target_tokens=protocol.max_target_tokens if targets is None else targets,
+        max_new_tokens=protocol.max_new_tokens if new is None else new,
+    )
 
 
 def _record(
