@@ -417,6 +417,21 @@ class TestPage:
         assert "Instruction robustness of base" in text
         assert "relations-0" in text
 
+    def test_wordings_that_tie_are_said_to_tie(self, tmp_path):
+        cells = make_cells(make_task("relations", 12), "base", [1.0, 1.0])
+        report = Report(cells)
+        text = Page(write_page(tmp_path / "tie.html", [report]).read_text()).text
+        assert "base answers 100.0 % correctly under each of the 2 wordings." in text
+        assert "base: every instruction gives 100.0 %" in text
+        for nonsense in ("could be chance", "worst to best wording", "the worst instruction is"):
+            assert nonsense not in text
+        seen = Report(cells[:1])
+        summary = seen.summary("relations")
+        assert (summary.seen_mean, summary.unseen_mean) == (1, None)
+        html = write_page(tmp_path / "seen.html", [seen]).read_text()
+        row = html[html.index("<tbody>") : html.index("</tr>", html.index("<tbody>"))]
+        assert row.count("<td>100.0 %</td>") == 4  # mean, seen, worst, best
+
     def test_reports_of_one_name_get_different_names(self, reports, tmp_path):
         with pytest.warns(UserWarning, match="'base' and 'base, number 2' is the same up to"):
             path = write_page(tmp_path / "page.html", [reports[0], reports[0]])

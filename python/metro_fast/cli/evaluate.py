@@ -125,7 +125,6 @@ def summary_table(report: Report) -> Table:
         table.add_column(column, justify="left" if column in ("task", "metric") else "right")
     for task in report.tasks:
         summary = report.summary(task)
-        rows = summary.instructions
         left_out = summary.task_item_count - summary.item_count
         table.add_row(
             task,
@@ -133,12 +132,12 @@ def summary_table(report: Report) -> Table:
             f"{summary.item_count} ({left_out} not worded)"
             if left_out
             else f"{summary.item_count}",
-            _mean([row.value for row in rows if row.seen]),
-            _mean([row.value for row in rows if not row.seen]),
+            _shown(summary.seen_mean),
+            _shown(summary.unseen_mean),
             f"{summary.worst.instruction_id} {summary.worst.value:.3f}",
         )
     return table
 
 
-def _mean(values: list[float]) -> str:
-    return f"{sum(values) / len(values):.3f}" if values else "none"
+def _shown(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"

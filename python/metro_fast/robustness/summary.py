@@ -115,6 +115,16 @@ class TaskSummary:
         return next(i for i in self.instructions if i.value == middle)
 
     @property
+    def seen_mean(self) -> float | None:
+        """Mean over the seen instructions; None without any."""
+        return _mean_of([row.value for row in self.instructions if row.seen])
+
+    @property
+    def unseen_mean(self) -> float | None:
+        """Mean over the unseen instructions; None without any."""
+        return _mean_of([row.value for row in self.instructions if not row.seen])
+
+    @property
     def spread(self) -> float:
         """Best minus worst value (Sclar et al., arXiv 2310.11324)."""
         return self.best.value - self.worst.value
@@ -149,6 +159,10 @@ class TaskSummary:
             "instructions": list(map(_row_record, self.instructions)),
             **({"controls": list(map(_row_record, self.controls))} if self.controls else {}),
         }
+
+
+def _mean_of(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _row_record(row: InstructionScore) -> dict[str, Any]:

@@ -25,7 +25,10 @@ def examples_of(model_name: str, cells: Sequence[Cell], *, open: bool) -> str:  
         f"{escape(model_name)}: the worst instruction is "
         f"<strong>{escape(worst.instruction_id)}</strong>, {percent(worst.value)}"
     )
-    if worst.item is None:
+    if worst.value == worst.best_value:
+        summary = f"{escape(model_name)}: every instruction gives {percent(worst.value)}"
+        example = ""
+    elif worst.item is None:
         example = (
             f"<p>No item is answered correctly under the best instruction, {best}, and wrongly "
             "under this one.</p>\n"

@@ -29,13 +29,13 @@ def summary_table(summaries: Sequence[TaskSummary], sizes: Mapping[str, int]) ->
 
 
 def _summary_row(summary: TaskSummary, size: int | None) -> list[str]:
-    gap, variance, cochran = summary.gap, summary.variance, summary.cochran
+    variance, cochran = summary.variance, summary.cochran
     name = escape(summary.model_name) + _hash(summary.model_hash[:8])
     return [
         Html(name if size is None else name + _hash(file_size(size))),
         percent(summary.mean),
-        percent(gap.seen_mean) if gap else _NONE,
-        percent(gap.unseen_mean) if gap else _NONE,
+        _NONE if summary.seen_mean is None else percent(summary.seen_mean),
+        _NONE if summary.unseen_mean is None else percent(summary.unseen_mean),
         percent(summary.worst.value),
         percent(summary.best.value),
         percent(variance.raw_std) if variance else _NONE,

@@ -89,7 +89,7 @@ class TaskView:
                 escape(f"{first.model_name}, mean of {count} instruction{plural}"),
             )
         ]
-        if count > 1:
+        if first.spread > 0:
             worst, best = 100 * first.worst.value, 100 * first.best.value
             tiles.append(_tile(f"{worst:.0f}\N{EN DASH}{best:.0f} %", "worst to best wording"))
         if first.gap is not None:

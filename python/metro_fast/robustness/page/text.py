@@ -92,6 +92,10 @@ def headline(report: Report) -> list[str]:
         if len(summary.instructions) == 1:
             sentences.append(f"On {task}, {has}.")
             continue
+        if summary.spread == 0:
+            count = len(summary.instructions)
+            sentences.append(f"On {task}, {has} under each of the {count} wordings.")
+            continue
         ends = f"{percent(summary.worst.value)} to {percent(summary.best.value)}"
         cochran = summary.cochran
         differ = cochran is not None and cochran.p_value < 0.05
