@@ -93,9 +93,7 @@ class Collator(ABC):
             and isinstance(features[0], FinishedBatch)
         ):
             return dict(features[0])
-        rows = read_batch(
-            features, self.max_length, self.vocabulary.pad_token_id, self._end_token_id
-        )
+        rows = read_batch(features, self.max_length, self.vocabulary, self._end_token_id)
         sample_ids = rows.sample_ids
         if sample_ids is None:
             self._warn_once(

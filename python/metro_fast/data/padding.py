@@ -8,22 +8,21 @@ import numpy.typing as npt
 
 from metro_fast.data.columns import Tokens, read_tokens
 from metro_fast.errors import MetroFastError
+from metro_fast.ops import Vocabulary
 from metro_fast.ops.token_rows import TextRanges
 
 _Numbers = npt.NDArray[np.int64]
 
 
-def without_padding(
-    tokens: Tokens, columns: Mapping[str, Any], pad_token_id: int, end_token_id: int | None
-) -> Tokens:
+def without_padding(tokens: Tokens, columns: Mapping[str, Any], vocabulary: Vocabulary) -> Tokens:
     """The rows without the tokens that `attention_mask` marks as padding.
 
     Args:
         tokens: Token ids.
         columns: The columns of the batch, of which `attention_mask`, `token_type_ids`, `labels` and
             `decoder_input_ids` are read, if it has them.
-        pad_token_id: The id of padding, which rows without a mask must neither start nor end with.
-        end_token_id: The id that ends texts, which may also be that of padding.
+        vocabulary: Has the id of padding, with which rows without a mask must neither start nor
+            end, and that of the end of a text, which may be the same.
 
     Raises:
         MetroFastError: If a mask does not fit the rows or has holes, a row is all padding, a row
@@ -37,7 +36,7 @@ def without_padding(
         mask = _aligned("attention_mask", columns["attention_mask"], tokens).flat
         rows = tokens.narrow(*_attended(mask, tokens.bounds))
     else:
-        _refuse_padding(tokens, pad_token_id, end_token_id)
+        _refuse_padding(tokens, vocabulary.pad_token_id, vocabulary.eos_token_id)
     _refuse_labels(tokens, columns, mask)
     if "token_type_ids" in columns:
         types = _aligned("token_type_ids", columns["token_type_ids"], tokens).flat
@@ -134,13 +133,13 @@ def _attended(mask: npt.NDArray[Any], bounds: _Numbers) -> tuple[_Numbers, _Numb
     return starts, ends
 
 
-def _refuse_padding(tokens: Tokens, pad_token_id: int, end_token_id: int | None) -> None:
+def _refuse_padding(tokens: Tokens, pad_token_id: int, eos_token_id: int | None) -> None:
     """Refuse rows that have no mask and yet start or end with the pad id.
 
     Where the id that ends texts is also that of padding, one of them is not padding.
     """
     bounds, flat = tokens.bounds, tokens.flat
-    depth = 2 if pad_token_id == end_token_id else 1
+    depth = 2 if pad_token_id == eos_token_id else 1
     long = np.diff(bounds) >= depth
     for side, place, step in (("starts", bounds[:-1], 1), ("ends", bounds[1:] - 1, -1)):
         padded = long.copy()

@@ -8,9 +8,13 @@ import numpy.typing as npt
 from metro_fast.data.columns import Tokens, read_columns, read_tokens
 from metro_fast.data.padding import without_end, without_padding
 from metro_fast.errors import MetroFastError
+from metro_fast.ops import Vocabulary
 from metro_fast.ops.arrays import Ids, is_tensor
 from metro_fast.ops.draws import check_counter
 from metro_fast.ops.token_rows import TextRanges
+
+_NARROW = (np.dtype(np.uint8), np.dtype(np.int8), np.dtype(np.int16))
+"""Types that hold the ids of a small vocabulary, and that the native module does not read."""
 
 
 class Rows(NamedTuple):
@@ -46,7 +50,7 @@ class UnnamedRows(NamedTuple):
 
 
 def read_batch(
-    batch: Any, max_length: int | None, pad_token_id: int, end_token_id: int | None
+    batch: Any, max_length: int | None, vocabulary: Vocabulary, end_token_id: int | None
 ) -> UnnamedRows:
     """The rows of a batch, in any form that a DataLoader, a tokenizer or a user gives.
 
@@ -58,7 +62,7 @@ def read_batch(
             columns; or an Arrow list array. Columns that a tokenizer adds are read too; see
             `without_padding`.
         max_length: Number of tokens to which longer rows are cut, after their padding is gone.
-        pad_token_id: The id of padding.
+        vocabulary: Has the ids of padding and of the end of a text.
         end_token_id: The id that a collator puts at the ends of texts, and which ends of rows
             therefore lose; None if it puts none.
 
@@ -70,7 +74,7 @@ def read_batch(
     columns = read_columns(batch)
     tokens = read_tokens("input_ids", columns["input_ids"])
     count = len(tokens.bounds) - 1
-    tokens = without_padding(tokens, columns, pad_token_id, end_token_id)
+    tokens = without_padding(tokens, columns, vocabulary)
     if end_token_id is not None:
         tokens = without_end(tokens, end_token_id)
     if max_length is not None:
@@ -80,7 +84,10 @@ def read_batch(
         for name in ("sample_id", "position")
         if name in columns
     }
-    return UnnamedRows(*tokens, named.get("sample_id"), named.get("position"))
+    ids, offsets = tokens
+    if ids.dtype in _NARROW:
+        ids = ids.astype(np.int32)
+    return UnnamedRows(ids, offsets, named.get("sample_id"), named.get("position"))
 
 
 def _cut(tokens: Tokens, max_length: int) -> Tokens:

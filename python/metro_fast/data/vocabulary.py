@@ -72,6 +72,8 @@ def mask_vocabulary(tokenizer: Any = None, *, whole_words: bool = False, **ids: 
         fields["mask_token_id"] = _find_mask(tokenizer)
     fields["mask_token_id"] = _pick("mask_token_id", fields, None)
     fields["pad_token_id"] = _pick("pad_token_id", fields, tokenizer)
+    if getattr(tokenizer, "eos_token_id", None) is not None:
+        fields.setdefault("eos_token_id", tokenizer.eos_token_id)
     if "special_token_ids" not in fields:
         special = {fields["mask_token_id"], fields["pad_token_id"]}
         if tokenizer is not None:
