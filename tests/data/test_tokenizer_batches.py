@@ -43,7 +43,7 @@ def assert_equal(found, expected):
 
 
 def bare_rows(tokenizer, name):
-    """What the collator wants: METRO reads the EOS as text, and the others put their own."""
+    """The rows that a collator wants: METRO reads EOS as text, the others put their own."""
     return tokenizer(TEXTS, add_special_tokens=name == "metro")["input_ids"]
 
 
@@ -192,7 +192,7 @@ def test_some_rows_with_a_mask_and_some_without_are_refused(tiny_tokenizer):
         ([{"input_ids": torch.tensor([ROW])}], "tokenize without return_tensors"),
     ],
 )
-def test_one_text_that_is_no_batch_is_told_from_one(tiny_tokenizer, batch, message):
+def test_one_text_that_is_not_a_batch_is_refused_with_advice(tiny_tokenizer, batch, message):
     with pytest.raises(TypeError, match=message):
         COLLATORS["span"](tiny_tokenizer)(batch)
 

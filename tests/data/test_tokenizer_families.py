@@ -79,6 +79,7 @@ def test_a_family_has_its_own_mask_and_size(name):
         assert set(range(first, first + step * count, step)) <= special
 
 
+@pytest.mark.slow  # alone, it builds vocabularies of a million pieces
 def test_the_page_has_the_table():
     page = PAGE.read_text("utf-8")
     assert page_with_table(page) == page, (
@@ -123,12 +124,12 @@ def test_rows_of_byt5_in_any_script_are_corrupted():
 
 
 def test_the_pieces_of_mt5_go_before_tokens_that_were_added_to_them():
-    """T5Tokenizer adds 100 unless it is told not to; the checkpoints know the pieces alone."""
+    """T5Tokenizer adds 100 with default arguments; the checkpoints know the pieces alone."""
     tokenizer = sentence_piece([*pieces(20), *down(5, "\u2581<extra_id_{}>")], 3)
     found = span_vocabulary(tokenizer)
     assert (found.sentinel_first, found.sentinel_step, found.num_sentinels) == (27, -1, 5)
     special = mask_vocabulary(tokenizer).special_token_ids
-    assert special == (0, 1, 2, *range(23, 31)), "added ones are no text either"
+    assert special == (0, 1, 2, *range(23, 31)), "added ones are not text either"
 
 
 def test_sentinels_may_be_spelled_as_in_ult5():

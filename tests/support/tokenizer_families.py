@@ -16,7 +16,7 @@ END = "<!-- end of tokenizers -->"
 
 @dataclass(frozen=True)
 class Family:
-    """What is known of a family from its own sources, and a tokenizer that has its layout.
+    """A family as its own sources describe it, and a tokenizer that has its layout.
 
     Attributes:
         name: The family, as the docs call it.
@@ -221,7 +221,7 @@ def table() -> str:
 
 
 def _around(tokenizer: Any) -> list[str]:
-    """What the tokenizer puts before and after a text."""
+    """The tokens that the tokenizer puts before and after a text."""
     bare = tokenizer("x", add_special_tokens=False)["input_ids"]
     whole = tokenizer("x")["input_ids"]
     first = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)

@@ -39,7 +39,8 @@ class Tokens(NamedTuple):
         """int64 [B + 1], the starts and the last end of the rows in the flat values."""
         if self.offsets is not None:
             return self.offsets
-        return np.arange(len(self.values) + 1, dtype=np.int64) * self.values.shape[1]
+        rows, width = self.values.shape
+        return np.arange(0, (rows + 1) * width, width, dtype=np.int64)
 
     @property
     def flat(self) -> npt.NDArray[Any]:
@@ -73,7 +74,7 @@ def read_columns(batch: Any) -> dict[str, Any]:
     Raises:
         MetroFastError: If the batch has no rows or no `input_ids`, or some of its rows lack a
             column that others have.
-        TypeError: If it is no batch at all.
+        TypeError: If it is not a batch at all.
     """
     if is_arrow(batch):
         ids, offsets, columns = read_arrow(batch, NAMES)
