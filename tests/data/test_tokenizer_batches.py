@@ -113,6 +113,18 @@ def test_the_encodings_of_the_tokenizers_package_are_rows(tiny_tokenizer, name):
 
 
 @pytest.mark.parametrize("name", COLLATORS)
+def test_a_dataset_and_all_its_formats_are_rows(tiny_tokenizer, name):
+    datasets = pytest.importorskip("datasets")
+    expected = COLLATORS[name](tiny_tokenizer)(bare_rows(tiny_tokenizer, name))
+    encoded = columns(tiny_tokenizer(TEXTS, padding=True), labels=[None] * 3, text=TEXTS)
+    rows = datasets.Dataset.from_dict(encoded)
+    for kind in (None, "torch", "numpy", "arrow", "pandas"):
+        form = rows.with_format(kind)
+        for batch in (form[:], *([form] if kind in (None, "torch", "numpy") else [])):
+            assert_equal(COLLATORS[name](tiny_tokenizer)(batch), expected)
+
+
+@pytest.mark.parametrize("name", COLLATORS)
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_max_length_counts_no_padding(tiny_tokenizer, name, side):
     short = [row[:5] for row in tiny_tokenizer(TEXTS, add_special_tokens=False)["input_ids"]]

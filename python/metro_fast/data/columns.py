@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from metro_fast._extras import require
 from metro_fast.data.arrow import is_arrow, read_arrow
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.arrays import Ids, is_tensor, view
@@ -76,6 +77,8 @@ def read_columns(batch: Any) -> dict[str, Any]:
             column that others have.
         TypeError: If it is not a batch at all.
     """
+    if not is_arrow(batch) and hasattr(batch, "__arrow_c_stream__"):
+        batch = require("pyarrow", "data").table(batch)  # a data frame of pandas or polars
     if is_arrow(batch):
         ids, offsets, columns = read_arrow(batch, NAMES)
         return {"input_ids": Tokens(ids, offsets), **columns}
@@ -84,7 +87,7 @@ def read_columns(batch: Any) -> dict[str, Any]:
     if isinstance(batch, Mapping):
         if "input_ids" not in batch:
             raise MetroFastError(f"the batch has columns {list(batch)}, expected 'input_ids'")
-        return {name: batch[name] for name in NAMES if batch.get(name) is not None}
+        return {name: batch[name] for name in NAMES if _holds(batch.get(name))}
     features = [_as_mapping(feature) for feature in _sequence(batch)]
     if any(isinstance(feature, Mapping) for feature in features):
         return _features(features)
@@ -116,6 +119,13 @@ def read_tokens(name: str, column: Any) -> Tokens:
     offsets = np.zeros(len(rows) + 1, np.int64)
     np.cumsum([len(row) for row in rows], out=offsets[1:])
     return Tokens(np.concatenate(rows), offsets)
+
+
+def _holds(column: Any) -> bool:
+    """Whether a column has values; that of a dataset may be a list of None."""
+    if isinstance(column, list) or getattr(column, "dtype", None) == np.dtype(object):
+        return any(value is not None for value in column)
+    return column is not None
 
 
 def _as_mapping(feature: Any) -> Any:

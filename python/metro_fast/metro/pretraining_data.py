@@ -65,7 +65,7 @@ def read_tokenizer(config: PretrainConfig) -> PreTrainedTokenizerBase:
         if getattr(tokenizer, name) is None:
             raise MetroFastError(f"the tokenizer at {folder} has no {name}: set one and save it")
     if config.recipe.has_auxiliary and tokenizer.mask_token_id is None:
-        logger.info("the tokenizer has no mask token; <extra_id_0> takes its place")
+        logger.info("the tokenizer has no mask token; its first sentinel takes its place")
     for corpus in corpora.values():
         if not check_corpus_tokenizer(corpus, tokenizer):
             logger.warning("%s does not say which tokenizer made it; ids are checked alone", corpus)
