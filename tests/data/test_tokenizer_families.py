@@ -1,6 +1,7 @@
 """The vocabularies of published families: their sentinels, masks, sizes, and what they lack."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from metro_fast import MetroFastError
 from metro_fast.data import (
     DataCollatorForMetro,
     DataCollatorForSpanCorruption,
+    DataCollatorForUL2,
     mask_vocabulary,
     span_vocabulary,
     write_corpus,
@@ -164,6 +166,44 @@ def test_the_rewritten_bytes_of_myt5_are_refused(tmp_path):
 def test_what_a_tokenizer_lacks_is_named_with_what_to_give(build, make, message):
     with pytest.raises(MetroFastError, match=message):
         make(build())
+
+
+def advice(error):
+    """The call of a message, between "with " and the next word."""
+    found = re.search(
+        r"add (?:it|one|sentinels) with (tokenizer\.\w+\(.*?\))(?:,| and)", str(error.value)
+    )
+    return found.group(1)
+
+
+def test_the_advice_for_sentinels_can_be_followed():
+    tokenizer = new_llama()
+    with pytest.raises(MetroFastError) as error:
+        span_vocabulary(tokenizer, pad_token_id=2)
+    eval(advice(error), {"tokenizer": tokenizer})
+    found = span_vocabulary(tokenizer, pad_token_id=2)
+    assert (found.sentinel_first, found.sentinel_step, found.num_sentinels) == (32_000, 1, 100)
+
+
+def test_the_advice_for_a_mask_can_be_followed():
+    tokenizer = new_llama()
+    with pytest.raises(MetroFastError) as error:
+        mask_vocabulary(tokenizer, pad_token_id=2)
+    eval(advice(error), {"tokenizer": tokenizer})
+    assert mask_vocabulary(tokenizer, pad_token_id=2).mask_token_id == 32_000
+
+
+def test_the_advice_for_mode_tokens_keeps_the_sentinels_special():
+    """A list in `add_special_tokens` would take the place of T5's sentinels."""
+    tokenizer = sentence_piece([*pieces(20), *down(5)], 5)
+    before = set(tokenizer.all_special_ids)
+    with pytest.raises(MetroFastError) as error:
+        DataCollatorForUL2(tokenizer)
+    eval(advice(error), {"tokenizer": tokenizer})
+    collator = DataCollatorForUL2(tokenizer)
+    assert collator.vocabulary.sentinel_first == 27
+    assert before <= set(tokenizer.all_special_ids)
+    assert {*before, 28, 29, 30} <= set(mask_vocabulary(tokenizer).special_token_ids)
 
 
 def test_bart_hides_every_span_behind_its_one_mask():

@@ -84,7 +84,8 @@ def _of_metro_t0(
     if start is None:
         raise MetroFastError(
             "the tokenizer has neither <extra_id_0> nor a mask token, one of which starts the "
-            "decoder of metro_t0: add one with tokenizer.add_special_tokens"
+            "decoder of metro_t0: add one with "
+            "tokenizer.add_special_tokens({'mask_token': '<mask>'}), and prepare the corpus with it"
         )
     return {
         "dense_act_fn": section.feed_forward,
