@@ -34,8 +34,8 @@ def span_vocabulary(tokenizer: Any = None, **ids: Any) -> Vocabulary:
             raise MetroFastError(
                 "the tokenizer has no token <extra_id_0>: give sentinel_first, add sentinels with "
                 "tokenizer.add_tokens([f'<extra_id_{i}>' for i in range(100)], "
-                "special_tokens=True) and resize the model's embeddings, or use a denoiser with one mask token "
-                "(docs/tokenizers.md)"
+                "special_tokens=True) and resize the model's embeddings, or use a denoiser with "
+                "one mask token (docs/tokenizers.md)"
             )
         fields = found | fields
     fields["sentinel_first"] = _pick("sentinel_first", fields, None)
