@@ -33,6 +33,7 @@ PAGES = {
     "docs/searching.md": 1,
     "docs/serving.md": 2,
     "docs/streaming.md": 2,
+    "docs/tokenizers.md": 2,
     "docs/tutorials/experts.md": 4,
     "docs/tutorials/finetune.md": 4,
     "docs/tutorials/pretrain.md": 6,

@@ -23,7 +23,8 @@ _UPSTREAM_START = 4
 class DataCollatorForMetro(Collator):
     """Masks rows of raw tokens for the auxiliary model, as `metro_fast.ops.mask_tokens` does.
 
-    No EOS is added, because METRO's target is the original block (arXiv 2305.12567).
+    No EOS is added or taken away, because METRO's target is the original block (arXiv 2305.12567).
+    Padding is what `attention_mask` says, on either side; a batch counts none of it.
 
     The batch holds torch tensors: `input_ids` (the masked rows), `attention_mask` and `labels` (the
     original ids, padded with -100), int64 [B, L]; `masked_positions` (int64 [M], flat indices into
@@ -32,7 +33,7 @@ class DataCollatorForMetro(Collator):
 
     Args:
         tokenizer: Supplies the ids that are not given, unless there is a `vocabulary`. If it has no
-            mask token, `<extra_id_0>` takes its place, as upstream masks with its first sentinel.
+            mask token, its first sentinel takes its place, as in upstream's code.
         masking: How many tokens are masked, and what they become.
         vocabulary: Mask token, size and special ids; `mask_vocabulary` makes one from a tokenizer.
         whole_words: Whether to mask whole words, with the tokenizer's `word_starts` unless the
@@ -45,9 +46,13 @@ class DataCollatorForMetro(Collator):
         seed: 0 to 2^63 - 1.
         pad_to_multiple_of: The width is rounded up to a multiple of this, or None.
         num_threads: Number of threads of a native call; None for as many as are worth starting.
+        model_inputs_only: Whether batches hold nothing but the keys that a stock model takes
+            (`input_ids`, `attention_mask`, `labels`, `decoder_input_ids`), as the `generate` of a
+            `transformers.Seq2SeqTrainer` needs.
         **keywords: Everyday settings: `mlm_probability`, `mask_token_id`, `vocab_size` (by default
-            `len(tokenizer)`), `special_token_ids` (by default the tokenizer's special tokens and
-            sentinels, or the mask and pad ids without a tokenizer) and `pad_token_id`.
+            the largest id of the tokenizer + 1), `special_token_ids` (by default the special tokens
+            and sentinels of the tokenizer and ids without a token, or the mask and pad ids without
+            a tokenizer) and `pad_token_id`.
 
     Raises:
         MetroFastError: If an id is neither given nor found in the tokenizer, a value is outside
@@ -74,6 +79,7 @@ class DataCollatorForMetro(Collator):
         seed: int = 0,
         pad_to_multiple_of: int | None = None,
         num_threads: int | None = None,
+        model_inputs_only: bool = False,
         **keywords: Unpack[MaskKeywords],
     ) -> None:
         if input_length is not None:
@@ -83,6 +89,7 @@ class DataCollatorForMetro(Collator):
             max_length=max_length,
             pad_to_multiple_of=pad_to_multiple_of,
             num_threads=num_threads,
+            model_inputs_only=model_inputs_only,
         )
         if input_length is not None and self._width(input_length) != input_length:
             raise MetroFastError(

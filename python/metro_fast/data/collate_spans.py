@@ -21,7 +21,9 @@ class DataCollatorForSpanCorruption(Collator):
     """Corrupts rows of raw tokens as `metro_fast.ops.corrupt_spans` does; by default as T5.
 
     A batch may be a list of mappings with `input_ids` and `sample_id`, a list of rows, an array
-    [B, L], a mapping of columns, or an Arrow table. The result holds torch tensors: `input_ids` and
+    [B, L], a mapping of columns such as a BatchEncoding, or an Arrow table. Padding is what
+    `attention_mask` says, on either side. A row may end with EOS or not: the collator puts one at
+    the ends of inputs and labels. The result holds torch tensors: `input_ids` and
     `attention_mask` (int64 [B, Li]); `labels` (int64 [B, Ll], padded with -100);
     `decoder_input_ids`, if the vocabulary has a decoder start id; `sample_ids` and `denoisers`
     (int64 [B]); and int64 scalars `num_labels`, `num_encoder_tokens` and `epoch`.
@@ -38,6 +40,9 @@ class DataCollatorForSpanCorruption(Collator):
         seed: 0 to 2^63 - 1.
         pad_to_multiple_of: Both widths are rounded up to a multiple of this, or None.
         num_threads: Number of threads of a native call; None for as many as are worth starting.
+        model_inputs_only: Whether batches hold nothing but the keys that a stock model takes
+            (`input_ids`, `attention_mask`, `labels`, `decoder_input_ids`), as the `generate` of a
+            `transformers.Seq2SeqTrainer` needs.
         **keywords: Everyday settings: `noise_density`, `mean_noise_span_length`, `denoisers`,
             `sentinel_first`, `eos_token_id` and `pad_token_id`; see `corrupt_spans`.
 
@@ -67,6 +72,7 @@ class DataCollatorForSpanCorruption(Collator):
         seed: int = 0,
         pad_to_multiple_of: int | None = None,
         num_threads: int | None = None,
+        model_inputs_only: bool = False,
         **keywords: Unpack[SpanKeywords],
     ) -> None:
         super().__init__(
@@ -74,6 +80,7 @@ class DataCollatorForSpanCorruption(Collator):
             max_length=max_length,
             pad_to_multiple_of=pad_to_multiple_of,
             num_threads=num_threads,
+            model_inputs_only=model_inputs_only,
         )
         if vocabulary is None:
             vocabulary = span_vocabulary(
@@ -109,6 +116,11 @@ class DataCollatorForSpanCorruption(Collator):
                 f"{self.pad_to_multiple_of}"
             )
         return length
+
+    @property
+    def _end_token_id(self) -> int | None:
+        end = self.vocabulary.eos_token_id
+        return self.vocabulary.target_end_token_id if end is None else end
 
     def _phases(self, rows: Rows) -> Any:
         """The phase of training of every row, which weights the denoisers; None if there is one."""

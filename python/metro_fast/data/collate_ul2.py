@@ -112,7 +112,7 @@ def mode_token_ids(tokenizer: Any, tokens: tuple[str, str, str] = MODE_TOKENS) -
     if missing:
         raise MetroFastError(
             f"the tokenizer has no token {missing[0]}: add it with "
-            "tokenizer.add_special_tokens({'additional_special_tokens': [...]}), name other tokens "
-            "in mode_tokens, or give mode_tokens=None"
+            f"tokenizer.add_tokens({missing}, special_tokens=True) and resize the model's "
+            "embeddings, name other tokens in mode_tokens, or give mode_tokens=None"
         )
     return [vocabulary[token] for token in tokens]

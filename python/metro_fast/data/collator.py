@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast.data.epoch import EpochCell
+from metro_fast.data.padding import ranges_without_end
 from metro_fast.data.rows import Rows, read_batch
 from metro_fast.data.sample_ids import content_ids
 from metro_fast.errors import MetroFastError
+from metro_fast.ops import Vocabulary
 from metro_fast.ops.draws import check_counter, resolve_threads
+from metro_fast.ops.token_rows import TextRanges
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +26,14 @@ class FinishedBatch(UserDict[str, "torch.Tensor"]):
     """
 
 
+MODEL_INPUTS = ("input_ids", "attention_mask", "labels", "decoder_input_ids")
+"""The keys of a batch that a stock model's `forward` and `generate` take."""
+
+
 class Collator(ABC):
     """Base of the collators, which turn features into a dict of torch tensors.
+
+    A subclass has a `vocabulary`.
 
     Args:
         seed: 0 to 2^63 - 1.
@@ -32,7 +41,10 @@ class Collator(ABC):
         pad_to_multiple_of: Widths of the batch are rounded up to a multiple of this, or None.
         num_threads: Number of threads of a native call; None for as many as are worth starting (1
             in a worker).
+        model_inputs_only: Whether batches hold nothing but `MODEL_INPUTS`.
     """
+
+    vocabulary: Vocabulary
 
     def __init__(
         self,
@@ -41,6 +53,7 @@ class Collator(ABC):
         max_length: int | None,
         pad_to_multiple_of: int | None,
         num_threads: int | None,
+        model_inputs_only: bool,
     ) -> None:
         self.seed = check_counter("seed", seed)
         for name, value in (("max_length", max_length), ("pad_to_multiple_of", pad_to_multiple_of)):
@@ -50,6 +63,9 @@ class Collator(ABC):
         self.max_length = max_length
         self.pad_to_multiple_of = pad_to_multiple_of
         self.num_threads = num_threads
+        if not isinstance(model_inputs_only, bool):
+            raise TypeError(f"model_inputs_only is {model_inputs_only!r}, expected True or False")
+        self.model_inputs_only = model_inputs_only
         self.epoch = EpochCell()
         self._warned: set[str] = set()
 
@@ -61,9 +77,15 @@ class Collator(ABC):
         """Collate a batch, or return the one that the dataset has finished.
 
         Args:
-            features: Mappings with `input_ids` and, in all or none, `sample_id`; rows without
-                names; an array [B, L]; a mapping of columns; an Arrow table; or a list of one
-                batch, as `TokenCorpus.__getitems__` returns it.
+            features: Mappings with `input_ids` and, in all or none, `attention_mask` and
+                `sample_id`; rows without names; an array [B, L]; a mapping of columns, such as a
+                BatchEncoding; an Arrow table; or a list of one batch, as
+                `TokenCorpus.__getitems__` returns it.
+
+        Raises:
+            MetroFastError: If a row is empty or seems to be padded without an `attention_mask`, the
+                rows have labels of their own, or a column does not fit the rows.
+            TypeError: If the ids are not integers.
         """
         if (
             isinstance(features, list)
@@ -71,7 +93,7 @@ class Collator(ABC):
             and isinstance(features[0], FinishedBatch)
         ):
             return dict(features[0])
-        rows = read_batch(features, self.max_length)
+        rows = read_batch(features, self.max_length, self.vocabulary, self._end_token_id)
         sample_ids = rows.sample_ids
         if sample_ids is None:
             self._warn_once(
@@ -93,11 +115,24 @@ class Collator(ABC):
             )
         torch = require("torch", "torch")
         epoch = self.epoch.get()
+        if isinstance(rows.ids, TextRanges) and self._end_token_id is not None:
+            rows = rows._replace(ids=ranges_without_end(rows.ids, self._end_token_id))
         columns = self._corrupt(rows, epoch)
-        batch: dict[str, Any] = {name: torch.as_tensor(x) for name, x in columns.items()}
+        batch: dict[str, Any] = {
+            name: torch.as_tensor(x)
+            for name, x in columns.items()
+            if name in MODEL_INPUTS or not self.model_inputs_only
+        }
+        if self.model_inputs_only:
+            return batch
         batch["sample_ids"] = torch.from_numpy(rows.sample_ids)
         batch["epoch"] = torch.tensor(epoch, dtype=torch.int64)
         return batch
+
+    @property
+    def _end_token_id(self) -> int | None:
+        """The id that the collator puts at the ends of texts, which rows may have there already."""
+        return None
 
     @abstractmethod
     def _corrupt(self, rows: Rows, epoch: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from metro_fast.data.sentinels import find_sentinels, sentinel_ids
 from metro_fast.data.words import word_starts
 from metro_fast.errors import MetroFastError
 from metro_fast.ops import Vocabulary
@@ -20,7 +21,7 @@ def span_vocabulary(tokenizer: Any = None, **ids: Any) -> Vocabulary:
 
     Raises:
         MetroFastError: If an id is neither given nor found, or the tokenizer's sentinels are not
-            consecutive.
+            consecutive, or not known.
 
     Example:
         >>> span_vocabulary(sentinel_first=99, eos_token_id=1, pad_token_id=0)
@@ -28,7 +29,15 @@ def span_vocabulary(tokenizer: Any = None, **ids: Any) -> Vocabulary:
     """
     fields = _given(ids)
     if "sentinel_first" not in fields and tokenizer is not None:
-        fields = _find_sentinels(tokenizer) | fields
+        found = find_sentinels(tokenizer)
+        if found is None:
+            raise MetroFastError(
+                "the tokenizer has no token <extra_id_0>: give sentinel_first, add sentinels with "
+                "tokenizer.add_tokens([f'<extra_id_{i}>' for i in range(100)], "
+                "special_tokens=True) and resize the model's embeddings, or use a denoiser with "
+                "one mask token (docs/tokenizers.md)"
+            )
+        fields = found | fields
     fields["sentinel_first"] = _pick("sentinel_first", fields, None)
     for name in ("eos_token_id", "pad_token_id"):
         fields[name] = _pick(name, fields, tokenizer)
@@ -39,8 +48,8 @@ def mask_vocabulary(tokenizer: Any = None, *, whole_words: bool = False, **ids: 
     """The vocabulary of masking: size, mask token, padding and special ids of a tokenizer.
 
     Args:
-        tokenizer: A `PreTrainedTokenizerBase`. If it has no mask token, `<extra_id_0>` takes its
-            place, since upstream masks with its first sentinel. None if `ids` holds the size, the
+        tokenizer: A `PreTrainedTokenizerBase`. If it has no mask token, its first sentinel takes
+            its place, as upstream masks with its first sentinel. None if `ids` holds the size, the
             mask token and the pad id.
         whole_words: Whether to add the tokenizer's table of word starts (see `word_starts`).
         **ids: Fields of `Vocabulary`, which take the place of the tokenizer's. Without a tokenizer,
@@ -59,18 +68,29 @@ def mask_vocabulary(tokenizer: Any = None, *, whole_words: bool = False, **ids: 
             raise MetroFastError(
                 "vocab_size is None, and there is no tokenizer that has a size: give vocab_size"
             )
-        fields["vocab_size"] = len(tokenizer)
+        fields["vocab_size"] = vocabulary_size(tokenizer)
     if "mask_token_id" not in fields and tokenizer is not None:
         fields["mask_token_id"] = _find_mask(tokenizer)
     fields["mask_token_id"] = _pick("mask_token_id", fields, None)
     fields["pad_token_id"] = _pick("pad_token_id", fields, tokenizer)
+    if getattr(tokenizer, "eos_token_id", None) is not None:
+        fields.setdefault("eos_token_id", tokenizer.eos_token_id)
     if "special_token_ids" not in fields:
         special = {fields["mask_token_id"], fields["pad_token_id"]}
         if tokenizer is not None:
-            special |= _find_special_ids(tokenizer)
+            special |= _find_special_ids(tokenizer, fields["vocab_size"])
         fields["special_token_ids"] = sorted(special)
     vocabulary = Vocabulary(**fields)
     return with_words(vocabulary, tokenizer) if whole_words else vocabulary
+
+
+def vocabulary_size(tokenizer: Any) -> int:
+    """The number of ids that a model of this tokenizer needs: its largest id + 1.
+
+    That is more than `len(tokenizer)` if some ids have no token.
+    """
+    ids = tokenizer.get_vocab().values()
+    return max(len(tokenizer), max(ids, default=-1) + 1)
 
 
 def with_words(vocabulary: Vocabulary, tokenizer: Any) -> Vocabulary:
@@ -97,43 +117,24 @@ def _find_mask(tokenizer: Any) -> int:
     """The mask token, or else the first sentinel."""
     if tokenizer.mask_token_id is not None:
         return int(tokenizer.mask_token_id)
-    if "<extra_id_0>" not in tokenizer.get_vocab():
+    found = find_sentinels(tokenizer)
+    if found is None:
         raise MetroFastError(
             "the tokenizer has neither a mask token nor <extra_id_0>, which takes its place: give "
-            "mask_token_id, or add one with tokenizer.add_special_tokens"
+            "mask_token_id, or add one with tokenizer.add_special_tokens({'mask_token': '<mask>'}) "
+            "and resize the model's embeddings"
         )
-    return _find_sentinels(tokenizer)["sentinel_first"]
+    return found["sentinel_first"]
 
 
-def _find_sentinels(tokenizer: Any) -> dict[str, int]:
-    """The sentinels of a T5 tokenizer, which count down, or of one whose sentinels count up."""
-    vocabulary = tokenizer.get_vocab()
-    ids: list[int] = []
-    while (token := f"<extra_id_{len(ids)}>") in vocabulary:
-        ids.append(vocabulary[token])
-    if not ids:
-        raise MetroFastError(
-            "the tokenizer has no token <extra_id_0>: give sentinel_first, or add sentinels with "
-            "tokenizer.add_special_tokens"
-        )
-    step = ids[1] - ids[0] if len(ids) > 1 else -1
-    if abs(step) != 1 or ids != list(range(ids[0], ids[0] + step * len(ids), step)):
-        raise MetroFastError(
-            f"the sentinels <extra_id_0> to <extra_id_{len(ids) - 1}> of the tokenizer have ids "
-            f"{ids[:3]}..., expected consecutive ids"
-        )
-    return {"sentinel_first": ids[0], "sentinel_step": step, "num_sentinels": len(ids)}
-
-
-def _find_special_ids(tokenizer: Any) -> set[int]:
-    """Ids of every special token, including the sentinels."""
-    special = set(tokenizer.all_special_ids)
-    special.update(
-        index for token, index in tokenizer.get_vocab().items() if token.startswith("<extra_id_")
-    )
+def _find_special_ids(tokenizer: Any, size: int) -> set[int]:
+    """Ids of every special token, including the sentinels, and ids without a token."""
+    special = set(tokenizer.all_special_ids) | sentinel_ids(tokenizer)
     special.update(
         index for index, token in tokenizer.added_tokens_decoder.items() if token.special
     )
+    if len(tokenizer) < size:
+        special.update(set(range(size)).difference(tokenizer.get_vocab().values()))
     return special
 
 
@@ -147,6 +148,12 @@ def _pick(name: str, given: dict[str, Any], tokenizer: Any) -> int:
     found = given.get(name)
     if found is None:
         found = getattr(tokenizer, name, None)
-    if found is None:
+    if found is None and tokenizer is None:
         raise MetroFastError(f"{name} is None, and there is no tokenizer with one: give an id")
+    if found is None:
+        token = name.removesuffix("_id")
+        raise MetroFastError(
+            f"{name} is None, and the tokenizer has no {token}: give {name}, or set "
+            f"tokenizer.{token} to a token that it has"
+        )
     return check_counter(name, found)

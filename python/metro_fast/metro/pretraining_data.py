@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from metro_fast._pretrained import load_tokenizer
 from metro_fast.data import TokenCorpus
 from metro_fast.data.tokenizer_identity import check_corpus_tokenizer
+from metro_fast.data.vocabulary import vocabulary_size
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.held_out import RowSelection
 from metro_fast.metro.pretrain_config import PretrainConfig
@@ -64,11 +65,11 @@ def read_tokenizer(config: PretrainConfig) -> PreTrainedTokenizerBase:
         if getattr(tokenizer, name) is None:
             raise MetroFastError(f"the tokenizer at {folder} has no {name}: set one and save it")
     if config.recipe.has_auxiliary and tokenizer.mask_token_id is None:
-        logger.info("the tokenizer has no mask token; <extra_id_0> takes its place")
+        logger.info("the tokenizer has no mask token; its first sentinel takes its place")
     for corpus in corpora.values():
         if not check_corpus_tokenizer(corpus, tokenizer):
             logger.warning("%s does not say which tokenizer made it; ids are checked alone", corpus)
-            _scan(corpus, len(tokenizer))
+            _scan(corpus, vocabulary_size(tokenizer))
     return tokenizer
 
 
@@ -113,5 +114,5 @@ def _open(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, corpus: Pa
         corpus,
         block_size=config.data.block_size,
         collator=config.recipe.collator(tokenizer, config.objective, config.training["seed"]),
-        vocab_size=len(tokenizer),
+        vocab_size=vocabulary_size(tokenizer),
     )

@@ -5,6 +5,8 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from metro_fast._pretrained import explained
+from metro_fast.data.sentinels import find_sentinels
+from metro_fast.data.vocabulary import vocabulary_size
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.objectives import ModelPlan
 from metro_fast.metro.pretrain_config import PretrainConfig
@@ -51,7 +53,7 @@ def main_config(
     """
     multiple = section.vocab_multiple
     settings: dict[str, Any] = {
-        "vocab_size": -(-len(tokenizer) // multiple) * multiple,
+        "vocab_size": -(-vocabulary_size(tokenizer) // multiple) * multiple,
         "d_model": section.d_model,
         "d_kv": section.d_kv,
         "d_ff": section.d_ff,
@@ -77,11 +79,13 @@ def _of_metro_t0(
     section: ModelSection, tokenizer: PreTrainedTokenizerBase, block_size: int
 ) -> dict[str, Any]:
     """METRO-T0 starts its decoder with the first sentinel, which also is its mask."""
-    start = tokenizer.get_vocab().get("<extra_id_0>", tokenizer.mask_token_id)
+    sentinels = find_sentinels(tokenizer)
+    start = sentinels["sentinel_first"] if sentinels else tokenizer.mask_token_id
     if start is None:
         raise MetroFastError(
             "the tokenizer has neither <extra_id_0> nor a mask token, one of which starts the "
-            "decoder of metro_t0: add one with tokenizer.add_special_tokens"
+            "decoder of metro_t0: add one with "
+            "tokenizer.add_special_tokens({'mask_token': '<mask>'}), and prepare the corpus with it"
         )
     return {
         "dense_act_fn": section.feed_forward,
@@ -101,9 +105,10 @@ def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase, init: str) 
         MetroFastError: If the tokenizer has more ids, or another pad or EOS id.
     """
     main = getattr(model, "main", model).config.get_text_config(decoder=True)
-    if len(tokenizer) > main.vocab_size:
+    size = vocabulary_size(tokenizer)
+    if size > main.vocab_size:
         raise MetroFastError(
-            f"the tokenizer has {len(tokenizer)} ids, but the model at {init} has embeddings for "
+            f"the tokenizer has {size} ids, but the model at {init} has embeddings for "
             f"{main.vocab_size}: give the tokenizer of that model, prepare the corpus with it, or "
             "resize the model's embeddings"
         )

@@ -46,7 +46,7 @@ def strip_rows(
     for row in range(min(rows, len(labels))):
         length = int(batch["attention_mask"][row].sum())
         names = [
-            tokenizer.convert_ids_to_tokens(ids[row, :length].tolist())
+            _names(tokenizer, ids[row, :length].tolist())
             for ids in (labels, batch["input_ids"], read)
         ]
         tokens = tuple(
@@ -61,6 +61,15 @@ def strip_rows(
         )
         found.append(StripRow(int(batch["sample_ids"][row]), tokens))
     return found
+
+
+def _names(tokenizer: Any, ids: list[int]) -> list[str]:
+    """The tokens of ids; an id without a token, of a hole in the vocabulary, names itself."""
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+    return [
+        f"<id {index}>" if token is None else token
+        for index, token in zip(ids, tokens, strict=True)
+    ]
 
 
 class SentenceStrip(TrainerCallback):  # type: ignore[misc]  # transformers is untyped

@@ -76,7 +76,9 @@ def corrupt_spans(
 
     Args:
         ids: uint16, uint32, int32 or int64: [B, L], or flat together with `offsets`. Must not be
-            changed during the call, and must not contain sentinels.
+            changed during the call, and must not contain sentinels. All of them are text: leave out
+            padding, and the EOS that a tokenizer puts at the end, or the labels end with two (the
+            collators leave out both).
         offsets: int [B + 1]: row r is `ids[offsets[r]:offsets[r + 1]]`. No row may be empty.
         sample_ids: int [B], 0 or more, the names of the rows; by default their index in the batch.
         noise_mask: bool, of the shape of `ids`: the noise, in place of a random draw.

@@ -66,7 +66,7 @@ def mask_tokens(
 
     Args:
         ids: uint16, uint32, int32 or int64: [B, L], or flat together with `offsets`. Must not be
-            changed during the call.
+            changed during the call. All of them are text: leave out padding (the collators do).
         offsets: int [B + 1]: row r is `ids[offsets[r]:offsets[r + 1]]`. No row may be empty.
         sample_ids: int [B], 0 or more, the names of the rows; by default their index in the batch.
         masking: How many tokens are masked, and what they become.

@@ -64,9 +64,16 @@ class Outputs(NamedTuple):
             most: Largest number of arrays in `out`.
 
         Raises:
-            TypeError: If `out` is not such a sequence, or an array cannot be written.
+            TypeError: If `out` is not such a sequence, an array cannot be written, or
+                `attention_mask` is a mask.
             MetroFastError: If arrays share memory with each other or with an input.
         """
+        if not isinstance(attention_mask, bool | np.bool_):
+            raise TypeError(
+                f"attention_mask is a {type(attention_mask).__name__}, expected True or False, "
+                "whether to make one: leave padding out of ids and give offsets, or let a collator "
+                "read the mask"
+            )
         if out is None:
             wide = (widths[0] or 0, widths[1] or 0, multiple)
             wanted = (attention_mask, decoder_input_ids)

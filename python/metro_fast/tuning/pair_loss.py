@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from metro_fast._json import parse_json
+from metro_fast.data.vocabulary import vocabulary_size
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.tuning.pairs import PairCollator, PairRows
 
@@ -49,9 +50,9 @@ class PairLoss:
             pairs,
             max_input_length=max_input_length,
             max_target_length=max_target_length,
-            vocab_size=len(tokenizer),
+            vocab_size=vocabulary_size(tokenizer),
         )
-        self._vocabulary = len(tokenizer)
+        self._vocabulary = vocabulary_size(tokenizer)
         collate = PairCollator(tokenizer.pad_token_id)
         # Pairs of similar length share a batch, which needs less padding.
         order = sorted(range(len(rows)), key=rows.lengths.__getitem__)

@@ -80,7 +80,7 @@ class MetroObjective:
         if missing:
             raise MetroFastError(
                 f"the batch lacks {', '.join(missing)} (it has {', '.join(sorted(batch))}): use "
-                "metro_fast.data.DataCollatorForMetro"
+                "metro_fast.data.DataCollatorForMetro, without model_inputs_only"
             )
         counts = denominators(self.config, self.losses, batch)
         if self.auxiliary == "dropped":

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from metro_fast._ranges import check_not_negative
 from metro_fast.data import DataCollatorForUL2
 from metro_fast.data.collate_ul2 import mode_token_ids
+from metro_fast.data.vocabulary import vocabulary_size
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.objectives.recipe import Recipe
 from metro_fast.metro.objectives.seq2seq import no_auxiliary, seq2seq_losses, seq2seq_model
@@ -70,7 +71,7 @@ def _collator(tokenizer: Any, settings: Ul2Settings, seed: int) -> DataCollatorF
     if not settings.needs_sentinels:
         # A tokenizer such as Gemma's has none, and prefixes do without: this id is never written.
         options["vocabulary"] = Vocabulary(
-            sentinel_first=len(tokenizer),
+            sentinel_first=vocabulary_size(tokenizer),
             num_sentinels=1,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
