@@ -42,6 +42,9 @@ def prepare_pipeline(
     shuffle_documents: bool = False,
     seed: int = 0,
     piece_bytes: int = PIECE_BYTES,
+    document_per: str = "line",
+    encoding: str = "utf-8",
+    on_bad_text: str = "error",
 ) -> PreparePipeline:
     r"""Begin a `prepare` whose tokenization is done by an executor of datatrove.
 
@@ -60,6 +63,9 @@ def prepare_pipeline(
         shuffle_documents: As for `prepare`.
         seed: As for `prepare`.
         piece_bytes: As for `prepare`.
+        document_per: As for `prepare`.
+        encoding: As for `prepare`.
+        on_bad_text: As for `prepare`.
 
     Returns:
         The steps, and the number of their pieces.
@@ -88,13 +94,16 @@ def prepare_pipeline(
         shuffle_documents=shuffle_documents,
         seed=seed,
         piece_bytes=piece_bytes,
+        document_per=document_per,
+        encoding=encoding,
+        on_bad_text=on_bad_text,
     )
     final = Path(output)
     work = work_folder(final)
     with locked(work):
         if is_finished(final, plan.record):
             raise MetroFastError(f"{final} is already finished: there is nothing left to run")
-        begin(work, plan.record)
+        begin(work, plan.record, plan.found)
         plan.save_tokenizer(work)
     return PreparePipeline(plan.steps(work), len(plan.pieces), work)
 
