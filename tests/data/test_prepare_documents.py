@@ -170,6 +170,11 @@ def bad_input(form: str, folder: Path) -> Path:
         path.write_bytes(b"one\n" + bad + b"\nthree\n")
     elif form == "txt.gz":
         path.write_bytes(gzip.compress(b"one\n" + bad + b"\nthree\n"))
+    elif form == "txt.zst":
+        import pyarrow as pa
+
+        with pa.output_stream(str(path), compression="zstd") as file:
+            file.write(b"one\n" + bad + b"\nthree\n")
     elif form == "jsonl":
         parts = (b'{"text": "' + text + b'"}\n' for text in (b"one", bad, b"three"))
         path.write_bytes(b"".join(parts))
@@ -183,13 +188,11 @@ def bad_input(form: str, folder: Path) -> Path:
         kind = pa.string() if form == "parquet" else pa.large_string()
         wide = values if form == "parquet" else values.cast(pa.large_binary())
         text = pa.Array.from_buffers(kind, 3, wide.buffers())
-        if form == "dictionary.parquet":
-            text = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2]), text)
         parquet.write_table(pa.table({"text": text}), path)
     return path
 
 
-BAD_FORMS = ["txt", "txt.gz", "jsonl", "half.jsonl", "parquet", "large.parquet"]
+BAD_FORMS = ["txt", "txt.gz", "txt.zst", "jsonl", "half.jsonl", "parquet", "large.parquet"]
 
 
 @pytest.mark.parametrize("form", BAD_FORMS)
@@ -209,6 +212,20 @@ def test_bad_text_is_an_error_or_skipped_or_replaced(
     assert middle.count("\ufffd") == 2
     assert found == ["one", middle, "three"]
     assert line.endswith("changed: 1 document with replaced bytes")
+
+
+def test_bad_texts_of_datasets(tokenizer: Any, tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    data = Dataset.from_parquet(str(bad_input("parquet", tmp_path)), cache_dir=str(tmp_path / "c"))
+    data.save_to_disk(tmp_path / "saved")
+    for number, inputs in enumerate((data, tmp_path / "saved")):
+        output = tmp_path / f"out{number}"
+        with pytest.raises(FormatError, match="not UTF-8"):
+            run(inputs, output, tokenizer)
+        assert run(inputs, output, tokenizer, on_bad_text="skip")[0] == ["one", "three"]
+    with pytest.raises(FormatError, match=r"shard 0 holds a text that is not UTF-8.*give its file"):
+        run(data.to_iterable_dataset(), tmp_path / "stream", tokenizer, on_bad_text="skip")
 
 
 @pytest.mark.parametrize("per", ["file", "blank-line"])

@@ -74,6 +74,21 @@ def test_pieces_that_were_learned_from_markup_stay(tmp_path: Path) -> None:
     assert ids_of("<s>s", tokenizer, tmp_path) == [4, 1, 5]
 
 
+@pytest.mark.parametrize("special", ["!", "on", "one"])
+def test_a_special_token_that_is_a_word_stays_one(special: str, tmp_path: Path) -> None:
+    """Some checkpoints pad with `!`, which texts hold."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = ["o", "n", "e", "!", "on", "one", "</s>"]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    model = models.BPE(vocab=vocabulary, merges=[("o", "n"), ("on", "e")])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(model), eos_token="</s>", pad_token=special
+    )
+    assert ids_of("one!on", tokenizer, tmp_path) == [5, 3, 4, 6]
+
+
 # Ids around a document.
 
 

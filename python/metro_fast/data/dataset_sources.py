@@ -138,7 +138,7 @@ class Stream(Source):
         counts = Counter() if counts is None else counts
         for shard in range(start, stop):
             part = self._dataset.shard(num_shards=self._dataset.num_shards, index=shard)
-            for row, values in enumerate(part):
+            for row, values in enumerate(_rows(part, f"the stream's shard {shard}")):
                 text, where = values.get(text_key), f"the stream's shard {shard}, row {row}"
                 if not isinstance(text, str):
                     raise FormatError(
@@ -150,3 +150,14 @@ class Stream(Source):
                     raise FormatError(f"{where}: {text_key!r} {error}") from error
                 if accepted is not None:
                     yield accepted
+
+
+def _rows(part: Any, where: str) -> Iterator[Any]:
+    """The rows of a stream, which ends at the first text that is not UTF-8."""
+    try:
+        yield from part
+    except UnicodeDecodeError as error:
+        raise FormatError(
+            f"{where} holds a text that is not UTF-8 ({error}), behind which a stream cannot be "
+            "read: give its files, for which on_bad_text may be 'skip' or 'replace'"
+        ) from error

@@ -167,6 +167,13 @@ class PlainTokenizer(DocumentTokenizer):  # type: ignore[misc]
     """datatrove's step, for a tokenizer that puts the ends of documents itself."""
 
     @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the step, for which special tokens that are words are only words."""
+        loaded = super().tokenizer
+        loaded.encode_special_tokens = True
+        return loaded
+
+    @cached_property
     def token_size(self) -> int:
         """Bytes of an id. datatrove asks for the number of tokens, but ids may have holes."""
         return 4 if max(self.tokenizer.get_vocab().values()) > iinfo(uint16).max else 2

@@ -20,6 +20,7 @@ _CONTROL = re.compile(
     r"|\[(PAD|CLS|SEP|UNK|MASK|BOS|EOS|unused\d+)\])",
     re.IGNORECASE,
 )
+_BRACKETS = re.compile(r"[▁Ġ]?[<\[{(|].+[>\]})|]", re.DOTALL)
 _BYTE = r"<(?=0x[0-9A-F]{2}>)"
 # Letters of no vocabulary, with which to see what becomes of such.
 _UNKNOWN = ("\U000f1234", "\ue123", "\U00012345")
@@ -138,17 +139,27 @@ def _warn_behind(tokenizer: Any, behind: list[int], eos: int) -> None:
 
 
 def _control_tokens(fast: Any, values: dict[str, Any], eos: str) -> set[str]:
-    """The tokens that no text may become."""
+    """The tokens that no text may become.
+
+    A special token that is also a letter or a word of texts (some pad with `!`) is not among them.
+    """
+    model = values["model"]
+    pairs = model["vocab"] if isinstance(model["vocab"], list) else model["vocab"].items()
+    pieces = {token for token, _ in pairs}
+    added = {token["content"] for token in values["added_tokens"]}
+    # Merges make a token from letters, and what Unigram learned has the logarithm of a frequency.
+    merged = {left + right for left, right in _merges(model)}
+    scored = {token for token, score in pairs if isinstance(model["vocab"], list) and score < 0}
     special = {str(token) for token in fast.all_special_tokens} | {eos}
     special |= {token["content"] for token in values["added_tokens"] if token["special"]}
-    added = {token["content"] for token in values["added_tokens"]}
-    model = values["model"]
-    pieces = model["vocab"]
-    pieces = [p[0] for p in pieces] if isinstance(pieces, list) else list(pieces)
-    # Merges make a token from the letters of texts: one of that name was learned, as from HTML.
-    learned = {left + right for left, right in _merges(model)} - added
-    named = {p for p in (*pieces, *added) if _CONTROL.fullmatch(p)} - learned
-    return special | named | {p for p in (*pieces, *added) if _SENTINEL.fullmatch(p)}
+    control = {
+        token
+        for token in special
+        if _BRACKETS.fullmatch(token) or (len(token) > 1 and token not in merged | scored)
+    }
+    # A BPE token of such a name that is not added was learned, for instance from HTML.
+    control |= {p for p in pieces | added if _CONTROL.fullmatch(p) and p not in merged - added}
+    return control | {p for p in pieces | added if _SENTINEL.fullmatch(p)}
 
 
 def _merges(model: dict[str, Any]) -> list[tuple[str, str]]:
