@@ -63,10 +63,10 @@ def load_sentencepiece(path: Path) -> "PreTrainedTokenizerFast":
         raise FormatError(f"{path} is a damaged SentencePiece model: {error}") from error
     backend = _build(proto, path)
     for probe in (*PROBES, *(f"a {user} b{user}" for user in _users(proto)[:8])):
-        expected, found = processor.EncodeAsIds(probe), backend.encode(probe).ids
-        if expected != found:
+        expected, ids = processor.EncodeAsIds(probe), backend.encode(probe).ids
+        if expected != ids:
             raise FormatError(
-                f"{path}: a fast tokenizer cuts {probe!r} into {found[:12]}, and SentencePiece "
+                f"{path}: a fast tokenizer cuts {probe!r} into {ids[:12]}, and SentencePiece "
                 f"into {expected[:12]}: convert the model with the class of its own model family, "
                 "and give the folder to which save_pretrained writes it"
             )
@@ -167,7 +167,7 @@ def _cuts(tokenizers: Any, proto: Any) -> Any:
 
 
 def _normalizer(tokenizers: Any, spec: Any) -> Any:
-    """What SentencePiece does to a text: its table of letters, its spaces, and one in front."""
+    """The steps of SentencePiece on a text: its table of letters, spaces, and one in front."""
     normalizers, regex = tokenizers.normalizers, tokenizers.Regex
     steps = []
     if spec.precompiled_charsmap:

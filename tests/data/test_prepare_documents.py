@@ -74,7 +74,7 @@ def test_a_byte_order_mark_is_not_a_token(form: str, tokenizer: Any, tmp_path: P
     found, line = run(write_with_marks(form, tmp_path), tmp_path / "out", tokenizer)
     assert found == TEXTS
     count = 2 if form == "joined.txt" else 1
-    assert line.endswith(f"; changed: {count} byte order mark{'s' * (count > 1)} taken off")
+    assert line.endswith(f"; changed: {count} byte order mark{'s' * (count > 1)} removed")
 
 
 @pytest.mark.parametrize("per", ["file", "blank-line"])

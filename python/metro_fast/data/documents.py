@@ -178,7 +178,7 @@ class _Range(io.RawIOBase):
 def _open_text(path: Path, start: int, stop: int | None, reading: Reading) -> IO[str]:
     form: dict[str, Any] = {"encoding": reading.encoding, "errors": reading.errors}
     if path.name.endswith(".gz"):
-        return gzip.open(path, "rt", **form)
+        return io.TextIOWrapper(gzip.open(path), **form)
     if path.name.endswith(".zst"):
         # Python itself has zstd only from 3.14 on.
         stream = require("pyarrow", "data").input_stream(str(path), compression="zstd")

@@ -37,7 +37,7 @@ def find_inputs(folder: Path, skipped: Counter[str]) -> list[Path]:
             by suffix, hidden folders, corpora, and links to a folder around them.
 
     Raises:
-        MetroFastError: If there is none, or a saved DatasetDict is among them.
+        MetroFastError: If it holds no input, or a saved DatasetDict is among them.
         OSError: If a folder cannot be read.
     """
     here: Counter[str] = Counter()

@@ -12,8 +12,8 @@ from metro_fast.errors import MetroFastError
 
 _logger = logging.getLogger(__name__)
 
-# Names of tokens that steer a model, in every family: sentinels and the like are often neither
-# special nor added, but pieces of the vocabulary.
+# Names of tokens that steer a model, in every family: sentinels are often neither special nor
+# added, but pieces of the vocabulary.
 _SENTINEL = re.compile(r"[▁Ġ]?<(extra_id|sentinel|mask|unk|special|unused)_?\d+>")
 _CONTROL = re.compile(
     r"[▁Ġ]?(<(pad|s|/s|unk|mask|sep|cls|bos|eos|eod|eot)>|<\|[^\s<>|]+\|>"

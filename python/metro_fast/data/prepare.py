@@ -77,7 +77,7 @@ def prepare(
         document_per: What a document of a `.txt` is: a `"line"`, the `"file"`, or the lines between
             blank lines (`"blank-line"`).
         encoding: Encoding of `.txt` and `.jsonl` files. A file is one piece if it is one in which
-            lines cannot be told apart by bytes, such as UTF-16.
+            the end of a line is not one byte, such as UTF-16.
         on_bad_text: Whether a text that its encoding cannot hold is an `"error"`, is left out
             (`"skip"`), or has U+FFFD in the place of its bad bytes (`"replace"`).
         tasks: Number of parts of the work; task t of T does the pieces t, t + T, ... None for one

@@ -9,7 +9,7 @@ from metro_fast.data.reading import BAD, BLANK, BYTE_MARKS, REPLACED
 
 SKIPPED = "skipped "
 _CHANGED = {
-    BYTE_MARKS: ("byte order mark", "taken off"),
+    BYTE_MARKS: ("byte order mark", "removed"),
     REPLACED: ("document", "with replaced bytes"),
 }
 
