@@ -10,7 +10,7 @@ from metro_fast.errors import FormatError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["PROBES", "SUFFIXES", "load_sentencepiece", "require_sentencepiece"]
+__all__ = ["PROBES", "SUFFIXES", "algorithm_of", "load_sentencepiece", "require_sentencepiece"]
 
 SUFFIXES = (".model", ".spm")
 _UNIGRAM, _BPE = 1, 2  # TrainerSpec.ModelType
@@ -79,6 +79,18 @@ def load_sentencepiece(path: Path) -> "PreTrainedTokenizerFast":
     found: PreTrainedTokenizerFast
     found = fast(tokenizer_object=backend, clean_up_tokenization_spaces=False, **names)
     return found
+
+
+def algorithm_of(path: Path) -> str:
+    """The name that tokenizers has for the algorithm of a SentencePiece model.
+
+    Raises:
+        FormatError: If it is not a SentencePiece model.
+        MissingExtraError: If protobuf is not installed.
+        OSError: If it cannot be read.
+    """
+    kind = _parse(path).trainer_spec.model_type
+    return {_UNIGRAM: "Unigram", _BPE: "BPE"}.get(kind, "another")
 
 
 def _parse(path: Path) -> Any:

@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast._json import parse_json
-from metro_fast._sentencepiece import PROBES, SUFFIXES, load_sentencepiece, require_sentencepiece
+from metro_fast._sentencepiece import (
+    PROBES,
+    SUFFIXES,
+    algorithm_of,
+    load_sentencepiece,
+    require_sentencepiece,
+)
 from metro_fast.errors import FormatError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -25,6 +31,8 @@ _CONFIG, _FAST = "tokenizer_config.json", "tokenizer.json"
 _FILES = (_FAST, _CONFIG)
 # Classes that say nothing about the layout of a vocabulary.
 _GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
+_TOKENS = ("special_tokens_map.json", "added_tokens.json", _CONFIG)
+_WAY_OUT = f"give the file itself, or set tokenizer_class to PreTrainedTokenizerFast in {_CONFIG}"
 # Letters of no vocabulary: private use, and scripts that went out of use.
 _UNKNOWN = ("\U000f1234", "\ue123", "\U00012345", "\U00010632")
 
@@ -79,10 +87,7 @@ def read_tokenizer(name: str | Path, folder: Path | None) -> "PreTrainedTokenize
         if _is_sentencepiece(models[0]):
             require_sentencepiece()
         if not _declares_class(folder):
-            if len(models) > 1:
-                names = ", ".join(model.name for model in models)
-                raise FormatError(f"{folder} holds several models ({names}): name one of them")
-            return load_sentencepiece(models[0])
+            return _load_bare(folder, models)
     with LoadErrors(subject), _missing_extra_named(subject):
         found: PreTrainedTokenizerBase
         found = require("transformers", "train").AutoTokenizer.from_pretrained(name)
@@ -90,6 +95,8 @@ def read_tokenizer(name: str | Path, folder: Path | None) -> "PreTrainedTokenize
     if type(found).__name__ in _GENERIC and _is_converted(model):
         return _with_special_tokens(load_sentencepiece(model), found, subject)
     check_unknown(found, subject)
+    if _is_converted(model) and _is_sentencepiece(model):
+        _compare_with_peer(found, model)
     if folder is not None and (folder / _FAST).is_file() and type(found).__name__ not in _GENERIC:
         _compare(found, folder / _FAST)
     return found
@@ -134,9 +141,9 @@ def check_unknown(tokenizer: Any, subject: str) -> None:
     Raises:
         FormatError: If it is such a tokenizer.
     """
-    expected = tokenizer.unk_token_id
-    if not getattr(tokenizer, "is_fast", False) or expected is None:
+    if not getattr(tokenizer, "is_fast", False):
         return
+    expected = tokenizer.unk_token_id
     backend = tokenizer.backend_tokenizer
     model = json.loads(backend.to_str())["model"]
     index = model.get("unk_id")
@@ -144,6 +151,8 @@ def check_unknown(tokenizer: Any, subject: str) -> None:
         index = backend.token_to_id(model["unk_token"])
     if index is None or index == expected:
         return
+    if expected is None and index not in tokenizer.all_special_ids:
+        return  # an unknown token that is not declared
     if any(index in backend.encode(text, add_special_tokens=False).ids for text in _UNKNOWN):
         raise FormatError(
             f"{subject}: unknown letters become {backend.id_to_token(index)!r} (id {index}), while "
@@ -153,37 +162,72 @@ def check_unknown(tokenizer: Any, subject: str) -> None:
         )
 
 
+def _load_bare(folder: Path, models: list[Path]) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a folder that holds a SentencePiece model, and says nothing about it."""
+    if len(models) > 1:
+        names = ", ".join(model.name for model in models)
+        raise FormatError(f"{folder} holds several models ({names}): name one of them")
+    named = [name for name in _TOKENS if (folder / name).is_file()]
+    if named:
+        raise FormatError(
+            f"{folder} has tokens in {', '.join(named)}, but does not say of which class: set "
+            f"tokenizer_class in {_CONFIG}, or give {models[0]} for the model alone"
+        )
+    return load_sentencepiece(models[0])
+
+
 def _compare(tokenizer: Any, file: Path) -> None:
-    """Refuse a class that gives a token of its file another id; warn of one that cuts otherwise.
+    """Refuse a class that gives a token of its file another id, and warn if it cuts otherwise.
 
     Many classes take the vocabulary from the file, and nothing else.
     """
     if not getattr(tokenizer, "is_fast", False):
         return
-    name = type(tokenizer).__name__
-    way_out = (
-        f"give the file itself, or set tokenizer_class to PreTrainedTokenizerFast in {_CONFIG}"
-    )
     with LoadErrors(str(file)):
         own = require("tokenizers", "train").Tokenizer.from_file(str(file))
     found = tokenizer.get_vocab()
     for token, index in own.get_vocab().items():
         if found.get(token) != index:
             raise FormatError(
-                f"{file} gives {token!r} the id {index}, and {name}, the class that {_CONFIG} "
-                f"declares, {found.get(token)}: {way_out}"
+                f"{file} gives {token!r} the id {index}, and {type(tokenizer).__name__}, the class "
+                f"that {_CONFIG} declares, {found.get(token)}: {_WAY_OUT}"
             )
     own.no_truncation()
     own.no_padding()
-    for text in PROBES:
-        here = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).tokens
-        there = own.encode(text, add_special_tokens=False).tokens
-        if here != there:
-            _logger.warning(
-                "%s cuts %r into %s, and its declared class %s into %s, which is used: %s if that "
-                "is not meant", file, text, there[:8], name, here[:8], way_out,
-            )  # fmt: skip
-            return
+    cuts = (
+        (text, [own.id_to_token(i) for i in own.encode(text, add_special_tokens=False).ids])
+        for text in PROBES
+    )
+    _compare_cuts(tokenizer, file, cuts, json.loads(own.to_str())["model"]["type"])
+
+
+def _compare_with_peer(tokenizer: Any, model: Path) -> None:
+    """The same, for a class that took its vocabulary from a SentencePiece model."""
+    peer = require_sentencepiece().SentencePieceProcessor(model_file=str(model))
+    cuts = ((text, [peer.IdToPiece(i) for i in peer.EncodeAsIds(text)]) for text in PROBES)
+    _compare_cuts(tokenizer, model, cuts, algorithm_of(model))
+
+
+def _compare_cuts(
+    tokenizer: Any, file: Path, cuts: Iterable[tuple[str, list[str]]], algorithm: str
+) -> None:
+    """Warn of the first text that is cut otherwise; refuse it if the algorithms are different."""
+    own = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["type"]
+    for text, there in cuts:
+        here = tokenizer.convert_ids_to_tokens(tokenizer(text, add_special_tokens=False).input_ids)
+        if here == there:
+            continue
+        name = type(tokenizer).__name__
+        if own != algorithm:
+            raise FormatError(
+                f"{file} is of type {algorithm}, and {name}, the class that {_CONFIG} declares, of "
+                f"type {own}: {text!r} becomes {here[:8]} instead of {there[:8]}; {_WAY_OUT}"
+            )
+        _logger.warning(
+            "%s cuts %r into %s, and its declared class %s into %s, which is used: %s if that is "
+            "not meant", file, text, there[:8], name, here[:8], _WAY_OUT,
+        )  # fmt: skip
+        return
 
 
 def _models(folder: Path) -> list[Path]:

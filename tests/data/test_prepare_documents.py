@@ -326,7 +326,11 @@ def test_the_counts_are_those_of_any_tasks_and_of_a_finished_call(
     for task in (1, 0):
         read, write = pipeline.steps
         write(read(None, task, 2), task, 2)
-    finish_prepare(tmp_path / "cluster")
+    lines: list[str] = []
+    finish_prepare(tmp_path / "cluster", report=lines.append)
+    finish_prepare(tmp_path / "cluster", report=lines.append)
+    assert lines[0] == f"wrote {tmp_path / 'cluster'}: {numbers}"
+    assert lines[1] == f"{tmp_path / 'cluster'} is already finished: {numbers}"
     records = [
         json.loads((tmp_path / name / "prepare.json").read_bytes()) for name in ("out", "cluster")
     ]
@@ -375,6 +379,17 @@ def test_the_command_ends_with_the_line(tree: Path, tokenizer: Any, tmp_path: Pa
     result = CliRunner().invoke(app, [*arguments, "--encoding", "latin-1"])
     assert result.exit_code == 0, (result.output, result.exception)
     assert "one ümlaut" in documents(Path(arguments[2]), tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("flag", "other"), [("--num-sentinels", "--train-vocab"), ("--seed", "--shuffle-documents")]
+)
+def test_a_flag_that_does_nothing_is_refused(flag: str, other: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n")
+    arguments = [str(tmp_path / "a.txt"), "--output", "out", "--tokenizer", "x", flag, "3"]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, MetroFastError)
+    assert f"{flag} does nothing without {other}" in str(result.exception)
 
 
 def test_work_of_another_version_is_not_continued(tokenizer: Any, tmp_path: Path) -> None:

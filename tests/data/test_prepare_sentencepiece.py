@@ -215,6 +215,33 @@ def test_files_that_are_not_models_are_named(train: Any, tmp_path: Path) -> None
             ids_of("the cat", tmp_path / "x.model", tmp_path)
 
 
+def test_tokens_without_a_class_are_refused(train: Any, tmp_path: Path) -> None:
+    folder = in_folder(train("unigram"), tmp_path / "tok", "tokenizer.model")
+    (folder / "added_tokens.json").write_text('{"<mask>": 120}')
+    with pytest.raises(FormatError, match=r"has tokens in added_tokens\.json, but does not say"):
+        ids_of("the cat", folder, tmp_path)
+
+
+def test_a_class_of_another_algorithm_is_refused(train: Any, tmp_path: Path) -> None:
+    model = train("unigram")
+    folder = in_folder(model, tmp_path / "tok", "tokenizer.model", tokenizer_class="LlamaTokenizer")
+    with pytest.raises(
+        FormatError, match=r"is of type Unigram, and LlamaTokenizer, .* of type BPE"
+    ):
+        ids_of("the cat", folder, tmp_path)
+
+
+def test_a_class_that_cuts_otherwise_is_named(
+    train: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Llama's models keep double spaces, and so does its class, whatever the model says."""
+    model = train("bpe of bytes")
+    folder = in_folder(model, tmp_path / "tok", "tokenizer.model", tokenizer_class="LlamaTokenizer")
+    ids_of("the cat", folder, tmp_path)
+    assert "tokenizer.model cuts '  two  spaces ' into" in caplog.text
+    assert "and its declared class LlamaTokenizer into" in caplog.text
+
+
 def test_several_models_are_named(train: Any, tmp_path: Path) -> None:
     folder = in_folder(train("unigram"), tmp_path / "tok", "source.spm")
     shutil.copy(train("bpe"), folder / "target.spm")

@@ -19,6 +19,7 @@ from tokenizer_kinds import (
     LAYOUTS,
     TEXT,
     in_layout,
+    save_as,
     t5_like,
     tokens_without_control,
     with_template,
@@ -185,11 +186,7 @@ def test_a_slow_tokenizer_is_sent_to_workers(tmp_path: Path) -> None:
 def test_a_class_that_takes_another_token_as_unknown_is_refused(door: str, tmp_path: Path) -> None:
     """With SentencePiece's default ids, T5's class made `</s>` of every unknown letter."""
     tokenizer: Any = t5_like(["<unk>", "<s>", "</s>"])
-    tokenizer.save_pretrained(tmp_path / "tokenizer")
-    config = tmp_path / "tokenizer" / "tokenizer_config.json"
-    config.write_text(
-        json.dumps({**json.loads(config.read_bytes()), "tokenizer_class": "T5Tokenizer"})
-    )
+    save_as(tokenizer, "T5Tokenizer", tmp_path / "tokenizer")
     loaded = AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
     assert loaded("é", add_special_tokens=False).input_ids[-1] == loaded.eos_token_id  # the fault
     message = "unknown letters become '</s>' .id 2., while its unknown token is '<unk>' .id 0."
@@ -213,11 +210,7 @@ def test_a_class_that_takes_another_token_as_unknown_is_refused(door: str, tmp_p
 
 def test_the_layout_of_t5_is_taken(tmp_path: Path) -> None:
     tokenizer: Any = t5_like(["<pad>", "</s>", "<unk>"])
-    tokenizer.save_pretrained(tmp_path / "tokenizer")
-    config = tmp_path / "tokenizer" / "tokenizer_config.json"
-    config.write_text(
-        json.dumps({**json.loads(config.read_bytes()), "tokenizer_class": "T5Tokenizer"})
-    )
+    save_as(tokenizer, "T5Tokenizer", tmp_path / "tokenizer")
     ids = ids_of("one é", tmp_path / "tokenizer", tmp_path)
     assert (ids[-2], ids[-1]) == (2, 1)
 
@@ -228,13 +221,35 @@ def test_a_class_that_cuts_otherwise_than_its_file_is_named(
     """T5's class takes the pieces of a file, and puts its own pre-tokenizer before them."""
     tokenizer: Any = t5_like(["<pad>", "</s>", "<unk>"])
     tokenizer.backend_tokenizer.pre_tokenizer = None
-    tokenizer.save_pretrained(tmp_path / "tokenizer")
-    config = tmp_path / "tokenizer" / "tokenizer_config.json"
-    config.write_text(
-        json.dumps({**json.loads(config.read_bytes()), "tokenizer_class": "T5Tokenizer"})
-    )
+    save_as(tokenizer, "T5Tokenizer", tmp_path / "tokenizer")
     ids_of("one two", tmp_path / "tokenizer", tmp_path)
     assert "and its declared class T5Tokenizer into" in caplog.text
+
+
+def test_a_class_of_another_algorithm_is_refused(tmp_path: Path) -> None:
+    """Llama's class makes a BPE of whatever it finds, so that every word became letters."""
+    tokenizer: Any = t5_like(["<unk>", "<s>", "</s>", "▁the", "▁quick"])
+    folder = save_as(tokenizer, "LlamaTokenizer", tmp_path / "tokenizer")
+    with pytest.raises(
+        FormatError, match=r"is of type Unigram, and LlamaTokenizer, .* of type BPE"
+    ):
+        ids_of("the quick", folder, tmp_path)
+
+
+@pytest.mark.parametrize("unknown", ["<pad>", "<s>"])
+def test_an_undeclared_unknown_token_that_steers_is_refused(unknown: str, tmp_path: Path) -> None:
+    """A model of pieces says which is unknown, whatever the tokenizer declares."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    names = ["<s>", "<pad>", "</s>", "a"]
+    pieces = [(name, -float(i)) for i, name in enumerate(names)]
+    backend = Tokenizer(models.Unigram(pieces, unk_id=names.index(unknown)))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", pad_token="<pad>", eos_token="</s>"
+    )
+    with pytest.raises(FormatError, match=f"unknown letters become '{unknown}'"):
+        ids_of("aé", tokenizer, tmp_path)
 
 
 def test_an_end_that_is_also_the_unknown_token_is_refused(tmp_path: Path) -> None:

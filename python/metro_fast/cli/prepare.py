@@ -76,6 +76,7 @@ def prepare_command(
 
     For Slurm and Ray see docs/prepare.md.
     """
+    _refuse_idle(ctx, num_sentinels=train_vocabulary > 0, seed=shuffle_documents)
     reading: dict[str, Any] = {
         "document_per": document_per,
         "encoding": encoding,
@@ -98,6 +99,16 @@ def prepare_command(
     )
     save_resolved(ctx, folder)
     typer.echo("\n".join(lines))
+
+
+def _refuse_idle(ctx: typer.Context, *, num_sentinels: bool, seed: bool) -> None:
+    """Refuse a flag that changes nothing, since its user expects that it does."""
+    needs = {"num_sentinels": "--train-vocabulary", "seed": "--shuffle-documents"}
+    for name, used in (("num_sentinels", num_sentinels), ("seed", seed)):
+        source = ctx.get_parameter_source(name)
+        if not used and source is not None and source.name == "COMMANDLINE":
+            flag = f"--{name.replace('_', '-')}"
+            raise MetroFastError(f"{flag} does nothing without {needs[name]}: give that too")
 
 
 def _tokenizer(

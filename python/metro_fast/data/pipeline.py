@@ -1,19 +1,25 @@
 """`prepare` in parts, for the executors of datatrove: Slurm, Ray, several machines."""
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metro_fast.data.prepare_counts import last_line
 from metro_fast.data.prepare_folder import (
     begin,
     finish,
     is_finished,
     locked,
+    read_counts,
     read_record,
     work_folder,
 )
 from metro_fast.data.prepare_plan import PIECE_BYTES, make_plan
 from metro_fast.errors import MetroFastError
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,11 +114,13 @@ def prepare_pipeline(
     return PreparePipeline(plan.steps(work), len(plan.pieces), work)
 
 
-def finish_prepare(output: str | Path) -> Path:
+def finish_prepare(output: str | Path, *, report: Callable[[str], object] | None = None) -> Path:
     """Check that every piece of a `prepare_pipeline` is done, and move the folder into place.
 
     Args:
         output: The output of the `prepare_pipeline`. If it already exists, it is only checked.
+        report: Called with the last line, as for `prepare`, but without a speed; by default it is
+            logged.
 
     Returns:
         `output`.
@@ -133,7 +141,10 @@ def finish_prepare(output: str | Path) -> Path:
     if not work.exists():
         if not is_finished(final, None):
             raise MetroFastError(f"no pipeline was made for {final}: call prepare_pipeline")
-        return final
-    with locked(work):
-        finish(work, final, read_record(work))
+        start = f"{output} is already finished"
+    else:
+        start = f"wrote {output}"
+        with locked(work):
+            finish(work, final, read_record(work))
+    (report or _logger.info)(last_line(start, read_counts(final)))
     return final

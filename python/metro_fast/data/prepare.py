@@ -122,7 +122,7 @@ def prepare(
         encoding=encoding,
         on_bad_text=on_bad_text,
     )
-    final, made, seconds = Path(output), 0, None
+    final, start, speed = Path(output), f"{output} is already finished", None
     work = work_folder(final)
     with locked(work):
         if not is_finished(final, plan.record):
@@ -131,9 +131,9 @@ def prepare(
             before, started = tokens_so_far(work, len(plan.pieces)), monotonic()
             _run(plan, work, tasks or len(plan.pieces), num_workers, progress=progress)
             finish(work, final, plan.record)
-            seconds = monotonic() - started
             made = read_counts(final)["tokens"] - before
-    (report or _logger.info)(last_line(final, read_counts(final), made, seconds))
+            start, speed = f"wrote {output}", made / max(monotonic() - started, 1e-9)
+    (report or _logger.info)(last_line(start, read_counts(final), speed))
     return final
 
 

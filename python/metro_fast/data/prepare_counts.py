@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 from metro_fast.data.folders import describe
 from metro_fast.data.reading import BAD, BLANK, BYTE_MARKS, REPLACED
@@ -14,20 +13,19 @@ _CHANGED = {
 }
 
 
-def last_line(folder: Path, counts: Mapping[str, int], tokens: int, seconds: float | None) -> str:
+def last_line(start: str, counts: Mapping[str, int], speed: float | None = None) -> str:
     """The line.
 
     Args:
-        folder: The finished folder.
-        counts: Its counts.
-        tokens: Tokens that this call made.
-        seconds: Duration of this call; None if the folder was already finished.
+        start: Its first words.
+        counts: The counts of the finished folder.
+        speed: Tokens a second, if this call made any.
 
     Example:
-        >>> last_line(Path("corpus"), {"files": 1, "documents": 3, "tokens": 70}, 70, 0.5)
+        >>> last_line("wrote corpus", {"files": 1, "documents": 3, "tokens": 70}, 139.7)
         'wrote corpus: 1 file, 3 documents, 70 tokens, 140 tokens a second'
         >>> counts = {"files": 2, "documents": 1, "tokens": 9, "blank": 4, "skipped .md file": 1}
-        >>> last_line(Path("corpus"), counts, 0, None)
+        >>> last_line("corpus is already finished", counts)
         'corpus is already finished: 2 files, 1 document, 9 tokens; left out: 1 .md file, \
 4 blank documents'
     """
@@ -35,9 +33,8 @@ def last_line(folder: Path, counts: Mapping[str, int], tokens: int, seconds: flo
         _several(counts[name], name[:-1]) for name in ("files", "datasets") if counts.get(name)
     ]
     parts += [_several(counts.get(name, 0), name[:-1]) for name in ("documents", "tokens")]
-    if seconds is not None:
-        parts.append(f"{tokens / max(seconds, 1e-9):.0f} tokens a second")
-    start = f"wrote {folder}" if seconds is not None else f"{folder} is already finished"
+    if speed is not None:
+        parts.append(f"{speed:.0f} tokens a second")
     line = f"{start}: {', '.join(parts)}"
     entries = Counter(
         {n.removeprefix(SKIPPED): count for n, count in counts.items() if n.startswith(SKIPPED)}

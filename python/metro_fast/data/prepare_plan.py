@@ -162,13 +162,13 @@ def _load(tokenizer: Any) -> Any:
         else:
             found = _load_named(tokenizer)
     elif isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
+        check_unknown(tokenizer, f"the tokenizer {type(tokenizer).__name__}")
         found = tokenizer
     else:
         raise TypeError(
             f"tokenizer is a {type(tokenizer).__name__}, expected a fast tokenizer of "
             "transformers or a slow one, or the path or name of one"
         )
-    check_unknown(found, f"the tokenizer {type(found).__name__}")
     return found
 
 
