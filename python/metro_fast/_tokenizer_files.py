@@ -95,7 +95,7 @@ def read_tokenizer(name: str | Path, folder: Path | None) -> "PreTrainedTokenize
     if type(found).__name__ in _GENERIC and _is_converted(model):
         return _with_special_tokens(load_sentencepiece(model), found, subject)
     check_unknown(found, subject)
-    if _is_converted(model) and _is_sentencepiece(model):
+    if getattr(found, "is_fast", False) and _is_converted(model) and _is_sentencepiece(model):
         _compare_with_peer(found, model)
     if folder is not None and (folder / _FAST).is_file() and type(found).__name__ not in _GENERIC:
         _compare(found, folder / _FAST)

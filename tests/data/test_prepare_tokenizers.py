@@ -148,7 +148,9 @@ def test_ids_may_have_holes(size: int, tmp_path: Path) -> None:
 
 
 def test_byt5_gives_the_bytes_plus_three(tmp_path: Path) -> None:
-    text = "ü </s> <extra_id_0> <pad> \N{FOX FACE}"
+    text = (
+        "ü </s> <extra_id_0> <0x41> <pad>\n\x00\t  \u2028 \N{FOX FACE}" + bytes(range(128)).decode()
+    )
     tokenizer = ByT5Tokenizer()
     assert ids_of(text, tokenizer, tmp_path) == [*(byte + 3 for byte in text.encode()), 1]
     saved = AutoTokenizer.from_pretrained(tmp_path / "out" / "tokenizer")
@@ -173,8 +175,11 @@ def test_a_slow_tokenizer_is_sent_to_workers(tmp_path: Path) -> None:
     """Slow: two spawned processes, which import datatrove and transformers."""
     (tmp_path / "a.txt").write_text("one\ntwo\nthree\n")
     options = {"piece_bytes": 4, "progress": False}
-    one = prepare(tmp_path / "a.txt", tmp_path / "one", ByT5Tokenizer(), **options)
-    two = prepare(tmp_path / "a.txt", tmp_path / "two", ByT5Tokenizer(), num_workers=2, **options)
+    options["eos_token"] = "[SEP]"
+    one = prepare(tmp_path / "a.txt", tmp_path / "one", PerceiverTokenizer(), **options)
+    two = prepare(
+        tmp_path / "a.txt", tmp_path / "two", PerceiverTokenizer(), num_workers=2, **options
+    )
     for path in one.glob("*.ds*"):
         assert (two / path.name).read_bytes() == path.read_bytes()
 

@@ -10,7 +10,7 @@ from metro_fast._extras import require
 from metro_fast._pretrained import load_tokenizer
 from metro_fast._tokenizer_files import check_unknown, read_tokenizer_file
 from metro_fast.data.pieces import Piece, cut
-from metro_fast.data.plain_text import SlowText, slow_template, text_backend
+from metro_fast.data.plain_text import SlowText, slow_backend, text_backend
 from metro_fast.data.prepare_counts import SKIPPED
 from metro_fast.data.prepare_folder import BACKEND, FORMAT, RECORD
 from metro_fast.data.reading import Reading
@@ -105,11 +105,8 @@ def make_plan(
     sources = find_sources(inputs, reading, skipped)
     tokenizer = _load(tokenizer)
     eos_token, eos = _end(tokenizer, eos_token)
-    if getattr(tokenizer, "is_fast", False):
-        backend, template = text_backend(tokenizer, eos)
-    else:
-        template = slow_template(tokenizer, eos)
-        backend = SlowText(tokenizer, template)
+    is_fast = getattr(tokenizer, "is_fast", False)
+    backend, template = (text_backend if is_fast else slow_backend)(tokenizer, eos)
     if template.front:
         _logger.info("every document begins with %s", _tokens(tokenizer, template.front))
     pieces = cut(sources, piece_bytes, text_key)
