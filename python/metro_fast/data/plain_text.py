@@ -62,40 +62,22 @@ class Ids(NamedTuple):
     ids: list[int]
 
 
-def slow_template(tokenizer: Any, eos: int) -> Template:
-    """The ids around each document of a slow tokenizer.
-
-    Args:
-        tokenizer: The tokenizer.
-        eos: Id that ends a document.
-    """
-    inside = -1  # the id of a text
-    built = tokenizer.build_inputs_with_special_tokens([inside])
-    place = built.index(inside)
-    _warn_behind(tokenizer, built[place + 1 :], eos)
-    return Template(built[:place], eos)
-
-
-def slow_backend(tokenizer: Any, eos: int) -> tuple[Any, Template]:
-    """What tokenizes for a slow tokenizer.
-
-    ByT5's, which is written in Python, is a table of bytes, which Rust has too and reads some
-    hundred times as fast.
+def slow_backend(tokenizer: Any, eos: int) -> tuple[SlowText, Template]:
+    """What tokenizes for a slow tokenizer; ByT5's takes twice as long as a Rust tokenizer.
 
     Args:
         tokenizer: The tokenizer.
         eos: Id that ends a document.
 
     Returns:
-        A Rust tokenizer or a `SlowText`, and the ids around each document.
+        It, and the ids around each document.
     """
-    template = slow_template(tokenizer, eos)
-    if type(tokenizer).__name__ != "ByT5Tokenizer":
-        return SlowText(tokenizer, template), template
-    tokenizers = require("tokenizers", "train")
-    table = {f"<0x{byte:02X}>": tokenizer.convert_tokens_to_ids(chr(byte)) for byte in range(256)}
-    backend = tokenizers.Tokenizer(tokenizers.models.BPE(table, [], byte_fallback=True))
-    return _templated(tokenizers, backend, template), template
+    inside = -1  # the id of a text
+    built = tokenizer.build_inputs_with_special_tokens([inside])
+    place = built.index(inside)
+    _warn_behind(tokenizer, built[place + 1 :], eos)
+    template = Template(built[:place], eos)
+    return SlowText(tokenizer, template), template
 
 
 def text_backend(fast: Any, eos: int) -> tuple[Any, Template]:
@@ -126,6 +108,11 @@ def text_backend(fast: Any, eos: int) -> tuple[Any, Template]:
         split = tokenizers.pre_tokenizers.Split(pattern, behavior="isolated")
         before = [] if backend.pre_tokenizer is None else [backend.pre_tokenizer]
         backend.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([*before, split])
+    names = [f"front{i}" for i in range(len(template.front))]
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single=[*names, "$A", "end"],
+        special_tokens=[*zip(names, template.front, strict=True), ("end", eos)],
+    )
     body = [backend.encode(text, add_special_tokens=False).ids for text in _UNKNOWN]
     if any(eos in ids for ids in body):
         raise MetroFastError(
@@ -134,17 +121,7 @@ def text_backend(fast: Any, eos: int) -> tuple[Any, Template]:
         )
     if not all(body):
         _logger.warning("the tokenizer drops letters that its vocabulary does not have")
-    return _templated(tokenizers, backend, template), template
-
-
-def _templated(tokenizers: Any, backend: Any, template: Template) -> Any:
-    """A Rust tokenizer with the ids around each document."""
-    names = [f"front{i}" for i in range(len(template.front))]
-    backend.post_processor = tokenizers.processors.TemplateProcessing(
-        single=[*names, "$A", "end"],
-        special_tokens=[*zip(names, template.front, strict=True), ("end", template.eos)],
-    )
-    return backend
+    return backend, template
 
 
 def _around(tokenizers: Any, fast: Any, backend: Any, eos: int) -> tuple[list[int], int]:

@@ -66,8 +66,8 @@ def prepare(
         output: Folder to make. Unfinished work is in `.NAME.preparing` next to it.
         tokenizer: A tokenizer of transformers, fast or slow; a folder from which to load one; a
             `tokenizer.json`; a SentencePiece model (`.model`), which keeps its own layout; or a
-            name on the Hub. It is saved to `output/tokenizer`. A slow one takes many times as
-            long, except for ByT5's.
+            name on the Hub. It is saved to `output/tokenizer`. A slow one takes longer:
+            ByT5's twice as long.
         text_key: Key or column of the text.
         eos_token: Token that ends every document; the tokenizer's EOS by default.
         shuffle_documents: Whether to shuffle the documents within each piece.

@@ -106,7 +106,8 @@ def make_plan(
     tokenizer = _load(tokenizer)
     eos_token, eos = _end(tokenizer, eos_token)
     is_fast = getattr(tokenizer, "is_fast", False)
-    backend, template = (text_backend if is_fast else slow_backend)(tokenizer, eos)
+    backend: Any
+    backend, template = text_backend(tokenizer, eos) if is_fast else slow_backend(tokenizer, eos)
     if template.front:
         _logger.info("every document begins with %s", _tokens(tokenizer, template.front))
     pieces = cut(sources, piece_bytes, text_key)
