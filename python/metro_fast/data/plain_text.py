@@ -63,7 +63,7 @@ class Ids(NamedTuple):
 
 
 def slow_backend(tokenizer: Any, eos: int) -> tuple[SlowText, Template]:
-    """What tokenizes for a slow tokenizer; ByT5's takes twice as long as a Rust tokenizer.
+    """A slow tokenizer as datatrove calls it; ByT5's takes twice as long as a Rust one.
 
     Args:
         tokenizer: The tokenizer.
