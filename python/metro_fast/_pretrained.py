@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
 from metro_fast._json import parse_json
+from metro_fast._tokenizer_files import has_tokenizer, read_tokenizer
 from metro_fast.errors import FormatError, MetroFastError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ _KINDS = {
     "AutoModelForSeq2SeqLM": "an encoder-decoder: give a T5, or another model that",
     "AutoModelForCausalLM": "a causal language model: give a GPT, or another model that",
 }
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "tokenizer.model")
 
 
 @contextmanager
@@ -62,11 +62,6 @@ def explained(subject: str) -> Iterator[None]:
         raise FormatError(f"{subject} cannot be loaded ({name}: {reason})") from error
 
 
-def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder holds the files of a tokenizer."""
-    return any((folder / file).is_file() for file in _TOKENIZER_FILES)
-
-
 def load_tokenizer(name: str | Path) -> "PreTrainedTokenizerBase":
     """Load the tokenizer of a model.
 
@@ -78,19 +73,19 @@ def load_tokenizer(name: str | Path) -> "PreTrainedTokenizerBase":
 
     Raises:
         FileNotFoundError: If the folder does not exist or holds no tokenizer.
-        FormatError: If one of its files is damaged.
+        FormatError: If one of its files is damaged, or its vocabulary does not have the layout that
+            its declared class expects.
+        MissingExtraError: If it needs sentencepiece, and that is not installed.
         OSError: If the Hub does not have it, or cannot be reached.
     """
     folder = _folder(name)
     if folder is not None and not has_tokenizer(folder):
         raise FileNotFoundError(
-            f"{folder} holds no tokenizer, that is, none of {', '.join(_TOKENIZER_FILES)}: give a "
-            "folder that a model was saved to with its tokenizer"
+            f"{folder} holds no tokenizer, that is, no tokenizer.json, tokenizer_config.json or "
+            "SentencePiece model: give a folder that a model was saved to with its tokenizer"
         )
     with explained(f"the tokenizer at {name}"):
-        found: PreTrainedTokenizerBase
-        found = require("transformers", "train").AutoTokenizer.from_pretrained(name)
-    return found
+        return read_tokenizer(name, folder)
 
 
 def check_source(name: str | Path) -> None:

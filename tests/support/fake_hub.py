@@ -117,6 +117,8 @@ class FakeHub:
             answer = {"id": repo, "private": repo in self.private, "tags": [], "siblings": []}
             return httpx.Response(200, json=answer)
         action, revision = rest[0], "/".join(rest[1:])
+        if action == "tree" and len(rest) > 2:  # a folder of a revision; none is kept here
+            return _missing("EntryNotFound")
         if action == "branch":
             self.repos[repo][revision] = dict(self.repos[repo]["main"])
             return httpx.Response(200, json={})

@@ -1,7 +1,7 @@
 """`metro-fast prepare`: tokenize text into a corpus."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,8 +19,16 @@ InputsArgument = Annotated[
     list[Path],
     typer.Argument(
         help="Files (.jsonl, .txt, either also .gz or .zst; .parquet), datasets that "
-        "save_to_disk wrote, or folders of these."
+        "save_to_disk wrote, or folders that hold these at any depth."
     ),
+]
+DocumentPerOption = Annotated[
+    Literal["line", "file", "blank-line"], typer.Option(help="What a document of a .txt is.")
+]
+EncodingOption = Annotated[str, typer.Option(help="Encoding of .txt and .jsonl files.")]
+OnBadTextOption = Annotated[
+    Literal["error", "skip", "replace"],
+    typer.Option(help="What becomes of a text with bytes that its encoding does not have."),
 ]
 PieceBytesOption = Annotated[
     int, typer.Option(help="Bytes of text that become one token file; the corpus depends on it.")
@@ -37,7 +45,11 @@ def prepare_command(
     inputs: InputsArgument,
     output: Annotated[Path, typer.Option(help="Folder to make.")],
     tokenizer: Annotated[
-        Path | None, typer.Option(help="Folder of a tokenizer, or a tokenizer.json.")
+        str | None,
+        typer.Option(
+            help="Folder of a tokenizer, a tokenizer.json, a SentencePiece model (.model), or a "
+            "name on the Hub."
+        ),
     ] = None,
     train_vocabulary: Annotated[
         int, typer.Option(help="Train a tokenizer of this many ids on the inputs instead.")
@@ -50,6 +62,9 @@ def prepare_command(
     ] = None,
     shuffle_documents: Annotated[bool, typer.Option(help="Shuffle within each piece.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the shuffle.")] = 0,
+    document_per: DocumentPerOption = "line",
+    encoding: EncodingOption = "utf-8",
+    on_bad_text: OnBadTextOption = "error",
     piece_bytes: PieceBytesOption = PIECE_BYTES,
     tasks: TasksOption = None,
     num_workers: Annotated[
@@ -61,32 +76,55 @@ def prepare_command(
 
     For Slurm and Ray see docs/prepare.md.
     """
+    _refuse_idle(ctx, num_sentinels=train_vocabulary > 0, seed=shuffle_documents)
+    reading: dict[str, Any] = {
+        "document_per": document_per,
+        "encoding": encoding,
+        "on_bad_text": on_bad_text,
+    }
+    lines: list[str] = []
     folder = prepare(
         inputs,
         output,
-        _tokenizer(tokenizer, inputs, text_key, train_vocabulary, num_sentinels),
+        _tokenizer(tokenizer, inputs, text_key, train_vocabulary, num_sentinels, reading),
         text_key=text_key,
         eos_token=eos_token,
         shuffle_documents=shuffle_documents,
         seed=seed,
         piece_bytes=piece_bytes,
+        **reading,
         tasks=tasks,
         num_workers=num_workers,
+        report=lines.append,
     )
     save_resolved(ctx, folder)
-    typer.echo(f"wrote {folder}")
+    typer.echo("\n".join(lines))
+
+
+def _refuse_idle(ctx: typer.Context, *, num_sentinels: bool, seed: bool) -> None:
+    """Refuse a flag that changes nothing, since its user expects that it does."""
+    needs = {"num_sentinels": "--train-vocabulary", "seed": "--shuffle-documents"}
+    for name, used in (("num_sentinels", num_sentinels), ("seed", seed)):
+        source = ctx.get_parameter_source(name)
+        if not used and source is not None and source.name == "COMMANDLINE":
+            flag = f"--{name.replace('_', '-')}"
+            raise MetroFastError(f"{flag} does nothing without {needs[name]}: give that too")
 
 
 def _tokenizer(
-    given: Path | None, inputs: list[Path], text_key: str, vocab_size: int, num_sentinels: int
-) -> "Path | PreTrainedTokenizerFast":
+    given: str | None,
+    inputs: list[Path],
+    text_key: str,
+    vocab_size: int,
+    num_sentinels: int,
+    reading: dict[str, Any],
+) -> "str | PreTrainedTokenizerFast":
     if (given is None) == (vocab_size == 0):
         raise MetroFastError(
-            "give either --tokenizer FOLDER, to use a tokenizer, or --train-vocabulary N, to train "
+            "give either --tokenizer NAME, to use a tokenizer, or --train-vocabulary N, to train "
             "one"
         )
     if given is not None:
         return given
-    return train_tokenizer(
-        read_texts(list(inputs), text_key), vocab_size=vocab_size, num_sentinels=num_sentinels
-    )
+    texts = read_texts(list(inputs), text_key, **reading)
+    return train_tokenizer(texts, vocab_size=vocab_size, num_sentinels=num_sentinels)

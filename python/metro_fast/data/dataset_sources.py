@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from json import JSONDecodeError
 from pathlib import Path
@@ -14,6 +15,7 @@ from metro_fast.data.arrow_text import (
     damage_explained,
     read_columns,
 )
+from metro_fast.data.reading import READING, BadTextError, Reading
 from metro_fast.data.source import Source, file_hash
 from metro_fast.errors import FormatError, MetroFastError
 
@@ -21,8 +23,8 @@ from metro_fast.errors import FormatError, MetroFastError
 class GivenDataset(Source):
     """A `datasets.Dataset`. Ranges count rows."""
 
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Any, reading: Reading = READING) -> None:
+        self._dataset, self._reading = dataset, reading
 
     def __repr__(self) -> str:
         return f"Dataset {self._dataset._fingerprint} of {len(self._dataset)} rows"
@@ -47,12 +49,15 @@ class GivenDataset(Source):
         step = max(1, len(table) * piece_bytes // size)
         return [(start, min(start + step, rows)) for start in range(0, rows, step)]
 
-    def read(self, start: int, stop: int, text_key: str) -> Iterator[str]:
+    def read(
+        self, start: int, stop: int, text_key: str, counts: Counter[str] | None = None
+    ) -> Iterator[str]:
         """The texts of a range of rows."""
         part = self._texts(text_key).select(range(start, stop)).with_format("arrow")
         slices = part.iter(batch_size=ROWS_AT_ONCE)
         where = f"{self._name()}, rows from {start}"
-        return read_columns((rows.column(text_key) for rows in slices), where)
+        columns = (rows.column(text_key) for rows in slices)
+        return read_columns(columns, where, self._reading, counts)
 
     def _texts(self, text_key: str) -> Any:
         dataset = self._open()
@@ -73,8 +78,8 @@ class GivenDataset(Source):
 class SavedDataset(GivenDataset):
     """A folder that `Dataset.save_to_disk` wrote; each process opens it separately."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path.absolute()
+    def __init__(self, path: Path, reading: Reading = READING) -> None:
+        self._path, self._reading = path.absolute(), reading
 
     def __repr__(self) -> str:
         return f"dataset {self._path}"
@@ -107,8 +112,8 @@ class Stream(Source):
     therefore repeated, and a finished output is refused without a comparison.
     """
 
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Any, reading: Reading = READING) -> None:
+        self._dataset, self._reading = dataset, reading
 
     def __repr__(self) -> str:
         return f"IterableDataset of {self._dataset.num_shards} shards"
@@ -126,16 +131,33 @@ class Stream(Source):
             )
         return [(shard, shard + 1) for shard in range(self._dataset.num_shards)]
 
-    def read(self, start: int, stop: int, text_key: str) -> Iterator[str]:
+    def read(
+        self, start: int, stop: int, text_key: str, counts: Counter[str] | None = None
+    ) -> Iterator[str]:
         """The texts of a range of shards."""
+        counts = Counter() if counts is None else counts
         for shard in range(start, stop):
             part = self._dataset.shard(num_shards=self._dataset.num_shards, index=shard)
-            for row, values in enumerate(part):
-                text = values.get(text_key)
+            for row, values in enumerate(_rows(part, f"the stream's shard {shard}")):
+                text, where = values.get(text_key), f"the stream's shard {shard}, row {row}"
                 if not isinstance(text, str):
                     raise FormatError(
-                        f"the stream's shard {shard}, row {row}: {text_key!r} is of type "
-                        f"{type(text).__name__}, expected a string"
+                        f"{where}: {text_key!r} is of type {type(text).__name__}, expected a string"
                     )
-                if text.strip():
-                    yield text
+                try:
+                    accepted = self._reading.accept(text, counts)
+                except BadTextError as error:
+                    raise FormatError(f"{where}: {text_key!r} {error}") from error
+                if accepted is not None:
+                    yield accepted
+
+
+def _rows(part: Any, where: str) -> Iterator[Any]:
+    """The rows of a stream, which ends at the first text that is not UTF-8."""
+    try:
+        yield from part
+    except UnicodeDecodeError as error:
+        raise FormatError(
+            f"{where} holds a text that is not UTF-8 ({error}), behind which a stream cannot be "
+            "read: give its files, for which on_bad_text may be 'skip' or 'replace'"
+        ) from error

@@ -1,6 +1,7 @@
 """The two steps of `prepare` as steps of datatrove: read pieces, write token files."""
 
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import groupby
@@ -11,9 +12,11 @@ from datatrove.data import Document
 from datatrove.io import get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.tokens import DocumentTokenizer
+from numpy import iinfo, uint16
 from numpy.random import default_rng
 
-from metro_fast.data.pieces import UNFINISHED, Piece, is_done, mark_done
+from metro_fast.data.pieces import UNFINISHED, Piece, is_done, mark_done, write_counts
+from metro_fast.data.plain_text import SlowText
 from metro_fast.data.source import Source
 from metro_fast.errors import MetroFastError
 
@@ -33,6 +36,8 @@ class ReadPieces(PipelineStep):  # type: ignore[misc]  # datatrove is untyped
         pieces: The ranges into which they are cut.
         work: Folder of the marks.
         text_key: Key or column of the text.
+
+    What is left out of a piece or changed in it is counted in a file in `work`.
     """
 
     name, type = "metro_fast pieces", "READER"
@@ -50,9 +55,13 @@ class ReadPieces(PipelineStep):  # type: ignore[misc]  # datatrove is untyped
             if is_done(self._work, number):
                 continue
             piece = self._pieces[number]
-            texts = self._sources[piece.source].read(piece.start, piece.stop, self._text_key)
+            counts: Counter[str] = Counter()
+            source = self._sources[piece.source]
+            texts = source.read(piece.start, piece.stop, self._text_key, counts)
             for row, text in enumerate(texts):
                 yield Document(text=text, id=f"{number}/{row}", metadata={_PIECE: number})
+            # The next step marks a piece as done when it sees that its documents have ended.
+            write_counts(self._work, number, counts)
 
 
 class WritePieces(PipelineStep):  # type: ignore[misc]
@@ -65,9 +74,9 @@ class WritePieces(PipelineStep):  # type: ignore[misc]
     Args:
         pieces: Number of pieces in all.
         work: Folder in which the files appear.
-        tokenizer_file: The tokenizer, a `tokenizer.json`.
+        tokenizer_file: The tokenizer, a `tokenizer.json` whose template ends each document.
         tokenizer_name: Name of the tokenizer in the metadata.
-        eos_token: Token that ends a document.
+        slow: What tokenizes instead of that file; None for a fast tokenizer.
         shuffle_documents: Whether to shuffle the documents of a piece.
         seed: Seed of the shuffle, which is keyed by (seed, number of the piece).
     """
@@ -81,14 +90,14 @@ class WritePieces(PipelineStep):  # type: ignore[misc]
         *,
         tokenizer_file: Path,
         tokenizer_name: str,
-        eos_token: str,
+        slow: SlowText | None,
         shuffle_documents: bool,
         seed: int,
     ) -> None:
         super().__init__()
         self._count, self._work = pieces, work
         self._tokenizer_file, self._tokenizer_name = tokenizer_file, tokenizer_name
-        self._eos_token = eos_token
+        self._slow = slow
         self._shuffle_documents, self._seed = shuffle_documents, seed
 
     def run(self, data: Iterable[Document] = (), rank: int = 0, world_size: int = 1) -> None:
@@ -107,11 +116,12 @@ class WritePieces(PipelineStep):  # type: ignore[misc]
         tokenizer = PlainTokenizer(
             output_folder=str(self._work),
             tokenizer_name_or_path=str(self._tokenizer_file),
-            eos_token=self._eos_token,
             shuffle_documents=self._shuffle_documents,
             seed=self._seed,
             batch_size=DOCUMENTS_AT_ONCE,
         )
+        if self._slow is not None:
+            tokenizer.tokenizer = self._slow
         numbers = range(rank, self._count, world_size)
         left = iter([number for number in numbers if not is_done(self._work, number)])
         for number, documents in groupby(data, key=_piece_of):
@@ -154,14 +164,19 @@ class WritePieces(PipelineStep):  # type: ignore[misc]
 
 
 class PlainTokenizer(DocumentTokenizer):  # type: ignore[misc]
-    """datatrove's step, but `</s>` in a text is four letters, not the end of a document."""
+    """datatrove's step, for a tokenizer that puts the ends of documents itself."""
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer of the step. The EOS of its template is not affected."""
+        """The tokenizer of the step, for which special tokens that are words are only words."""
         loaded = super().tokenizer
         loaded.encode_special_tokens = True
         return loaded
+
+    @cached_property
+    def token_size(self) -> int:
+        """Bytes of an id. datatrove asks for the number of tokens, but ids may have holes."""
+        return 4 if max(self.tokenizer.get_vocab().values()) > iinfo(uint16).max else 2
 
 
 def _piece_of(document: Document) -> int:

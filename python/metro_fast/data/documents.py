@@ -1,14 +1,24 @@
 """Reads the documents of text files one by one, from a whole file or from a range of its lines."""
 
+import codecs
 import gzip
 import io
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from metro_fast._extras import require
+from metro_fast.data.reading import (
+    ADVICE,
+    READING,
+    BadTextError,
+    Reading,
+    documents_of,
+    without_mark,
+)
 from metro_fast.errors import FormatError
 
 PACKED = (".gz", ".zst")
@@ -51,44 +61,97 @@ def cut_lines(path: Path, piece_bytes: int) -> list[tuple[int, int]]:
     return ranges
 
 
-def read_documents(
-    path: Path, text_key: str, start: int = 0, stop: int | None = None
-) -> Iterator[str]:
-    """The documents of a file: each is a line of text, or the value of `text_key` of a JSON line.
-
-    Blank lines and blank texts are skipped.
+def cut_paragraphs(path: Path, piece_bytes: int) -> list[tuple[int, int]]:
+    r"""Cut a text file as `cut_lines` does, but each range ends with a blank line.
 
     Args:
-        path: File in UTF-8, packed if its name ends in `.gz` or `.zst`.
+        path: The file.
+        piece_bytes: 1 or more.
+
+    Returns:
+        Starts and ends in bytes; at least one range, even for an empty file.
+
+    Raises:
+        OSError: If the file cannot be read.
+
+    Example:
+        >>> _ = Path("paragraphs.txt").write_text("one\ntwo\n\nthree")
+        >>> cut_paragraphs(Path("paragraphs.txt"), piece_bytes=5)
+        [(0, 9), (9, 14)]
+    """
+    ranges: list[tuple[int, int]] = []
+    start = 0
+    for _, stop in cut_lines(path, piece_bytes):
+        if stop <= start:
+            continue
+        with path.open("rb") as file:
+            file.seek(stop)
+            while (line := file.readline()) and line.strip():
+                pass
+            stop = file.tell()
+        ranges.append((start, stop))
+        start = stop
+    return ranges or [(0, 0)]
+
+
+def read_documents(
+    path: Path,
+    text_key: str,
+    start: int = 0,
+    stop: int | None = None,
+    reading: Reading = READING,
+    counts: Counter[str] | None = None,
+) -> Iterator[str]:
+    """The documents of a file: its lines, or as `reading` says; or values of its JSON lines.
+
+    Blank documents are left out, and so is a byte order mark.
+
+    Args:
+        path: The file, packed if its name ends in `.gz` or `.zst`.
         text_key: Key of the text in JSON lines.
         start: Byte at which a line of an uncompressed file begins.
         stop: Byte after the end of a line; None for the end of the file.
+        reading: How the file is read.
+        counts: Where to count what is left out or changed.
 
     Raises:
-        FormatError: If the file is not UTF-8, cannot be decompressed, or has a line of the wrong
-            form; the message names the line.
+        FormatError: If the file has another encoding, cannot be decompressed, or has a line of the
+            wrong form; the message names the line.
         MissingExtraError: If a `.zst` is read without pyarrow.
     """
-    is_json = path.with_suffix("" if path.name.endswith(PACKED) else path.suffix).suffix == ".jsonl"
-    number = 0
+    counts = Counter() if counts is None else counts
+    number, keyed = 0, is_json(path)
     try:
-        with _open_text(path, start, stop) as file:
-            for number, line in enumerate(file, start=1):  # noqa: B007 (named in the errors)
-                text = line.rstrip("\r\n")
-                if is_json and text.strip():
-                    text = _text_of(text, text_key)
-                if text.strip():
+        with _open_text(path, start, stop, reading) as file:
+            per = "line" if keyed else reading.document_per
+            for number, part in documents_of(file, per):  # noqa: B007 (named in the errors)
+                text: str | None = part
+                if keyed and (line := without_mark(part, counts)).strip():
+                    text = _text_of(line, text_key)
+                if (text := reading.accept(text or "", counts)) is not None:
                     yield text
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        number += _lines_before(path, start)
-        raise FormatError(f"{path} is damaged at or after line {number + 1}: {error}") from error
+    except (UnicodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        number += _lines_before(path, start, reading)
+        hint = f": {_advice(path)}" if isinstance(error, UnicodeError) else ""
+        raise FormatError(
+            f"{path} is damaged at or after line {number + 1}: {error}{hint}"
+        ) from error
+    except BadTextError as error:
+        number += _lines_before(path, start, reading)
+        subject = repr(text_key) if keyed else "the text"
+        raise FormatError(f"{path}, line {number}: {subject} {error}") from error
     except _WrongLineError as error:
-        number += _lines_before(path, start)
+        number += _lines_before(path, start, reading)
         raise FormatError(f"{path}, line {number}: {error}") from error
     except OSError as error:
         if error.errno is not None or not path.name.endswith(".zst"):
             raise
         raise FormatError(f"{path} is damaged at or after line {number + 1}: {error}") from error
+
+
+def is_json(path: Path) -> bool:
+    """Whether a file holds JSON lines, by its name."""
+    return path.with_suffix("" if path.name.endswith(PACKED) else path.suffix).suffix == ".jsonl"
 
 
 class _Range(io.RawIOBase):
@@ -112,23 +175,32 @@ class _Range(io.RawIOBase):
         super().close()
 
 
-def _open_text(path: Path, start: int, stop: int | None) -> IO[str]:
+def _open_text(path: Path, start: int, stop: int | None, reading: Reading) -> IO[str]:
+    form: dict[str, Any] = {"encoding": reading.encoding, "errors": reading.errors}
     if path.name.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8")
+        return io.TextIOWrapper(gzip.open(path), **form)
     if path.name.endswith(".zst"):
         # Python itself has zstd only from 3.14 on.
         stream = require("pyarrow", "data").input_stream(str(path), compression="zstd")
-        return io.TextIOWrapper(stream, encoding="utf-8")
-    return io.TextIOWrapper(io.BufferedReader(_Range(path, start, stop)), encoding="utf-8")
+        return io.TextIOWrapper(stream, **form)
+    return io.TextIOWrapper(io.BufferedReader(_Range(path, start, stop)), **form)
 
 
-def _lines_before(path: Path, start: int) -> int:
+def _lines_before(path: Path, start: int, reading: Reading) -> int:
     """Number of lines before a range, counted only to name a line in an error."""
     if start == 0:
         return 0
     before = io.BufferedReader(_Range(path, 0, start))
-    with io.TextIOWrapper(before, encoding="utf-8", errors="replace") as file:
+    with io.TextIOWrapper(before, encoding=reading.encoding, errors="replace") as file:
         return sum(1 for _ in file)
+
+
+def _advice(path: Path) -> str:
+    """The way out of bytes that the encoding cannot hold."""
+    with path.open("rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return "it begins as UTF-16 does, give encoding='utf-16' (--encoding)"
+    return ADVICE
 
 
 class _WrongLineError(ValueError):
@@ -149,8 +221,4 @@ def _text_of(line: str, text_key: str) -> str:
     text = value[text_key]
     if not isinstance(text, str):
         raise _WrongLineError(f"{text_key!r} is of type {type(text).__name__}, expected a string")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise _WrongLineError(f"{text_key!r} holds half of a surrogate pair ({error})") from error
     return text

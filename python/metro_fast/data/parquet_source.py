@@ -1,5 +1,6 @@
 """Parquet files, of which a column of text is read a few rows at a time."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from metro_fast.data.arrow_text import (
     damage_explained,
     read_columns,
 )
+from metro_fast.data.reading import READING, Reading
 from metro_fast.data.source import Source, file_hash
 from metro_fast.errors import MetroFastError
 
@@ -23,8 +25,10 @@ class ParquetFile(Source):
     compressed text column of one row group are in memory.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path.absolute()
+    is_file = True
+
+    def __init__(self, path: Path, reading: Reading = READING) -> None:
+        self._path, self._reading = path.absolute(), reading
 
     def record(self) -> list[Any]:
         """Name and hash."""
@@ -55,7 +59,9 @@ class ParquetFile(Source):
             ranges.append((start, len(sizes)))
         return ranges
 
-    def read(self, start: int, stop: int, text_key: str) -> Iterator[str]:
+    def read(
+        self, start: int, stop: int, text_key: str, counts: Counter[str] | None = None
+    ) -> Iterator[str]:
         """The texts of a range of row groups."""
         with self._open() as file:
             for group in range(start, stop):
@@ -64,7 +70,10 @@ class ParquetFile(Source):
                     batch_size=ROWS_AT_ONCE, row_groups=[group], columns=[text_key]
                 )
                 yield from read_columns(
-                    (rows.column(0) for rows in slices), f"{self._path}, row group {group}"
+                    (rows.column(0) for rows in slices),
+                    f"{self._path}, row group {group}",
+                    self._reading,
+                    counts,
                 )
 
     @contextmanager

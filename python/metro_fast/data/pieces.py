@@ -1,6 +1,7 @@
 """The pieces into which inputs are cut, and the marks of finished pieces."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,9 @@ from metro_fast.data.source import Source
 from metro_fast.errors import FormatError, MetroFastError
 
 MARKS = "pieces"
+COUNTS = "counts"
 UNFINISHED = "unfinished"
+END_BYTES = 8  # of the end of a document in an index
 MOST_PIECES = 100_000  # token files are sorted by name, and datatrove writes five digits
 
 
@@ -61,13 +64,32 @@ def mark_done(work: Path, number: int, made: Path) -> None:
         OSError: If the folder cannot be written.
     """
     counts = [int(path.read_text().splitlines()[1]) for path in made.glob("*.metadata")]
-    tokens = sum(counts)
+    ends = sum(path.stat().st_size for path in made.glob("*.index"))
     sizes = move_files(made, work)
-    write_atomically(_mark(work, number), json.dumps({"files": sizes, "tokens": tokens}) + "\n")
+    mark = {"files": sizes, "documents": ends // END_BYTES, "tokens": sum(counts)}
+    write_atomically(_mark(work, number), json.dumps(mark) + "\n")
 
 
-def count_tokens(work: Path, pieces: int) -> int:
-    """Number of tokens in all pieces.
+def write_counts(work: Path, number: int, counts: Counter[str]) -> None:
+    """Write what was left out of a piece or changed in it.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    kept = {name: count for name, count in counts.items() if count}
+    if (work / COUNTS).is_dir():  # a finished folder must not come back
+        write_atomically(work / COUNTS / f"{number:05d}.json", json.dumps(kept) + "\n")
+
+
+def tokens_so_far(work: Path, pieces: int) -> int:
+    """Number of tokens in the pieces that are done."""
+    return sum(
+        _read_mark(work, number)["tokens"] for number in range(pieces) if is_done(work, number)
+    )
+
+
+def count(work: Path, pieces: int) -> Counter[str]:
+    """Numbers of documents and tokens in all pieces, and of what was left out or changed.
 
     Raises:
         MetroFastError: If a piece is not done.
@@ -80,12 +102,18 @@ def count_tokens(work: Path, pieces: int) -> int:
             f"{len(missing)} of {pieces} pieces in {work} are not done ({named}): run the "
             "executor again, which does only the missing ones"
         )
-    return sum(_tokens(work, number) for number in range(pieces))
+    total: Counter[str] = Counter({"documents": 0, "tokens": 0})
+    for number in range(pieces):
+        mark, counted = _read_mark(work, number), work / COUNTS / f"{number:05d}.json"
+        total.update({name: mark[name] for name in ("documents", "tokens")})
+        total.update(parse_json(counted.read_bytes(), counted))
+    return total
 
 
-def _tokens(work: Path, number: int) -> int:
+def _read_mark(work: Path, number: int) -> dict[str, Any]:
+    """The mark of a piece, after a look at its files."""
     mark = _mark(work, number)
-    values: Any = parse_json(mark.read_bytes(), mark)
+    values: dict[str, Any] = parse_json(mark.read_bytes(), mark)
     for name, size in values["files"].items():
         path = work / name
         if not path.is_file() or path.stat().st_size != size:
@@ -93,7 +121,7 @@ def _tokens(work: Path, number: int) -> int:
                 f"{path} is missing or does not have the expected {size} bytes: remove {mark} and "
                 "run again"
             )
-    return int(values["tokens"])
+    return values
 
 
 def _mark(work: Path, number: int) -> Path:

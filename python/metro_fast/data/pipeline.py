@@ -1,19 +1,25 @@
 """`prepare` in parts, for the executors of datatrove: Slurm, Ray, several machines."""
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metro_fast.data.prepare_counts import last_line
 from metro_fast.data.prepare_folder import (
     begin,
     finish,
     is_finished,
     locked,
+    read_counts,
     read_record,
     work_folder,
 )
 from metro_fast.data.prepare_plan import PIECE_BYTES, make_plan
 from metro_fast.errors import MetroFastError
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,9 @@ def prepare_pipeline(
     shuffle_documents: bool = False,
     seed: int = 0,
     piece_bytes: int = PIECE_BYTES,
+    document_per: str = "line",
+    encoding: str = "utf-8",
+    on_bad_text: str = "error",
 ) -> PreparePipeline:
     r"""Begin a `prepare` whose tokenization is done by an executor of datatrove.
 
@@ -60,6 +69,9 @@ def prepare_pipeline(
         shuffle_documents: As for `prepare`.
         seed: As for `prepare`.
         piece_bytes: As for `prepare`.
+        document_per: As for `prepare`.
+        encoding: As for `prepare`.
+        on_bad_text: As for `prepare`.
 
     Returns:
         The steps, and the number of their pieces.
@@ -88,22 +100,27 @@ def prepare_pipeline(
         shuffle_documents=shuffle_documents,
         seed=seed,
         piece_bytes=piece_bytes,
+        document_per=document_per,
+        encoding=encoding,
+        on_bad_text=on_bad_text,
     )
     final = Path(output)
     work = work_folder(final)
     with locked(work):
         if is_finished(final, plan.record):
             raise MetroFastError(f"{final} is already finished: there is nothing left to run")
-        begin(work, plan.record)
+        begin(work, plan.record, plan.found)
         plan.save_tokenizer(work)
     return PreparePipeline(plan.steps(work), len(plan.pieces), work)
 
 
-def finish_prepare(output: str | Path) -> Path:
+def finish_prepare(output: str | Path, *, report: Callable[[str], object] | None = None) -> Path:
     """Check that every piece of a `prepare_pipeline` is done, and move the folder into place.
 
     Args:
         output: The output of the `prepare_pipeline`. If it already exists, it is only checked.
+        report: Called with the last line, as for `prepare`, but without a speed; by default it is
+            logged.
 
     Returns:
         `output`.
@@ -124,7 +141,10 @@ def finish_prepare(output: str | Path) -> Path:
     if not work.exists():
         if not is_finished(final, None):
             raise MetroFastError(f"no pipeline was made for {final}: call prepare_pipeline")
-        return final
-    with locked(work):
-        finish(work, final, read_record(work))
+        start = f"{output} is already finished"
+    else:
+        start = f"wrote {output}"
+        with locked(work):
+            finish(work, final, read_record(work))
+    (report or _logger.info)(last_line(start, read_counts(final)))
     return final

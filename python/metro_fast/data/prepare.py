@@ -1,15 +1,29 @@
 """Turns text into a tokenized corpus on this machine."""
 
+import logging
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from metro_fast._extras import require
-from metro_fast.data.prepare_folder import begin, finish, is_finished, locked, work_folder
+from metro_fast.data.pieces import tokens_so_far
+from metro_fast.data.prepare_counts import last_line
+from metro_fast.data.prepare_folder import (
+    begin,
+    finish,
+    is_finished,
+    locked,
+    read_counts,
+    work_folder,
+)
 from metro_fast.data.prepare_plan import PIECE_BYTES, Plan, make_plan
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.draws import check_counter
+
+_logger = logging.getLogger(__name__)
 
 
 def prepare(
@@ -22,9 +36,13 @@ def prepare(
     shuffle_documents: bool = False,
     seed: int = 0,
     piece_bytes: int = PIECE_BYTES,
+    document_per: str = "line",
+    encoding: str = "utf-8",
+    on_bad_text: str = "error",
     tasks: int | None = None,
     num_workers: int = 1,
     progress: bool = True,
+    report: Callable[[str], object] | None = None,
 ) -> Path:
     r"""Tokenize text with datatrove into a folder that `TokenCorpus` opens.
 
@@ -32,29 +50,43 @@ def prepare(
     The cuts depend only on the inputs, so that the bytes of the result depend on the inputs, the
     tokenizer, the seed and `piece_bytes`, but not on tasks or workers. The folder appears complete
     or not at all. After an interruption, the same call resumes where it stopped. Once the folder
-    exists, the call only compares the hashes of the inputs. Special tokens spelled out in a text
-    (`</s>`, `<extra_id_0>`) are read as ordinary letters. For clusters, see `prepare_pipeline`.
+    exists, the call only compares the hashes of the inputs. Control tokens spelled out in a text
+    (`</s>`, `<extra_id_0>`, `<|im_end|>`) are read as ordinary letters. For clusters, see
+    `prepare_pipeline`.
+
+    A document is what the tokenizer's template puts in front of a text (BOS, `[CLS]`), the text,
+    and the EOS. What is left out or changed is counted: in `prepare.json` and in the last line.
 
     Args:
-        inputs: One of these, or a list: files in UTF-8, either `.jsonl` with a text in `text_key`
-            on each line or `.txt` with a document on each line, optionally compressed as `.gz` or
-            `.zst`; `.parquet` files with a column `text_key`; a `Dataset` or `IterableDataset` of
-            Hugging Face; a folder that `save_to_disk` wrote; a folder of any of these files and
-            folders. Blank documents are skipped.
+        inputs: One of these, or a list: files, either `.jsonl` with a text in `text_key` on each
+            line or `.txt`, optionally compressed as `.gz` or `.zst`; `.parquet` files with a column
+            `text_key`; a `Dataset` or `IterableDataset` of Hugging Face; a folder that
+            `save_to_disk` wrote; a folder that holds any of these files and folders, at any depth.
+            Blank documents and byte order marks are left out.
         output: Folder to make. Unfinished work is in `.NAME.preparing` next to it.
-        tokenizer: A `PreTrainedTokenizerFast`, or a folder or `tokenizer.json` from which to load
-            one. It is saved to `output/tokenizer`.
+        tokenizer: A tokenizer of transformers, fast or slow; a folder from which to load one; a
+            `tokenizer.json`; a SentencePiece model (`.model`), which keeps its own layout; or a
+            name on the Hub. It is saved to `output/tokenizer`. A slow one takes longer:
+            ByT5's twice as long.
         text_key: Key or column of the text.
         eos_token: Token that ends every document; the tokenizer's EOS by default.
         shuffle_documents: Whether to shuffle the documents within each piece.
         seed: Seed of the shuffle.
         piece_bytes: Bytes of text per piece: whole lines, row groups of Parquet, or rows of a
             `Dataset`. A compressed text file, and a shard of an `IterableDataset`, is one piece.
+        document_per: What a document of a `.txt` is: a `"line"`, the `"file"`, or the lines between
+            blank lines (`"blank-line"`).
+        encoding: Encoding of `.txt` and `.jsonl` files. A file is one piece if it is one in which
+            the end of a line is not one byte, such as UTF-16.
+        on_bad_text: Whether a text that its encoding cannot hold is an `"error"`, is left out
+            (`"skip"`), or has U+FFFD in the place of its bad bytes (`"replace"`).
         tasks: Number of parts of the work; task t of T does the pieces t, t + T, ... None for one
             task per piece.
         num_workers: Number of processes that share the tasks. A script that uses more than 1 needs
             an `if __name__ == "__main__"`.
         progress: Whether to show a bar if there is a terminal.
+        report: Called with the last line, which has the numbers of files, documents, tokens and
+            tokens a second, and of all that was left out; by default it is logged.
 
     Returns:
         `output`.
@@ -86,16 +118,22 @@ def prepare(
         shuffle_documents=shuffle_documents,
         seed=seed,
         piece_bytes=piece_bytes,
+        document_per=document_per,
+        encoding=encoding,
+        on_bad_text=on_bad_text,
     )
-    final = Path(output)
+    final, start, speed = Path(output), f"{output} is already finished", None
     work = work_folder(final)
     with locked(work):
-        if is_finished(final, plan.record):
-            return final
-        begin(work, plan.record)
-        plan.save_tokenizer(work)
-        _run(plan, work, tasks or len(plan.pieces), num_workers, progress=progress)
-        finish(work, final, plan.record)
+        if not is_finished(final, plan.record):
+            begin(work, plan.record, plan.found)
+            plan.save_tokenizer(work)
+            before, started = tokens_so_far(work, len(plan.pieces)), monotonic()
+            _run(plan, work, tasks or len(plan.pieces), num_workers, progress=progress)
+            finish(work, final, plan.record)
+            made = read_counts(final)["tokens"] - before
+            start, speed = f"wrote {output}", made / max(monotonic() - started, 1e-9)
+    (report or _logger.info)(last_line(start, read_counts(final), speed))
     return final
 
 

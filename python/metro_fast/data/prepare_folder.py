@@ -11,13 +11,17 @@ from typing import Any
 from metro_fast._atomic import damaged_file, move_folder, sync_files, write_atomically
 from metro_fast._extras import require
 from metro_fast._json import parse_json
-from metro_fast.data.pieces import MARKS, UNFINISHED, count_tokens
+from metro_fast.data.pieces import COUNTS, MARKS, UNFINISHED, count
 from metro_fast.errors import FormatError, MetroFastError
 
 _logger = logging.getLogger(__name__)
 
 RECORD = "prepare.json"
-_FILES = "files"
+BACKEND = "backend.json"
+FORMAT = "metro_fast prepare 3"
+_FOUND = "found.json"
+# What a record has besides the arguments of its call.
+_FILES, _COUNTS = "files", "counts"
 
 
 def work_folder(final: Path) -> Path:
@@ -64,6 +68,12 @@ def is_finished(final: Path, record: dict[str, Any] | None) -> bool:
         raise MetroFastError(f"{final} is not empty and is not a corpus: choose another output")
     before = _read(made)
     files = before.pop(_FILES, {})
+    before.pop(_COUNTS, None)
+    if before.get("format") != FORMAT and record is not None:
+        raise MetroFastError(
+            f"{final} was made by another version of prepare ({before.get('format')}, and this is "
+            f"{FORMAT}), which read texts by other rules: remove it or choose another output"
+        )
     if record is not None and before != record:
         raise MetroFastError(
             f"{final} was made with other inputs, other options or another tokenizer (see {made}): "
@@ -76,8 +86,14 @@ def is_finished(final: Path, record: dict[str, Any] | None) -> bool:
     return True
 
 
-def begin(work: Path, record: dict[str, Any]) -> None:
-    """Make the work folder, or keep the work of an interrupted call with the same record."""
+def begin(work: Path, record: dict[str, Any], found: dict[str, int]) -> None:
+    """Make the work folder, or keep the work of an interrupted call with the same record.
+
+    Args:
+        work: The folder.
+        record: The arguments of the call.
+        found: Numbers of inputs, and of the entries of folders that are left out.
+    """
     made = work / RECORD
     if work.exists() and not (made.is_file() and _read(made) == record):
         _logger.info("%s belongs to another call: starting over", work)
@@ -85,7 +101,9 @@ def begin(work: Path, record: dict[str, Any]) -> None:
     if not work.exists():
         work.mkdir(parents=True)
         (work / UNFINISHED).mkdir()
+        (work / COUNTS).mkdir()
         made.write_text(json.dumps(record, indent=2) + "\n")
+    (work / _FOUND).write_text(json.dumps(found) + "\n")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -98,6 +116,17 @@ def read_record(folder: Path) -> dict[str, Any]:
     return _read(folder / RECORD)
 
 
+def read_counts(folder: Path) -> dict[str, int]:
+    """Numbers of inputs, documents and tokens of a finished folder, and of what it leaves out.
+
+    Raises:
+        FormatError: If the record is damaged.
+        OSError: If it cannot be read.
+    """
+    counts: dict[str, int] = _read(folder / RECORD).get(_COUNTS, {})
+    return counts
+
+
 def finish(work: Path, final: Path, record: dict[str, Any]) -> None:
     """Check that every piece is done, record every file, and move the folder into place.
 
@@ -106,15 +135,19 @@ def finish(work: Path, final: Path, record: dict[str, Any]) -> None:
         FormatError: If a file of a piece is missing or cut.
         OSError: If the folder cannot be moved.
     """
-    if count_tokens(work, record["pieces"]) == 0:
+    counts = count(work, record["pieces"])
+    if counts["tokens"] == 0:
         raise MetroFastError("the inputs hold no documents: there is nothing to tokenize")
-    (work / "backend.json").unlink(missing_ok=True)
+    found = parse_json((work / _FOUND).read_bytes(), work / _FOUND)
+    for name in (BACKEND, _FOUND):
+        (work / name).unlink(missing_ok=True)
     # Remains of killed tasks, and datatrove's logs if they were kept here.
-    for name in (MARKS, UNFINISHED, "logs"):
+    for name in (MARKS, COUNTS, UNFINISHED, "logs"):
         if (work / name).exists():
             shutil.rmtree(work / name)
     files = sync_files(work, but=RECORD)
-    write_atomically(work / RECORD, json.dumps({**record, _FILES: files}, indent=2) + "\n")
+    whole = {**record, _COUNTS: {**found, **counts}, _FILES: files}
+    write_atomically(work / RECORD, json.dumps(whole, indent=2) + "\n")
     move_folder(work, final)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,12 @@ class Source(ABC):
 
     A source is sent to other processes, so it holds a path or a dataset, and opens it only to read
     it.
+
+    Attributes:
+        is_file: Whether it is a single file, and not a dataset.
     """
+
+    is_file = False
 
     @abstractmethod
     def record(self) -> list[Any]:
@@ -29,8 +35,16 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def read(self, start: int, stop: int, text_key: str) -> Iterator[str]:
+    def read(
+        self, start: int, stop: int, text_key: str, counts: Counter[str] | None = None
+    ) -> Iterator[str]:
         """The documents of a range, without blank ones.
+
+        Args:
+            start: Start of the range.
+            stop: End of the range.
+            text_key: Key or column of the text.
+            counts: Where to count what is left out or changed.
 
         Raises:
             FormatError: If the input is damaged; the message says where.

@@ -1,43 +1,61 @@
 """Finds the inputs of `prepare`: files, saved datasets and datasets in memory."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from metro_fast.data.documents import cut_lines, read_documents
+from metro_fast.data.documents import PACKED, cut_lines, cut_paragraphs, is_json, read_documents
+from metro_fast.data.folders import SUFFIXES, find_inputs, is_saved
+from metro_fast.data.reading import READING, Reading
 from metro_fast.data.source import Source, file_hash
 from metro_fast.errors import MetroFastError
 
-_TEXT = (".jsonl", ".txt", ".jsonl.gz", ".txt.gz", ".jsonl.zst", ".txt.zst")
-_SUFFIXES = (*_TEXT, ".parquet")
-
 
 class TextFile(Source):
-    """Lines of text or of JSON. Ranges count bytes."""
+    """A text or lines of JSON. Ranges count bytes."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path.absolute()
+    is_file = True
+
+    def __init__(self, path: Path, reading: Reading = READING) -> None:
+        self._path, self._reading = path.absolute(), reading
+
+    @property
+    def is_json(self) -> bool:
+        """Whether its lines are JSON."""
+        return is_json(self._path)
 
     def record(self) -> list[Any]:
         """Name and hash."""
         return [self._path.name, file_hash(self._path)]
 
     def cut(self, piece_bytes: int, text_key: str) -> list[tuple[int, int]]:
-        """Whole lines."""
+        """Whole documents; the whole file, if an end of a line may be the half of a character."""
+        per = "line" if self.is_json else self._reading.document_per
+        if per == "file" or not self._reading.has_byte_lines:
+            return [(0, self._path.stat().st_size)]
+        if per == "blank-line" and not self._path.name.endswith(PACKED):
+            return cut_paragraphs(self._path, piece_bytes)
         return cut_lines(self._path, piece_bytes)
 
-    def read(self, start: int, stop: int, text_key: str) -> Iterator[str]:
-        """The documents in a range of lines."""
-        return read_documents(self._path, text_key, start, stop)
+    def read(
+        self, start: int, stop: int, text_key: str, counts: Counter[str] | None = None
+    ) -> Iterator[str]:
+        """The documents in a range."""
+        return read_documents(self._path, text_key, start, stop, self._reading, counts)
 
 
-def find_sources(inputs: Any) -> list[Source]:
-    """The sources of inputs in their order; the files of a folder are sorted by name.
+def find_sources(
+    inputs: Any, reading: Reading = READING, skipped: Counter[str] | None = None
+) -> list[Source]:
+    """The sources of inputs in their order; the files below a folder are sorted by their paths.
 
     Args:
         inputs: Paths and datasets, one or a sequence of them. A folder was written by
-            `save_to_disk`, or holds files and such folders.
+            `save_to_disk`, or holds files and such folders, at any depth.
+        reading: How they are read.
+        skipped: Where to count the entries of folders that are left out.
 
     Raises:
         FileNotFoundError: If a file or folder does not exist.
@@ -45,30 +63,42 @@ def find_sources(inputs: Any) -> list[Source]:
         TypeError: If an input is neither a path nor a dataset.
     """
     found: list[Source] = []
+    skipped = Counter() if skipped is None else skipped
     single = isinstance(inputs, str | Path) or _is_dataset(inputs)
     for one in [inputs] if single else _listed(inputs):
         if _is_dataset(one):
-            found.append(_of_dataset(one))
+            found.append(_of_dataset(one, reading))
         elif not isinstance(one, str | Path):
             raise TypeError(
                 f"an input is a {type(one).__name__}, expected a path, or a Dataset or "
                 "IterableDataset of Hugging Face datasets"
             )
-        elif Path(one).is_dir() and not _is_saved(Path(one)):
-            found += _of_folder(Path(one))
+        elif Path(one).is_dir() and not is_saved(Path(one)):
+            found += [_of_path(path, reading) for path in find_inputs(Path(one), skipped)]
         else:
-            found.append(_of_path(Path(one)))
+            found.append(_of_path(Path(one), reading))
     if not found:
         raise MetroFastError("inputs names no file, expected at least one")
+    _check_use(reading, found)
     return found
 
 
-def read_texts(inputs: Any, text_key: str = "text") -> Iterator[str]:
+def read_texts(
+    inputs: Any,
+    text_key: str = "text",
+    *,
+    document_per: str = "line",
+    encoding: str = "utf-8",
+    on_bad_text: str = "error",
+) -> Iterator[str]:
     r"""Every document of the inputs, in order; for instance, to train a tokenizer.
 
     Args:
         inputs: As for `prepare`.
         text_key: Key or column of the text.
+        document_per: As for `prepare`.
+        encoding: As for `prepare`.
+        on_bad_text: As for `prepare`.
 
     Raises:
         FileNotFoundError: If an input does not exist.
@@ -79,8 +109,11 @@ def read_texts(inputs: Any, text_key: str = "text") -> Iterator[str]:
         >>> _ = Path("two.txt").write_text("one\ntwo\n")
         >>> list(read_texts("two.txt"))
         ['one', 'two']
+        >>> list(read_texts("two.txt", document_per="file"))
+        ['one\ntwo']
     """
-    for source in find_sources(inputs):
+    reading = Reading(document_per, encoding, on_bad_text)
+    for source in find_sources(inputs, reading):
         for start, stop in source.cut(sys.maxsize, text_key):
             yield from source.read(start, stop, text_key)
 
@@ -93,42 +126,35 @@ def _listed(inputs: Any) -> Sequence[Any]:
     return inputs
 
 
-def _of_folder(folder: Path) -> list[Source]:
-    entries = sorted(e for e in folder.iterdir() if e.name.endswith(_SUFFIXES) or _is_saved(e))
-    if not entries:
+def _check_use(reading: Reading, sources: list[Source]) -> None:
+    """Refuse options that change nothing, as their user expects that they do."""
+    texts = [source for source in sources if isinstance(source, TextFile)]
+    if reading.document_per != READING.document_per and all(text.is_json for text in texts):
         raise MetroFastError(
-            f"{folder} holds no file that ends in {', '.join(_SUFFIXES)}, and no saved dataset"
+            f"document_per is {reading.document_per!r}, but no input is a .txt: a line of JSON and "
+            "a row of a table always are a document"
         )
-    return [_of_path(entry) for entry in entries]
+    if reading.encoding != READING.encoding and not texts:
+        raise MetroFastError(
+            f"encoding is {reading.encoding!r}, but no input is a .txt or .jsonl: tables are UTF-8"
+        )
 
 
-def _of_path(path: Path) -> Source:
-    if _is_saved(path):
+def _of_path(path: Path, reading: Reading) -> Source:
+    if is_saved(path):
         from metro_fast.data.dataset_sources import SavedDataset
 
-        return SavedDataset(path)
-    if not path.name.endswith(_SUFFIXES):
-        raise MetroFastError(f"{path} does not end in one of {', '.join(_SUFFIXES)}")
+        return SavedDataset(path, reading)
+    if not path.suffix:
+        path.stat()  # a folder that does not exist, rather than a file of another type
+    if not path.name.endswith(SUFFIXES):
+        raise MetroFastError(f"{path} does not end in one of {', '.join(SUFFIXES)}")
     path.stat()
     if path.name.endswith(".parquet"):
         from metro_fast.data.parquet_source import ParquetFile
 
-        return ParquetFile(path)
-    return TextFile(path)
-
-
-def _is_saved(path: Path) -> bool:
-    """Whether `save_to_disk` of Hugging Face datasets wrote this folder.
-
-    Raises:
-        MetroFastError: If the folder holds several splits, from which the caller has to choose.
-    """
-    if (path / "dataset_dict.json").is_file():
-        splits = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
-        raise MetroFastError(
-            f"{path} is a saved DatasetDict of {', '.join(splits)}: name the folders of the splits"
-        )
-    return (path / "state.json").is_file() and (path / "dataset_info.json").is_file()
+        return ParquetFile(path, reading)
+    return TextFile(path, reading)
 
 
 def _is_dataset(value: Any) -> bool:
@@ -137,7 +163,8 @@ def _is_dataset(value: Any) -> bool:
     return datasets is not None and isinstance(value, datasets.Dataset | datasets.IterableDataset)
 
 
-def _of_dataset(dataset: Any) -> Source:
+def _of_dataset(dataset: Any, reading: Reading) -> Source:
     from metro_fast.data.dataset_sources import GivenDataset, Stream
 
-    return GivenDataset(dataset) if hasattr(dataset, "_fingerprint") else Stream(dataset)
+    kind = GivenDataset if hasattr(dataset, "_fingerprint") else Stream
+    return kind(dataset, reading)

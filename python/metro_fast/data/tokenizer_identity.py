@@ -25,14 +25,21 @@ def tokenizer_sha256(tokenizer: Any) -> str:
     """The hash by which `prepare` records a tokenizer.
 
     Args:
-        tokenizer: A fast tokenizer of transformers.
+        tokenizer: A tokenizer of transformers. Of a slow one, the class, the tokens and their ids
+            are hashed, but not the code.
 
     Example:
         >>> from metro_fast.data import train_tokenizer
         >>> len(tokenizer_sha256(train_tokenizer(["a b"], vocab_size=20, num_sentinels=2)))
         64
     """
-    return hashlib.sha256(plain_backend(tokenizer).to_str().encode()).hexdigest()
+    if getattr(tokenizer, "is_fast", False):
+        text = plain_backend(tokenizer).to_str()
+    else:
+        tokens = sorted(tokenizer.get_vocab().items())
+        special = sorted(tokenizer.all_special_tokens)
+        text = json.dumps([type(tokenizer).__name__, tokens, special])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_corpus_tokenizer(corpus: Path, tokenizer: Any) -> bool:
@@ -57,17 +64,18 @@ def check_corpus_tokenizer(corpus: Path, tokenizer: Any) -> bool:
     own = corpus / "tokenizer"
     if recorded is None and not has_tokenizer(own):
         return False
-    if not getattr(tokenizer, "is_fast", False):
-        raise MetroFastError(
-            f"the tokenizer is a {type(tokenizer).__name__}, which cannot be compared with the one "
-            f"that made {corpus}: give a fast tokenizer of transformers"
-        )
     given = tokenizer_sha256(tokenizer)
     if given == recorded:
         return True
+    if not getattr(tokenizer, "is_fast", False):
+        raise MetroFastError(
+            f"the tokenizer is a {type(tokenizer).__name__}, which cannot be compared with the one "
+            f"that made {corpus}: give the tokenizer in {own}, or prepare the text again"
+        )
     if has_tokenizer(own):
         original = load_tokenizer(own)
-        if recorded in (None, tokenizer_sha256(original)) and _extends(tokenizer, original):
+        same = recorded in (None, tokenizer_sha256(original))
+        if same and getattr(original, "is_fast", False) and _extends(tokenizer, original):
             return True
     made_by = "" if recorded is None else f" (sha256 {recorded[:12]}..., and here {given[:12]}...)"
     raise MetroFastError(
