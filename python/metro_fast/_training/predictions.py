@@ -1,5 +1,6 @@
 """Token ids of every row, in the order of the rows: for `compute_metrics` and `predict`."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,26 +70,6 @@ def check_evaluation(objective: Objective, args: Any, options: Mapping[str, Any]
             "compute_metrics would not be called, since prediction_loss_only is True: leave one of "
             "them out"
         )
-    if not args.eval_do_concat_batches:
-        raise MetroFastError(
-            "eval_do_concat_batches is False, but predictions are one array of all rows and ranks: "
-            "leave it out"
-        )
-    if args.include_for_metrics:
-        raise MetroFastError(
-            f"include_for_metrics is {args.include_for_metrics}, but compute_metrics gets "
-            "predictions and label_ids alone: leave it empty"
-        )
-    if args.batch_eval_metrics:
-        raise MetroFastError(
-            "batch_eval_metrics is True, but compute_metrics is called once, with all rows of all "
-            "ranks: set it to False"
-        )
-    if args.label_names not in (None, ["labels"]):
-        raise MetroFastError(
-            f"label_names is {args.label_names}, but the labels of a batch are read from `labels`: "
-            "leave it out, and let the collator use that name"
-        )
 
 
 def check_no_ignored_keys(ignore_keys: Any) -> None:
@@ -128,9 +109,10 @@ class Predictions:
         Returns:
             int64 [rows, T] ids and labels, with -100 at padding, in the order of the dataset.
         """
-        ranks = accelerator.num_processes
-        parts = gather_object([self._rows]) if ranks > 1 else [self._rows]
-        rows = [parts[i % ranks][i // ranks] for i in range(sum(map(len, parts)))]
+        several = accelerator.num_processes > 1
+        parts = gather_object([self._rows]) if several else [self._rows]
+        turns = itertools.zip_longest(*parts)  # streams that were split by hand may be uneven
+        rows = [row for turn in turns for row in turn if row is not None]
         width = max((len(labels) for _, labels in rows), default=0)
         ids, labels = (np.full((len(rows), width), IGNORED) for _ in range(2))
         for i, (own_ids, own_labels) in enumerate(rows):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from transformers import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import TrainOutput
@@ -33,10 +34,12 @@ from metro_fast._training.predictions import (
     check_no_ignored_keys,
 )
 from metro_fast._training.progress import RunProgress
-from metro_fast._training.randomness import DataRandomness
+from metro_fast._training.randomness import OwnRandomness
+from metro_fast._training.refusals import check_combinations, check_fields, check_launcher
 from metro_fast._training.ranks import leave_group_at_exit
 from metro_fast._training.streams import check_stream, is_stream
 from metro_fast._training.tied_weights import check_adapters, check_loaded
+from metro_fast._training.training_rows import FILLER, is_filler
 from metro_fast._training.window import MetricWindow
 from metro_fast.errors import MetroFastError
 
@@ -64,6 +67,8 @@ class SummedLossTrainer(EvaluationTrainer):
 
     def __init__(self, objective: Objective, args: SummedLossArguments, **options: Any) -> None:
         check_arguments_type(args, SummedLossArguments)
+        check_fields(args)  # again, since attributes can be set after they were made
+        check_combinations(args)
         check_one_process_per_gpu(args)
         check_evaluation(objective, args, options)
         if is_stream(options.get("train_dataset")):
@@ -72,6 +77,7 @@ class SummedLossTrainer(EvaluationTrainer):
             leave_group_at_exit()
         disable_progress_bar()  # one for each saved model would fill a log, or break the table
         super().__init__(objective, args=args, **options)
+        check_launcher(self)
         self.optimizer: torch.optim.Optimizer | None  # create_optimizer makes one if None
         # The result of compute_loss needs no division by accumulation steps. transformers 5.17 has
         # the first name only, and 5.23 prefers the second.
@@ -81,7 +87,7 @@ class SummedLossTrainer(EvaluationTrainer):
         self._flops: Seq2SeqFlops | None = None
         self._flops_factor: float | None = None
         self._guard = FiniteGuard(args.output_dir, objective.losses)
-        self._data_randomness = DataRandomness(args.seed)
+        self._data_randomness = OwnRandomness("cpu", seed=args.seed)
         self._pace = Pace()
         self._progress = RunProgress(self._pace, live=not args.disable_tqdm)
         self.remove_callback(PrinterCallback)
@@ -107,13 +113,16 @@ class SummedLossTrainer(EvaluationTrainer):
         """
         with self._data_randomness.in_force():
             batches = list(itertools.islice(epoch_iterator, num_batches))
+        quick = bool(self.args.accelerator_config.non_blocking)
+        batches = [send_to_device(batch, device, non_blocking=quick) for batch in batches]
         counts = torch.zeros(len(self.objective.losses), dtype=torch.int64, device=device)
-        for batch in batches:
+        own = [batch for batch in batches if not is_filler(batch)]
+        for batch in own:
             counts += self.objective.count(batch).to(device)
         self._guard.begin(batches)
         if not self._progress.step_tokens:
-            own = sum((tokens_of(batch).cpu() for batch in batches), torch.tensor(0))
-            self._progress.step_tokens = int(self._sum_over_ranks(own))
+            tokens = sum((tokens_of(batch).cpu() for batch in own), torch.tensor(0))
+            self._progress.step_tokens = int(self._sum_over_ranks(tokens))
         return batches, self._sum_over_ranks(counts)
 
     def compute_loss(
@@ -134,7 +143,9 @@ class SummedLossTrainer(EvaluationTrainer):
         Returns:
             The scalar loss, or (loss, `StepResult`).
         """
-        own = self.objective.count(inputs)
+        nothing = is_filler(inputs)
+        inputs = {name: value for name, value in inputs.items() if name != FILLER}
+        own = self.objective.count(inputs) * (not nothing)
         counts = self._sum_over_ranks(own) if num_items_in_batch is None else num_items_in_batch
         try:
             result = self.objective.run(model, inputs)
@@ -143,7 +154,10 @@ class SummedLossTrainer(EvaluationTrainer):
                 raise
             step = self.state.global_step + 1
             raise self._guard.refused(error, step, self.accelerator) from error
-        self._window.add(own, result, tokens_of(inputs))
+        if nothing:  # all ranks take part in the step, but this batch has no row of its own
+            result = StepResult(result.sums * 0, {})
+        else:
+            self._window.add(own, result, tokens_of(inputs))
         self._guard.add(result.sums)
         loss = normalized(result.sums, counts, self.objective.weights)
         loss = loss * self.accelerator.num_processes
@@ -160,6 +174,8 @@ class SummedLossTrainer(EvaluationTrainer):
 
         transformers counts parameters times the tokens of the encoder, whatever the decoder reads.
         """
+        if is_filler(inputs):  # the same number on any number of ranks
+            return 0.0
         if self._flops_factor is None:
             self._flops_factor = trained_factor(self.model)
         return self.step_flops(inputs, self._flops_factor)

@@ -1,0 +1,54 @@
+"""The same run on 1 and on 2 ranks: every row counts once an epoch, whatever their number."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from metro_cases import LENGTHS
+from rank_cases import CASES, epochs_rank, run
+from warm_processes import run_ranks
+
+Results = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Results]:
+    """The results of every case on each of two gloo ranks."""
+    folder = tmp_path_factory.mktemp("ranks")
+    run_ranks(2, epochs_rank, folder, folder=folder)
+    first, second = (torch.load(folder / f"epochs{rank}.pt") for rank in range(2))
+    return first, second
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_three_epochs_are_the_same_on_one_rank_and_on_two(
+    name: str, ranks: tuple[Results, Results], tmp_path: Path
+) -> None:
+    """Slow: the fixture starts two ranks, which import torch."""
+    alone = run(tmp_path, CASES[name], 1)
+    first, second = (rank[name] for rank in ranks)
+    assert len(first["losses"]) == len(alone["losses"]) > 0
+    assert first["losses"] == pytest.approx(alone["losses"], rel=1e-6)
+    assert first["tokens"] == alone["tokens"]
+    assert first["flops"][-1] > 0
+    assert first["seen"] == alone["seen"]
+    for step, both in enumerate(zip(first["counted"], second["counted"], strict=True)):
+        assert sorted(both[0] + both[1]) == sorted(alone["counted"][step]), step
+    for tensor, own in zip(alone["weights"].values(), first["weights"].values(), strict=True):
+        assert torch.allclose(tensor, own, atol=1e-6)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first["weights"].values(), second["weights"].values(), strict=True)
+    )
+    rows = CASES[name]["rows"]
+    whole = rows - rows % 4 if "dropped" in name else rows
+    counted = [row for step in alone["counted"] for row in step]
+    epochs = [counted[i : i + whole] for i in range(0, len(counted), whole)]
+    assert len(epochs) == 3
+    for epoch in epochs:  # the dropped rows are the last of the order, here the sequence of rows
+        assert sorted(epoch) == list(range(whole))
+    if "span" not in name:
+        assert alone["tokens"][-1] == 3 * sum((LENGTHS * 2)[:whole])

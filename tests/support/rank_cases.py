@@ -1,0 +1,103 @@
+"""Runs that 1 and 2 ranks must make alike, and a function that each of two ranks calls."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import T5Config, T5ForConditionalGeneration
+
+from metro_cases import (
+    LENGTHS,
+    MAIN,
+    MetroCollator,
+    Rows,
+    SpanCollator,
+    arguments,
+    metro_model,
+)
+from metro_fast._training.training_rows import is_filler
+from metro_fast.metro import MetroTrainer
+from streaming_cases import PlainStream
+
+SIZES = {"odd": 11, "fewer than ranks": 9, "one row": 1}
+"""Numbers of rows. With 4 rows per micro-step of all ranks, the last has 3, 1 and 1 rows."""
+CASES: dict[str, dict[str, Any]] = {
+    **{f"metro, {name}": {"rows": rows} for name, rows in SIZES.items()},
+    "metro, shuffled, accumulated": {
+        "rows": 9,
+        "gradient_accumulation_steps": 2,
+        "train_sampling_strategy": "random",
+    },
+    "metro, one row per rank": {
+        "rows": 9,
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 2,
+    },
+    "metro, dropped": {"rows": 11, "dataloader_drop_last": True},
+    "metro, workers": {"rows": 9, "dataloader_num_workers": 1},
+    "metro, even_batches off": {"rows": 9, "accelerator_config": {"even_batches": False}},
+    "metro, all tokens counted": {"rows": 9, "include_num_input_tokens_seen": "non_padding"},
+    "span, odd": {"rows": 9, "span": True},
+    "stream, odd": {"rows": 9, "stream": True, "max_steps": 9},
+}
+
+
+class Counting(MetroTrainer):
+    """Keeps the sample ids of every step whose losses count."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.counted: list[list[int]] = []
+        super().__init__(*args, **options)
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], *args: Any) -> Any:
+        batches, counts = super().get_batch_samples(epoch_iterator, *args)
+        own = [batch["sample_ids"].tolist() for batch in batches if not is_filler(batch)]
+        self.counted.append([i for ids in own for i in ids])
+        return batches, counts
+
+
+def span_model(**options: Any) -> T5ForConditionalGeneration:
+    torch.manual_seed(0)
+    return T5ForConditionalGeneration(T5Config(**{**MAIN, **options}))
+
+
+def run(folder: Path, case: dict[str, Any], ranks: int) -> dict[str, Any]:
+    """Three epochs on the rows of a case; one rank has the batches of both."""
+    options = {
+        "per_device_train_batch_size": 2,
+        "max_steps": -1,
+        "num_train_epochs": 3,
+        "learning_rate": 1e-4,
+        **case,
+    }
+    size, stream = options.pop("rows"), options.pop("stream", False)
+    span = options.pop("span", False)
+    if ranks == 1:
+        options["per_device_train_batch_size"] *= 2
+    lengths = (LENGTHS * 2)[:size]
+    trainer = Counting(
+        span_model() if span else metro_model(),
+        arguments(folder, **options),
+        train_dataset=PlainStream(size, lengths) if stream else Rows(lengths),
+        data_collator=SpanCollator() if span else MetroCollator(),
+    )
+    trainer.train()
+    lines = [line for line in trainer.state.log_history if "loss" in line]
+    return {
+        "losses": [line["loss"] for line in lines],
+        "tokens": [line["tokens"] for line in lines],
+        "flops": [line["total_flos"] for line in lines],
+        "counted": trainer.counted,
+        "seen": trainer.state.num_input_tokens_seen,
+        "weights": trainer.model.state_dict(),
+    }
+
+
+def epochs_rank(folder: Path) -> None:
+    results = {name: run(folder / str(i), case, 2) for i, (name, case) in enumerate(CASES.items())}
+    torch.save(results, folder / f"epochs{os.environ['RANK']}.pt")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+    os._exit(0)  # see metro_cases: gloo's thread against the interpreter's teardown
