@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from metro_cases import LENGTHS
-from rank_cases import CASES, epochs_rank, run
+from rank_cases import CASES, epochs_rank, loaded_rows, run
 from warm_processes import run_ranks
 
-Results = dict[str, dict[str, Any]]
+Results = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +52,16 @@ def test_three_epochs_are_the_same_on_one_rank_and_on_two(
         assert sorted(epoch) == list(range(whole))
     if "span" not in name:
         assert alone["tokens"][-1] == 3 * sum((LENGTHS * 2)[:whole])
+
+
+@pytest.mark.slow
+def test_a_corpus_loader_takes_the_share_of_its_rank(
+    ranks: tuple[Results, Results], tmp_path: Path
+) -> None:
+    """Slow: the fixture starts two ranks. 9 blocks in steps of 4: the last block is dropped."""
+    both = [rank["CorpusLoader"] for rank in ranks]
+    together = [a + b for a, b in zip(*both, strict=True)]
+    assert together == loaded_rows(tmp_path)
+    assert all(len(step) == 2 for steps in both for step in steps)
+    for epoch in (together[0:2], together[2:4], together[4:6]):
+        assert len({row for step in epoch for row in step}) == 8

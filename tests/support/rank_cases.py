@@ -18,6 +18,7 @@ from metro_cases import (
     metro_model,
 )
 from metro_fast._training.training_rows import is_filler
+from metro_fast.data import CorpusLoader, TokenCorpus, write_corpus
 from metro_fast.metro import MetroTrainer
 from streaming_cases import PlainStream
 
@@ -95,8 +96,19 @@ def run(folder: Path, case: dict[str, Any], ranks: int) -> dict[str, Any]:
     }
 
 
+def loaded_rows(folder: Path) -> list[list[int]]:
+    """The sample ids of each step that a CorpusLoader gives to this process, over three epochs."""
+    corpus = folder / f"corpus{os.environ.get('RANK', '')}"
+    write_corpus(corpus, [list(range(4, 4 + 9 * 5))])
+    rows = TokenCorpus(corpus, block_size=5, shuffle=True)
+    loader = CorpusLoader(rows, batch_size=4, epochs=3, drop_last=True)
+    return [batch["sample_id"].tolist() for batch in loader]
+
+
 def epochs_rank(folder: Path) -> None:
+    results: dict[str, Any]
     results = {name: run(folder / str(i), case, 2) for i, (name, case) in enumerate(CASES.items())}
+    results["CorpusLoader"] = loaded_rows(folder)  # after the trainer has made the process group
     torch.save(results, folder / f"epochs{os.environ['RANK']}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
