@@ -34,6 +34,8 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
             larger: nanoT5 uses 0.02, T5 0.01.
         split_stream: Give each rank its own rows of a stream (`IterableDataset`); False if the
             stream is already split.
+        sixteen_bit_weights: Train weights that have 16 bits as they are. By default they become
+            fp32, since in bf16 most of them would not move.
     """
 
     embedding_multiplier: float = field(
@@ -48,6 +50,9 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
     split_stream: bool = field(
         default=True,
         metadata={"help": "Split a stream over the ranks, unless it is split."},
+    )
+    sixteen_bit_weights: bool = field(
+        default=False, metadata={"help": "Train weights of 16 bits as they are, not as fp32."}
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Keep every column."})
     # The stock check waits for the device at every micro-step; `FiniteGuard` does so once a step.

@@ -40,6 +40,7 @@ from metro_fast._training.ranks import leave_group_at_exit
 from metro_fast._training.streams import check_stream, is_stream
 from metro_fast._training.tied_weights import check_adapters, check_loaded
 from metro_fast._training.training_rows import FILLER, is_filler
+from metro_fast._training.weight_types import prepare_weights
 from metro_fast._training.window import MetricWindow
 from metro_fast.errors import MetroFastError
 
@@ -73,6 +74,8 @@ class SummedLossTrainer(EvaluationTrainer):
         check_evaluation(objective, args, options)
         if is_stream(options.get("train_dataset")):
             check_stream(args)
+        if options.get("train_dataset") is not None and options.get("model") is not None:
+            prepare_weights(options["model"], args)
         if args.world_size > 1:
             leave_group_at_exit()
         disable_progress_bar()  # one for each saved model would fill a log, or break the table
@@ -241,6 +244,7 @@ class SummedLossTrainer(EvaluationTrainer):
         """
         check_no_ignored_keys(options.get("ignore_keys_for_eval"))
         self._window.reset()
+        prepare_weights(self.model, self.args)
         self._flops_factor = None  # weights may have been frozen since the last call
         checkpoint = checkpoint_to_resume(resume_from_checkpoint, self.args)
         if checkpoint is not None:
