@@ -165,9 +165,7 @@ def test_a_stream_needs_max_steps_rows_and_ranks_that_read_for_themselves(tmp_pa
     with pytest.raises(MetroFastError, match="max_steps is -1, but train_dataset is a stream"):
         trainer(max_steps=-1)
     for name in ("dispatch_batches", "split_batches"):
-        with pytest.raises(
-            MetroFastError, match=f"accelerator_config has {name}=True"
-        ):
+        with pytest.raises(MetroFastError, match=f"accelerator_config has {name}=True"):
             trainer(accelerator_config={name: True})
     with pytest.raises(MetroFastError, match="pass 0 over the stream has no batch"):
         train(tmp_path, PlainStream(0))

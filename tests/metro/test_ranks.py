@@ -65,3 +65,14 @@ def test_a_corpus_loader_takes_the_share_of_its_rank(
     assert all(len(step) == 2 for steps in both for step in steps)
     for epoch in (together[0:2], together[2:4], together[4:6]):
         assert len({row for step in epoch for row in step}) == 8
+
+
+@pytest.mark.slow
+def test_evaluations_and_checkpoints_change_nothing_on_two_ranks(
+    ranks: tuple[Results, Results],
+) -> None:
+    """Slow: the fixture starts two ranks. Log lines that span a save are equal bit by bit."""
+    for rank in ranks:
+        assert rank["plain"][0] == rank["evaluated"][0]
+        pairs = zip(rank["plain"][1].values(), rank["evaluated"][1].values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)

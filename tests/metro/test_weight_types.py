@@ -1,7 +1,6 @@
 """Weights that train are fp32 unless asked, at every door; a frozen base may keep its 16 bits."""
 
 import copy
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 

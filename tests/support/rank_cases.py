@@ -105,9 +105,36 @@ def loaded_rows(folder: Path) -> list[list[int]]:
     return [batch["sample_id"].tolist() for batch in loader]
 
 
+def steady_run(folder: Path, **options: Any) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """The losses and the weights after six steps with dropout, in three epochs of 9 rows."""
+    trainer = MetroTrainer(
+        metro_model(main={"dropout_rate": 0.1}),
+        arguments(
+            folder, per_device_train_batch_size=3, max_steps=6, **{"logging_steps": 3, **options}
+        ),
+        train_dataset=Rows((LENGTHS * 2)[:9]),
+        eval_dataset=Rows(LENGTHS[:5], seed=1),
+        data_collator=MetroCollator(),
+    )
+    trainer.train()
+    lines = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    return lines, trainer.model.state_dict()
+
+
+EVALUATED = {
+    "eval_strategy": "steps",
+    "eval_steps": 1,
+    "eval_on_start": True,
+    "save_strategy": "steps",
+    "save_steps": 2,
+}
+
+
 def epochs_rank(folder: Path) -> None:
     results: dict[str, Any]
     results = {name: run(folder / str(i), case, 2) for i, (name, case) in enumerate(CASES.items())}
+    results["plain"] = steady_run(folder / "plain")
+    results["evaluated"] = steady_run(folder / "evaluated", **EVALUATED)
     results["CorpusLoader"] = loaded_rows(folder)  # after the trainer has made the process group
     torch.save(results, folder / f"epochs{os.environ['RANK']}.pt")
     torch.distributed.barrier()

@@ -10,7 +10,6 @@ from metro_fast._training.loader_options import worker_options
 from metro_fast._training.streams import RankRows, is_split, is_stream
 from metro_fast.errors import MetroFastError
 
-
 _ALONE = {"num_workers": 0, "prefetch_factor": None, "multiprocessing_context": None}
 
 

@@ -51,13 +51,14 @@ class OwnRandomness:
 
 def _states(device: torch.device) -> tuple[Any, ...]:
     own = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state()
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), own
+    numpy = np.random.get_state()  # noqa: NPY002
+    return random.getstate(), numpy, torch.get_rng_state(), own
 
 
 def _restore(states: tuple[Any, ...], device: torch.device) -> None:
     python, numpy, cpu, own = states
     random.setstate(python)
-    np.random.set_state(numpy)
+    np.random.set_state(numpy)  # noqa: NPY002
     torch.set_rng_state(cpu)
     if own is not None:
         torch.get_device_module(device).set_rng_state(own)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from metro_fast._training.evaluation_rows import at_epoch_zero, evaluation_loader
-from metro_fast._training.samplers import EpochSampler, training_sampler
+from metro_fast._training.samplers import training_sampler
 from metro_fast._training.steady_trainer import SteadyTrainer
 from metro_fast._training.streams import is_stream, stream_loader
 from metro_fast._training.training_rows import is_filler, training_loader
@@ -41,7 +41,7 @@ class RowsTrainer(SteadyTrainer):
         return self.get_eval_dataloader(test_dataset)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Make the loader of the training rows; see `RankBatches`, and `StreamBatches` for a stream.
+        """Make the loader of the training rows; see `RankBatches`, and `StreamBatches`.
 
         Raises:
             MetroFastError: If there are no rows, or too few.

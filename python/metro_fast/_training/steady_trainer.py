@@ -1,8 +1,11 @@
 """The part of the trainer whose steps draw the same numbers whatever happens between them."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import Trainer
 from transformers.trainer_utils import PredictionOutput, TrainOutput
@@ -37,13 +40,13 @@ class SteadyTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """Evaluate; see `transformers.Trainer.evaluate`. Every generator is left as it was."""
-        with OwnRandomness(self.args.device, seed=self.args.seed).in_force():
+        with self._undisturbed():
             figures: dict[str, float] = super().evaluate(*args, **options)
         return figures
 
     def predict(self, *args: Any, **options: Any) -> PredictionOutput:
         """Predict; see `transformers.Trainer.predict`. Every generator is left as it was."""
-        with OwnRandomness(self.args.device, seed=self.args.seed).in_force():
+        with self._undisturbed():
             return super().predict(*args, **options)
 
     def _save_rng_state(self, output_dir: str) -> None:
@@ -53,6 +56,22 @@ class SteadyTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
     def _load_rng_state(self, checkpoint: str | None) -> None:
         with self._own_numbers():
             super()._load_rng_state(checkpoint)
+
+    @contextlib.contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Use the numbers of an evaluation, and restore what an optimizer does to the weights."""
+        stepping = getattr(self.optimizer, "optimizer", self.optimizer)  # accelerate wraps it
+        # A schedule-free optimizer evaluates other weights, and its way back rounds.
+        swaps = self.is_in_train and callable(getattr(stepping, "eval", None))
+        trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+        kept = [weight.detach().clone() for weight in trained] if swaps else []
+        with OwnRandomness(self.args.device, seed=self.args.seed).in_force():
+            yield
+        if swaps:
+            stepping.train()
+            with torch.no_grad():
+                for weight, before in zip(trained, kept, strict=True):
+                    weight.copy_(before)
 
     def _own_numbers(self) -> Any:
         if self._steps is None:  # a single step, called by hand

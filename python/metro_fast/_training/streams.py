@@ -121,7 +121,9 @@ class StreamBatches(IterableDataset[Batch]):
             last = None
             batches = iter(self._loader)
             # At the start of a pass every rank needs a batch, of which it can make fillers.
-            while self._goes_on((batch := next(batches, None)) is not None, all_of_them=last is None):
+            while self._goes_on(
+                (batch := next(batches, None)) is not None, all_of_them=last is None
+            ):
                 if batch is None:
                     assert last is not None
                     yield filler(last)

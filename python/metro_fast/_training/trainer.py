@@ -12,17 +12,11 @@ from transformers import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import TrainOutput
 from transformers.utils.logging import disable_progress_bar
 
-from metro_fast._pretrained import explained
 from metro_fast._training.arguments import SummedLossArguments, check_one_process_per_gpu
 from metro_fast._training.callbacks import EpochCallback
-from metro_fast._training.checkpoints import (
-    MARK,
-    checkpoint_to_resume,
-    mark_complete,
-    read_mark,
-)
-from metro_fast._training.evaluation_trainer import EvaluationTrainer
-from metro_fast._training.extension import ResumedRunCallback, finished_state, planned_steps
+from metro_fast._training.checkpoint_trainer import CheckpointTrainer
+from metro_fast._training.checkpoints import checkpoint_to_resume
+from metro_fast._training.extension import ResumedRunCallback
 from metro_fast._training.finite import FiniteGuard
 from metro_fast._training.flops import Seq2SeqFlops, trained_factor
 from metro_fast._training.objective import Batch, Objective, StepResult, normalized, tokens_of
@@ -35,17 +29,20 @@ from metro_fast._training.predictions import (
 )
 from metro_fast._training.progress import RunProgress
 from metro_fast._training.randomness import OwnRandomness
-from metro_fast._training.refusals import check_combinations, check_fields, check_launcher
 from metro_fast._training.ranks import leave_group_at_exit
+from metro_fast._training.refusals import check_combinations, check_fields, check_launcher
 from metro_fast._training.streams import check_stream, is_stream
-from metro_fast._training.tied_weights import check_adapters, check_loaded
 from metro_fast._training.training_rows import FILLER, is_filler
 from metro_fast._training.weight_types import prepare_weights
-from metro_fast._training.window import MetricWindow
 from metro_fast.errors import MetroFastError
 
+NO_SEARCH = (
+    "a trial would need a new model and new losses: make a trainer for each set of arguments, for "
+    "instance in a loop over MetroTrainingArguments"
+)
 
-class SummedLossTrainer(EvaluationTrainer):
+
+class SummedLossTrainer(CheckpointTrainer):
     """transformers' Trainer with an exact normalization of several summed losses.
 
     A step has the update of one large batch, however it is cut into accumulation steps and ranks:
@@ -86,7 +83,6 @@ class SummedLossTrainer(EvaluationTrainer):
         # the first name only, and 5.23 prefers the second.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
-        self._window = MetricWindow(objective)
         self._flops: Seq2SeqFlops | None = None
         self._flops_factor: float | None = None
         self._guard = FiniteGuard(args.output_dir, objective.losses)
@@ -214,7 +210,7 @@ class SummedLossTrainer(EvaluationTrainer):
             logs.update({"tokens": logs["tokens"] + next(before, 0), "total_flos": flops, **timed})
         super().log(logs, start_time)
 
-    # Optimizer, checkpoints
+    # Optimizer, run
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make AdamW or Adafactor with the groups of `metro_fast._parameter_groups`.
@@ -238,51 +234,39 @@ class SummedLossTrainer(EvaluationTrainer):
     ) -> TrainOutput:
         """Train; `resume_from_checkpoint=True` takes the newest checkpoint that is whole.
 
+        Without it, the field of the training arguments with that name counts.
+
         Raises:
             MetroFastError: If there is no whole checkpoint to resume from, it has more steps than
-                wanted, or the loss or gradient of a step is not finite, whose batch is then saved.
+                wanted or no state of the optimizer, a trial of a search is given, or the loss or
+                gradient of a step is not finite, whose batch is then saved.
         """
         check_no_ignored_keys(options.get("ignore_keys_for_eval"))
+        if options.get("trial") is not None:
+            raise MetroFastError(f"trial is given, but {NO_SEARCH}")
         self._window.reset()
         prepare_weights(self.model, self.args)
         self._flops_factor = None  # weights may have been frozen since the last call
-        checkpoint = checkpoint_to_resume(resume_from_checkpoint, self.args)
+        wanted = resume_from_checkpoint
+        if wanted is None:
+            wanted = self.args.resume_from_checkpoint
+        checkpoint = checkpoint_to_resume(wanted, self.args)
+        self._pace.carried = 0
         if checkpoint is not None:
-            window = read_mark(checkpoint)
-            self.check_checkpoint(checkpoint)
-            if self.is_world_process_zero():
-                self._window.load(window)
-            planned = planned_steps(self.args, self.get_train_dataloader)
-            state = finished_state(checkpoint, planned)
-            if state is not None:  # the stock trainer would take one more step
-                self.state = state
-                best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
-                self._load_from_checkpoint(best or str(checkpoint))
-                return TrainOutput(state.global_step, 0.0, {})
-        self._pace.carried = self._window.tokens()
+            self._pace.carried = self.load_window(checkpoint)
+            done = self.load_finished(checkpoint)
+            if done is not None:
+                return done
         resume = None if checkpoint is None else str(checkpoint)
         try:
-            return super().train(resume_from_checkpoint=resume, **options)
+            return super().train(resume_from_checkpoint=resume or False, **options)
         finally:
             self._progress.close()
 
-    def check_checkpoint(self, checkpoint: Path) -> None:
-        """Refuse a checkpoint of another model; a subclass knows what makes one."""
+    def hyperparameter_search(self, *args: Any, **options: Any) -> Any:
+        """Refuse a search of transformers.
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        with explained(f"the weights of {resume_from_checkpoint}"):
-            check_adapters(self.model if model is None else model, Path(resume_from_checkpoint))
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        check_loaded(self.model, load_result)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        self._window.gather(self.accelerator)
-        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-        if self.args.should_save:  # a run resumed from an earlier one writes this again
-            (folder / MARK).unlink(missing_ok=True)
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()  # the mark means that every rank's state is there
-        if self.args.should_save:
-            mark_complete(folder, self._window.state())
+        Raises:
+            MetroFastError: Always.
+        """
+        raise MetroFastError(f"hyperparameter_search was called, but {NO_SEARCH}")
