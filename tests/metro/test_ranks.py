@@ -76,3 +76,17 @@ def test_evaluations_and_checkpoints_change_nothing_on_two_ranks(
         assert rank["plain"][0] == rank["evaluated"][0]
         pairs = zip(rank["plain"][1].values(), rank["evaluated"][1].values(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.slow
+def test_options_of_ddp_reach_it(ranks: tuple[Results, Results]) -> None:
+    """Slow: the fixture starts two ranks."""
+    for rank in ranks:
+        assert rank["ddp"] == {
+            "backend": "gloo",
+            "timeout": "ddp_timeout is 321, but transformers does not",
+            "find_unused_parameters": True,
+            "bucket_bytes_cap": 7 * 1024 * 1024,
+            "broadcast_buffers": False,
+            "static_graph": True,
+        }

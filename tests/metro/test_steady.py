@@ -20,6 +20,7 @@ from metro_fast.data import (
 )
 from metro_fast.errors import MetroFastError
 from metro_fast.metro import MetroTrainer, pretrain
+from metro_fast.ops import Vocabulary
 from metro_fast.tuning import TuningOptions, finetune_model
 from pretrain_cases import baseline, changed, history, small_run
 from rank_cases import EVALUATED, span_model, steady_run
@@ -199,8 +200,11 @@ def test_the_training_keeps_its_own_epoch_while_workers_read_ahead(tmp_path: Pat
     """The evaluation has a copy of the collator: the epoch is in memory that workers share."""
     found = []
     for i, evaluate in enumerate(("no", "steps")):
-        ids = {"sentinel_first": 96, "num_sentinels": 8, "eos_token_id": 1, "pad_token_id": 0}
-        collator = DataCollatorForSpanCorruption(**ids)
+        collator = DataCollatorForSpanCorruption(
+            vocabulary=Vocabulary(
+                sentinel_first=96, num_sentinels=8, eos_token_id=1, pad_token_id=0
+            )
+        )
         rows = [{"input_ids": list(range(4, 40)), "sample_id": row} for row in range(8)]
         trainer = MetroTrainer(
             span_model(),

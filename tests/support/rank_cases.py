@@ -19,6 +19,7 @@ from metro_cases import (
 )
 from metro_fast._training.training_rows import is_filler
 from metro_fast.data import CorpusLoader, TokenCorpus, write_corpus
+from metro_fast.errors import MetroFastError
 from metro_fast.metro import MetroTrainer
 from streaming_cases import PlainStream
 
@@ -121,6 +122,35 @@ def steady_run(folder: Path, **options: Any) -> tuple[list[float], dict[str, tor
     return lines, trainer.model.state_dict()
 
 
+def group_options(folder: Path) -> dict[str, Any]:
+    """The backend of the process group, and what is said about a timeout of it."""
+    arguments(folder, ddp_backend="gloo")
+    try:
+        arguments(folder, ddp_timeout=321)
+    except MetroFastError as error:
+        return {"backend": torch.distributed.get_backend(), "timeout": str(error)[:44]}
+    return {}
+
+
+def wrapper_options(folder: Path) -> dict[str, Any]:
+    """The options of the wrapper that joins the gradients."""
+    trainer = MetroTrainer(
+        metro_model(),
+        arguments(
+            folder,
+            ddp_find_unused_parameters=True,
+            ddp_bucket_cap_mb=7,
+            ddp_broadcast_buffers=False,
+            ddp_static_graph=True,
+        ),
+        train_dataset=Rows(),
+        data_collator=MetroCollator(),
+    )
+    trainer.train()
+    names = ("find_unused_parameters", "bucket_bytes_cap", "broadcast_buffers", "static_graph")
+    return {name: getattr(trainer.model_wrapped, name) for name in names}
+
+
 EVALUATED = {
     "eval_strategy": "steps",
     "eval_steps": 1,
@@ -132,7 +162,9 @@ EVALUATED = {
 
 def epochs_rank(folder: Path) -> None:
     results: dict[str, Any]
+    group = group_options(folder)
     results = {name: run(folder / str(i), case, 2) for i, (name, case) in enumerate(CASES.items())}
+    results["ddp"] = {**group, **wrapper_options(folder)}
     results["plain"] = steady_run(folder / "plain")
     results["evaluated"] = steady_run(folder / "evaluated", **EVALUATED)
     results["CorpusLoader"] = loaded_rows(folder)  # after the trainer has made the process group

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
-from transformers import Seq2SeqTrainingArguments
+from transformers import Seq2SeqTrainingArguments, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, denumpify_detensorize
 
 from metro_fast._training.objective import Objective
@@ -38,9 +39,12 @@ def check_arguments_type(args: Any, expected: type) -> None:
         return
     hint = ""
     if isinstance(args, Seq2SeqTrainingArguments):
+        stock = {field.name for field in fields(TrainingArguments)}
+        own = [field for field in fields(args) if field.name not in stock]
+        given = [f.name for f in own if getattr(args, f.name) != f.default] or [own[0].name]
         hint = (
-            ": predict_with_generate belongs to Seq2SeqTrainer, so call model.generate on the "
-            "rows instead, for instance in a callback's on_evaluate"
+            f": {', '.join(given)} belongs to Seq2SeqTrainer, so call model.generate on the rows "
+            "instead, for instance in a callback's on_evaluate"
         )
     raise TypeError(f"args is {type(args).__name__}, expected {expected.__name__}{hint}")
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from transformers import TrainingArguments
+
 from metro_fast.errors import MetroFastError
 
 
@@ -43,6 +45,11 @@ REFUSALS: Mapping[str, Refusal] = {
         "torch_compile=True",
     ),
     "liger_kernel_config": Refusal(_given, "belongs to use_liger_kernel: leave it out"),
+    "neftune_noise_alpha": Refusal(
+        lambda value: value is not None,
+        "has no effect, since encoder and decoder look tokens up in embeddings of their own, not "
+        "in those that would get the noise: leave it out, or raise the dropout of the model",
+    ),
     "auto_find_batch_size": Refusal(
         bool,
         "restarts with other batches, and so with another run: set per_device_train_batch_size "
@@ -134,6 +141,9 @@ WITH_TARGETS = ("galore", "apollo")
 """What the values of `optim` that read `optim_target_modules` begin with."""
 
 
+_TIMEOUT = TrainingArguments.__dataclass_fields__["ddp_timeout"].default
+
+
 def check_fields(args: Any) -> None:
     """Refuse fields of training arguments that were given, before transformers reads them.
 
@@ -161,6 +171,12 @@ def check_combinations(args: Any) -> None:
         raise MetroFastError(
             "ACCELERATE_MIXED_PRECISION is fp16, in which T5 overflows and gives NaN: launch with "
             "--mixed_precision bf16 or no"
+        )
+    if args.use_cpu and args.world_size > 1 and args.ddp_timeout != _TIMEOUT:
+        raise MetroFastError(
+            f"ddp_timeout is {args.ddp_timeout}, but transformers does not pass it on to ranks on "
+            "the CPU: leave it out, or call torch.distributed.init_process_group with a timeout "
+            "before the arguments are made"
         )
     optim = args.optim.value
     if args.optim_args and optim in WITHOUT_ARGUMENTS:

@@ -12,6 +12,7 @@ from transformers import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import TrainOutput
 from transformers.utils.logging import disable_progress_bar
 
+from metro_fast._parameter_groups import parameter_groups
 from metro_fast._training.arguments import SummedLossArguments, check_one_process_per_gpu
 from metro_fast._training.callbacks import EpochCallback
 from metro_fast._training.checkpoint_trainer import CheckpointTrainer
@@ -228,6 +229,18 @@ class SummedLossTrainer(CheckpointTrainer):
         stock_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
         self.optimizer = make_optimizer(self.args, model, stock_class, options)
         return self.optimizer
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Name the weights that decay: the matrices, unless the optimizer has the stock groups."""
+        own = self.optimizer_cls_and_kwargs is not None
+        if not has_our_groups(self.args, own_optimizer=own):
+            stock: list[str] = super().get_decay_parameter_names(model)
+            return stock
+        groups = parameter_groups(model, learning_rate=self.args.learning_rate)
+        matrices = {
+            id(p) for group in groups if group["name"] == "matrices" for p in group["params"]
+        }
+        return [name for name, weight in model.named_parameters() if id(weight) in matrices]
 
     def train(
         self, resume_from_checkpoint: str | Path | bool | None = None, **options: Any
