@@ -683,7 +683,7 @@ def test_methods_of_the_stock_trainer_work(
     assert "ours" in (tmp_path / "README.md").read_text()
     trainer.log({"own": 1.0})
     assert lines_of(trainer, "own") == [(3, 1.0)]
-    told = trainer_of(tmp_path / "tokenizer", processing_class=tiny_tokenizer)
-    told.save_model()
+    with_tokenizer = trainer_of(tmp_path / "tokenizer", processing_class=tiny_tokenizer)
+    with_tokenizer.save_model()
     assert (tmp_path / "tokenizer" / "tokenizer.json").exists()
     trainer.end()

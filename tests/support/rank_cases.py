@@ -23,27 +23,30 @@ from metro_fast.errors import MetroFastError
 from metro_fast.metro import MetroTrainer
 from streaming_cases import PlainStream
 
-SIZES = {"odd": 11, "fewer than ranks": 9, "one row": 1}
-"""Numbers of rows. With 4 rows per micro-step of all ranks, the last has 3, 1 and 1 rows."""
 CASES: dict[str, dict[str, Any]] = {
-    **{f"metro, {name}": {"rows": rows} for name, rows in SIZES.items()},
+    "metro, odd": {
+        "rows": 11,
+        "accelerator_config": {"even_batches": False},
+        "include_num_input_tokens_seen": "non_padding",
+    },
+    "metro, fewer than ranks": {"rows": 9},
+    "metro, one row": {"rows": 1},
     "metro, shuffled, accumulated": {
         "rows": 9,
         "gradient_accumulation_steps": 2,
         "train_sampling_strategy": "random",
     },
-    "metro, one row per rank": {
+    "metro, one row per rank, workers": {
         "rows": 9,
         "per_device_train_batch_size": 1,
         "gradient_accumulation_steps": 2,
+        "dataloader_num_workers": 1,
     },
     "metro, dropped": {"rows": 11, "dataloader_drop_last": True},
-    "metro, workers": {"rows": 9, "dataloader_num_workers": 1},
-    "metro, even_batches off": {"rows": 9, "accelerator_config": {"even_batches": False}},
-    "metro, all tokens counted": {"rows": 9, "include_num_input_tokens_seen": "non_padding"},
     "span, odd": {"rows": 9, "span": True},
     "stream, odd": {"rows": 9, "stream": True, "max_steps": 9},
 }
+"""With 4 rows per micro-step of all ranks, the last has 3 rows, or 1, which only one rank gets."""
 
 
 class Counting(MetroTrainer):
@@ -123,7 +126,7 @@ def steady_run(folder: Path, **options: Any) -> tuple[list[float], dict[str, tor
 
 
 def group_options(folder: Path) -> dict[str, Any]:
-    """The backend of the process group, and what is said about a timeout of it."""
+    """The backend of the process group, and the refusal of a timeout for it."""
     arguments(folder, ddp_backend="gloo")
     try:
         arguments(folder, ddp_timeout=321)
@@ -161,14 +164,19 @@ EVALUATED = {
 
 
 def epochs_rank(folder: Path) -> None:
-    results: dict[str, Any]
-    group = group_options(folder)
-    results = {name: run(folder / str(i), case, 2) for i, (name, case) in enumerate(CASES.items())}
-    results["ddp"] = {**group, **wrapper_options(folder)}
+    _finish(folder, {name: run(folder / name, case, 2) for name, case in CASES.items()})
+
+
+def steady_rank(folder: Path) -> None:
+    results: dict[str, Any] = {"ddp": {**group_options(folder), **wrapper_options(folder)}}
     results["plain"] = steady_run(folder / "plain")
     results["evaluated"] = steady_run(folder / "evaluated", **EVALUATED)
     results["CorpusLoader"] = loaded_rows(folder)  # after the trainer has made the process group
-    torch.save(results, folder / f"epochs{os.environ['RANK']}.pt")
+    _finish(folder, results)
+
+
+def _finish(folder: Path, results: dict[str, Any]) -> None:
+    torch.save(results, folder / f"results{os.environ['RANK']}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     os._exit(0)  # see metro_cases: gloo's thread against the interpreter's teardown

@@ -1,4 +1,4 @@
-"""What becomes of each argument, constructor option and method of transformers' Trainer.
+"""The verdict on each argument, constructor option and method of transformers' Trainer.
 
 `python tests/support/trainer_options.py --write docs/trainer-options.md` writes the page.
 """
@@ -17,7 +17,7 @@ REFUSED_BY_NAME = f"{OPTIONS}test_a_field_is_refused_by_its_name"
 
 
 class Verdict(NamedTuple):
-    """What becomes of an option, with the test that shows it or the reason why it has no effect."""
+    """A verdict on an option, with the test that shows it or the reason why it has no effect."""
 
     kind: str
     shown: str

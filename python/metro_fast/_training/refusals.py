@@ -138,7 +138,7 @@ LOADING: Mapping[str, str] = {
 WITHOUT_ARGUMENTS = ("adamw_torch", "adamw_torch_fused", "adafactor", "lomo", "adalomo")
 """The values of `optim` that do not read `optim_args`."""
 WITH_TARGETS = ("galore", "apollo")
-"""What the values of `optim` that read `optim_target_modules` begin with."""
+"""Beginnings of the values of `optim` that read `optim_target_modules`."""
 
 
 _TIMEOUT = TrainingArguments.__dataclass_fields__["ddp_timeout"].default

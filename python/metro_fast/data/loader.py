@@ -31,7 +31,7 @@ class CorpusLoader:
         corpus: The corpus. Give it shuffle=True for a new order in every epoch.
         batch_size: Number of rows in a step, over all ranks.
         rank: Index of the share of every step that this process takes; None for the process's rank
-            in torch's process group, or 0 where there is none.
+            in torch's process group, or 0 without a group.
         world_size: Number of shares, which divides `batch_size`; None for the size of the group.
         epochs: Number of epochs after which an iteration ends; None for no end.
         drop_last: Whether to leave out the last step of an epoch if it is shorter.

@@ -15,7 +15,7 @@ def share_of_process(torch: Any, rank: int | None, world_size: int | None) -> tu
         world_size: The number of shares, or None.
 
     Returns:
-        Both; what was not given is that of torch's process group, or 0 and 1 where there is none.
+        Both; what was not given is that of torch's process group, or 0 and 1 without a group.
 
     Raises:
         MetroFastError: If one of them was not given, and a launcher has started several processes
