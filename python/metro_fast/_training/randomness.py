@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import set_seed
 
 
 class OwnRandomness:
@@ -32,8 +31,12 @@ class OwnRandomness:
     def __init__(self, device: torch.device | str, *, seed: int | None = None) -> None:
         self._device = torch.device(device)
         outside = _states(self._device)
-        if seed is not None:
-            set_seed(seed)
+        if seed is not None:  # not torch.manual_seed, which would seed every device
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            torch.default_generator.manual_seed(seed)
+            if self._device.type != "cpu":
+                torch.get_device_module(self._device).manual_seed(seed)
         self._own = _states(self._device)
         _restore(outside, self._device)
 

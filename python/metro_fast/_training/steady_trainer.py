@@ -60,7 +60,8 @@ class SteadyTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped
     @contextlib.contextmanager
     def _undisturbed(self) -> Iterator[None]:
         """Use the numbers of an evaluation, and restore what an optimizer does to the weights."""
-        stepping = getattr(self.optimizer, "optimizer", self.optimizer)  # accelerate wraps it
+        # accelerate wraps it
+        stepping: Any = getattr(self.optimizer, "optimizer", self.optimizer)
         # A schedule-free optimizer evaluates other weights, and its way back rounds.
         swaps = self.is_in_train and callable(getattr(stepping, "eval", None))
         trained = [weight for weight in self.model.parameters() if weight.requires_grad]
