@@ -268,3 +268,14 @@ def test_a_stock_trainer_in_sequence_sees_the_same_batches(folder, tmp_path):
     assert len(seen) == len(expected) > 4
     for ids, batch in zip(seen, expected, strict=True):
         assert torch.equal(ids, batch["input_ids"])
+
+
+def test_processes_without_a_group_are_refused(folder, monkeypatch):
+    """With torchrun and no process group, each rank would read every row."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for given in ({}, {"rank": 0}, {"world_size": 2}):
+        with pytest.raises(MetroFastError, match="WORLD_SIZE is 2, but this process has joined no"):
+            make(folder, **given)
+    assert "rank=1 of 2" in repr(make(folder, rank=1, world_size=2))
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert "rank=0 of 1" in repr(make(folder))

@@ -50,12 +50,12 @@ def same(folder: Path, source: Path) -> bool:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("kind", [T5Config, MT5Config, UMT5Config])
-def test_half_precision_stays_as_transformers_loads_it(
+def test_half_precision_stays_as_transformers_loads_it_if_asked(
     kind: Any, dtype: torch.dtype, tmp_path: Path
 ) -> None:
     source = saved(tmp_path / "t5", kind(**MAIN), dtype)
     expected = AutoModelForSeq2SeqLM.from_pretrained(source)
-    model = MetroForPretraining.from_t5(source, **ONE)
+    model = MetroForPretraining.from_t5(source, dtype="auto", **ONE)
     assert model.dtype == expected.dtype == dtype
     assert torch.equal(logits(model.main), logits(expected))
     types = {n: p.dtype for n, p in expected.named_parameters()}

@@ -113,10 +113,10 @@ def metro_trainer(folder: Path, options: dict[str, Any], **args: Any) -> MetroTr
             {},
             "preprocess_logits_for_metrics would not be called",
         ),
-        ({}, {"include_for_metrics": ["inputs"]}, "include_for_metrics is"),
-        ({}, {"batch_eval_metrics": True}, "batch_eval_metrics is True"),
-        ({}, {"eval_do_concat_batches": False}, "eval_do_concat_batches is False"),
-        ({}, {"label_names": ["targets"]}, "label_names is"),
+        ({}, {"include_for_metrics": ["inputs"]}, "include_for_metrics has no effect"),
+        ({}, {"batch_eval_metrics": True}, "batch_eval_metrics=True has no effect"),
+        ({}, {"eval_do_concat_batches": False}, "eval_do_concat_batches=False has no effect"),
+        ({}, {"label_names": ["targets"]}, "label_names has no effect"),
     ],
 )
 def test_what_would_have_no_effect_is_refused(

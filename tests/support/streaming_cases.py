@@ -6,7 +6,7 @@ this rank saw.
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import IterableDataset as TorchStream
 
 from metro_cases import (
+    LENGTHS,
     KeepGradients,
     MetroCollator,
     Rows,
@@ -28,11 +29,11 @@ from metro_fast.metro import MetroTrainer
 class PlainStream(TorchStream[Any]):
     """The first rows of metro_cases, as a torch stream."""
 
-    def __init__(self, rows: int = 8) -> None:
-        self.rows = rows
+    def __init__(self, rows: int = 8, lengths: Sequence[int] = LENGTHS) -> None:
+        self.rows, self.lengths = rows, lengths
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        data = Rows()
+        data = Rows(self.lengths)
         return (data[i] for i in range(self.rows))
 
 

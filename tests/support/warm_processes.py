@@ -48,8 +48,12 @@ def kill(process: ForkServerProcess) -> None:
     process.join()
 
 
-def run_ranks(count: int, function: Callable[..., None], *arguments: Any, folder: Path) -> None:
+def run_ranks(
+    count: int, function: Callable[..., None], *arguments: Any, folder: Path, limit: float = 100
+) -> None:
     """Run a function in `count` processes that see the environment which torchrun gives its ranks.
+
+    They may take `limit` seconds.
 
     Raises:
         AssertionError: If one of them fails, with the end of its standard error.
@@ -64,7 +68,7 @@ def run_ranks(count: int, function: Callable[..., None], *arguments: Any, folder
     ]
     try:
         for process, log in zip(processes, logs, strict=True):
-            process.join(100)
+            process.join(limit)
             assert process.exitcode == 0, log.read_text()[-3000:]
     finally:
         for process in processes:

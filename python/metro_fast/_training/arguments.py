@@ -9,6 +9,7 @@ import torch
 from transformers import TrainingArguments
 
 from metro_fast._ranges import check_seed
+from metro_fast._training.refusals import check_combinations, check_fields
 from metro_fast.errors import MetroFastError
 
 RMS_SCALED = ("adamw_torch", "adamw_torch_fused", "adafactor")
@@ -33,6 +34,8 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
             larger: nanoT5 uses 0.02, T5 0.01.
         split_stream: Give each rank its own rows of a stream (`IterableDataset`); False if the
             stream is already split.
+        sixteen_bit_weights: Train weights that have 16 bits as they are. By default they become
+            fp32, since in bf16 most of them would not move.
     """
 
     embedding_multiplier: float = field(
@@ -47,6 +50,9 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
     split_stream: bool = field(
         default=True,
         metadata={"help": "Split a stream over the ranks, unless it is split."},
+    )
+    sixteen_bit_weights: bool = field(
+        default=False, metadata={"help": "Train weights of 16 bits as they are, not as fp32."}
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Keep every column."})
     # The stock check waits for the device at every micro-step; `FiniteGuard` does so once a step.
@@ -79,45 +85,29 @@ class SummedLossArguments(TrainingArguments):  # type: ignore[misc]  # transform
             self.accelerator_config = {"dispatch_batches": False, **self.accelerator_config}
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
+        check_fields(self)
         super().__post_init__()
+        check_combinations(self)
         if int(os.environ.get("WORLD_SIZE", "1")) != self.world_size:
             raise MetroFastError(
                 f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but the trainer joined "
                 f"{self.world_size} ranks, so that each would train alone: use the launcher's "
                 "backend and device, or unset WORLD_SIZE"
             )
-        if self.fp16:
-            raise MetroFastError(
-                "fp16=True makes T5 overflow and gives NaN: use bf16=True, or fp32"
-            )
         check_seed(32, seed=self.seed)  # numpy's global generator takes no more
-        if self.save_total_limit == 1:
-            raise MetroFastError(
-                "save_total_limit=1 deletes the old checkpoint before the new one is known to be "
-                "whole, so a kill at that moment loses the run: use at least 2"
-            )
-        if self.label_smoothing_factor:
-            raise MetroFastError(
-                f"label_smoothing_factor is {self.label_smoothing_factor}: the summed losses "
-                "have no label smoothing; set it to 0"
-            )
+        if self.data_seed is not None:
+            check_seed(63, data_seed=self.data_seed)
 
 
 def check_one_process_per_gpu(args: SummedLossArguments) -> None:
-    """Refuse ways of running that would change the batches behind the trainer's back.
+    """Refuse to cut the batches of one process among several GPUs.
 
     Raises:
-        MetroFastError: If one process would drive several GPUs, or transformers would search for a
-            batch size.
+        MetroFastError: If one process would drive several GPUs.
     """
     if args.n_gpu > 1:
         raise MetroFastError(
             f"{args.n_gpu} GPUs in one process (DataParallel) would split each batch and its "
             f"counts: start one process per GPU with torchrun --nproc-per-node={args.n_gpu} ..., "
             "or set CUDA_VISIBLE_DEVICES to one GPU"
-        )
-    if args.auto_find_batch_size:
-        raise MetroFastError(
-            "auto_find_batch_size=True restarts with other batches, and so with another run: set "
-            "per_device_train_batch_size and gradient_accumulation_steps"
         )

@@ -4,7 +4,6 @@ import json
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
 
 from transformers import TrainingArguments
 
@@ -17,17 +16,26 @@ MARK = "metric_window.json"
 """The file that is written last: a checkpoint without it was being written when the run died."""
 
 
-def mark_complete(checkpoint: Path, window: dict[str, list[float]]) -> None:
-    """Mark a checkpoint as whole: record the sums since the last log line and the files' sizes."""
-    files = sync_files(checkpoint, but=MARK)
-    write_atomically(checkpoint / MARK, json.dumps({"window": window, "files": files}))
+Window = dict[str, list[float]]
 
 
-def read_mark(checkpoint: Path) -> dict[str, Any]:
-    """Read the sums that `mark_complete` wrote.
+def mark_complete(checkpoint: Path, windows: list[Window], *, model_only: bool = False) -> None:
+    """Mark a checkpoint as whole: record sums and the files' sizes.
+
+    Args:
+        checkpoint: The folder.
+        windows: The sums since the last log line, of each rank.
+        model_only: Whether the states of optimizer, schedule and generators were left out.
+    """
+    mark = {"windows": windows, "files": sync_files(checkpoint, but=MARK)}
+    write_atomically(checkpoint / MARK, json.dumps({**mark, "model_only": model_only}))
+
+
+def read_mark(checkpoint: Path) -> list[Window]:
+    """Read the sums that `mark_complete` wrote, of each rank.
 
     Raises:
-        MetroFastError: If there is no mark.
+        MetroFastError: If there is no mark, or a run cannot continue from the checkpoint.
         FormatError: If the mark is damaged, or a file of the checkpoint is missing or cut.
     """
     path = checkpoint / MARK
@@ -38,15 +46,23 @@ def read_mark(checkpoint: Path) -> dict[str, Any]:
         )
     try:
         mark = json.loads(path.read_text(encoding="utf-8"))
-        window, files = dict(mark["window"]), dict(mark["files"])
-    except (ValueError, KeyError, TypeError) as error:
+        # earlier versions wrote one window, that of all ranks together
+        windows = [dict(each) for each in mark.get("windows") or [mark["window"]]]
+        files, model_only = dict(mark["files"]), bool(mark.get("model_only"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(
             f"{path} is damaged ({error}): resume from an earlier checkpoint"
         ) from error
     damage = damaged_file(checkpoint, files)
     if damage is not None:
         raise FormatError(f"{damage}: resume from an earlier checkpoint")
-    return window
+    if model_only:
+        raise MetroFastError(
+            f"{checkpoint} was saved with save_only_model=True, that is, without the states of the "
+            "optimizer, its schedule and the generators, so no run can continue from it: resume "
+            "from a checkpoint that has them, or start a new run with its weights"
+        )
+    return windows
 
 
 def step_of(checkpoint: Path) -> int:

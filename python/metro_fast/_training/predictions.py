@@ -1,6 +1,8 @@
 """Token ids of every row, in the order of the rows: for `compute_metrics` and `predict`."""
 
+import itertools
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
-from transformers import Seq2SeqTrainingArguments
+from transformers import Seq2SeqTrainingArguments, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, denumpify_detensorize
 
 from metro_fast._training.objective import Objective
@@ -37,9 +39,12 @@ def check_arguments_type(args: Any, expected: type) -> None:
         return
     hint = ""
     if isinstance(args, Seq2SeqTrainingArguments):
+        stock = {field.name for field in fields(TrainingArguments)}
+        own = [field for field in fields(args) if field.name not in stock]
+        given = [f.name for f in own if getattr(args, f.name) != f.default] or [own[0].name]
         hint = (
-            ": predict_with_generate belongs to Seq2SeqTrainer, so call model.generate on the "
-            "rows instead, for instance in a callback's on_evaluate"
+            f": {', '.join(given)} belongs to Seq2SeqTrainer, so call model.generate on the rows "
+            "instead, for instance in a callback's on_evaluate"
         )
     raise TypeError(f"args is {type(args).__name__}, expected {expected.__name__}{hint}")
 
@@ -68,26 +73,6 @@ def check_evaluation(objective: Objective, args: Any, options: Mapping[str, Any]
         raise MetroFastError(
             "compute_metrics would not be called, since prediction_loss_only is True: leave one of "
             "them out"
-        )
-    if not args.eval_do_concat_batches:
-        raise MetroFastError(
-            "eval_do_concat_batches is False, but predictions are one array of all rows and ranks: "
-            "leave it out"
-        )
-    if args.include_for_metrics:
-        raise MetroFastError(
-            f"include_for_metrics is {args.include_for_metrics}, but compute_metrics gets "
-            "predictions and label_ids alone: leave it empty"
-        )
-    if args.batch_eval_metrics:
-        raise MetroFastError(
-            "batch_eval_metrics is True, but compute_metrics is called once, with all rows of all "
-            "ranks: set it to False"
-        )
-    if args.label_names not in (None, ["labels"]):
-        raise MetroFastError(
-            f"label_names is {args.label_names}, but the labels of a batch are read from `labels`: "
-            "leave it out, and let the collator use that name"
         )
 
 
@@ -128,9 +113,10 @@ class Predictions:
         Returns:
             int64 [rows, T] ids and labels, with -100 at padding, in the order of the dataset.
         """
-        ranks = accelerator.num_processes
-        parts = gather_object([self._rows]) if ranks > 1 else [self._rows]
-        rows = [parts[i % ranks][i // ranks] for i in range(sum(map(len, parts)))]
+        several = accelerator.num_processes > 1
+        parts = gather_object([self._rows]) if several else [self._rows]
+        turns = itertools.zip_longest(*parts)  # streams that were split by hand may be uneven
+        rows = [row for turn in turns for row in turn if row is not None]
         width = max((len(labels) for _, labels in rows), default=0)
         ids, labels = (np.full((len(rows), width), IGNORED) for _ in range(2))
         for i, (own_ids, own_labels) in enumerate(rows):

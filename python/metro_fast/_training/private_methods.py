@@ -16,7 +16,10 @@ PRIVATE_METHODS: Mapping[str, tuple[str, ...]] = {
     "Trainer._get_grad_norm": ("self", "model", "grad_norm"),
     "Trainer._issue_warnings_after_load": ("self", "load_result"),
     "Trainer._load_from_checkpoint": ("self", "resume_from_checkpoint", "model"),
+    "Trainer._load_rng_state": ("self", "checkpoint"),
     "Trainer._save_checkpoint": ("self", "model", "trial"),
+    "Trainer._save_rng_state": ("self", "output_dir"),
+    "Trainer._track_num_input_tokens": ("self", "inputs"),
     # called by SummedLossTrainer
     "Trainer._get_output_dir": ("self", "trial"),
     "Trainer._prepare_inputs": ("self", "inputs"),

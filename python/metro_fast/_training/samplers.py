@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, SequentialSampler
 
 from metro_fast.errors import MetroFastError
 
@@ -83,26 +83,40 @@ class LengthBucketSampler(EpochSampler):
         yield from (int(index) for index in tail)
 
 
-def training_sampler(dataset: Any, args: Any) -> EpochSampler | None:
-    """Make the sampler of the training rows, or return None for the stock trainer's own.
+def training_sampler(dataset: Any, args: Any) -> Sampler[int]:
+    """Make the sampler of the training rows.
 
     Args:
-        dataset: The training data; "group_by_length" needs its `lengths`.
+        dataset: The training data; "group_by_length" needs its lengths.
         args: The training arguments.
 
     Raises:
         MetroFastError: If lengths are needed and missing, or there are no rows.
+        TypeError: If the data has no length.
     """
-    strategy = args.train_sampling_strategy
-    seed = args.seed if args.data_seed is None else args.data_seed
-    if not hasattr(dataset, "__len__") or strategy not in ("random", "group_by_length"):
-        return None
-    if strategy == "random":
-        return EpochSampler(len(dataset), seed)
-    if not hasattr(dataset, "lengths"):
-        raise MetroFastError(
-            f"{type(dataset).__name__} has no `lengths` to group by: add them, or use "
-            'train_sampling_strategy="random"'
+    if not hasattr(dataset, "__len__"):
+        raise TypeError(
+            f"{type(dataset).__name__} has no length: give it __len__, or make it a stream "
+            "(torch.utils.data.IterableDataset) and set max_steps"
         )
+    seed = args.seed if args.data_seed is None else args.data_seed
+    if args.train_sampling_strategy == "sequential":
+        if not len(dataset):
+            raise MetroFastError("the training data has 0 rows, expected at least 1")
+        return SequentialSampler(dataset)
+    if args.train_sampling_strategy == "random":
+        return EpochSampler(len(dataset), seed)
     rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return LengthBucketSampler(dataset.lengths, rows, seed)
+    return LengthBucketSampler(_lengths(dataset, args.length_column_name), rows, seed)
+
+
+def _lengths(dataset: Any, column: str) -> Any:
+    if hasattr(dataset, "lengths"):
+        return dataset.lengths
+    if column in getattr(dataset, "column_names", ()):
+        return dataset[column]
+    raise MetroFastError(
+        f"train_sampling_strategy is 'group_by_length', but {type(dataset).__name__} has neither "
+        f"`lengths`, the number of tokens of each row, nor a column {column!r} "
+        '(length_column_name): add one of them, or use train_sampling_strategy="random"'
+    )

@@ -11,9 +11,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from metro_fast._training.loader_options import worker_options
 from metro_fast._training.objective import Batch
+from metro_fast._training.training_rows import filler
 from metro_fast.errors import MetroFastError
 
 
@@ -26,20 +29,18 @@ def check_stream(args: Any) -> None:
     """Refuse training arguments that do not suit a stream.
 
     Raises:
-        MetroFastError: If rank 0 would read for all ranks, or `max_steps` is missing.
+        MetroFastError: If `max_steps` is missing, or rows would have to be sorted by length.
     """
     if args.max_steps <= 0:
         raise MetroFastError(
             f"max_steps is {args.max_steps}, but train_dataset is a stream (IterableDataset), "
             "whose length is unknown: set max_steps to the number of updates"
         )
-    for name in ("dispatch_batches", "split_batches"):
-        if getattr(args.accelerator_config, name):
-            raise MetroFastError(
-                f"accelerator_config has {name}=True, with which rank 0 collates for all ranks and "
-                "the batches are then cut, with wrong counts and positions: leave it out, so that "
-                "each rank reads its own rows of the stream"
-            )
+    if args.train_sampling_strategy == "group_by_length":
+        raise MetroFastError(
+            "train_sampling_strategy is 'group_by_length', but train_dataset is a stream, which is "
+            "read in its own order: leave it out, and sort the rows where the stream is made"
+        )
 
 
 class RankRows(IterableDataset[Any]):
@@ -65,6 +66,11 @@ class RankRows(IterableDataset[Any]):
         return itertools.islice(iter(self.dataset), self.rank, None, self.ranks)
 
 
+def is_split(dataset: Any) -> bool:
+    """Whether `split_dataset_by_node` has divided a stream of Hugging Face already."""
+    return getattr(dataset, "_distributed", None) is not None
+
+
 def rows_of_rank(dataset: Any, rank: int, ranks: int) -> Any:
     """Take a rank's part of a stream; no row is in the parts of two ranks.
 
@@ -76,7 +82,7 @@ def rows_of_rank(dataset: Any, rank: int, ranks: int) -> Any:
     datasets = sys.modules.get("datasets")
     if datasets is None or not isinstance(dataset, datasets.IterableDataset):
         return RankRows(dataset, rank, ranks)
-    if getattr(dataset, "_distributed", None) is not None:
+    if is_split(dataset):
         return dataset
     from datasets.distributed import split_dataset_by_node
 
@@ -86,38 +92,53 @@ def rows_of_rank(dataset: Any, rank: int, ranks: int) -> Any:
 class StreamBatches(IterableDataset[Batch]):
     """The batches of a stream, in endless passes.
 
-    A pass ends for all ranks at once: as soon as one of them has no batch left, the batches that
-    the others still have in this pass are left out.
+    A pass ends for all ranks at once, when none of them has a batch left. A rank that has run out
+    before the others repeats its last batch as a filler, in which nothing counts.
 
     Args:
         loader: Loads this rank's batches of one pass.
         begin: Called with the number of each pass, from 0, before it starts.
-        agree: Returns whether it is called with True on all ranks; a collective call.
+        ranks: The number of ranks.
+        ranks_with: Returns on how many ranks it is called with True; a collective call.
+        drop_last: Whether a pass ends as soon as one rank has no batch left.
     """
 
     def __init__(
         self,
         loader: DataLoader[Any],
         begin: Callable[[int], None],
-        agree: Callable[[bool], bool],
+        *,
+        ranks: int,
+        ranks_with: Callable[[bool], int],
+        drop_last: bool,
     ) -> None:
-        self._loader, self._begin, self._agree = loader, begin, agree
+        self._loader, self._begin, self._drop_last = loader, begin, drop_last
+        self._ranks, self._ranks_with = ranks, ranks_with
 
     def __iter__(self) -> Iterator[Batch]:
         for number in itertools.count():
             self._begin(number)
-            empty = True
+            last = None
             batches = iter(self._loader)
-            while self._agree((batch := next(batches, None)) is not None):
-                empty = False
-                assert batch is not None
-                yield batch
-            if empty:
+            # At the start of a pass every rank needs a batch, of which it can make fillers.
+            while self._goes_on(
+                (batch := next(batches, None)) is not None, all_of_them=last is None
+            ):
+                if batch is None:
+                    assert last is not None
+                    yield filler(last)
+                else:
+                    yield (last := batch)
+            if last is None:
                 raise MetroFastError(
                     f"pass {number} over the stream has no batch on at least one rank: use a "
                     "stream that is not empty and has at least as many rows and shards as there "
                     "are ranks"
                 )
+
+    def _goes_on(self, has_batch: bool, *, all_of_them: bool) -> bool:
+        wanted = self._ranks if all_of_them or self._drop_last else 1
+        return self._ranks_with(has_batch) >= wanted
 
 
 def stream_loader(
@@ -126,7 +147,7 @@ def stream_loader(
     collator: Callable[[Any], Any],
     *,
     batch_size: int,
-    agree: Callable[[bool], bool],
+    ranks_with: Callable[[bool], int],
 ) -> DataLoader[Any]:
     """Make the loader from which a trainer takes the batches of a stream.
 
@@ -136,7 +157,7 @@ def stream_loader(
         collator: Makes batches. It and the stream get the number of each pass if they have
             `set_epoch`.
         batch_size: Rows per batch.
-        agree: Returns whether it is called with True on all ranks; a collective call.
+        ranks_with: Returns on how many ranks it is called with True; a collective call.
 
     Returns:
         A loader of whole batches, not of rows, so that a resumed run skips those it has trained
@@ -149,12 +170,9 @@ def stream_loader(
         rows,
         batch_size=batch_size,
         collate_fn=collator,
-        num_workers=args.dataloader_num_workers,
         drop_last=args.dataloader_drop_last,
         persistent_workers=args.dataloader_persistent_workers,
-        prefetch_factor=args.dataloader_prefetch_factor,
-        # older releases of transformers do not have it
-        multiprocessing_context=getattr(args, "dataloader_multiprocessing_context", None),
+        **{**worker_options(args), "pin_memory": False},  # the outer loader pins
     )
     receivers = [part for part in (dataset, rows, collator) if hasattr(part, "set_epoch")]
 
@@ -162,11 +180,19 @@ def stream_loader(
         for part in receivers:
             part.set_epoch(number)
 
+    batches = StreamBatches(
+        loader,
+        begin,
+        ranks=args.world_size,
+        ranks_with=ranks_with,
+        drop_last=args.dataloader_drop_last,
+    )
     return DataLoader(
-        StreamBatches(loader, begin, agree),
+        batches,
         batch_size=None,
         collate_fn=_unchanged,
         pin_memory=args.dataloader_pin_memory,
+        generator=torch.Generator(),
     )
 
 

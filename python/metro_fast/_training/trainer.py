@@ -6,22 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from transformers import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import TrainOutput
 from transformers.utils.logging import disable_progress_bar
 
-from metro_fast._pretrained import explained
+from metro_fast._parameter_groups import parameter_groups
 from metro_fast._training.arguments import SummedLossArguments, check_one_process_per_gpu
 from metro_fast._training.callbacks import EpochCallback
-from metro_fast._training.checkpoints import (
-    MARK,
-    checkpoint_to_resume,
-    mark_complete,
-    read_mark,
-)
-from metro_fast._training.evaluation_trainer import EvaluationTrainer
-from metro_fast._training.extension import ResumedRunCallback, finished_state, planned_steps
+from metro_fast._training.checkpoint_trainer import CheckpointTrainer
+from metro_fast._training.checkpoints import checkpoint_to_resume
+from metro_fast._training.extension import ResumedRunCallback
 from metro_fast._training.finite import FiniteGuard
 from metro_fast._training.flops import Seq2SeqFlops, trained_factor
 from metro_fast._training.objective import Batch, Objective, StepResult, normalized, tokens_of
@@ -33,15 +29,21 @@ from metro_fast._training.predictions import (
     check_no_ignored_keys,
 )
 from metro_fast._training.progress import RunProgress
-from metro_fast._training.randomness import DataRandomness
+from metro_fast._training.randomness import OwnRandomness
 from metro_fast._training.ranks import leave_group_at_exit
+from metro_fast._training.refusals import check_combinations, check_fields, check_launcher
 from metro_fast._training.streams import check_stream, is_stream
-from metro_fast._training.tied_weights import check_adapters, check_loaded
-from metro_fast._training.window import MetricWindow
+from metro_fast._training.training_rows import FILLER, is_filler
+from metro_fast._training.weight_types import prepare_weights
 from metro_fast.errors import MetroFastError
 
+NO_SEARCH = (
+    "a trial would need a new model and new losses: make a trainer for each set of arguments, for "
+    "instance in a loop over MetroTrainingArguments"
+)
 
-class SummedLossTrainer(EvaluationTrainer):
+
+class SummedLossTrainer(CheckpointTrainer):
     """transformers' Trainer with an exact normalization of several summed losses.
 
     A step has the update of one large batch, however it is cut into accumulation steps and ranks:
@@ -64,24 +66,28 @@ class SummedLossTrainer(EvaluationTrainer):
 
     def __init__(self, objective: Objective, args: SummedLossArguments, **options: Any) -> None:
         check_arguments_type(args, SummedLossArguments)
+        check_fields(args)  # again, since attributes can be set after they were made
+        check_combinations(args)
         check_one_process_per_gpu(args)
         check_evaluation(objective, args, options)
         if is_stream(options.get("train_dataset")):
             check_stream(args)
+        if options.get("train_dataset") is not None and options.get("model") is not None:
+            prepare_weights(options["model"], args)
         if args.world_size > 1:
             leave_group_at_exit()
         disable_progress_bar()  # one for each saved model would fill a log, or break the table
         super().__init__(objective, args=args, **options)
+        check_launcher(self)
         self.optimizer: torch.optim.Optimizer | None  # create_optimizer makes one if None
         # The result of compute_loss needs no division by accumulation steps. transformers 5.17 has
         # the first name only, and 5.23 prefers the second.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
-        self._window = MetricWindow(objective)
         self._flops: Seq2SeqFlops | None = None
         self._flops_factor: float | None = None
         self._guard = FiniteGuard(args.output_dir, objective.losses)
-        self._data_randomness = DataRandomness(args.seed)
+        self._data_randomness = OwnRandomness("cpu", seed=args.seed)
         self._pace = Pace()
         self._progress = RunProgress(self._pace, live=not args.disable_tqdm)
         self.remove_callback(PrinterCallback)
@@ -107,13 +113,16 @@ class SummedLossTrainer(EvaluationTrainer):
         """
         with self._data_randomness.in_force():
             batches = list(itertools.islice(epoch_iterator, num_batches))
+        quick = bool(self.args.accelerator_config.non_blocking)
+        batches = [send_to_device(batch, device, non_blocking=quick) for batch in batches]
         counts = torch.zeros(len(self.objective.losses), dtype=torch.int64, device=device)
-        for batch in batches:
+        own = [batch for batch in batches if not is_filler(batch)]
+        for batch in own:
             counts += self.objective.count(batch).to(device)
         self._guard.begin(batches)
         if not self._progress.step_tokens:
-            own = sum((tokens_of(batch).cpu() for batch in batches), torch.tensor(0))
-            self._progress.step_tokens = int(self._sum_over_ranks(own))
+            tokens = sum((tokens_of(batch).cpu() for batch in own), torch.tensor(0))
+            self._progress.step_tokens = int(self._sum_over_ranks(tokens))
         return batches, self._sum_over_ranks(counts)
 
     def compute_loss(
@@ -134,7 +143,9 @@ class SummedLossTrainer(EvaluationTrainer):
         Returns:
             The scalar loss, or (loss, `StepResult`).
         """
-        own = self.objective.count(inputs)
+        nothing = is_filler(inputs)
+        inputs = {name: value for name, value in inputs.items() if name != FILLER}
+        own = self.objective.count(inputs) * (not nothing)
         counts = self._sum_over_ranks(own) if num_items_in_batch is None else num_items_in_batch
         try:
             result = self.objective.run(model, inputs)
@@ -143,7 +154,10 @@ class SummedLossTrainer(EvaluationTrainer):
                 raise
             step = self.state.global_step + 1
             raise self._guard.refused(error, step, self.accelerator) from error
-        self._window.add(own, result, tokens_of(inputs))
+        if nothing:  # all ranks take part in the step, but this batch has no row of its own
+            result = StepResult(result.sums * 0, {})
+        else:
+            self._window.add(own, result, tokens_of(inputs))
         self._guard.add(result.sums)
         loss = normalized(result.sums, counts, self.objective.weights)
         loss = loss * self.accelerator.num_processes
@@ -160,6 +174,8 @@ class SummedLossTrainer(EvaluationTrainer):
 
         transformers counts parameters times the tokens of the encoder, whatever the decoder reads.
         """
+        if is_filler(inputs):  # the same number on any number of ranks
+            return 0.0
         if self._flops_factor is None:
             self._flops_factor = trained_factor(self.model)
         return self.step_flops(inputs, self._flops_factor)
@@ -195,7 +211,7 @@ class SummedLossTrainer(EvaluationTrainer):
             logs.update({"tokens": logs["tokens"] + next(before, 0), "total_flos": flops, **timed})
         super().log(logs, start_time)
 
-    # Optimizer, checkpoints
+    # Optimizer, run
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make AdamW or Adafactor with the groups of `metro_fast._parameter_groups`.
@@ -214,55 +230,56 @@ class SummedLossTrainer(EvaluationTrainer):
         self.optimizer = make_optimizer(self.args, model, stock_class, options)
         return self.optimizer
 
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Name the weights that decay: the matrices, unless the optimizer has the stock groups."""
+        own = self.optimizer_cls_and_kwargs is not None
+        if not has_our_groups(self.args, own_optimizer=own):
+            stock: list[str] = super().get_decay_parameter_names(model)
+            return stock
+        groups = parameter_groups(model, learning_rate=self.args.learning_rate)
+        matrices = {
+            id(p) for group in groups if group["name"] == "matrices" for p in group["params"]
+        }
+        return [name for name, weight in model.named_parameters() if id(weight) in matrices]
+
     def train(
         self, resume_from_checkpoint: str | Path | bool | None = None, **options: Any
     ) -> TrainOutput:
         """Train; `resume_from_checkpoint=True` takes the newest checkpoint that is whole.
 
+        Without it, the field of the training arguments with that name counts.
+
         Raises:
             MetroFastError: If there is no whole checkpoint to resume from, it has more steps than
-                wanted, or the loss or gradient of a step is not finite, whose batch is then saved.
+                wanted or no state of the optimizer, a trial of a search is given, or the loss or
+                gradient of a step is not finite, whose batch is then saved.
         """
         check_no_ignored_keys(options.get("ignore_keys_for_eval"))
+        if options.get("trial") is not None:
+            raise MetroFastError(f"trial is given, but {NO_SEARCH}")
         self._window.reset()
+        prepare_weights(self.model, self.args)
         self._flops_factor = None  # weights may have been frozen since the last call
-        checkpoint = checkpoint_to_resume(resume_from_checkpoint, self.args)
+        wanted = resume_from_checkpoint
+        if wanted is None:
+            wanted = self.args.resume_from_checkpoint
+        checkpoint = checkpoint_to_resume(wanted, self.args)
+        self._pace.carried = 0
         if checkpoint is not None:
-            window = read_mark(checkpoint)
-            self.check_checkpoint(checkpoint)
-            if self.is_world_process_zero():
-                self._window.load(window)
-            planned = planned_steps(self.args, self.get_train_dataloader)
-            state = finished_state(checkpoint, planned)
-            if state is not None:  # the stock trainer would take one more step
-                self.state = state
-                best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
-                self._load_from_checkpoint(best or str(checkpoint))
-                return TrainOutput(state.global_step, 0.0, {})
-        self._pace.carried = self._window.tokens()
+            self._pace.carried = self.load_window(checkpoint)
+            done = self.load_finished(checkpoint)
+            if done is not None:
+                return done
         resume = None if checkpoint is None else str(checkpoint)
         try:
-            return super().train(resume_from_checkpoint=resume, **options)
+            return super().train(resume_from_checkpoint=resume or False, **options)
         finally:
             self._progress.close()
 
-    def check_checkpoint(self, checkpoint: Path) -> None:
-        """Refuse a checkpoint of another model; a subclass knows what makes one."""
+    def hyperparameter_search(self, *args: Any, **options: Any) -> Any:
+        """Refuse a search of transformers.
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        with explained(f"the weights of {resume_from_checkpoint}"):
-            check_adapters(self.model if model is None else model, Path(resume_from_checkpoint))
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        check_loaded(self.model, load_result)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        self._window.gather(self.accelerator)
-        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-        if self.args.should_save:  # a run resumed from an earlier one writes this again
-            (folder / MARK).unlink(missing_ok=True)
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()  # the mark means that every rank's state is there
-        if self.args.should_save:
-            mark_complete(folder, self._window.state())
+        Raises:
+            MetroFastError: Always.
+        """
+        raise MetroFastError(f"hyperparameter_search was called, but {NO_SEARCH}")

@@ -1,6 +1,6 @@
 """The sums of losses and counters since the last log line, on one rank."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -44,12 +44,6 @@ class MetricWindow:
             row = torch.cat([parts[name].to(device).flatten().double() for name in self._sizes])
             self._total = self._total.to(row.device) + row
 
-    def gather(self, accelerator: Accelerator) -> None:
-        """Move the sums of all ranks to the first one; a collective call."""
-        if accelerator.num_processes > 1:
-            total = accelerator.reduce(self._total.to(accelerator.device), reduction="sum")
-            self._total = total if accelerator.is_main_process else torch.zeros_like(total)
-
     def figures(self, accelerator: Accelerator) -> dict[str, float]:
         """Compute losses and figures over all ranks; a collective call that changes nothing.
 
@@ -73,28 +67,39 @@ class MetricWindow:
             }
         return figures | self._objective.figures(parts) | {"tokens": int(tokens)}
 
-    def tokens(self) -> int:
-        """The tokens of this rank so far."""
-        return int(self._split(self._total.cpu())["tokens"])
-
     def state(self) -> dict[str, list[float]]:
         """Return the sums as JSON values, which keep every bit of an fp64 number."""
         return {name: part.tolist() for name, part in self._split(self._total.cpu()).items()}
 
-    def load(self, state: Mapping[str, list[float]]) -> None:
-        """Restore sums that `state` returned.
+    def load(self, states: Sequence[Mapping[str, list[float]]], rank: int, ranks: int) -> int:
+        """Restore sums that `state` returned on each rank of the run that is resumed.
+
+        Args:
+            states: Those of each rank. If their number is another now, the first rank takes all.
+            rank: This rank.
+            ranks: The number of ranks.
+
+        Returns:
+            The tokens of all ranks.
 
         Raises:
             FormatError: If they are those of another objective.
         """
-        sizes = {name: len(part) for name, part in state.items()}
-        if sizes != self._sizes:
-            raise FormatError(
-                f"the checkpoint holds the sums {sizes}, but this objective needs {self._sizes}: "
-                "resume with the objective that made the checkpoint"
-            )
-        flat = [value for name in self._sizes for value in state[name]]
-        self._total = torch.tensor(flat, dtype=torch.float64)
+        for state in states:
+            sizes = {name: len(part) for name, part in state.items()}
+            if sizes != self._sizes:
+                raise FormatError(
+                    f"the checkpoint holds the sums {sizes}, but this objective needs "
+                    f"{self._sizes}: resume with the objective that made the checkpoint"
+                )
+        rows = [[value for name in self._sizes for value in state[name]] for state in states]
+        every = torch.tensor(rows, dtype=torch.float64)
+        self.reset()
+        if len(states) == ranks:
+            self._total = every[rank]
+        elif rank == 0:
+            self._total = every.sum(0)
+        return int(self._split(every.sum(0))["tokens"])
 
     def _split(self, total: Tensor) -> dict[str, Tensor]:
         parts = torch.split(total, list(self._sizes.values()))

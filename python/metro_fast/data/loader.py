@@ -6,6 +6,7 @@ from typing import Any
 from metro_fast._extras import require
 from metro_fast.data.collator import Collator
 from metro_fast.data.corpus import TokenCorpus
+from metro_fast.data.process_share import share_of_process
 from metro_fast.data.steps import Steps
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.draws import check_counter
@@ -29,8 +30,9 @@ class CorpusLoader:
     Args:
         corpus: The corpus. Give it shuffle=True for a new order in every epoch.
         batch_size: Number of rows in a step, over all ranks.
-        rank: Index of the share of every step that this process takes.
-        world_size: Number of shares, which divides `batch_size`.
+        rank: Index of the share of every step that this process takes; None for the process's rank
+            in torch's process group, or 0 without a group.
+        world_size: Number of shares, which divides `batch_size`; None for the size of the group.
         epochs: Number of epochs after which an iteration ends; None for no end.
         drop_last: Whether to leave out the last step of an epoch if it is shorter.
         num_workers: Number of worker processes.
@@ -38,7 +40,8 @@ class CorpusLoader:
             the corpus if it has one; else torch's own, which stacks blocks of equal length.
 
     Raises:
-        MetroFastError: If sizes do not fit each other, or an option belongs to the loader itself.
+        MetroFastError: If sizes do not fit each other, an option belongs to the loader itself, or a
+            launcher has started several processes that have not joined a process group.
         MissingExtraError: If torch is not installed.
 
     Example:
@@ -62,8 +65,8 @@ class CorpusLoader:
         corpus: TokenCorpus,
         *,
         batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
         epochs: int | None = None,
         drop_last: bool = True,
         num_workers: int = 0,
@@ -76,10 +79,11 @@ class CorpusLoader:
             check_counter("epochs", epochs)
         self.corpus = corpus
         self.epochs = epochs
-        self._steps = Steps(len(corpus), batch_size, rank, world_size, drop_last)
+        torch = require("torch", "torch")
+        share = share_of_process(torch, rank, world_size)
+        self._steps = Steps(len(corpus), batch_size, *share, drop_last)
         self._epoch = 0
         self._running: object = None
-        torch = require("torch", "torch")
         options.setdefault("collate_fn", corpus.collator)
         self._collator = options["collate_fn"]
         # A DataLoader draws a number for its workers in every epoch. If it came from the stream of

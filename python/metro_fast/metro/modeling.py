@@ -155,7 +155,8 @@ class MetroForPretraining(MetroPreTrainedModel):
                 default it has the first 4 layers, or all if there are fewer, or the sizes of the
                 encoder that it starts from.
             **options: Other fields of `MetroConfig`; `dtype`, the type of the weights, by default
-                that of the checkpoint; `attn_implementation`.
+                fp32, since most weights of 16 bits would not move in training, or "auto" for that
+                of the checkpoint; `attn_implementation`.
 
         Raises:
             FileNotFoundError: If the folder does not exist or holds no model.

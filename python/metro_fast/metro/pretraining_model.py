@@ -34,6 +34,7 @@ def make_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> Pr
         auxiliary=config.auxiliary,
         seed=config.training["seed"],
         attn_implementation=config.model.attn_implementation,
+        sixteen_bit_weights=bool(config.training.get("sixteen_bit_weights")),
     )
     model = config.recipe.model(plan)
     if config.init is not None:

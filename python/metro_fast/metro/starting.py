@@ -17,10 +17,13 @@ from transformers import (
 )
 
 from metro_fast._pretrained import check_source, check_weights, explained, load_seq2seq
+from metro_fast._training.weight_types import REASON, widen_trained
 from metro_fast.data import mask_vocabulary
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.backbones import backbone_of
 from metro_fast.metro.configuration import AUXILIARY, MetroConfig
+
+logger = logging.getLogger(__name__)
 
 AuxiliarySource = Literal["first_layers", "random"]
 
@@ -46,7 +49,10 @@ def start_from(
         raise MetroFastError(
             f"{', '.join(given)} given, but the T5 at {name} decides that: leave it out"
         )
-    main, tied = load_main(name, dtype=options.pop("dtype", None))
+    main, tied = load_main(name, dtype=_load_as(options.get("dtype")))
+    found = widen_trained(main) if options.pop("dtype", None) is None else ""
+    if found:
+        logger.warning("the weights of %s are %s, %s: they become float32", name, found, REASON)
     if tokenizer is not None and "forbidden_token_ids" not in options:
         options["forbidden_token_ids"] = never_drawn(tokenizer, main.config.vocab_size)
     sizes: dict[str, Any] = {}
@@ -66,6 +72,11 @@ def start_from(
         _fill_auxiliary(model, encoder.state_dict(), source)
     _scale_to_table(model)
     return model
+
+
+def _load_as(dtype: Any) -> Any:
+    """The argument of `load_main`: None is the type of the checkpoint there."""
+    return None if dtype == "auto" else dtype
 
 
 def never_drawn(tokenizer: Any, vocab_size: int) -> list[int]:

@@ -82,6 +82,7 @@ def _model(plan: ModelPlan) -> PreTrainedModel:
             auxiliary=section.init or "first_layers",
             tokenizer=plan.tokenizer,
             auxiliary_config=own,
+            dtype="auto" if plan.sixteen_bit_weights else None,
             **options,
         )
     else:

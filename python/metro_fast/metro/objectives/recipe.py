@@ -22,6 +22,7 @@ class ModelPlan:
         auxiliary: The settings of the auxiliary model; None if the objective has none.
         seed: Seed of METRO's draws.
         attn_implementation: Attention of transformers, such as "sdpa"; None for its choice.
+        sixteen_bit_weights: Whether weights of 16 bits that are loaded stay so.
     """
 
     main: PreTrainedConfig | None
@@ -31,6 +32,7 @@ class ModelPlan:
     auxiliary: Any
     seed: int
     attn_implementation: str | None
+    sixteen_bit_weights: bool = False
 
 
 @dataclass(frozen=True)
