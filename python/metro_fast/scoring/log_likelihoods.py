@@ -67,19 +67,22 @@ def _groups(
     most_cached: int,
     most_logits: int,
 ) -> Iterator[list[tuple[int, int]]]:
-    """Cut pairs of context and target into runs whose caches and logits stay within bounds."""
+    """Cut pairs of context and target into runs whose caches and logits stay within bounds.
+
+    A run ends between two contexts where it can, since targets of one context that fall into two
+    runs share no prefix.
+    """
     group: list[tuple[int, int]] = []
-    longest = 0
     for pair in pairs:
-        length = len(targets[pair[0]][pair[1]])
-        tallest, count = max(longest, length), len(group) + 1
+        lengths = [len(targets[row][k]) for row, k in (*group, pair)]
+        tallest, count = max(lengths), len(lengths)
         if group and (
             count * (width + tallest) > most_cached or count * (tallest - 1) > most_logits
         ):
-            yield group
-            group, tallest = [], length
+            whole = [p for p in group if p[0] != pair[0]]
+            yield whole or group
+            group = group[len(whole) :] if whole else []
         group.append(pair)
-        longest = tallest
     if group:
         yield group
 
