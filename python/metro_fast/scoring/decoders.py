@@ -1,7 +1,7 @@
 """The two kinds of models behind one face: read a context once, then branches of answers."""
 
 import inspect
-import os
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,6 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from metro_fast.errors import MetroFastError
 from metro_fast.scoring.batches import forked, pad
+from metro_fast.scoring.trie import Tree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,6 +22,8 @@ __all__ = ["CausalDecoder", "Decoder", "EncoderDecoder", "Started", "make_decode
 # A beginning that contexts share is read once if that saves so many tokens: the call of its own
 # costs as much as 16 to 60 tokens.
 _SAVED = 64
+# Models that take a mask [B, 1, T, L] of who sees whom, as the tests show for each.
+_TREES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Decoder(Protocol):
 
     model: "PreTrainedModel"
     causal: bool
+    reads_trees: bool
 
     def start(self, contexts: Sequence[Sequence[int]], *, cache: bool) -> Started:
         """Read contexts, each once."""
@@ -70,6 +74,18 @@ class Decoder(Protocol):
             The logits `[R, T, V]`, and the cache.
         """
 
+    def read_tree(self, started: Started, cache: "Cache", tree: Tree) -> torch.Tensor:
+        """Read all branches of some contexts in one call; only if `reads_trees`.
+
+        Args:
+            started: The contexts.
+            cache: Theirs, which stays as it is.
+            tree: The branches.
+
+        Returns:
+            The logits `[R, T, V]`.
+        """
+
 
 def make_decoder(model: "PreTrainedModel", padding_side: str) -> Decoder:
     """Check a model, and choose its kind."""
@@ -89,6 +105,7 @@ class EncoderDecoder:
     """T5 and its relatives: the context is what the encoder reads."""
 
     causal = False
+    reads_trees = False
 
     def __init__(self, model: "PreTrainedModel") -> None:
         if any(parameter.dtype == torch.float16 for parameter in model.parameters()):
@@ -125,6 +142,10 @@ class EncoderDecoder:
         states = started.states.index_select(0, contexts)
         output = self._call(states, started.mask.index_select(0, contexts), ids, cache, True)
         return output.logits, output.past_key_values
+
+    def read_tree(self, started: Started, cache: "Cache", tree: Tree) -> torch.Tensor:
+        """Not offered: relative positions come from the order of the tokens."""
+        raise NotImplementedError
 
     def _call(
         self,
@@ -171,6 +192,11 @@ class CausalDecoder:
             and not getattr(config, "sliding_window", None)
             and all(kind == "full_attention" for kind in kinds)
         )
+        self.reads_trees = (
+            self._shares
+            and config.model_type in _TREES
+            and config._attn_implementation in ("eager", "sdpa")
+        )
 
     def start(self, contexts: Sequence[Sequence[int]], *, cache: bool) -> Started:
         """Read contexts; of the logits only those after the last token are computed.
@@ -205,9 +231,10 @@ class CausalDecoder:
 
         Every context keeps one token at least to itself, whose logits are asked for.
         """
-        shared = min(
-            len(os.path.commonprefix([min(contexts), max(contexts)])), min(map(len, contexts)) - 1
-        )
+        first, last = min(contexts), max(contexts)  # what these share, all do
+        pairs = zip(first, last, strict=False)
+        alike = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        shared = min(alike, min(map(len, contexts)) - 1)
         if not self._shares or shared * (len(contexts) - 1) < _SAVED:
             return None, 0
         ids, mask = pad([contexts[0][:shared]], self.model.device)
@@ -243,6 +270,33 @@ class CausalDecoder:
             **self._positions(mask.sum(1, keepdim=True) + places),
         )
         return output.logits, output.past_key_values
+
+    def read_tree(self, started: Started, cache: "Cache", tree: Tree) -> torch.Tensor:
+        """Read branches side by side: every token sees its context, and the tokens on its way."""
+        device = started.logits.device
+        contexts = torch.tensor(tree.contexts, device=device)
+        ids, _ = pad(tree.tokens, device)
+        depths, _ = pad([[len(path) - 1 for path in paths] for paths in tree.paths], device)
+        sees = torch.zeros(*ids.shape, ids.shape[1], dtype=torch.bool, device=device)
+        sees[tuple(torch.tensor(
+            [(row, path[-1], place) for row, paths in enumerate(tree.paths)
+             for path in paths for place in path], device=device,
+        ).unbind(1))] = True  # fmt: skip
+        mask = started.mask.index_select(0, contexts)
+        before = mask.bool()[:, None].expand(-1, ids.shape[1], -1)
+        dtype = self.model.get_input_embeddings().weight.dtype
+        hidden = torch.zeros(1, dtype=dtype, device=device).masked_fill(
+            ~torch.cat([before, sees], dim=2)[:, None], torch.finfo(dtype).min
+        )
+        logits: torch.Tensor = self.model(
+            input_ids=ids,
+            attention_mask=hidden,
+            past_key_values=forked(cache, contexts),
+            use_cache=True,
+            return_dict=True,
+            position_ids=mask.sum(1, keepdim=True) + depths,
+        ).logits
+        return logits
 
     def _positions(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"position_ids": ids} if "position_ids" in self._takes else {}
