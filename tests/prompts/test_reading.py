@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,8 @@ def ask(text: str = "{{ question }}", **changes: object) -> Instruction:
 def test_an_item_is_asked_in_several_readings(instruction, expected) -> None:
     prompt = instruction.render(ITEM)
     if isinstance(expected, tuple):
-        expected = Prompt("Two and two?", expected, 1, expected[1])
+        behind = ITEM.choices if expected == ("A", "B", "C") else ()
+        expected = Prompt("Two and two?", expected, 1, expected[1], behind)
     assert prompt == expected
 
 
@@ -104,6 +106,20 @@ def test_an_item_with_a_choice_twice_is_asked_by_letters() -> None:
     item = Item("1", {"question": "?"}, ("12", "-4", "4", "12"), 2)
     prompt = ask(choices=["A", "B", "C", "D"]).render(item)
     assert (prompt.choices, prompt.answer) == (("A", "B", "C", "D"), 2)
+
+
+def test_a_reading_by_letters_has_the_texts_that_it_shows() -> None:
+    text = "{% for s in statements %}{{ letters[loop.index0] }}. {{ s }}\n{% endfor %}"
+    by_letters = ask(text, choices="{{ letters | join('|||') }}")
+    fields = {"statements": ["1 is so", "2 is so"]}
+    item = Item("1", fields, ("one", "two"), 0)
+    assert by_letters.render(item).texts == ("1 is so", "2 is so")
+    shown = replace(by_letters, text="{{ lettered }} {{ statements[0] }}")
+    assert shown.render(item).texts == ("one", "two")
+    # The letters of fewer or other options, and choices that are letters themselves.
+    assert replace(by_letters, choices=("B", "A")).render(item).texts == ()
+    assert ask(text).render(Item("1", fields, ("A", "B"), 0)).texts == ()
+    assert by_letters.render(Item("1", fields, ("A", "B"), 0)).texts == ()
 
 
 def test_a_field_may_be_named_choices_or_options() -> None:

@@ -59,7 +59,7 @@ class Instruction:
         >>> instruction.render(item).input
         'good: praise , blame?'
         >>> Instruction("negate", "cls", "Is {{ word }} blame?", choices=["no", "yes"]).render(item)
-        Prompt(input='Is good blame?', choices=('no', 'yes'), answer=0, target='no')
+        Prompt(input='Is good blame?', choices=('no', 'yes'), answer=0, target='no', texts=())
         >>> instruction
         Instruction('ask', 'cls', '{{ word }}: {{ options }}?')
     """

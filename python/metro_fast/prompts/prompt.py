@@ -18,6 +18,8 @@ class Prompt:
         choices: At least two different texts; none, where the answer is generated freely.
         answer: Index of the right choice, or None without choices.
         target: The right answer as a text.
+        texts: Where the choices are the letters of options, the text of each option, by which a
+            written answer may name it too; otherwise none.
 
     Example:
         >>> Prompt("Is 7 prime?", ("no", "yes"), 1, "yes").choices
@@ -28,6 +30,7 @@ class Prompt:
     choices: tuple[str, ...]
     answer: int | None
     target: str | None = None
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

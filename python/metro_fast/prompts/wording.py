@@ -110,7 +110,7 @@ def _word(instruction: Wording, item: Item, where: str) -> Prompt:
         return Prompt(text, (), None, target if target is not None else item.answer_text)
     _check_choices(choices)
     answer = _answer(instruction, item, choices, target)
-    return Prompt(text, choices, answer, choices[answer])
+    return Prompt(text, choices, answer, choices[answer], _texts(item, choices, text))
 
 
 def _names(choices: Sequence[str]) -> dict[str, Any]:
@@ -138,6 +138,18 @@ def _choices(
     if not text.strip() and not item.choices:
         return ()  # a template over the choices, and an item that is answered by free text
     return tuple(_unprotect(choice).strip() for choice in text.split(_SEPARATOR))
+
+
+def _texts(item: Item, choices: tuple[str, ...], text: str) -> tuple[str, ...]:
+    """The options that the letters of this reading are for; none if the choices are texts."""
+    if choices == item.choices or choices != tuple(letters(len(item.choices))):
+        return ()
+    # Readers of relations give each choice a sentence, and a question by letters shows these.
+    statements = item.fields.get("statements")
+    if not isinstance(statements, list) or len(statements) != len(choices):
+        return item.choices
+    shown = all(isinstance(one, str) and one in text for one in statements)
+    return tuple(statements) if shown else item.choices
 
 
 def _check_choices(choices: tuple[str, ...]) -> None:

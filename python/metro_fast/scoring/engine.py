@@ -96,7 +96,8 @@ class Engine:
         Args:
             prompts: At least one object with an `input` and `choices`, such as
                 `metro_fast.prompts.Prompt`. Choices may be absent only under a protocol that
-                generates.
+                generates. If the choices are letters, `texts` may have the options that they are
+                for, by which `match_label` reads a written answer too.
             protocol: How they are asked.
 
         Returns:
@@ -113,8 +114,8 @@ class Engine:
             free = [not prompt.choices for prompt in prompts]
             given = [prompt.choices or ["-"] for prompt in prompts]
             choices = choices_by_input(given, len(inputs))
-            return self._write(inputs, [[] if f else c for f, c in zip(free, choices, strict=True)],
-                               protocol)  # fmt: skip
+            choices = [[] if f else c for f, c in zip(free, choices, strict=True)]
+            return self._write(inputs, choices, _texts_behind(prompts, choices, protocol), protocol)
         for index, prompt in enumerate(prompts):
             if not prompt.choices:
                 raise MetroFastError(
@@ -185,14 +186,18 @@ class Engine:
         ]
 
     def _write(
-        self, inputs: list[str], choices: list[list[str]], protocol: Protocol
+        self,
+        inputs: list[str],
+        choices: list[list[str]],
+        behind: list[Sequence[str]],
+        protocol: Protocol,
     ) -> list[Outcome]:
         encoded = self._encode(inputs, choices, protocol)
-        for e in encoded:
-            label_names(e.texts)  # before minutes of work
+        for e, texts in zip(encoded, behind, strict=True):
+            label_names(e.texts, texts)  # before minutes of work
         contexts = list(dict.fromkeys(tuple(e.context) for e in encoded))
         with self._running(len(contexts)) as bar:
-            texts = written_answers(
+            answers = written_answers(
                 self._decoder,
                 self._tokenizer,
                 contexts,
@@ -200,11 +205,11 @@ class Engine:
                 max_batch_tokens=self._max_batch_tokens,
                 bar=bar,
             )
-        text_of = dict(zip(contexts, texts, strict=True))
+        text_of = dict(zip(contexts, answers, strict=True))
         outcomes = []
-        for e in encoded:
+        for e, texts in zip(encoded, behind, strict=True):
             text = text_of[tuple(e.context)]
-            found = match_label(text, e.texts) if e.texts else -1
+            found = match_label(text, e.texts, texts) if e.texts else -1
             outcomes.append(Outcome(found, None, text, e.cut_tokens))
         return outcomes
 
@@ -224,3 +229,14 @@ class Engine:
         bar = transformers_logging.tqdm(total=total, disable=not self._progress, unit="input")
         with evaluation_mode(self._model), torch.inference_mode(), bar:
             yield bar
+
+
+def _texts_behind(
+    prompts: Sequence[Question], choices: list[list[str]], protocol: Protocol
+) -> list[Sequence[str]]:
+    """The options that the letters of each prompt are for; none where choices are not letters."""
+    # A question need not have them: only an input and choices are asked for.
+    own: list[Sequence[str]] = [getattr(prompt, "texts", None) or () for prompt in prompts]
+    if protocol.letters:
+        return [texts or row for texts, row in zip(own, choices, strict=True)]
+    return own

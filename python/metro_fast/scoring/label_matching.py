@@ -1,14 +1,11 @@
 """Find a label in a text that a model wrote."""
 
-import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from metro_fast.errors import MetroFastError
+from metro_fast.scoring.mentions import is_negated, mentions, squeezed
 
 __all__ = ["label_names", "match_label", "normalized_text"]
-
-_EDGES = " \t\r\n.,:;()[]\"'`<>"
 
 
 def normalized_text(text: str) -> str:
@@ -26,58 +23,74 @@ def normalized_text(text: str) -> str:
         >>> normalized_text(' "Yes."  ')
         'yes'
     """
-    return _squeezed(text).lower()
+    return squeezed(text).lower()
 
 
-def match_label(text: str, labels: Sequence[str]) -> int:
+def match_label(text: str, labels: Sequence[str], texts: Sequence[str] = ()) -> int:
     """Find the label that a text names.
 
     After `normalized_text` of both, the rules are tried in this order: the text is a label; it
-    begins with one, and no letter or digit follows (the longest wins); a label is in it as a whole
-    word (the first wins, and at the same place the longest). Nothing is drawn at random.
+    begins with one as whole words (the longest wins); a label is in it as whole words (the first
+    wins, and at the same place the longest). Nothing is drawn at random.
 
-    If labels have hyphens, a hyphen is part of a word, so that "Other" is not in "Other-Agency". A
-    label of one letter is found inside a longer text only as a capital or at its end, and as "A" or
-    "I" only as a capital that is not followed by a word in lower case, because those are words of
-    English too.
+    The words of a label may be joined by a space, a hyphen or an underscore, and there may be
+    spaces around its punctuation; otherwise a label is part of no longer word, compound or number:
+    "Other" is not in "Other-Agency". A mention directly after "not", "n't", "never" or "no" is
+    passed over.
+
+    A label of one letter is found inside a longer text only as a capital, in parentheses, or at its
+    end, and as "A" or "I" not as a capital that is followed by a word in lower case, because those
+    are words of English too.
 
     Args:
         text: What a model wrote.
         labels: The labels.
+        texts: If the labels are letters, the text that each of them is for. Where the text names no
+            label, it may name one of these instead, by the same rules; a letter inside of such a
+            name, as in "vitamin C", is not a label. Texts that are blank or equal after
+            normalization are not used.
 
     Returns:
         The index of the label, or -1 if the text names none.
 
     Raises:
-        MetroFastError: If a label is empty after normalization, or two are equal.
+        MetroFastError: If a label is empty after normalization, or two are equal, or there are
+            texts, but not as many as labels.
 
     Example:
         >>> match_label("An article about it", ["a", "about"])
         1
         >>> match_label("The answer is a number: C", ["A", "B", "C", "D"])
         2
+        >>> match_label("It is Paris.", ["A", "B"], ["Rome", "Paris"])
+        1
     """
-    names = label_names(labels)
-    cased = _squeezed(text)
-    answer = cased.lower()
-    if answer in names:
-        return names.index(answer)
-    hyphens = any("-" in name for name in names)
-    found = [
-        (start, -len(name), index)
-        for index, name in enumerate(names)
-        for start in (_letters(name, cased) if _is_letter(name) else _words(name, answer, hyphens))
-    ]
-    # A label at the start has the place 0, so this is both of the other rules.
-    return min(found)[2] if found else -1
+    names = label_names(labels, texts)
+    written = squeezed(text)
+    if written.lower() in names:
+        return names.index(written.lower())
+    behind = _usable(texts)
+    covered = [span for name in behind.values() for span in mentions(name, written)]
+    found = _first(enumerate(names), written, covered)
+    return _first(behind.items(), written, ()) if found < 0 else found
 
 
-def label_names(labels: Sequence[str]) -> list[str]:
+def label_names(labels: Sequence[str], texts: Sequence[str] = ()) -> list[str]:
     """Normalize labels, and check that a text can name each of them.
 
+    Args:
+        labels: The labels.
+        texts: The texts behind the labels, if these are letters.
+
     Raises:
-        MetroFastError: If a label is empty after normalization, or two are equal.
+        MetroFastError: If a label is empty after normalization, or two are equal, or there are
+            texts, but not as many as labels.
     """
+    if len(texts) not in (0, len(labels)):
+        raise MetroFastError(
+            f"there are {len(labels)} labels and {len(texts)} texts; give one text for each label, "
+            "or none"
+        )
     names = [normalized_text(label) for label in labels]
     for index, name in enumerate(names):
         if not name:
@@ -92,31 +105,26 @@ def label_names(labels: Sequence[str]) -> list[str]:
     return names
 
 
-def _squeezed(text: str) -> str:
-    """The text with the case of its letters, and otherwise as `normalized_text` gives it."""
-    return " ".join(unicodedata.normalize("NFKC", text).split()).strip(_EDGES)
+def _usable(texts: Sequence[str]) -> dict[int, str]:
+    """The texts by index that name one choice each."""
+    names = [normalized_text(text) for text in texts]
+    return {i: name for i, name in enumerate(names) if name and names.count(name) == 1}
 
 
-def _is_letter(name: str) -> bool:
-    return len(name) == 1 and name.isascii() and name.isalpha()
+def _first(
+    names: Iterable[tuple[int, str]], written: str, covered: Sequence[tuple[int, int]]
+) -> int:
+    """Index of the name that is mentioned first and not negated; -1 without any.
 
-
-def _letters(name: str, text: str) -> list[int]:
-    """Where a letter is an answer and not an English word."""
-    capital = name.upper()
-    here = rf"{capital}(?! [a-z])" if name in "ai" else rf"(?:{capital}|{name}$)"
-    places = re.finditer(rf"(?<![^\W_]){here}(?![^\W_])", text)
-    return [place.start() for place in places]
-
-
-def _words(name: str, text: str, hyphens: bool) -> list[int]:
-    """Where a name starts in a text without a letter, a digit or a hyphen on either side."""
-    inner = "-" if hyphens else ""
-    places, start = [], text.find(name)
-    while start >= 0:
-        end = start + len(name)
-        around = text[max(start - 1, 0) : start] + text[end : end + 1]
-        if not any(character.isalnum() or character in inner for character in around):
-            places.append(start)
-        start = text.find(name, start + 1)
-    return places
+    A label at the start has the place 0, so that this is both of the rules about places.
+    """
+    lower = written.lower()
+    found = [
+        # At the same place the longest; "part of" before "part-of" if it is so in the text.
+        (start, -end, lower[start:end] != name, index)
+        for index, name in names
+        for start, end in mentions(name, written)
+        if not any(a <= start and end <= b and end - start < b - a for a, b in covered)
+        and not is_negated(written, start)
+    ]
+    return min(found)[-1] if found else -1
