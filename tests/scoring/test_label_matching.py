@@ -40,6 +40,13 @@ VITAMINS = ["vitamin C", "vitamin A", "sugar", "iron"]
         ("not vitamin C, but iron", VITAMINS, 3),
         ("The answer is B cells.", ["B cells", "T cells", "A", "none"], 0),
         ("B", ["B", "A", "C", "D"], 1),
+        ("A is right", CITIES, 0),
+        ("Option A seems right", CITIES, 0),
+        ("A because it is larger", CITIES, 0),
+        ("The answer is b because it is larger", CITIES, 1),
+        ("choice c fits", CITIES, 2),
+        ("the answer is a city: D", CITIES, 3),
+        ("A capital is Oslo", CITIES, 2),
         # The longest at the same place.
         ("Paris and Rome", ["Paris", "Paris and Rome", "Rome", "neither"], 1),
         # Texts that name two options, or none.
@@ -108,6 +115,8 @@ def test_names_of_relations(text: str, expected: int) -> None:
         ("it is 3.5", ["3", "3.5"], 1),
         ("it is 3.5", ["3", "5"], -1),
         ("it is -3", ["3", "5"], -1),
+        ("5 - 3 is 2", ["-3", "2"], 1),
+        ("it is \u22123", ["3", "-3"], 1),
         ("about 1,000 of them", ["1", "1,000"], 1),
         ("it is 3.", ["3", "5"], 0),
         ("ISTANBUL, \u0130stanbul: B", ["A", "B"], 1),

@@ -38,9 +38,10 @@ def match_label(text: str, labels: Sequence[str], texts: Sequence[str] = ()) -> 
     "Other" is not in "Other-Agency". A mention directly after "not", "n't", "never" or "no" is
     passed over.
 
-    A label of one letter is found inside a longer text only as a capital, in parentheses, or at its
-    end, and as "A" or "I" not as a capital that is followed by a word in lower case, because those
-    are words of English too.
+    A label of one letter is found inside a longer text only as a capital, in parentheses, after
+    "option", "choice" or "answer is", or at its end. "A" and "I" are words of English too:
+    before a word in lower case they are labels only in "option A", "choice A", "A is", "A because",
+    "A since" and "A or".
 
     Args:
         text: What a model wrote.

@@ -62,12 +62,24 @@ def _letter(name: str) -> re.Pattern[str]:
     """A letter that is an answer, and not an English word, an initial or a part of a word."""
     capital = name.upper()
     # "A truck" and "I think" are English, and "it is a" may be the start of more.
-    here = rf"{capital}(?! [a-z])" if name in "ai" else rf"{capital}|{name}$"
-    here += rf"|(?<=\(){name}(?=\)|$)|^{name}(?=[).:](?:\s|$))"
+    english = "(?! [a-z])" if name in "ai" else ""
+    here = [
+        capital + english,
+        rf"{capital}(?= (?:is|because|since|or)(?!{_WORD}))",
+        *(rf"(?<=(?i:{cue}) ){capital}" for cue in ("option", "choice")),
+        *(
+            rf"(?<=(?i:{cue}) ){name}{english}"
+            for cue in ("option", "choice", "answer is", "answer:")
+        ),
+        rf"(?<=\(){name}(?=\)|$)",
+        rf"^{name}(?=[).:](?:\s|$))",
+    ]
+    if not english:
+        here.append(f"{name}$")
     # Neither in "don't" and "I'm", nor in "B-cell" and "U.S.", nor in "word(s)".
     before = rf"(?<!{_WORD})(?<!{_WORD}[-'\u2019(])(?<!\b{_WORD}\.)"
     after = rf"(?!{_WORD})(?![-'\u2019]{_WORD})(?!\.{_WORD}(?!{_WORD}))"
-    return re.compile(f"{before}(?:{here}){after}")
+    return re.compile(f"{before}(?:{'|'.join(here)}){after}")
 
 
 @functools.lru_cache(4096)
@@ -82,7 +94,8 @@ def _words(name: str) -> re.Pattern[str]:
             parts.append(f"{joined}+")
         elif mark := part["mark"]:
             found = f"[{_DASHES}]" if re.match(f"[{_DASHES}]", mark) else re.escape(mark)
-            parts += [r"\s*", found, r"\s*"]
+            # A sign at the start is part of its number: "5 - 3" does not mention -3.
+            parts += [r"\s*", found, r"\s*" if parts else ""]
         else:
             parts.append(re.escape(part["word"]) if part["word"] else r"\s+")
     body = "".join(parts).removeprefix(r"\s*").removesuffix(r"\s*")

@@ -28,7 +28,8 @@ class Protocol:
         normalization: `sum` of the log-likelihoods; `mean`, `char` and `byte` divide the sum by the
             tokens of the target, or the characters or UTF-8 bytes of the choice; `pmi` subtracts
             the log-likelihood of the choice without any input.
-        letters: Whether A, B, C, ... are scored in place of the texts of the choices.
+        letters: Whether A, B, C, ... are scored, or looked for in what the model writes, in place
+            of the texts of the choices.
         first_token: Whether only the first token of a choice is scored, tokenized on its own.
         separator: The text between input and choice. By default the wrapper decides; if it does
             not, it is one space for causal models and nothing for encoder-decoders.
