@@ -9,11 +9,9 @@ A cell is one task, wording and protocol. Each finished cell is a line of --cell
 model wrote, so that a run that was stopped continues where it ended. Several processes may run
 beside each other: each takes the next cell that none has. Every task, protocol and wrapper is asked
 in one wording before any is asked in the next. --items changes the size of a task, and a larger
-part holds the items of every smaller one. --dtype bf16 halves the time: the body computes in
-bfloat16 and the output head in fp32, since a logit of bfloat16 between 16 and 32 is rounded to
-0.125, which makes ties of choices.
-`--report` writes benches/results/real_model_study.json and .md from the cells; what follows the
-heading "What it says" in the second was written by hand, and stays.
+part holds the items of every smaller one. --dtype bf16 takes 55 to 60 % of the time: the body
+computes in bfloat16 and the output head in fp32, since a logit of bfloat16 between 16 and 32 is
+rounded to 0.125, which makes ties of choices. real_model_study_report.py writes the results.
 """
 
 import argparse
@@ -21,41 +19,33 @@ import fcntl
 import hashlib
 import itertools
 import json
-import platform
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from real_model_study_tables import markdown, summary
+from real_model_study_cells import ask, read_cells
 
 from metro_fast.prompts import (
     Instruction,
     Item,
     Task,
-    by_reason,
     own_instructions,
     read_bbh,
     read_mmlu,
     read_rows,
     read_semeval,
-    render_items,
 )
-from metro_fast.scoring import Engine, Outcome, Protocol, find_protocol
-from metro_fast.scoring.batches import forked
-from metro_fast.scoring.decoders import Started
+from metro_fast.scoring import Engine, Protocol, find_protocol
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benches/results"
 PACKAGES = ("metro_fast", "torch", "transformers")
 WRAPPERS = ("plain", "chat")
 NEW_TOKENS = 16
-TOGETHER = 32  # items whose contexts are kept: 0.2 GB of keys and values in bf16
 BBH = ("navigate", "disambiguation_qa", "logical_deduction_three_objects")
 SIZES = {
     "semeval2010_task8": 400,
@@ -113,86 +103,6 @@ def protocols(tokenizer, new_tokens: int) -> Iterator[tuple[str, Protocol]]:
         if protocol.generate:
             protocol = replace(protocol, max_new_tokens=new_tokens)
         yield f"{how}, {wrapper}", protocol
-
-
-class Reading:
-    """A decoder that keeps the contexts it has read, for calls whose contexts go on from them.
-
-    A likelihood's context is what is generated from, but for white space at its end. Reading the
-    context is 40 % of the time of a likelihood with 19 labels and 80 % of that of an answer.
-    """
-
-    def __init__(self, decoder: Any) -> None:
-        self.decoder = decoder
-        self.kept: list[tuple[list[list[int]], Started]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.decoder, name)
-
-    def start(self, contexts: Sequence[Sequence[int]], *, cache: bool) -> Started:
-        rows = [list(context) for context in contexts]
-        for before, started in self.kept:
-            rest = [row[len(old) :] for old, row in zip(before, rows, strict=False)]
-            more = len(rest[0])
-            if len(before) != len(rows) or any(len(ids) != more for ids in rest):
-                continue
-            if any(row[: len(old)] != old for old, row in zip(before, rows, strict=True)):
-                continue
-            every = torch.arange(len(rows))
-            twin = forked(started.cache, every)  # a call may write into its cache
-            if not more:
-                return replace(started, cache=twin)
-            logits, twin = self.decoder.read(started, twin, every, torch.tensor(rest), 0)
-            mask = torch.cat([started.mask, started.mask.new_ones(len(rows), more)], dim=1)
-            return Started(logits[:, -1], twin, mask)
-        self.kept.append((rows, self.decoder.start(contexts, cache=True)))
-        return self.start(contexts, cache=cache)
-
-
-def ask(
-    engine: Engine, words: Instruction, items: Sequence[Item], asked: dict[str, Protocol]
-) -> dict[str, dict]:
-    """The cells of one wording and wrapper: predictions, scores, texts, what was cut, the time."""
-    rendered = render_items(words, items)
-    order = sorted(range(len(rendered.prompts)), key=lambda i: len(rendered.prompts[i].input))
-    outcomes: dict[str, dict[int, Outcome]] = {how: {} for how in asked}
-    wall, processor = Counter(), Counter()
-    engine._decoder = reading = Reading(engine._decoder)
-    for start in range(0, len(order), TOGETHER):
-        some = order[start : start + TOGETHER]
-        for how, protocol in asked.items():
-            before = time.perf_counter(), time.process_time()
-            found = engine.answer([rendered.prompts[i] for i in some], protocol)
-            outcomes[how] |= dict(zip(some, found, strict=True))
-            wall[how] += time.perf_counter() - before[0]
-            processor[how] += time.process_time() - before[1]
-        reading.kept.clear()
-    engine._decoder = reading.decoder
-    cells = {}
-    for how in asked:
-        answers = [outcomes[how][i] for i in range(len(rendered.prompts))]
-        cells[how] = {
-            "ids": [item.id for item in rendered.items],
-            "answers": [prompt.answer for prompt in rendered.prompts],
-            "predictions": [outcome.prediction for outcome in answers],
-            "scores": [[round(s, 5) for s in o.scores] for o in answers if o.scores],
-            "choices": len(rendered.prompts[0].choices),
-            "texts": [outcome.text for outcome in answers if outcome.text is not None],
-            "rejects": by_reason(rendered.rejects),
-            "cut": sum(outcome.cut_tokens > 0 for outcome in answers),
-            "tied": sum(outcome.tied for outcome in answers),
-            "seconds": round(wall[how], 3),
-            "processor_seconds": round(processor[how], 3),
-        }
-    return cells
-
-
-def read_cells(path: Path) -> dict[tuple[str, str, str], dict]:
-    """The finished cells by task, wording and protocol."""
-    if not path.exists():
-        return {}
-    cells = map(json.loads, path.read_text("utf-8").splitlines())
-    return {(cell["task"], cell["wording"], cell["protocol"]): cell for cell in cells}
 
 
 def load(dtype: str) -> tuple[Any, Any, str]:
@@ -269,33 +179,6 @@ def run(args: argparse.Namespace) -> None:
             )
 
 
-def report(args: argparse.Namespace) -> None:
-    cells = list(read_cells(args.cells).values())
-    for cell in cells:  # what the model wrote may quote the data, which are not part of the project
-        cell["texts"] = [text[:60] for text in cell["texts"]][:2]
-    if not cells:
-        sys.exit(f"{args.cells} holds no cells; run without --report first")
-    labels = tasks(args.data)["semeval2010_task8"][0].items[0].choices
-    result = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.platform()}, {args.machine}",
-        "versions": {name: metadata.version(name) for name in PACKAGES},
-        "new_tokens": args.new_tokens,
-        "full_size": SIZES,
-        "full_wordings": FULL_WORDINGS,
-        **summary(cells, SIZES, FULL_WORDINGS, labels),
-        "cells": cells,
-    }
-    # Every cell has its own line, so that a diff shows which cells changed.
-    lines = ",\n  ".join(json.dumps(cell) for cell in result.pop("cells"))
-    head = json.dumps(result, indent=1).removesuffix("\n}")
-    (RESULTS / "real_model_study.json").write_text(f'{head},\n "cells": [\n  {lines}\n ]\n}}\n')
-    page = RESULTS / "real_model_study.md"
-    text = page.read_text("utf-8") if page.exists() else ""
-    page.write_text(markdown(result, text), "utf-8")
-    print(page.read_text("utf-8"))
-
-
 def size(text: str) -> tuple[str, int]:
     """A task and its number of items."""
     name, _, count = text.partition("=")
@@ -317,14 +200,12 @@ def main() -> None:
     parser.add_argument("--wordings", type=int, default=FULL_WORDINGS, help="1 to 20 for each task")
     parser.add_argument("--new-tokens", type=int, default=NEW_TOKENS, help="most written tokens")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--machine", default=f"{platform.machine()}", help="named in the report")
-    parser.add_argument("--report", action="store_true", help="write the results, ask nothing")
     args = parser.parse_args()
     if not 1 <= args.wordings <= 20:
         parser.error("give 1 to 20 --wordings")
     args.items = SIZES | dict(args.items)
     args.cells.parent.mkdir(parents=True, exist_ok=True)
-    report(args) if args.report else run(args)
+    run(args)
 
 
 if __name__ == "__main__":

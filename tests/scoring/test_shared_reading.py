@@ -1,4 +1,4 @@
-"""What prompts and choices share is read once, with the scores of reading everything alone."""
+"""Text that prompts or choices share is read once, with the scores of reading each alone."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from metro_fast.scoring import PROTOCOLS, Engine, decoders
+from metro_fast.scoring import PROTOCOLS, Engine, causal_decoder
 from metro_fast.scoring.batches import cached_tokens
 from metro_fast.scoring.trie import tree_of
 from naive_scorer import (
@@ -93,7 +93,7 @@ def test_a_tree_holds_every_branch_once(targets):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("kind", decoders._TREES)
+@pytest.mark.parametrize("kind", causal_decoder._TREES)
 def test_models_that_read_trees_equal_the_naive_scorer(words, kind, attention, side):
     model = model_of(kind, len(words), attention)
     engine = Engine(model, words, padding_side=side)
@@ -113,14 +113,14 @@ def test_models_that_read_trees_equal_the_naive_scorer(words, kind, attention, s
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("kind", ["rotary", "learned"])
 def test_a_beginning_that_prompts_share_is_read_once(words, kind, side, monkeypatch):
-    monkeypatch.setattr(decoders, "_SAVED", 20)
+    monkeypatch.setattr(causal_decoder, "_SAVED", 20)
     model = causal_model(kind, len(words))
     ends = ("paris", "rome ?", "oslo and rome")
     questions = [Question(f"{STEM} {end}", ["yes", "no", "the city"]) for end in ends]
     calls, hook = tokens_read(model)
     outcomes = Engine(model, words, padding_side=side).answer(questions, PROTOCOLS["lm_eval"])
     hook.remove()
-    # Ten words and <s>; then three rows of up to three words; then "the", which goes on.
+    # Ten words and <s>; then three rows of up to three words; then "the", before "city".
     assert calls == [11, 3 * 3, 3]
     assert_naive(model, words, questions, outcomes)
 
