@@ -90,7 +90,7 @@ class CausalDecoder:
 
         Every context keeps one token at least to itself, whose logits are asked for.
         """
-        first, last = min(contexts), max(contexts)  # what these share, all do
+        first, last = min(contexts, key=tuple), max(contexts, key=tuple)  # what these share, all do
         pairs = zip(first, last, strict=False)
         alike = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
         shared = min(alike, min(map(len, contexts)) - 1)
