@@ -70,7 +70,13 @@ def cached_tokens(model: "PreTrainedModel") -> int:
     """How many tokens a cache of the decoder may hold."""
     config = model.config.get_text_config(decoder=True)
     layers = getattr(config, "num_decoder_layers", None) or config.num_hidden_layers
-    return int(max(1, _MAX_CACHE // (2 * layers * config.hidden_size)))
+    width = config.hidden_size
+    # Grouped heads share keys and values: SmolLM2-135M caches 3 heads of 9, a third of its width.
+    shared = getattr(config, "num_key_value_heads", None)
+    if shared:
+        head = getattr(config, "head_dim", None) or width // config.num_attention_heads
+        width = shared * head
+    return int(max(1, _MAX_CACHE // (2 * layers * width)))
 
 
 def forked(cache: "Cache", rows: torch.Tensor) -> "Cache":

@@ -14,6 +14,7 @@ from metro_fast.scoring.engine import Engine
 from metro_fast.scoring.log_likelihoods import log_likelihoods
 from metro_fast.scoring.model_checks import vocabulary
 from metro_fast.scoring.protocol import PROTOCOLS
+from metro_fast.scoring.trie import Tree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -147,6 +148,7 @@ class _Watching:
         self._decoder = decoder
         self.model: PreTrainedModel = decoder.model
         self.causal = decoder.causal
+        self.reads_trees = decoder.reads_trees
 
     def start(self, contexts: Sequence[Sequence[int]], *, cache: bool) -> Started:
         started = self._decoder.start(contexts, cache=cache)
@@ -163,3 +165,6 @@ class _Watching:
         depth: int,
     ) -> "tuple[torch.Tensor, Cache]":
         return self._decoder.read(started, cache, contexts, ids, depth)
+
+    def read_tree(self, started: Started, cache: "Cache", tree: Tree) -> torch.Tensor:
+        return self._decoder.read_tree(started, cache, tree)

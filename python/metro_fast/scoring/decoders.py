@@ -1,69 +1,22 @@
 """The two kinds of models behind one face: read a context once, then branches of answers."""
 
-import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 from metro_fast.errors import MetroFastError
 from metro_fast.scoring.batches import pad
+from metro_fast.scoring.causal_decoder import CausalDecoder
+from metro_fast.scoring.decoder import Decoder, Started
+from metro_fast.scoring.trie import Tree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers.cache_utils import Cache
 
 __all__ = ["CausalDecoder", "Decoder", "EncoderDecoder", "Started", "make_decoder"]
-
-
-@dataclass(frozen=True)
-class Started:
-    """A batch of contexts that a model has read.
-
-    Attributes:
-        logits: `[B, V]`; they predict the first token of an answer.
-        cache: The decoder's cache; None if it was not asked for.
-        mask: `[B, L]`, int64; 0 at the padding of contexts.
-        states: `[B, L, D]`, the encoder's; None for a causal model.
-    """
-
-    logits: torch.Tensor
-    cache: "Cache | None"
-    mask: torch.Tensor
-    states: torch.Tensor | None = None
-
-
-class Decoder(Protocol):
-    """A model, as the engine sees it."""
-
-    model: "PreTrainedModel"
-    causal: bool
-
-    def start(self, contexts: Sequence[Sequence[int]], *, cache: bool) -> Started:
-        """Read contexts, each once."""
-
-    def read(
-        self,
-        started: Started,
-        cache: "Cache",
-        contexts: torch.Tensor,
-        ids: torch.Tensor,
-        depth: int,
-    ) -> "tuple[torch.Tensor, Cache]":
-        """Read tokens of answers; `cache` holds their contexts and their first `depth` tokens.
-
-        Args:
-            started: The contexts.
-            cache: A cache of R rows, which is extended.
-            contexts: `[R]`, int64, rows of `started`.
-            ids: `[R, T]`, int64, padded on the right.
-            depth: How many tokens of the answers the cache holds.
-
-        Returns:
-            The logits `[R, T, V]`, and the cache.
-        """
 
 
 def make_decoder(model: "PreTrainedModel", padding_side: str) -> Decoder:
@@ -84,6 +37,7 @@ class EncoderDecoder:
     """T5 and its relatives: the context is what the encoder reads."""
 
     causal = False
+    reads_trees = False
 
     def __init__(self, model: "PreTrainedModel") -> None:
         if any(parameter.dtype == torch.float16 for parameter in model.parameters()):
@@ -121,6 +75,10 @@ class EncoderDecoder:
         output = self._call(states, started.mask.index_select(0, contexts), ids, cache, True)
         return output.logits, output.past_key_values
 
+    def read_tree(self, started: Started, cache: "Cache", tree: Tree) -> torch.Tensor:
+        """Not offered: relative positions come from the order of the tokens."""
+        raise NotImplementedError
+
     def _call(
         self,
         states: torch.Tensor,
@@ -138,64 +96,3 @@ class EncoderDecoder:
             use_cache=use_cache,
             return_dict=True,
         )
-
-
-class CausalDecoder:
-    """A decoder alone: the answer continues the context."""
-
-    causal = True
-
-    def __init__(self, model: "PreTrainedModel", padding_side: str) -> None:
-        if padding_side not in ("left", "right"):
-            raise MetroFastError(f"padding_side is {padding_side!r}; give left or right")
-        if padding_side == "right" and getattr(model.config, "sliding_window", None):
-            raise MetroFastError(
-                "padding on the right comes between context and answer, where it uses up the "
-                "model's sliding window; pad on the left"
-            )
-        self.model = model
-        self._side = padding_side
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._takes = inspect.signature(inner.forward).parameters.keys()
-
-    def start(self, contexts: Sequence[Sequence[int]], *, cache: bool) -> Started:
-        """Read contexts; of the logits only those after the last token are computed."""
-        ids, mask = pad(contexts, self.model.device, self._side)
-        width = ids.shape[1]
-        last = mask.sum(1) - 1 if self._side == "right" else torch.full_like(mask[:, 0], width - 1)
-        # Padding has a position too, which no token sees.
-        options = self._positions((mask.cumsum(1) - 1).clamp(min=0))
-        column = last
-        if "logits_to_keep" in self._takes:
-            keep, column = torch.unique(last, return_inverse=True)
-            options["logits_to_keep"] = keep
-        output = self.model(
-            input_ids=ids, attention_mask=mask, use_cache=cache, return_dict=True, **options
-        )
-        logits = output.logits[torch.arange(len(ids), device=ids.device), column]
-        return Started(logits, output.past_key_values if cache else None, mask)
-
-    def read(
-        self,
-        started: Started,
-        cache: "Cache",
-        contexts: torch.Tensor,
-        ids: torch.Tensor,
-        depth: int,
-    ) -> "tuple[torch.Tensor, Cache]":
-        """Read tokens of answers at the positions after their contexts."""
-        mask = started.mask.index_select(0, contexts)
-        own = mask.new_ones(len(ids), depth + ids.shape[1])
-        places = torch.arange(ids.shape[1], device=ids.device) + depth
-        output = self.model(
-            input_ids=ids,
-            attention_mask=torch.cat([mask, own], dim=1),
-            past_key_values=cache,
-            use_cache=True,
-            return_dict=True,
-            **self._positions(mask.sum(1, keepdim=True) + places),
-        )
-        return output.logits, output.past_key_values
-
-    def _positions(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"position_ids": ids} if "position_ids" in self._takes else {}

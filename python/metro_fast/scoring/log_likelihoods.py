@@ -8,7 +8,7 @@ import torch
 from metro_fast.scoring import batches
 from metro_fast.scoring.batches import buckets, cached_tokens, forked, pad
 from metro_fast.scoring.decoders import Decoder, Started
-from metro_fast.scoring.trie import Stage, read_order
+from metro_fast.scoring.trie import Read, read_order, tree_of
 
 __all__ = ["log_likelihoods"]
 
@@ -67,19 +67,22 @@ def _groups(
     most_cached: int,
     most_logits: int,
 ) -> Iterator[list[tuple[int, int]]]:
-    """Cut pairs of context and target into runs whose caches and logits stay within bounds."""
+    """Cut pairs of context and target into runs whose caches and logits stay within bounds.
+
+    A run ends between two contexts where it can, since targets of one context that fall into two
+    runs share no prefix.
+    """
     group: list[tuple[int, int]] = []
-    longest = 0
     for pair in pairs:
-        length = len(targets[pair[0]][pair[1]])
-        tallest, count = max(longest, length), len(group) + 1
+        lengths = [len(targets[row][k]) for row, k in (*group, pair)]
+        tallest, count = max(lengths), len(lengths)
         if group and (
             count * (width + tallest) > most_cached or count * (tallest - 1) > most_logits
         ):
-            yield group
-            group, tallest = [], length
+            whole = [p for p in group if p[0] != pair[0]]
+            yield whole or group
+            group = group[len(whole) :] if whole else []
         group.append(pair)
-        longest = tallest
     if group:
         yield group
 
@@ -95,24 +98,28 @@ def _sums(decoder: Decoder, started: Started, targets: list[Target]) -> list[flo
     table[:, 0] = started.logits[rows, first].float() - scale[rows]
 
     cache = started.cache
-    for stage in read_order(targets, started.mask.shape[1]):
-        assert cache is not None
-        parents = torch.tensor(stage.parents, device=device)
-        contexts = torch.tensor(stage.contexts, device=device)
-        ids, _ = pad(stage.tokens, device)
-        logits, cache = decoder.read(started, forked(cache, parents), contexts, ids, stage.start)
-        _fill(table, logits, stage)
+    if cache is not None and decoder.reads_trees:
+        tree = tree_of(targets)
+        if tree.reads:
+            _fill(table, decoder.read_tree(started, cache, tree), tree.reads)
+    elif cache is not None:
+        for stage in read_order(targets, started.mask.shape[1]):
+            parents = torch.tensor(stage.parents, device=device)
+            contexts = torch.tensor(stage.contexts, device=device)
+            ids, _ = pad(stage.tokens, device)
+            logits, cache = decoder.read(
+                started, forked(cache, parents), contexts, ids, stage.start
+            )
+            _fill(table, logits, stage.reads)
     values: list[float] = table.sum(1).tolist()
     return values
 
 
-def _fill(table: torch.Tensor, logits: torch.Tensor, stage: Stage) -> None:
-    """Put the log-probabilities that a stage's logits [R, T, V] give into the table."""
-    reads = torch.tensor(
-        [(read.row, read.position, read.label, read.target) for read in stage.reads],
+def _fill(table: torch.Tensor, logits: torch.Tensor, reads: Sequence[Read]) -> None:
+    """Put the log-probabilities that logits [R, T, V] give into the table."""
+    row, position, label, target, depth = torch.tensor(
+        [(read.row, read.position, read.label, read.target, read.depth) for read in reads],
         device=logits.device,
-    )
-    row, position, label, target = reads.unbind(1)
+    ).unbind(1)
     scale = logits.float().logsumexp(-1)
-    log_probs = logits[row, position, label].float() - scale[row, position]
-    table[target, position + stage.start + 1] = log_probs
+    table[target, depth] = logits[row, position, label].float() - scale[row, position]

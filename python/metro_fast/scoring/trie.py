@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["Read", "Stage", "read_order"]
+__all__ = ["Read", "Stage", "Tree", "read_order", "tree_of"]
 
 # Measured in tokens: what a call costs besides its tokens, and the cached tokens whose copy takes
 # as long as reading one token.
@@ -20,12 +20,13 @@ _COPIED = 128
 
 @dataclass(frozen=True)
 class Read:
-    """Where a token of a target is read: `label` follows token `position` of a row."""
+    """Where the logits predict token `depth` of a target, `label`: at a position of a row."""
 
     row: int
     position: int
     label: int
     target: int
+    depth: int
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,61 @@ class Stage:
     parents: list[int]
     tokens: list[tuple[int, ...]]
     reads: list[Read]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """All branches of the targets of each context, as one row of tokens.
+
+    Attributes:
+        contexts: For each row, its context.
+        tokens: For each row, the tokens of its branches, each shared prefix once.
+        paths: For each token, the positions in its row of the tokens on its way, itself included.
+        reads: The tokens of targets whose probabilities the logits give.
+    """
+
+    contexts: list[int]
+    tokens: list[list[int]]
+    paths: list[list[tuple[int, ...]]]
+    reads: list[Read]
+
+
+def tree_of(targets: Sequence[tuple[int, Sequence[int]]]) -> Tree:
+    """Put the branches of targets side by side, for one call with a mask of who sees whom.
+
+    Args:
+        targets: The context of each target, and its ids.
+
+    Returns:
+        The tree; a context whose targets have one token each has no row.
+
+    Example:
+        >>> tree = tree_of([(0, [1, 2, 9]), (0, [1, 3, 9])])
+        >>> tree.tokens, tree.paths
+        ([[1, 2, 3]], [[(0,), (0, 1), (0, 2)]])
+    """
+    tree = Tree([], [], [], [])
+    places: dict[tuple[int, tuple[int, ...]], int] = {}  # branches, by their context
+    row_of: dict[int, int] = {}
+    for target, (context, ids) in enumerate(targets):
+        path: tuple[int, ...] = ()
+        # The last token of a target is predicted and never read.
+        for depth in range(1, len(ids)):
+            if context not in row_of:
+                row_of[context] = len(tree.contexts)
+                tree.contexts.append(context)
+                tree.tokens.append([])
+                tree.paths.append([])
+            row = row_of[context]
+            branch = (context, tuple(ids[:depth]))
+            place = places.get(branch)
+            if place is None:
+                place = places[branch] = len(tree.tokens[row])
+                tree.tokens[row].append(ids[depth - 1])
+                tree.paths[row].append((*path, place))
+            path = tree.paths[row][place]
+            tree.reads.append(Read(row, place, ids[depth], target, depth))
+    return tree
 
 
 def read_order(
@@ -85,7 +141,7 @@ def read_order(
                 row = bisect_left(keys, (context, path))
             parents[row], new_row_of[target] = row_of[target], row
             reads += [
-                Read(row, depth - start, targets[target][1][depth + 1], target)
+                Read(row, depth - start, targets[target][1][depth + 1], target, depth + 1)
                 for depth in range(start, min(end, len(path)))
             ]
         contexts = [context for context, _ in keys]
