@@ -168,6 +168,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         )
     }
 )
+"""The metrics by name; a task names its own in `Task.metric`."""
 
 
 def find_metric(name: str) -> Metric:
