@@ -34,7 +34,7 @@ def test_version() -> None:
         ("metro-fast finetune --method ", ["full", "lora"]),
         (
             "metro-fast evaluate --preset ",
-            ["metro_t0", "t0", "lm_eval", "mmlu_letters", "mmlu_argmax"],
+            ["metro_t0", "t0", "lm_eval", "mmlu_letters", "mmlu_argmax", "generate_match"],
         ),
     ],
 )

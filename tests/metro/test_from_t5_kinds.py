@@ -206,7 +206,8 @@ def test_wrong_starts_are_named(tmp_path: Path) -> None:
 def test_a_tokenizer_of_bytes_without_a_file_of_vocabulary(tmp_path: Path) -> None:
     source = saved(tmp_path, T5Config(**{**MAIN, "vocab_size": 400}))
     forbidden = MetroForPretraining.from_t5(source, tokenizer=ByT5Tokenizer(), **ONE)
-    expected = [0, 1, 2, *range(259, 400)]  # pad, eos, unk, sentinels, and ids without a token
+    # pad, eos, unk, the sentinels 248 to 258, and ids without a token
+    expected = [0, 1, 2, *range(248, 400)]
     assert forbidden.config.forbidden_token_ids == expected
 
 

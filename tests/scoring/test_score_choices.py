@@ -114,9 +114,10 @@ def test_order_and_batching_do_not_matter(tiny_t5, tiny_tokenizer, seed, max_bat
         CHOICES,
         max_batch_tokens=max_batch_tokens,
     )
-    assert_close(shuffled, [expected[i] for i in order], 1e-5)
+    # Another batch rounds otherwise: 1.7e-5 is the largest difference that was seen here.
+    assert_close(shuffled, [expected[i] for i in order], 1e-4)
     alone = score_choices(tiny_t5, tiny_tokenizer, inputs[:1], CHOICES)
-    assert_close(alone, expected[:1], 1e-5)
+    assert_close(alone, expected[:1], 1e-4)
 
 
 def test_repeated_runs_are_bit_equal(tiny_t5, tiny_tokenizer):
