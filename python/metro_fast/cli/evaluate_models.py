@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from metro_fast._adapter import load_adapter
+from metro_fast._extras import require
 from metro_fast._pretrained import load_model, load_tokenizer
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import EXPERT_FILE, load_expert
@@ -140,6 +139,7 @@ def pick_device(wanted: str) -> str:
     """
     if wanted != "auto":
         return wanted
+    torch = require("torch", "eval")
     if not torch.cuda.is_available():
         return "cpu"
     # torchrun numbers the processes of a machine.
