@@ -42,6 +42,7 @@ def explained(subject: str) -> Iterator[None]:
 
     Raises:
         FormatError: In place of errors about values, keys, shapes, JSON and safetensors.
+        OSError: In place of those of transformers about a name that is not found.
 
     Example:
         >>> with explained("the answer"):
@@ -55,6 +56,13 @@ def explained(subject: str) -> Iterator[None]:
         yield
     except MetroFastError:
         raise
+    except OSError as error:
+        if error.filename is not None or "\n" not in str(error):
+            raise
+        # transformers' text about a name that neither the Hub nor the disk has is many lines, and
+        # may leave the name out.
+        first = str(error).strip().partition("\n")[0]
+        raise OSError(f"{subject} is neither a folder nor found on the Hub: {first}") from error
     except (ValueError, KeyError, RuntimeError, AttributeError, EOFError, damaged) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = " ".join(lines[:2])[:300]

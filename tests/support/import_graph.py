@@ -102,6 +102,8 @@ def python_edges() -> Edges:
     for path in python_files():
         relative = path.relative_to(PACKAGE)
         source = relative.parts[0] if relative.parts[0] in LEVELS else "base"
+        if relative.name == "__main__.py":
+            source = "cli"  # `python -m metro_fast` is the command line
         for module in imported_modules(path):
             target = room_of(module)
             if target is not None and target != source:

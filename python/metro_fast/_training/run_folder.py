@@ -132,7 +132,7 @@ class RunFolder:
             trainer.train(resume_from_checkpoint=self.resumes)
         last = trainer.state.global_step
         if interrupt.interrupted:
-            logger.warning("stopped; resume=True continues from step %d", last)
+            logger.warning("stopped; the run can be resumed from step %d", last)
             raise KeyboardInterrupt
         evaluated = any(
             line["step"] == last and "eval_loss" in line for line in trainer.state.log_history
@@ -162,7 +162,7 @@ class RunFolder:
             self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
         ):
             raise MetroFastError(
-                f"{self.path} holds a run already: pass resume=True (--resume) to continue it, or "
+                f"{self.path} holds a run already: pass resume=True to continue it, or "
                 "choose another output"
             )
         for name in ("config.json", "adapter_config.json"):

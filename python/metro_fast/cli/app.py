@@ -1,13 +1,19 @@
 """The tree of commands, loaded when they are called, and how their errors are shown."""
 
+import difflib
 import importlib
 import sys
+from shutil import get_terminal_size
 from typing import Annotated, Any, ClassVar, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from metro_fast import __version__
+from metro_fast.cli.command import front
+from metro_fast.cli.dotted import is_narrow, list_options
+from metro_fast.cli.messages import RUNNING, error_text, speak_plainly, spoken_once
+from metro_fast.cli.recorded import stand_in
 from metro_fast.errors import MetroFastError, MissingExtraError
 
 INTERRUPTED = 130
@@ -28,13 +34,67 @@ class LazyGroup(TyperGroup):
             return None
         return typer.main.get_command(_summary_only(cmd_name, self.table[cmd_name][1]))
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, on a narrow terminal as lists."""
+        if not is_narrow():
+            super().format_help(ctx, formatter)
+            return
+        formatter.width = min(get_terminal_size().columns, 80) - 2
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        list_options(self, ctx, formatter)
+        with formatter.section("commands"):
+            formatter.write_dl([(name, row[1]) for name, row in self.table.items()])
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Import the module of the command that the command line calls."""
+        if args and args[0] not in self.table and not args[0].startswith("-"):
+            ctx.fail(_unknown_command(ctx, args[0], self.table))
         name, _, rest = super().resolve_command(ctx, args)
-        module, _ = self.table[str(name)]
-        command = typer.main.get_command(importlib.import_module(module).app)
-        command.name = name
-        return name, command, rest
+        return name, load(self.table[str(name)][0], str(name)), rest
+
+
+def load(module: str, name: str) -> Any:
+    """A command, or its help if what the command needs is not installed.
+
+    Args:
+        module: The module of the command.
+        name: The name by which it is called.
+    """
+    try:
+        app = importlib.import_module(module).app
+    except MissingExtraError as error:
+        app = stand_in(module, error)
+    for info in app.registered_commands:
+        info.cls = front(info.cls)
+    command = typer.main.get_command(app)
+    command.name = name
+    return command
+
+
+def _unknown_command(ctx: Any, name: str, table: dict[str, tuple[str, str]]) -> str:
+    """The error for a command that there is not, with those that may be meant."""
+    paths = {each: f"metro-fast {each}" for each in MainGroup.table}
+    for group, inner in _inner_tables().items():
+        paths = {**{each: f"metro-fast {group} {each}" for each in inner}, **paths}
+    paths |= {each: f"{ctx.command_path} {each}" for each in table}
+    near = [name] if name in paths else difflib.get_close_matches(name, paths, n=2)
+    if near:
+        meant = " or ".join(f"`{paths[each]}`" for each in near)
+        return f"No such command {name!r}. Did you mean {meant}?"
+    return (
+        f"No such command {name!r}. The commands of {ctx.command_path} are {', '.join(table)}; "
+        f"`{ctx.command_path} --help` describes them"
+    )
+
+
+def _inner_tables() -> dict[str, dict[str, tuple[str, str]]]:
+    """The commands of the groups, whose modules cost nothing to import."""
+    groups = {"expert": "ExpertGroup", "prompts": "PromptsGroup"}
+    return {
+        name: getattr(importlib.import_module(f"metro_fast.cli.{name}"), kind).table
+        for name, kind in groups.items()
+    }
 
 
 def _summary_only(name: str, summary: str) -> typer.Typer:
@@ -108,10 +168,12 @@ def _root(
 
 def main() -> NoReturn:
     """Run the command line; what the user can fix is one line on stderr and exit status 1."""
+    speak_plainly()
     try:
-        app(prog_name="metro-fast")
+        with spoken_once():
+            app(prog_name="metro-fast")
     except (MetroFastError, MissingExtraError, OSError, TypeError) as error:
-        sys.stderr.write(f"metro-fast: {error}\n")
+        sys.stderr.write(f"metro-fast: {error_text(error)}\n")
         sys.exit(1)
     except (KeyboardInterrupt, SystemExit) as stop:
         # typer turns Ctrl-C into an exit with the shell's number for it.
@@ -122,4 +184,6 @@ def main() -> NoReturn:
             "where this one stopped (pretrain and finetune with --resume)\n"
         )
         sys.exit(INTERRUPTED)
+    finally:
+        RUNNING.set(None)
     sys.exit(0)

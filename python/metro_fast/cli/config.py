@@ -1,5 +1,6 @@
 """`--config FILE.yaml`: its values become defaults, and flags override them."""
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,12 +51,34 @@ def _apply(ctx: typer.Context, path: Path | None) -> Path | None:
     known = {param.name for param in ctx.command.params} - {"config", "help"}
     unknown = sorted(set(values) - known)
     if unknown:
+        near = difflib.get_close_matches(unknown[0], sorted(name for name in known if name), n=2)
         raise MetroFastError(
-            f"{path} sets {', '.join(unknown)}, which `metro-fast {ctx.info_name}` does not have; "
-            f"its options are {', '.join(sorted(name for name in known if name))}"
+            f"{path} sets {', '.join(unknown)}, which `{ctx.command_path}` does not have; "
+            + (f"did you mean {' or '.join(near)}?" if near else "its options are ")
+            + ("" if near else ", ".join(sorted(name for name in known if name)))
         )
-    ctx.default_map = {**(ctx.default_map or {}), **values}
+    lists = {each.name for each in ctx.command.params if _is_list(each)}
+    fitting = {name: _fitting(path, name, values[name], name in lists) for name in values}
+    given = {name: value for name, value in fitting.items() if value is not None}
+    ctx.default_map = {**(ctx.default_map or {}), **given}
     return path
+
+
+def _is_list(parameter: Any) -> bool:
+    """Whether a parameter has several values: an option to repeat, or an argument of any number."""
+    return bool(getattr(parameter, "multiple", False)) or parameter.nargs == -1
+
+
+def _fitting(path: Path, name: str, value: Any, is_list: bool) -> Any:
+    """A value of a file as a flag gives it: one value is a list of one where a list is meant."""
+    found = value if isinstance(value, list) else [value]
+    if isinstance(value, dict) or any(isinstance(each, dict | list) for each in found):
+        raise MetroFastError(f"{path}: {name} is {value!r}, expected a value or a list of values")
+    if is_list:
+        return None if value is None else [each for each in found if each is not None]
+    if isinstance(value, list):
+        raise MetroFastError(f"{path}: {name} is the list {value!r}, expected one value")
+    return value
 
 
 ConfigOption = Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from metro_fast._atomic import write_atomically
+from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import Expert, fidelity
 from metro_fast.experts.hub.card import CARD
@@ -16,6 +17,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def card_command(
+    ctx: typer.Context,
     source: Annotated[str, typer.Argument(help="Folder or file of an expert, or its hf:// name.")],
     repo: Annotated[
         str | None,
@@ -45,8 +47,10 @@ def card_command(
     ] = False,
 ) -> None:
     """Print or write a model card; every figure on it is taken from the expert."""
-    if initial is not None and adapter is None:
-        raise MetroFastError("--initial needs --adapter: give both or neither")
+    if adapter is None:
+        refuse_unused(ctx, "initial", without="--adapter")
+    if not write:
+        refuse_unused(ctx, "replace", without="--write")
     target = None
     if write:
         if hub_name(source) is not None:

@@ -1,9 +1,6 @@
 """`metro-fast expert compress`: an adapter to a compressed expert."""
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import typer
 from rich.console import Console
@@ -29,6 +26,7 @@ from metro_fast.cli.expert_compress_options import (
 )
 from metro_fast.cli.expert_fidelity import print_fidelity
 from metro_fast.cli.expert_inspect import print_expert
+from metro_fast.cli.messages import plain_warnings
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import Expert, ModuleFidelity, compress, compress_checkpoint, fidelity
 from metro_fast.experts.compression.compress import read_vector
@@ -115,7 +113,7 @@ def compress_command(
 def _compress(options: CompressOptions) -> tuple[Expert, list[ModuleFidelity]]:
     """Save a compressed adapter; the source is read once, for the expert and its exact fidelity."""
     assert options.quantize != "prune"
-    with _plain_warnings():
+    with plain_warnings():
         initial = read_initial(options.initial)
         vector = read_vector(options.source, options.kind, initial, options.dense)
         expert = compress(
@@ -134,7 +132,7 @@ def _compress(options: CompressOptions) -> tuple[Expert, list[ModuleFidelity]]:
 
 def _prune(options: CompressOptions) -> str:
     """Save a pruned adapter as a plain PEFT folder; the result is a summary."""
-    with _plain_warnings():
+    with plain_warnings():
         initial = read_initial(options.initial)
         vector = compress(
             read_vector(options.source, options.kind, initial, options.dense),
@@ -156,7 +154,7 @@ def _stream(options: CompressOptions) -> tuple[Expert, tuple[ModuleFidelity, ...
     assert options.base is not None
     console = Console(stderr=True)
     with (
-        _plain_warnings(),
+        plain_warnings(),
         Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
     ):
         task = bar.add_task("compress", total=None)
@@ -173,15 +171,3 @@ def _stream(options: CompressOptions) -> tuple[Expert, tuple[ModuleFidelity, ...
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     return expert, expert.estimated_fidelity
-
-
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Print warnings as lines, without the place in the code that they come from."""
-
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        typer.echo(f"warning: {message}", err=True)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield

@@ -8,6 +8,7 @@ import typer
 
 from metro_fast.cli.base_model import load_base, refuse_filled, save_whole
 from metro_fast.cli.config import ConfigOption, save_resolved
+from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import TaskVector, add_to_base, compress, merge, save_plain
 
@@ -102,6 +103,10 @@ def merge_command(
         if density is not None:
             raise MetroFastError("--density writes an expert and --base a model: give only one")
         refuse_filled(target)
+    if method != "ties":
+        refuse_unused(ctx, "merge_function", "sign_ties", "majority", without="--method ties")
+    if space != "delta":
+        refuse_unused(ctx, "rank", "trim", without="--space delta")
     vector = merge(
         experts,
         method=method,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from metro_fast.cli.messages import plain_warnings
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import Expert
 from metro_fast.experts.hub.card import as_place
@@ -58,7 +59,7 @@ def push_command(
     elif terms is not None:
         name = at_revision(as_place(repo), revision)
         text = expert.card(lasting_name(name), license=terms)
-    with warnings.catch_warnings(record=True) as caught:
+    with plain_warnings():
         warnings.simplefilter("always", UserWarning)
         commit = expert.push_to_hub(
             repo,
@@ -69,8 +70,6 @@ def push_command(
             card=text,
             replace_card=replace_card,
         )
-    for warning in caught:
-        typer.echo(f"warning: {warning.message}", err=True)
     typer.echo(f"pushed {expert.nbytes:,} bytes: {commit.pr_url or commit.commit_url}")
 
 

@@ -20,6 +20,7 @@ from metro_fast.cli.rating import (
     TasksOption,
     make_rating,
 )
+from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import Tuning, tune_compression
 from metro_fast.experts.pictures import tuning_page
@@ -82,9 +83,9 @@ def tune_command(
     config: ConfigOption = None,
 ) -> None:
     """Compress an adapter at every density and alpha, score each result, and keep the best."""
-    tokenizer = load_tokenizer(model)
+    shares, scales = _grid(ctx, tasks, quantize, densities, alphas)
     rating = make_rating(
-        tokenizer, examples=examples, tasks=tasks, instructions=instructions,
+        load_tokenizer(model), examples=examples, tasks=tasks, instructions=instructions,
         max_input_length=max_input_length, strict=strict,
     )  # fmt: skip
     network = load_seq2seq(model).eval()
@@ -94,8 +95,8 @@ def tune_command(
         source,
         network,
         rating.score,
-        densities=parse_densities(densities),
-        alphas=[parse_alpha(part) for part in alphas.split(",")],
+        densities=shares,
+        alphas=scales,
         quantize=quantize,
         scope=scope,
         higher_is_better=rating.higher_is_better,
@@ -109,6 +110,19 @@ def tune_command(
     save_resolved(ctx, target)
     print_tuning(found, rating.description)
     typer.echo(f"wrote {target}; the page is {target / PAGE}")
+
+
+def _grid(
+    ctx: typer.Context, tasks: list[Path] | None, quantize: str, densities: str, alphas: str
+) -> tuple[list[float], list[float | Literal["least_squares"]]]:
+    """The densities and alphas to try, after a check that each option is read."""
+    if not tasks:
+        refuse_unused(ctx, "instructions", without="--tasks")
+    if quantize != "compeft":
+        refuse_unused(ctx, "alphas", without="--quantize compeft")
+    if quantize == "sign":
+        refuse_unused(ctx, "densities", without="--quantize compeft or stc")
+    return parse_densities(densities), [parse_alpha(part) for part in alphas.split(",")]
 
 
 def print_tuning(found: Tuning, description: str) -> None:

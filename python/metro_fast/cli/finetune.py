@@ -3,6 +3,7 @@
 import typer
 
 from metro_fast.cli.from_dataclass import command_from_dataclass
+from metro_fast.cli.unused import refuse_unused
 from metro_fast.tuning import FinetuneConfig, finetune
 
 
@@ -10,5 +11,11 @@ def _run(config: FinetuneConfig) -> None:
     typer.echo(f"wrote {finetune(config)}")
 
 
+def _check(ctx: typer.Context, config: FinetuneConfig) -> None:
+    if config.method != "lora":
+        lora = ("rank", "alpha", "lora_dropout", "lora_init_std", "target_modules")
+        refuse_unused(ctx, *lora, without="--method lora")
+
+
 app = typer.Typer(add_completion=False)
-app.command()(command_from_dataclass(FinetuneConfig, _run))
+app.command()(command_from_dataclass(FinetuneConfig, _run, _check))

@@ -49,21 +49,29 @@ def option_help(settings: type) -> dict[str, str]:
     return found
 
 
-def command_from_dataclass(settings: type[T], run: Callable[[T], None]) -> Callable[..., None]:
+def command_from_dataclass(
+    settings: type[T],
+    run: Callable[[T], None],
+    check: Callable[[typer.Context, T], None] | None = None,
+) -> Callable[..., None]:
     """Make the function that typer turns into a command.
 
     Args:
         settings: A dataclass whose fields have types that typer knows; a `Literal` becomes a choice
             of its values.
         run: Called with the settings that the command line gave.
+        check: Called before it with the context and the settings, to refuse what does not fit.
 
     Returns:
         A function with one keyword parameter for each field, and `config` for `--config FILE`.
     """
 
-    def command(**values: Any) -> None:
+    def command(ctx: typer.Context, **values: Any) -> None:
         values.pop("config")
-        run(settings(**values))
+        made = settings(**values)
+        if check is not None:
+            check(ctx, made)
+        run(made)
 
     options = _options(settings)
     # Required options first.
@@ -73,6 +81,8 @@ def command_from_dataclass(settings: type[T], run: Callable[[T], None]) -> Calla
             "config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigOption
         )
     )
+    context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    options.insert(0, context)
     command.__annotations__ = {option.name: option.annotation for option in options}
     command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     command.__doc__ = (inspect.getdoc(settings) or "").partition("\n\n")[0]

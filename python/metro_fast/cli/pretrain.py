@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from metro_fast.cli.config import RESOLVED, read_config
-from metro_fast.cli.sections import all_settings, command_class, given, parameters, spell
+from metro_fast.cli.dotted import spell
+from metro_fast.cli.messages import is_first_rank
+from metro_fast.cli.sections import all_settings, command_class, given, parameters
 from metro_fast.errors import MetroFastError
 from metro_fast.metro import PretrainConfig, pretrain
 from metro_fast.metro.recipes import RECIPE_NAMES, layered, read_recipe
@@ -104,7 +106,8 @@ def _together(layers: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
         found, left_out = layered(found, layer)
         below = " and ".join(name for name, _ in layers[:number])
         for why, names in left_out.items():
-            typer.echo(f"left out {', '.join(names)} of {below}, since {why}", err=True)
+            if is_first_rank():
+                typer.echo(f"left out {', '.join(names)} of {below}, since {why}", err=True)
     return found
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from metro_fast.cli.unused import refuse_unused
 from metro_fast.prompts import (
     Imported,
     import_flan,
@@ -18,6 +19,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def import_command(
+    ctx: typer.Context,
     source: Annotated[
         str,
         typer.Argument(help="File or folder of the wordings; with --kind own, the set's name."),
@@ -38,6 +40,8 @@ def import_command(
 ) -> None:
     """Write public wordings as an instruction file, and say what was not taken and why."""
     if kind == "own":
+        others = "--kind promptsource, flan or promptbench"
+        refuse_unused(ctx, "task_type", "seen_by", "strict", without=others)
         instructions = own_instructions(source)
         typer.echo(f"{source}: {len(instructions)} instructions of the package")
     else:

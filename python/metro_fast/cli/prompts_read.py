@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import (
     TASK_METRICS,
@@ -24,6 +25,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def read_command(
+    ctx: typer.Context,
     source: Annotated[
         str, typer.Argument(help="File or folder; with --kind lm-eval, the task's name.")
     ],
@@ -49,6 +51,12 @@ def read_command(
     strict: Annotated[bool, typer.Option(help="Refuse a source that is not taken whole.")] = False,
 ) -> None:
     """Write a public task as items, and say what was not taken and why."""
+    if kind != "table":
+        refuse_unused(ctx, "answer", "choice_column", "first_answer", without="--kind table")
+    if kind not in ("table", "lm-eval", "bbh"):
+        refuse_unused(ctx, "task_type", without="--kind table, lm-eval or bbh")
+    if kind != "fewrel":
+        refuse_unused(ctx, "names", without="--kind fewrel")
     if kind == "table":
         if task_type is None or answer is None:
             raise MetroFastError("a table needs --task-type and --answer; give both")

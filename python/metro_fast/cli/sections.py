@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from metro_fast.cli.dotted import DottedCommand, spell
 from metro_fast.cli.from_dataclass import option_help
 from metro_fast.metro.objectives import RECIPES
 from metro_fast.metro.options import MetroOptions
@@ -53,6 +54,12 @@ class Setting:
     def is_switch(self) -> bool:
         """Whether the flag may have no value, which means true."""
         return self.hint is bool or bool in get_args(self.hint)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it may have several values."""
+        kinds = {get_origin(hint) or hint for hint in (self.hint, *get_args(self.hint))}
+        return get_origin(self.hint) is not Literal and bool(kinds & {list, tuple})
 
 
 def all_settings() -> Iterator[Setting]:
@@ -183,36 +190,37 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def command_class(settings: list[Setting]) -> type[TyperCommand]:
-    """A command whose flags may be spelled with - or _, and whose switches need no value."""
+    """A command whose switches need no value, and whose lists may have several."""
     switches = {f"--{setting.dotted}" for setting in settings if setting.is_switch}
+    lists = frozenset(f"--{setting.dotted}" for setting in settings if setting.is_list)
 
-    class SectionsCommand(TyperCommand):
+    class SectionsCommand(DottedCommand):
+        listed = lists
+
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-            """Give a switch without a value the value true."""
-            full = []
-            for argument, following in zip(args, [*args[1:], "--"], strict=True):
+            """Give a switch without a value the value true, and a list all of its values."""
+            full: list[str] = []
+            for place, argument in enumerate(args):
                 full.append(argument)
-                spelled = spell(argument)
-                if spelled in switches and following.startswith("--"):
+                following = args[place + 1] if place + 1 < len(args) else "--"
+                if spell(argument) in switches and following.startswith("--"):
                     full.append("true")
-            return super().parse_args(ctx, full)
-
-        def format_options(self, ctx: Any, formatter: Any) -> None:
-            """List the options of each section; rich's table would cut their names."""
-            panels: dict[str, list[tuple[str, str]]] = {}
-            for option in self.get_params(ctx):
-                record = option.get_help_record(ctx)
-                if record is not None:
-                    panel = getattr(option, "rich_help_panel", None) or "options"
-                    panels.setdefault(str(panel), []).append(record)
-            for panel, records in panels.items():
-                with formatter.section(panel):
-                    formatter.write_dl(records)
+            return super().parse_args(ctx, _gathered(full, lists))
 
     return SectionsCommand
 
 
-def spell(token: str) -> str:
-    """A flag, or the name of one, with `_` in place of the `-` inside it."""
-    dashes = len(token) - len(token.lstrip("-"))
-    return token[:dashes] + token[dashes:].replace("-", "_")
+def _gathered(args: list[str], lists: Collection[str]) -> list[str]:
+    """The values of a flag that is given several times as one list in YAML."""
+    values: dict[str, list[str]] = {}
+    others: list[str] = []
+    rest = iter(args)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if spell(flag) in lists:
+            values.setdefault(spell(flag), []).append(value if equals else next(rest, ""))
+        else:
+            others.append(argument)
+    for flag, found in values.items():
+        others[:0] = [flag, found[0] if len(found) == 1 else f"[{', '.join(found)}]"]
+    return others

@@ -78,9 +78,10 @@ def check_corpus_tokenizer(corpus: Path, tokenizer: Any) -> bool:
         if same and getattr(original, "is_fast", False) and _extends(tokenizer, original):
             return True
     made_by = "" if recorded is None else f" (sha256 {recorded[:12]}..., and here {given[:12]}...)"
+    place = f" ({own})" if has_tokenizer(own) else ""
     raise MetroFastError(
         f"the corpus {corpus} was made with another tokenizer{made_by}: its ids would mean other "
-        "tokens; give the tokenizer that made it, or prepare the text again"
+        f"tokens; give the tokenizer that made it{place}, or prepare the text again"
     )
 
 

@@ -229,6 +229,8 @@ def _container(value: Any, kind: Any, parts: tuple[Any, ...]) -> Any:
             return _MISS
     if kind in (dict, Mapping):
         return dict(value) if isinstance(value, Mapping) else _MISS
+    if kind is list and isinstance(value, str | int | float):
+        value = [value]  # YAML and flags may give one value where several are allowed
     if not isinstance(value, list | tuple):
         return _MISS
     element = parts[0] if parts else Any

@@ -20,7 +20,6 @@ from metro_fast.prompts import (
     Task,
     by_reason,
     render_examples,
-    unknown_family_warning,
 )
 from metro_fast.tuning.options import TuningOptions
 from metro_fast.tuning.seq2seq import finetune_model
@@ -74,6 +73,9 @@ class FinetuneConfig(TuningOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("tasks", "evaluation_tasks"):
+            if isinstance(getattr(self, name), str | Path):
+                raise TypeError(f"{name} is {getattr(self, name)!r}, expected a list of files")
         if not self.tasks:
             raise MetroFastError("tasks is empty, expected at least one JSONL file")
         check_at_least(0, num_threads=self.num_threads)
@@ -100,9 +102,7 @@ def finetune(config: FinetuneConfig) -> Path:
     run = RunFolder(config.output, resume=config.resume)
     instructions = InstructionSet.load(config.instructions)
     if config.seen_by:
-        if warning := unknown_family_warning(instructions, config.seen_by):
-            logger.warning("--seen-by: %s", warning)
-        instructions = instructions.seen(config.seen_by)
+        instructions = _seen(instructions, config)
     pairs, trained = _render(config.tasks, instructions, config)
     held_out, evaluated = _render(config.evaluation_tasks, instructions, config)
     if config.num_threads:
@@ -125,6 +125,18 @@ def finetune(config: FinetuneConfig) -> Path:
         resume=config.resume,
     )
     return config.output
+
+
+def _seen(instructions: InstructionSet, config: FinetuneConfig) -> InstructionSet:
+    """The instructions that a model family was trained with, which must be one that they name."""
+    families = sorted({family for each in instructions for family in each.seen_by})
+    if config.seen_by not in families:
+        known = f"they name {', '.join(families)}" if families else "they name none: leave it out"
+        raise MetroFastError(
+            f"seen_by is {config.seen_by!r}, which no instruction of {config.instructions} has in "
+            f"its own seen_by; {known}"
+        )
+    return instructions.seen(config.seen_by)
 
 
 def _render(

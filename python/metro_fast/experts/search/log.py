@@ -103,15 +103,48 @@ class SearchLog:
     def _compare(self, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
         for name in dict.fromkeys((*expected, *found)):
             if found.get(name) != expected.get(name):
+                what = _difference(name, found.get(name), expected.get(name))
                 raise MetroFastError(
-                    f"{self._path} is the file of another search: its {name} is "
-                    f"{_short(found.get(name))}, that of this search is "
-                    f"{_short(expected.get(name))}; choose another file, or remove it"
+                    f"{self._path} is the file of another search: {what}; choose another "
+                    "file, or remove it"
                 )
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, allow_nan=False).encode() + b"\n"
+
+
+def _difference(name: str, found: Any, expected: Any) -> str:
+    """The difference in words: of checksums it is enough that they do."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for inner in dict.fromkeys((*expected, *found)):
+            if found.get(inner) != expected.get(inner):
+                return _difference(inner, found.get(inner), expected.get(inner))
+    if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        names = [
+            (one[0], two[0])
+            for one, two in zip(found, expected, strict=True)
+            if one != two and isinstance(one, list) and isinstance(two, list)
+        ]
+        if names:
+            one, two = names[0]
+            return (
+                f"it has {one!r} where this one has {two!r}"
+                if one != two
+                else (f"{one!r} has other weights now")
+            )
+    if _is_checksum(found) or _is_checksum(expected):
+        return f"its {name} had other contents" if found else f"it has no {name}"
+    return f"its {name} is {_short(found)}, that of this search is {_short(expected)}"
+
+
+def _is_checksum(value: Any) -> bool:
+    """Whether a value is a CRC, a SHA-256, or a list of these."""
+    if isinstance(value, list):
+        return bool(value) and all(map(_is_checksum, value))
+    if isinstance(value, str):
+        return len(value) == 64 and set(value) <= set("0123456789abcdef")
+    return isinstance(value, int) and value >= 1 << 20
 
 
 def _short(value: Any) -> str:

@@ -1,0 +1,156 @@
+"""Errors and warnings on the command line: in its own words, and once.
+
+The library speaks Python: `resume=True`, `density is 2`. Here each name of a parameter becomes the
+flag of the command that runs, at the one place where messages are printed.
+"""
+
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from metro_fast.errors import FormatError
+
+RUNNING: ContextVar[Any] = ContextVar("RUNNING", default=None)
+"""The context of the command that runs, set when its flags are read."""
+
+ALSO_CALLED = {
+    "bounds": "bound",
+    "commit_message": "message",
+    "license": "terms",
+    "max_steps": "steps",
+    "num_threads": "threads",
+    "vocab_size": "train_vocabulary",
+}
+"""Parameters of functions that a command calls by another name."""
+
+_VALUE = r"(?:'[^']*'|\"[^\"]*\"|[\w.+\-\[\]]*[\w\]])"
+# What may come before and after a name so that it is neither part of a path nor of another word.
+_BEFORE, _AFTER = r"(?<![\w.\-/'\"`])", r"(?![\w\-/('\"`]|\.\w)"
+
+
+def translated(text: str, ctx: Any) -> str:
+    """Say a message of the library in the words of a command.
+
+    Args:
+        text: The message.
+        ctx: The command's context; None leaves the message as it is.
+
+    Returns:
+        The message, in which the parameters of the command are flags.
+    """
+    flags = _flags(ctx)
+    if not flags:
+        return text
+    text = re.sub(r" \(sha256 [^)]*\)", "", text)  # the message names the files as well
+    text = re.sub(r",? or None$", "", text)  # on the command line, None is a flag left out
+    name = f"({'|'.join(re.escape(each) for each in sorted(flags, key=len, reverse=True))})"
+    text = re.sub(
+        f"{_BEFORE}{name}=({_VALUE})(?![\\w(])",
+        lambda found: _with_value(flags, *found.groups()),
+        text,
+    )
+    underscored = {each for each in flags if "_" in each or "." in each}
+
+    def alone(found: re.Match[str]) -> str:
+        return f"{flags[found[1]][0]}" if found[1] in underscored else found[0]
+
+    text = re.sub(f"{_BEFORE}{name}{_AFTER}", alone, text)
+    # A name of one English word is meant where a value follows it, or where it is to be given.
+    values = {str(value) for value in ctx.params.values()}
+    verb = rf"(?:(?<=^)|(?<=[;:] ))(?<!/){name}(?= (?:is|are|has) )"
+    advice = rf"(?<=\b)((?:give|lower|pass|raise|set|without) ){name}(?=[,;.:)]| as well| to |$)"
+    text = re.sub(verb, lambda f: f[0] if f[1] in values else flags[f[1]][0], text)
+    return re.sub(advice, lambda found: found[1] + flags[found[2]][0], text)
+
+
+def _flags(ctx: Any) -> dict[str, tuple[str, str]]:
+    """The flags that switch a parameter on and off, by the names that the library gives it."""
+    found: dict[str, tuple[str, str]] = {}
+    if ctx is None:
+        return found
+    tails: dict[str, list[Any]] = {}
+    for option in ctx.command.params:
+        if option.param_type_name != "option" or option.name == "help":
+            continue
+        # The long flag; of a dotted one the part after the dot is a name as well.
+        flag = max(option.opts, key=len)
+        off = option.secondary_opts[0] if option.secondary_opts else ""
+        dotted = option.name.replace("__", ".")
+        found[dotted] = (flag, off)
+        if dotted != option.name:
+            tails.setdefault(dotted.rpartition(".")[2], []).append(option)
+    for tail, options in tails.items():
+        given = [each for each in options if ctx.params.get(each.name) is not None]
+        if tail not in found and (len(options) == 1 or len(given) == 1):
+            option = (given or options)[0]
+            found[tail] = (max(option.opts, key=len), "")
+    for name, own in ALSO_CALLED.items():
+        if own in found and name not in found:
+            found[name] = found[own]
+    return found
+
+
+def _with_value(flags: dict[str, tuple[str, str]], name: str, value: str) -> str:
+    on, off = flags[name]
+    if value == "True":
+        return on
+    if value == "False":
+        return off or f"{on} false" if "." in on else off or f"no {on}"
+    return f"no {on}" if value == "None" else f"{on} {value.strip(chr(39) + chr(34))}"
+
+
+def error_text(error: BaseException) -> str:
+    """The words of a command about an error that the user can correct."""
+    ctx = RUNNING.get()
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    # A file's own keys are not flags.
+    return str(error) if isinstance(error, FormatError) else translated(str(error), ctx)
+
+
+def is_first_rank() -> bool:
+    """Whether this process speaks for all: torchrun and accelerate number them in RANK."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def spoken_once() -> Iterator[None]:
+    """Let the first rank alone print results: `wrote run` would come once for each rank."""
+    if is_first_rank():
+        yield
+        return
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
+def speak_plainly() -> None:
+    """Leave out the warnings that are for developers, and print the others as lines.
+
+    `-W` and PYTHONWARNINGS are obeyed where they are given.
+    """
+    if sys.warnoptions:
+        return
+    warnings.simplefilter("ignore", FutureWarning)
+    # peft says so each time that an expert is laid onto a model which has had one before.
+    warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
+    warnings.showwarning = _show_line
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print warnings as lines, without the place in the code that they come from."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_line
+        yield
+
+
+def _show_line(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"warning: {translated(str(message), RUNNING.get())}", err=True)
