@@ -10,7 +10,7 @@ from metro_fast.cli.dotted import DottedCommand, is_narrow, list_options
 from metro_fast.cli.messages import RUNNING
 from metro_fast.cli.needs import check_needs
 
-_USAGE = typer.BadParameter.__bases__[0]
+_USAGE: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 class FrontCommand(TyperCommand):
@@ -60,7 +60,7 @@ def front(kind: type[TyperCommand] | None) -> type[TyperCommand]:
         return FrontCommand
     if issubclass(kind, FrontCommand):
         return kind
-    own = {"listed": getattr(kind, "listed", frozenset())}
+    own: dict[str, Any] = {"listed": getattr(kind, "listed", frozenset())}
     return type(kind.__name__, (FrontCommand, kind), own)
 
 

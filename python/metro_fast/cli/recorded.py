@@ -8,6 +8,7 @@ import functools
 import inspect
 import json
 import operator
+import types
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -71,5 +72,9 @@ def _type(record: Any) -> Any:
     word, *parts = record
     if word == "choices":
         return Literal[tuple(parts)]
-    inner = tuple(_type(part) for part in parts)
-    return list[inner[0]] if word == "list" else functools.reduce(operator.or_, inner)
+    inner: list[Any] = [_type(part) for part in parts]
+    return (
+        types.GenericAlias(list, inner[0])
+        if word == "list"
+        else functools.reduce(operator.or_, inner)
+    )
