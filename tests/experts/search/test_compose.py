@@ -314,7 +314,7 @@ def test_a_file_of_another_search_is_refused(tmp_path: Path) -> None:
         ({"seed": 1}, "its seed is 0, that of this search is 1"),
         ({"max_steps": 3}, "its max_steps is 2, that of this search is 3"),
         ({"found": experts(3)}, "its experts is"),
-        ({"about": {"examples": "abd"}}, "its about is"),
+        ({"about": {"examples": "abd"}}, 'its examples is "abc", that of this search is "abd"'),
     ):
         with pytest.raises(MetroFastError, match=message):
             search(**{"resume": log, "about": {"examples": "abc"}, **options})
