@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
-# Of the weights of a small T5 with std 0.3, 10 % moved in 100 steps of AdamW at 1e-4 in bf16, and
+# In a small T5 with std 0.3, 10 % of the weights moved in 100 steps of AdamW at 1e-4 in bf16, and
 # 99.7 % in fp32: bf16 has 8 binary digits, so a step below 1/512 of a weight is rounded away.
 REASON = "in which a step at a usual learning rate is rounded away for most weights"
 

@@ -20,38 +20,10 @@ from metro_fast.scoring import model_fingerprint
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["experts_on", "load_with_expert", "model_names", "pick_device"]
+__all__ = ["experts_on", "model_names", "pick_device"]
 
 # Folders that say nothing about the model in them.
 _USUAL = {"main", "model", "final", "best", "expert", "adapter", "output"}
-
-
-def load_with_expert(
-    model: str, expert: str | Path | None
-) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """Load a model and its tokenizer, with an expert if one is given.
-
-    Args:
-        model: Folder of the model, or its name on the Hub.
-        expert: Folder of a compressed expert (or its name on the Hub, `hf://owner/name`), or of a
-            plain PEFT adapter.
-
-    Returns:
-        The model in evaluation mode, and the tokenizer.
-
-    Raises:
-        OSError: If there is no such model or expert.
-        FormatError: If one of their files is damaged, a weight is missing or has no place, or the
-            expert was made for another model.
-
-    Warns:
-        UserWarning: If the expert changes no logit.
-    """
-    path = None if expert is None else _found(expert)
-    tokenizer, loaded = load_tokenizer(model), load_model(model)
-    if path is not None and expert is not None:
-        loaded = _with_expert(loaded, path, expert)
-    return loaded.eval(), tokenizer
 
 
 def experts_on(
@@ -61,7 +33,8 @@ def experts_on(
 
     Args:
         model: Folder of the model, or its name on the Hub.
-        experts: The experts; without any, the model alone is given.
+        experts: Folders of compressed experts (or names on the Hub, `hf://owner/name`) or of plain
+            PEFT adapters; without any, the model alone is given.
         device: Where the model is put.
 
     Yields:
@@ -69,7 +42,11 @@ def experts_on(
 
     Raises:
         OSError: If there is no such model or expert; all are looked for before any is loaded.
-        FormatError: As for `load_with_expert`.
+        FormatError: If one of their files is damaged, a weight is missing or has no place, or an
+            expert was made for another model.
+
+    Warns:
+        UserWarning: If an expert changes no logit.
     """
     paths = [_found(expert) for expert in experts]
     tokenizer, base = load_tokenizer(model), load_model(model).eval().to(device)
@@ -156,14 +133,14 @@ def _says_nothing(name: str) -> bool:
     return name in _USUAL or name.startswith("checkpoint-")
 
 
-def _found(expert: str | Path) -> Path:
+def _found(expert: str) -> Path:
     path = resolve_expert(expert)
     if not path.exists():
         raise FileNotFoundError(f"{expert} does not exist")
     return path
 
 
-def _with_expert(model: Any, path: Path, expert: str | Path) -> Any:
+def _with_expert(model: Any, path: Path, expert: str) -> Any:
     before = probe_logits(model.eval())
     if path.is_file() or (path / EXPERT_FILE).is_file():
         adapted = load_expert(model, path)

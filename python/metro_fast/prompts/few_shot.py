@@ -1,6 +1,5 @@
 """Prompts with worked examples before the question: few-shot prompting."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -57,11 +56,7 @@ class FewShot:
 
     def order(self) -> Sequence[Item]:
         """The items in the order in which they are drawn."""
-
-        def key(item: Item) -> bytes:
-            return hashlib.sha256(f"{self.seed}\0{item.id}".encode()).digest()
-
-        return sorted(self.examples, key=key)
+        return self.examples.drawn_order(self.seed)
 
     def render(self, instruction: Instruction, item: Item) -> Prompt:
         """Word an item after the examples, in the words of the same instruction.

@@ -131,11 +131,16 @@ class Task:
                 f"not {count}"
             )
 
+        kept = {item.id for item in self.drawn_order(seed)[:count]}
+        return replace(self, items=tuple(item for item in self.items if item.id in kept))
+
+    def drawn_order(self, seed: int) -> list[Item]:
+        """The items by the hash of the seed and their ids, as `draw` and `FewShot` take them."""
+
         def key(item: Item) -> bytes:
             return hashlib.sha256(f"{seed}\0{item.id}".encode()).digest()
 
-        kept = {item.id for item in sorted(self.items, key=key)[:count]}
-        return replace(self, items=tuple(item for item in self.items if item.id in kept))
+        return sorted(self.items, key=key)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write one JSON object per line, which also names task, task_type, split and metric.

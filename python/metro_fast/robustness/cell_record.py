@@ -56,6 +56,11 @@ class CellRecord:
         )
 
     @property
+    def slot(self) -> tuple[str, str]:
+        """The task and the id of the instruction, of which a report has one cell each."""
+        return self.task, self.instruction.id
+
+    @property
     def seen(self) -> bool:
         """Whether models of this family were trained with the instruction."""
         return self.instruction.is_seen_by(self.model_family)

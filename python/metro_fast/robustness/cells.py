@@ -215,7 +215,7 @@ def _check_outcome(where: str, prompt: Prompt, outcome: Outcome) -> None:
             )
     if outcome.text is not None:
         check_text(outcome.text, f"{where}: the written answer")
-    if not -1 <= outcome.prediction < max(count, 0):
+    if not -1 <= outcome.prediction < count:
         raise MetroFastError(f"{where} has the prediction {outcome.prediction}, {count} choices")
 
 

@@ -27,7 +27,7 @@ def mixture(records: Iterable[CellRecord]) -> str | None:
     shared: dict[tuple[str, str], object] = {}
     slots: set[tuple[str, str]] = set()
     for record in records:
-        slot = record.task, record.instruction.id
+        slot = record.slot
         if slot in slots:
             return f"cell {slot[0]!r} x {slot[1]!r} is given twice: remove one"
         slots.add(slot)
@@ -56,7 +56,7 @@ def partition(cells: Sequence[Cell]) -> list[list[Cell]]:
     found: list[dict[tuple[str, str], Cell]] = []
     for cell in cells:
         record = cell.record
-        slot = record.task, record.instruction.id
+        slot = record.slot
         for group in found:
             # One cell of its task is enough to compare with, since the others are like it.
             like = next((c for c in group.values() if c.record.task == record.task), None)

@@ -110,8 +110,7 @@ class Report:
             MetroFastError: If the report has no such task.
         """
         if task not in self._task_cells:
-            cells = [cell for cell in self._of(task) if not cell.record.instruction.is_control]
-            self._task_cells[task] = tuple(on_common_items(cells))
+            self._task_cells[task] = tuple(on_common_items(self._wordings(task)))
         return self._task_cells[task]
 
     def control_cells(self, task: str) -> tuple[Cell, ...]:
@@ -126,9 +125,11 @@ class Report:
             MissingExtraError: If scipy is not installed.
         """
         if task not in self._summaries:
-            wordings = [c for c in self._of(task) if not c.record.instruction.is_control]
-            self._summaries[task] = summarize(wordings, self.control_cells(task))
+            self._summaries[task] = summarize(self._wordings(task), self.control_cells(task))
         return self._summaries[task]
+
+    def _wordings(self, task: str) -> list[Cell]:
+        return [cell for cell in self._of(task) if not cell.record.instruction.is_control]
 
     def _of(self, task: str) -> list[Cell]:
         cells = [cell for cell in self.cells if cell.record.task == task]
@@ -193,22 +194,19 @@ class Report:
 
     def _with(self, earlier: "Report") -> "Report | None":
         """This report and an earlier one as one, or None if they do not belong together."""
-        slots = {(c.record.task, c.record.instruction.id): c.record for c in self.cells}
+        slots = {cell.record.slot: cell.record for cell in self.cells}
         kept = []
         for cell in earlier.cells:
-            record = slots.get((cell.record.task, cell.record.instruction.id))
+            record = slots.get(cell.record.slot)
             if record is None:
                 kept.append(cell.noted(replace(cell.record, model_family=self.model_family)))
             elif not same_answers(record, cell.record):
                 return None
         if problem((*kept, *self.cells)) is not None:
             return None
-        order = {(c.record.task, c.record.instruction.id): n for n, c in enumerate(earlier.cells)}
+        order = {cell.record.slot: place for place, cell in enumerate(earlier.cells)}
         last = len(order)
-        cells = sorted(
-            (*kept, *self.cells),
-            key=lambda c: order.get((c.record.task, c.record.instruction.id), last),
-        )
+        cells = sorted((*kept, *self.cells), key=lambda cell: order.get(cell.record.slot, last))
         if self.versions == UNKNOWN:
             return Report(cells, versions=earlier.versions, date=earlier.date)
         return Report(cells, versions=self.versions, date=self.date)
