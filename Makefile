@@ -80,7 +80,7 @@ bench: setup  ## Run the benchmarks against peers; JSON goes to benches/results/
 .PHONY: wheel
 wheel: setup  ## Build the wheel, install it in a fresh venv outside the tree, call every op
 	rm -rf dist
-	$(BIN)/maturin build --release --locked --quiet --out dist
+	CARGO_ZIGBUILD_PYTHON_PATH="$(CURDIR)/$(BIN)/python" $(BIN)/maturin build --release --locked --quiet --zig --out dist
 	$(PYTHON) tests/check_wheel.py dist/*.whl
 
 .PHONY: docs
