@@ -11,11 +11,12 @@ from rich.table import Table
 from metro_fast.cli import evaluate_options as options
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.evaluate_models import experts_on, model_names, pick_device
+from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import FewShot, InstructionSet, Task, unknown_family_warning
 from metro_fast.robustness import Report, evaluate, load_reports, write_page, write_samples
 from metro_fast.robustness.ranks import Ranks
-from metro_fast.scoring import AnswerStore
+from metro_fast.scoring import PROTOCOLS, AnswerStore
 
 app = typer.Typer(add_completion=False)
 _logger = logging.getLogger(__name__)
@@ -47,6 +48,10 @@ def evaluate_command(
     config: ConfigOption = None,
 ) -> None:
     """Ask tasks under every instruction of their type; write results and one offline page."""
+    if not few_shot:
+        refuse_unused(ctx, "few_shot_seed", without="--few-shot")
+    if not PROTOCOLS[preset].generate:
+        refuse_unused(ctx, "max_new_tokens", without="--preset generate_match")
     loaded = [_drawn(Task.load(path), limit) for path in tasks]
     instruction_set = InstructionSet.load(instructions)
     names = model_names(model, expert or [], model_name)
