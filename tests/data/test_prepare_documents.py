@@ -224,8 +224,36 @@ def test_bad_texts_of_datasets(tokenizer: Any, tmp_path: Path) -> None:
         with pytest.raises(FormatError, match="not UTF-8"):
             run(inputs, output, tokenizer)
         assert run(inputs, output, tokenizer, on_bad_text="skip")[0] == ["one", "three"]
-    with pytest.raises(FormatError, match=r"shard 0 holds a text that is not UTF-8.*give its file"):
-        run(data.to_iterable_dataset(), tmp_path / "stream", tokenizer, on_bad_text="skip")
+
+
+@pytest.mark.parametrize("form", ["parquet", "large.parquet"])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_bad_texts_of_streams(form: str, shards: int, tokenizer: Any, tmp_path: Path) -> None:
+    from datasets import Dataset, load_dataset
+
+    path, cache = str(bad_input(form, tmp_path)), str(tmp_path / "c")
+    data = Dataset.from_parquet(path, cache_dir=cache)
+    streams = [data.to_iterable_dataset(num_shards=shards)]
+    if shards == 1:
+        files = {"data_files": path, "split": "train", "cache_dir": cache}
+        streams.append(load_dataset("parquet", streaming=True, **files))
+    middle = b"two \xff\xe2\x82 six".decode("utf-8", "replace")
+    place = "shard 0, row 1" if shards == 1 else "shard 1, row 0"
+    for number, stream in enumerate(streams):
+        output = tmp_path / f"stream{number}"
+        with pytest.raises(FormatError, match=rf"{place}: 'text' is not UTF-8 .*--on-bad-text"):
+            run(stream, output, tokenizer)
+        found, line = run(stream, output, tokenizer, on_bad_text="skip")
+        assert found == ["one", "three"]
+        assert line.endswith("left out: 1 undecodable document")
+        replaced = tmp_path / f"replaced{number}"
+        found, line = run(stream, replaced, tokenizer, on_bad_text="replace")
+        assert found == ["one", middle, "three"]
+        assert line.endswith("changed: 1 document with replaced bytes")
+        # A step of the user's reads the rows before `prepare` can.
+        mapped = stream.map(lambda row: {"text": row["text"] + " "})
+        with pytest.raises(FormatError, match=r"holds a text that is not UTF-8.*give its files"):
+            run(mapped, tmp_path / f"mapped{number}", tokenizer, on_bad_text="skip")
 
 
 @pytest.mark.parametrize("per", ["file", "blank-line"])

@@ -63,10 +63,10 @@ addEventListener('load', () => {
 
 
 def chromium() -> str:
-    """The path of Chromium; the test is skipped where there is none."""
+    """The path of Chromium; the test is skipped on a machine without it."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        pytest.skip(f"none of {', '.join(NAMES)} is installed")
+    if not found:
+        pytest.skip(f"no browser is installed under the names {', '.join(NAMES)}")
     return found
 
 

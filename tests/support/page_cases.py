@@ -1,4 +1,4 @@
-"""The pages that we write, of many models with long names: what is hardest to lay out."""
+"""The pages that we write, of many models with long names: what is hardest to fit in."""
 
 import json
 import math
