@@ -266,6 +266,48 @@ def test_a_bad_byte_costs_one_document(per: str, tokenizer: Any, tmp_path: Path)
     assert "left out: 1 undecodable document" in line
 
 
+# Unknown tokens.
+
+
+def unknown_text(count: int) -> str:
+    """Lines, of which `count` have one letter that no text of the training had."""
+    return "".join("one two three \N{SNOWMAN}\n" if n < count else "one two\n" for n in range(200))
+
+
+@pytest.mark.parametrize("count", [0, 1, 8])
+@pytest.mark.parametrize("door", ["prepare", "pipeline", "command"])
+def test_unknown_tokens_are_counted_and_many_are_warned_of(
+    count: int, door: str, tokenizer: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.txt").write_text(unknown_text(count))
+    out, lines = tmp_path / "out", []
+    if door == "prepare":
+        lines.append(run(tmp_path / "a.txt", out, tokenizer, piece_bytes=300)[1])
+    elif door == "pipeline":
+        pipeline = prepare_pipeline(tmp_path / "a.txt", out, tokenizer)
+        rows: Any = None
+        for step in pipeline.steps:
+            rows = step(rows, 0, 1)
+        list(rows or ())
+        finish_prepare(out, report=lines.append)
+    else:
+        tokenizer.save_pretrained(tmp_path / "t")
+        arguments = ["--output", str(out), "--tokenizer", str(tmp_path / "t")]
+        done = CliRunner().invoke(app, [str(tmp_path / "a.txt"), *arguments])
+        assert done.exit_code == 0, done.output
+        lines.append(done.output.replace("\n", " "))
+    # Counted a second time, in the corpus itself.
+    ids = TokenCorpus(out, block_size=10**6)[0]["input_ids"]
+    found = sum(int(index == tokenizer.unk_token_id) for index in ids)
+    assert found == count
+    share = f"{len(ids)} tokens ({100 * found / len(ids):.2g} % unknown)"
+    assert (share in lines[-1]) == (count > 0)
+    assert ("% unknown" in lines[-1]) == (count > 0)
+    many = found / len(ids) >= 0.01
+    assert any("the tokenizer is not one for these texts" in m for m in caplog.messages) == many
+    assert many == (count == 8)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
