@@ -128,7 +128,7 @@ def read_tokenizer_file(path: Path) -> "PreTrainedTokenizerBase":
 
 
 def unknown_id(tokenizer: Any) -> int | None:
-    """The id that letters outside the vocabulary become, declared or not; None if there is none.
+    """The id that letters outside the vocabulary become, declared or not; None without such an id.
 
     Args:
         tokenizer: The tokenizer, fast or slow.
