@@ -296,7 +296,9 @@ def test_padded_documents_of_a_corpus_are_refused(tmp_path, tiny_tokenizer, name
 
 def test_where_padding_ends_texts_a_corpus_has_it_between_documents(tmp_path):
     write_corpus(tmp_path, [[*range(40, 45), 1], [30, 31, 32, 1]])
-    vocabulary = Vocabulary(sentinel_first=4, num_sentinels=9, pad_token_id=1, eos_token_id=1)
+    vocabulary = Vocabulary(
+        sentinel_first=4, sentinel_step=1, num_sentinels=9, pad_token_id=1, eos_token_id=1
+    )
     collator = DataCollatorForSpanCorruption(vocabulary=vocabulary)
     collator.set_epoch(0)
     corpus = TokenCorpus(tmp_path, block_size=6, blocks="eos", collator=collator)

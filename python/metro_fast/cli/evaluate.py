@@ -48,10 +48,7 @@ def evaluate_command(
     config: ConfigOption = None,
 ) -> None:
     """Ask tasks under every instruction of their type; write results and one offline page."""
-    if not few_shot:
-        refuse_unused(ctx, "few_shot_seed", without="--few-shot")
-    if not PROTOCOLS[preset].generate:
-        refuse_unused(ctx, "max_new_tokens", without="--preset generate_match")
+    _refuse_unread(ctx, few_shot, preset)
     loaded = [_drawn(Task.load(path), limit) for path in tasks]
     instruction_set = InstructionSet.load(instructions)
     names = model_names(model, expert or [], model_name)
@@ -88,6 +85,13 @@ def evaluate_command(
     if answers is not None:
         typer.echo(f"{store}: {answers.hits} answers were known, {answers.misses} were new")
     typer.echo(f"wrote {write_page(output / 'report.html', load_reports(output))}")
+
+
+def _refuse_unread(ctx: typer.Context, few_shot: int, preset: str) -> None:
+    if not few_shot:
+        refuse_unused(ctx, "few_shot_seed", without="--few-shot")
+    if not PROTOCOLS[preset].generate:
+        refuse_unused(ctx, "max_new_tokens", without="--preset generate_match")
 
 
 def _warn_if_unknown(instructions: InstructionSet, model_family: str, names: list[str]) -> None:
