@@ -51,8 +51,7 @@ def evaluate_command(
     _refuse_unread(ctx, few_shot, preset)
     loaded = [_drawn(Task.load(path), limit) for path in tasks]
     instruction_set = InstructionSet.load(instructions)
-    names = model_names(model, expert or [], model_name)
-    ranks = Ranks.current()
+    names, ranks = model_names(model, expert or [], model_name), Ranks.current()
     if ranks.is_first:
         _warn_if_unknown(instruction_set, model_family, names)
     answers = None if store is None else AnswerStore(store)
