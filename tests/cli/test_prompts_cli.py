@@ -96,7 +96,7 @@ def test_check_counts_and_refuses_on_demand(tmp_path: Path) -> None:
     words.write_text("[]")
     with pytest.raises(MetroFastError, match="no instruction of type 'qa'"):
         invoke(prompts_check.app, *arguments)
-    with pytest.raises(MetroFastError, match="a table needs --task-type, .* and --answer"):
+    with pytest.raises(MetroFastError, match=r"a table needs --task-type, .* and --answer"):
         invoke(prompts_read.app, words, "--kind", "table", "--output", tmp_path / "x.jsonl")
 
 
