@@ -27,7 +27,7 @@ PAGES = {
     "docs/metro-t0.md": 1,
     "docs/pool.md": 1,
     "docs/prepare.md": 3,
-    "docs/prompts.md": 3,
+    "docs/prompts.md": 4,
     "docs/robustness.md": 1,
     "docs/scoring.md": 3,
     "docs/searching.md": 1,

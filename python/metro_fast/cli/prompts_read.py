@@ -38,7 +38,13 @@ def read_command(
     answer: Annotated[str | None, typer.Option(help="With a table: column of the answer.")] = None,
     choice_column: Annotated[
         list[str] | None,
-        typer.Option(help="With a table: column of a choice; by default answers are labels."),
+        typer.Option(help="With a table: column of a choice; by default the answers are all."),
+    ] = None,
+    choice: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With a table: text of a choice of all rows, whose answers are texts or numbers."
+        ),
     ] = None,
     first_answer: Annotated[
         int, typer.Option(help="With a table: the number of the first choice.")
@@ -52,19 +58,29 @@ def read_command(
 ) -> None:
     """Write a public task as items, and say what was not taken and why."""
     if kind != "table":
-        refuse_unused(ctx, "answer", "choice_column", "first_answer", without="--kind table")
+        refuse_unused(
+            ctx, "answer", "choice", "choice_column", "first_answer", without="--kind table"
+        )
     if kind not in ("table", "lm-eval", "bbh"):
         refuse_unused(ctx, "task_type", without="--kind table, lm-eval or bbh")
     if kind != "fewrel":
         refuse_unused(ctx, "names", without="--kind fewrel")
     if kind == "table":
         if task_type is None or answer is None:
-            raise MetroFastError("a table needs --task-type and --answer; give both")
+            raise MetroFastError(
+                "a table needs --task-type, which selects the instructions, and --answer, the "
+                "column of the right answer; give both"
+            )
+        if choice and choice_column:
+            raise MetroFastError(
+                "--choice and --choice-column are both given: all rows have the same choices, or "
+                "each has its own; give one of the two"
+            )
         task, report = read_table(
             source,
             task_type=task_type,
             answer=answer,
-            choices=None if choice_column else "labels",
+            choices=choice or (None if choice_column else "labels"),
             choice_columns=choice_column or (),
             first_answer=first_answer,
         )
