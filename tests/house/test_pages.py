@@ -36,6 +36,7 @@ PAGES = {
     "docs/tokenizers.md": 2,
     "docs/tutorials/experts.md": 4,
     "docs/tutorials/finetune.md": 4,
+    "docs/tutorials/own-loop.md": 1,
     "docs/tutorials/pretrain.md": 6,
     "docs/tutorials/robustness.md": 4,
     "docs/watching.md": 1,
