@@ -62,7 +62,7 @@ def expert(naming: str, seed: int, alphas: list, **options) -> Expert:
 
 
 def read(naming: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the tool's own reader adds to each module; a name that it does not know is an error."""
+    """The update that the tool's own reader adds to each module; a name that it does not know is an error."""
     found, left = {}, dict(tensors)
     for module in MODULES:
         a, b, scale = (name.format(module) for name in NAMINGS[naming])
@@ -97,7 +97,7 @@ def tensors_of(vector) -> dict[str, np.ndarray]:
     ],
 )
 def test_updates_of_any_alphas_add_up(naming: str, one: list, two: list, tmp_path: Path):
-    """Of alphas 4 and 1 the second expert got 4 times its share."""
+    """With alphas 4 and 1 the second expert got 4 times its share."""
     from safetensors.numpy import load_file
 
     experts = [expert(naming, 1, one), expert(naming, 2, two)]
@@ -244,7 +244,7 @@ def test_heads_beside_alphas():
 
 
 def test_a_part_of_an_update_is_not_a_head():
-    """AdaLoRA's E stands between B and A."""
+    """AdaLoRA's E is written between B and A."""
     rng = np.random.default_rng(0)
     tensors = {f"q.lora_{x}": rng.standard_normal((4, 4), np.float32) for x in ("A", "B", "E")}
     one = compress(tensors, density=0.5)

@@ -12,8 +12,8 @@ from metro_fast.errors import MetroFastError
 class Pair(NamedTuple):
     """The factors of one module's update, scaling * B A.
 
-    The update of a convolution with groups consists of one product per group: of the rows of A and
-    the rows of B that belong to it. So the columns of B times the groups are the rows of A.
+    The update of a convolution with groups consists of one product per group, whose factors are
+    those rows of A and of B that belong to the group. So the columns of B times the groups are the rows of A.
 
     Attributes:
         a: float [r, ...]: A, of a linear layer [r, in], of a convolution [r, in, height, width].
