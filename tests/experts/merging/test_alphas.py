@@ -62,7 +62,7 @@ def expert(naming: str, seed: int, alphas: list, **options) -> Expert:
 
 
 def read(naming: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The update that the tool's own reader adds to each module; a name that it does not know is an error."""
+    """The update that the tool's own reader adds to each module; an unknown name is an error."""
     found, left = {}, dict(tensors)
     for module in MODULES:
         a, b, scale = (name.format(module) for name in NAMINGS[naming])

@@ -13,7 +13,8 @@ class Pair(NamedTuple):
     """The factors of one module's update, scaling * B A.
 
     The update of a convolution with groups consists of one product per group, whose factors are
-    those rows of A and of B that belong to the group. So the columns of B times the groups are the rows of A.
+    those rows of A and of B that belong to the group. So A has as many rows as B has columns, times
+    the groups.
 
     Attributes:
         a: float [r, ...]: A, of a linear layer [r, in], of a convolution [r, in, height, width].
