@@ -4,6 +4,7 @@ What is compared is the update of each layer of a stock PEFT model that loaded t
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -298,20 +299,17 @@ REFUSED = [
     (lambda one: [Expert(one.file), one], "expert 0 has no adapter_config.json, so that its"),
     (lambda one: [one, changed(one, alora_invocation_tokens=[1])], "alora_invocation_tokens"),
     (lambda one: [one, changed(one, base_model_name_or_path="other")], "base model 'other'"),
+    (lambda one: [one, changed(one, r=3)], "has rank 4, but adapter_config.json says 3"),
+    (lambda one: [changed(one, lora_alpha="8")], "lora_alpha is '8' in the configuration"),
+    (lambda one: [changed(one, rank_pattern={"(": 4})], "not a pattern"),
     (lambda one: [one, expert(2, target_modules=["linear"])], "only one of the experts"),
 ]
 
 
 def changed(one: Expert, **settings) -> Expert:
     config = json.loads(one.config) | settings
-    vector = compress(_state(one), quantize="prune", density=1.0)
-    from dataclasses import replace
-
+    vector = compress(one.arrays(np.float32), quantize="prune", density=1.0)
     return compress(replace(vector, config=json.dumps(config).encode()), density=0.4)
-
-
-def _state(one: Expert) -> dict[str, np.ndarray]:
-    return one.arrays(np.float32)
 
 
 @pytest.mark.parametrize("space", ["delta", "factors"])
@@ -319,6 +317,15 @@ def _state(one: Expert) -> dict[str, np.ndarray]:
 def test_experts_that_do_not_fit_are_refused_in_both_spaces(make, message: str, space: str):
     with pytest.raises(MetroFastError, match=message):
         merge(make(expert(1)), space=space)
+
+
+def test_a_configuration_without_r_and_alpha_has_pefts_8(tmp_path: Path):
+    one = expert(1, r=8, lora_alpha=2)
+    config = {k: v for k, v in json.loads(one.config).items() if k not in ("r", "lora_alpha")}
+    two = Expert(one.file, json.dumps(config).encode())
+    expected = {k: 4 * update for k, update in updates(one, tmp_path / "one").items()}
+    for space in ("delta", "factors"):
+        close(merged(merge([two], space=space), tmp_path / space), expected)
 
 
 @pytest.mark.parametrize("space", ["delta", "factors"])
