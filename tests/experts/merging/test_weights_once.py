@@ -125,6 +125,24 @@ def test_one_expert_gets_its_weight_once(tmp_path: Path, method: str, space, wei
     close(merged(vector, tmp_path / "merged"), expected)
 
 
+@pytest.mark.parametrize("weight", [0.5, -2.0])
+@pytest.mark.parametrize("function", ["sum", "mean", "max"])
+@pytest.mark.parametrize("sign_ties", ["peft", "compeft"])
+def test_every_function_of_ties_keeps_weights(tmp_path: Path, sign_ties, function, weight: float):
+    """`max` took the magnitude of a weighted value, so that a negative weight did nothing."""
+    one = expert(1)
+    parts = updates(one, tmp_path / "one")
+    expected = {k: weight * update for k, update in parts.items()}
+    options = {"method": "ties", "merge_function": function, "sign_ties": sign_ties}
+    for name, more in (("factors", {}), ("delta", {"rank": 40}), ("trim", {"rank": 40, "trim": 1})):
+        found = merge([one], weights=[weight], **options, **more)
+        close(merged(found, tmp_path / name), expected)
+    values = {"w": np.float32([[3, -1, 0, 2]])}
+    plain = compress(values, kind="other", density=0.5)
+    found = merge([plain], weights=[weight], **options).residuals["w"].values
+    np.testing.assert_allclose(found, weight * plain.arrays()["w"])
+
+
 @pytest.mark.parametrize("rank", [None, 4])
 @pytest.mark.parametrize("method", ["mean", "task_arithmetic"])
 def test_updates_of_any_ranks_and_scalings_add_up(tmp_path: Path, method: str, rank):
@@ -211,6 +229,28 @@ def test_it_equals_pefts_add_weighted_adapter(tmp_path: Path, ranks, combination
         ours = ours | {"rank": 8}  # PEFT's default is the largest r
     model.add_weighted_adapter(list("0123"), weights, "sum", combination, **theirs)
     save_plain(merge(experts, weights=weights, **ours), tmp_path / "merged")
+    again = peft.PeftModel.from_pretrained(Layers(), tmp_path / "merged")
+    for layer in layers:
+        expected = layer_update(model, layer, "sum")
+        found = layer_update(again, layer, "default")
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-4, err_msg=layer)
+
+
+@pytest.mark.parametrize("combination", ["linear", "ties"])
+def test_ten_experts_equal_pefts_too(tmp_path: Path, combination: str):
+    """More than one native call holds; scalings and weights differ between all of them."""
+    layers, names = ["linear", "embedding"], [str(i) for i in range(10)]
+    experts = [expert(i, lora_alpha=i + 1, target_modules=layers) for i in range(10)]
+    for name, one in zip(names, experts, strict=True):
+        decompress(one, tmp_path / name)
+    model = peft.PeftModel.from_pretrained(Layers(), tmp_path / "0", adapter_name="0")
+    for name in names[1:]:
+        model.load_adapter(tmp_path / name, name)
+    weights = [(-1) ** i * 0.1 * (i + 1) for i in range(10)]
+    model.add_weighted_adapter(names, weights, "sum", combination, density=1.0)
+    method = "ties" if combination == "ties" else "task_arithmetic"
+    vector = merge(experts, method=method, weights=weights, space="factors")
+    save_plain(vector, tmp_path / "merged")
     again = peft.PeftModel.from_pretrained(Layers(), tmp_path / "merged")
     for layer in layers:
         expected = layer_update(model, layer, "sum")
