@@ -190,6 +190,30 @@ def test_modules_that_share_an_alpha_may_differ_in_rank():
         np.testing.assert_allclose(found[i], expected, rtol=1e-5, atol=1e-5)
 
 
+def test_two_kernels_in_one_module():
+    """The update of a B with a kernel of its own is a sum over r for each pair of its entries."""
+
+    def locon(seed: int, rank: int, alpha: float) -> Expert:
+        rng = np.random.default_rng(seed)
+        shapes = {"lora_down": (rank, 3, 3, 3), "lora_up": (5, rank, 2, 2)}
+        tensors = {f"lycoris_c.{n}.weight": rng.standard_normal(s) for n, s in shapes.items()}
+        tensors = {n: t.astype(np.float32) for n, t in tensors.items()}
+        return compress(tensors | {"lycoris_c.alpha": np.array(alpha, np.float32)}, density=0.5)
+
+    def update(tensors: dict[str, np.ndarray]) -> np.ndarray:
+        down, up = (tensors[f"lycoris_c.lora_{x}.weight"] for x in ("down", "up"))
+        scale = float(tensors["lycoris_c.alpha"]) / len(down)
+        return scale * np.einsum("orxy,rizw->oxyizw", up.astype(np.float64), down)
+
+    experts = [locon(1, 4, 8.0), locon(2, 2, 1.0)]
+    expected = sum(w * update(e.arrays()) for w, e in zip((0.5, -3), experts, strict=True))
+    found = merge(experts, method="task_arithmetic", weights=[0.5, -3])
+    np.testing.assert_allclose(update(tensors_of(found)), expected, atol=1e-5)
+    for options in ({"rank": 4}, {"rank": 4, "method": "ties"}):
+        with pytest.raises(MetroFastError, match=r"B has the kernel \(2, 2\)"):
+            merge(experts, **options)
+
+
 def test_names_of_alphas():
     for factor in ("q.lora_A", "q.lora_down", "to_q_lora.down.weight", "q.lora_up.weight"):
         assert role_of(f"{factor}.alpha") is None

@@ -42,7 +42,9 @@ class Pair(NamedTuple):
         """
         a, b = self.a.shape, self.b.shape
         fits = len(a) > 1 and len(b) > 1 and a[0] > 0 and b[1] > 0 and a[0] % b[1] == 0
-        if not fits or b[0] % (a[0] // b[1]):
+        # [experts, r, in] and [experts, out, r], of a mixture, could pass for a convolution.
+        mixture = len(a) == len(b) == 3 and b[2] != 1 and (a[0], a[1]) == (b[0], b[2])
+        if not fits or mixture or b[0] % (a[0] // b[1]):
             raise MetroFastError(
                 f"{name} has shape {a} and its other factor {b}, which do not form a product B A"
             )
