@@ -4,6 +4,7 @@ What is expected comes from readers of each naming, written here from the tools'
 times alpha / rank where a module has an alpha, and B A where it has none.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -313,8 +314,24 @@ def test_the_command_writes_a_file(tmp_path: Path):
 
 def test_a_file_cannot_hold_a_configuration(tmp_path: Path):
     vector = merge([expert("ai-toolkit", 1, [None] * 3)])
-    from dataclasses import replace
-
     with pytest.raises(MetroFastError, match="cannot hold the adapter_config"):
         save_plain(replace(vector, config=b'{"r": 4, "lora_alpha": 8}'), tmp_path / "m.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_composition_needs_scalings_of_peft():
+    from metro_fast.experts.search.summands import Summands
+
+    experts = [expert("ai-toolkit", i, [4, 4, 4]) for i in (1, 2)]
+    with pytest.raises(
+        MetroFastError, match=r"transformer.blocks_0.alpha, which scales its update"
+    ):
+        Summands(["a", "b"], experts)
+    one = expert("ai-toolkit", 1, [None] * 3)
+    vector = compress(one.arrays(), quantize="prune", density=1.0)
+    with_config = replace(vector, config=b'{"r": 4, "lora_alpha": 8, "peft_type": "LORA"}')
+    for sources in ([one, with_config], [with_config, one]):
+        with pytest.raises(
+            MetroFastError, match=r"has no adapter_config.json, so that its scaling"
+        ):
+            Summands(["a", "b"], sources)
