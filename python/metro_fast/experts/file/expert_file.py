@@ -210,6 +210,15 @@ class ExpertFile:
         return {name: tensor.torch() for name, tensor in tensors.items()}
 
     @property
+    def metadata(self) -> dict[str, str]:
+        """The text beside the tensors of the source's file; {} for files as PEFT writes them.
+
+        Readers of plain files may need it (diffusers takes alpha from it), so `decompress` writes
+        it again. It comes from whoever made the expert, and nothing here relies on it.
+        """
+        return self.manifest.metadata
+
+    @property
     def steps(self) -> int:
         """The S of docs/expert-format.md, 4.1: each stream codes 64 S trits."""
         return _core.block_info(self.block)[2]

@@ -1,6 +1,7 @@
 """Merging of packed experts into one task vector."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from metro_fast.experts.merging.fits import check_scalings
 from metro_fast.experts.merging.lora_delta import merge_deltas
 from metro_fast.experts.merging.lora_trimmed import merge_trimmed
 from metro_fast.experts.merging.members import Members
+from metro_fast.experts.merging.metadata import common_metadata
 from metro_fast.experts.merging.rules import METHODS, Ties, choice
 from metro_fast.experts.merging.ties import merge_ties
 from metro_fast.experts.merging.weighted_sum import weighted_sum
@@ -87,13 +89,17 @@ def merge(
     if method == "mean":
         factors *= 1 / len(members)
     heads = _heads(members, heads_from)
+    metadata = common_metadata(
+        {str(i): member.metadata for i, member in enumerate(members)}, same_ranks=space != "delta"
+    )
     elected = rule if method == "ties" else None
     if space == "delta":
         if rank is not None and rank < 1:
             raise MetroFastError(f"rank is {rank}, expected at least 1")
         if elected is not None or trim is not None:
-            return merge_trimmed(members, factors, rank, trim, elected, heads)
-        return merge_deltas(members, factors, rank, heads)
+            trimmed = merge_trimmed(members, factors, rank, trim, elected, heads)
+            return replace(trimmed, metadata=metadata)
+        return replace(merge_deltas(members, factors, rank, heads), metadata=metadata)
     for name, value in (("rank", rank), ("trim", trim)):
         if value is not None:
             raise MetroFastError(f"{name} is {value}, which needs space='delta'")
@@ -107,7 +113,7 @@ def merge(
         merge_ties(packed, factors, elected, flat)
     else:
         weighted_sum(packed, factors, flat)
-    return _vector_of(members[0], flat, heads)
+    return replace(_vector_of(members[0], flat, heads), metadata=metadata)
 
 
 def _vector_of(first: Expert, flat: NDArray[np.float32], heads: dict[str, RawTensor]) -> TaskVector:

@@ -83,7 +83,7 @@ def save_plain(
         )
     folder = Path(folder)
     refuse_adapter(folder)
-    write_folder(folder, plain_tensors(vector, initial), vector.config)
+    write_folder(folder, plain_tensors(vector, initial), vector.config, vector.metadata)
 
 
 def refuse_adapter(folder: Path) -> None:

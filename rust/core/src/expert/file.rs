@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::container::{self, Entry, Place};
 use super::deflated::{deflate, inflate};
-use super::manifest::{Dense, Manifest, VERSION, elements};
+use super::manifest::{Dense, Manifest, VERSIONS, elements};
 use crate::ternary::codec::Block;
 use crate::{Error, Result};
 
@@ -41,7 +41,7 @@ pub fn encode(
     let json = manifest.to_json();
     let deflated = deflate(&json)?;
     let scales: Vec<u8> = scales.iter().flat_map(|scale| scale.to_le_bytes()).collect();
-    let version = [VERSION, json.len() as u32];
+    let version = [manifest.version, json.len() as u32];
     let crc = head_crc(version, &deflated, &scales, Block::parse(block)?.head());
     let head: Vec<u8> =
         [version[0], version[1], crc, 0].iter().flat_map(|w| w.to_le_bytes()).collect();
@@ -72,14 +72,14 @@ pub fn encode(
 /// Checks the bytes of an expert file, except the coded symbols and the gaps between tensors.
 ///
 /// # Errors
-/// [`Error::Format`] if they are not a whole, undamaged expert file of version 1.
+/// [`Error::Format`] if they are not a whole, undamaged expert file of a known version.
 pub fn decode(file: &[u8]) -> Result<Parts> {
     let container = Container { file, places: container::decode(file)? };
     let head = words(&file[container.get(HEAD, "U32", None)?]);
-    if head.first() != Some(&VERSION) {
-        let found = head.first().copied().unwrap_or_default();
+    let found = head.first().copied().unwrap_or_default();
+    if !VERSIONS.contains(&found) {
         return bad(format!(
-            "the format has version {found}, this reader knows {VERSION}: update metro_fast"
+            "the format has version {found}, this reader knows 1 and 2: update metro_fast"
         ));
     }
     let [version, inflated, crc, zero] = head[..] else {
@@ -96,13 +96,24 @@ pub fn decode(file: &[u8]) -> Result<Parts> {
         return bad("the checksum of manifest, scales and index does not match: damaged".into());
     }
     let manifest = Manifest::parse(&inflate(&file[manifest], inflated as usize)?)?;
-    let scales: Vec<f32> = self::words(scales).into_iter().map(f32::from_bits).collect();
-    if scales.len() != manifest.groups.len()
-        || scales.iter().any(|s| !s.is_finite() || s.is_sign_negative())
-    {
+    if manifest.version != version {
         return bad(format!(
-            "the scales are {scales:?}, expected one finite, nonnegative scale for each of {} groups",
-            manifest.groups.len()
+            "the manifest has version {}, but the head has {version}",
+            manifest.version
+        ));
+    }
+    let scales: Vec<f32> = self::words(scales).into_iter().map(f32::from_bits).collect();
+    if scales.len() != manifest.groups.len() {
+        let groups = manifest.groups.len();
+        return bad(format!(
+            "there are {} scales, expected one for each of {groups} groups",
+            scales.len()
+        ));
+    }
+    if let Some(at) = scales.iter().position(|s| !s.is_finite() || s.is_sign_negative()) {
+        return bad(format!(
+            "the scales have {:?} at {at}, expected all to be finite and not negative",
+            scales[at]
         ));
     }
     if block.count() as u64 != manifest.trits() {
@@ -173,11 +184,16 @@ mod tests {
 
     use super::super::dtype::Dtype;
     use super::super::manifest::{AlphaRule, Base, Group, Initial, Kind, Scope, Tensor};
+    use super::super::metadata::Metadata;
     use super::*;
     use crate::simd::Level;
     use crate::ternary::codec::{Coding, pack};
 
     fn example(count: u64, density: u64) -> Vec<u8> {
+        example_with(count, density, Metadata::new())
+    }
+
+    fn example_with(count: u64, density: u64, metadata: Metadata) -> Vec<u8> {
         let dense = [1u8, 2, 3, 4, 5, 6];
         let tensor = |name: &str, start| Tensor {
             dtype: Dtype::F32,
@@ -199,9 +215,10 @@ mod tests {
             }],
             groups: vec![Group { alpha: 1.0, density: 0.2, name: "lora_A".into() }],
             kind: Kind::Lora,
+            version: if metadata.is_empty() { 1 } else { 2 },
+            metadata,
             scope: Scope::Role,
             tensors: vec![tensor("a", 0), tensor("b", second)],
-            version: 1,
         };
         let mut trits = vec![0i8; 2 * second as usize];
         for (i, trit) in trits.iter_mut().enumerate().take(count as usize) {
@@ -234,15 +251,43 @@ mod tests {
     }
 
     #[test]
+    fn a_file_without_metadata_has_version_1_and_the_versions_agree() {
+        let metadata = Metadata::from([("lora_adapter_metadata".into(), "{\"r\": 4}".into())]);
+        let second = example_with(40, 30, metadata.clone());
+        assert_eq!(decode(&second).unwrap().manifest.metadata, metadata);
+        let first = example(40, 30);
+        for (file, version) in [(&first, 1), (&second, 2)] {
+            let places = container::decode(file).unwrap();
+            let head = places.iter().find(|place| place.name == HEAD).unwrap().bytes.clone();
+            assert_eq!(words(&file[head.clone()])[0], version);
+            // Under the other version, with a checksum that fits.
+            let mut forged = file.clone();
+            forged[head.start] = 3 - version as u8;
+            let bytes = |name| &file[places.iter().find(|p| p.name == name).unwrap().bytes.clone()];
+            let block = Block::parse(bytes(TRITS)).unwrap();
+            let sizes = [3 - version, words(bytes(HEAD))[1]];
+            let crc = head_crc(sizes, bytes(MANIFEST), bytes(SCALES), block.head());
+            forged[head.start + 8..head.start + 12].copy_from_slice(&crc.to_le_bytes());
+            let message = decode(&forged).unwrap_err().to_string();
+            assert!(message.contains("but the head has"), "{message}");
+        }
+    }
+
+    #[test]
     fn every_cut_and_every_flipped_byte() {
-        let file = example(40, 30);
-        let whole = content(&file).unwrap();
+        for metadata in [Metadata::new(), Metadata::from([("a".into(), "b".repeat(50))])] {
+            damage_everywhere(&example_with(40, 30, metadata));
+        }
+    }
+
+    fn damage_everywhere(file: &[u8]) {
+        let whole = content(file).unwrap();
         for end in 0..file.len() {
             assert!(matches!(decode(&file[..end]), Err(Error::Format(_))), "cut at {end}");
         }
         for at in 0..file.len() {
             for bit in 0..8 {
-                let mut flipped = file.clone();
+                let mut flipped = file.to_vec();
                 flipped[at] ^= 1 << bit;
                 if let Ok(read) = content(&flipped) {
                     assert_eq!(read, whole, "byte {at} bit {bit}");

@@ -5,10 +5,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::dtype::Dtype;
+use super::metadata::{self, Metadata};
 use crate::{Error, Result};
 
-/// The format version that this code reads and writes.
-pub const VERSION: u32 = 1;
+/// The format versions that this code reads and writes: the second one has metadata.
+pub const VERSIONS: [u32; 2] = [1, 2];
 /// Tensors start at multiples of this many trits.
 pub const ALIGNMENT: u64 = 32;
 const MAX_TRITS: u64 = 1 << 40;
@@ -24,6 +25,13 @@ pub struct Manifest {
     pub dense: Vec<Dense>,
     pub groups: Vec<Group>,
     pub kind: Kind,
+    // Version 1 does not know the key, so it must be absent there.
+    #[serde(
+        default,
+        deserialize_with = "metadata::deserialize",
+        skip_serializing_if = "Metadata::is_empty"
+    )]
+    pub metadata: Metadata,
     pub scope: Scope,
     pub tensors: Vec<Tensor>,
     pub version: u32,
@@ -126,7 +134,11 @@ pub fn elements(name: &str, shape: &[u64]) -> Result<u64> {
     let product = shape.iter().try_fold(1u64, |product, size| product.checked_mul(*size));
     match product {
         Some(n) if shape.len() <= MAX_DIMENSIONS && n <= MAX_TRITS => Ok(n),
-        _ => bad(format!("{name} has the impossible shape {shape:?}")),
+        _ => bad(format!(
+            "{name} has the impossible shape {:?} (of {} dimensions)",
+            &shape[..shape.len().min(MAX_DIMENSIONS)],
+            shape.len()
+        )),
     }
 }
 
@@ -134,7 +146,7 @@ impl Manifest {
     /// Reads and checks a manifest.
     ///
     /// # Errors
-    /// [`Error::Format`] if it is not a manifest of version 1 whose parts fit each other.
+    /// [`Error::Format`] if it is not a manifest of a known version whose parts fit each other.
     pub fn parse(json: &str) -> Result<Self> {
         let manifest: Self = serde_json::from_str(json)
             .map_err(|error| Error::Format(format!("expert manifest: {error}")))?;
@@ -161,8 +173,11 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<()> {
-        if self.version != VERSION {
-            return bad(format!("it has version {}, this reader knows {VERSION}", self.version));
+        metadata::check(&self.metadata)?;
+        // An expert has one form: version 2 is for those that version 1 cannot hold.
+        let version = VERSIONS[usize::from(!self.metadata.is_empty())];
+        if self.version != version {
+            return bad(format!("it has version {}, expected {version}", self.version));
         }
         let mut free = 0u64;
         for tensor in &self.tensors {
@@ -245,6 +260,28 @@ mod tests {
     }
 
     #[test]
+    fn metadata_makes_version_2() {
+        let metadata = r#""kind":"lora","metadata":{"a":"{\"b\": 1}\n","z":""}"#;
+        let second = EXAMPLE
+            .replace(r#""kind":"lora""#, metadata)
+            .replace(r#""version":1"#, r#""version":2"#);
+        let manifest = Manifest::parse(&second).unwrap();
+        assert_eq!(manifest.metadata["a"], "{\"b\": 1}\n");
+        assert_eq!(manifest.to_json(), second);
+        for (from, to) in [
+            (r#""version":2"#, r#""version":1"#),
+            (r#""version":2"#, r#""version":3"#),
+            (r#""a":"#, r#""z":"#),
+            (r#""z":"""#, r#""z":1"#),
+            (r#","scope""#, r#","metadata":{"a":"b"},"scope""#),
+        ] {
+            let forged = second.replacen(from, to, 1);
+            assert_ne!(forged, second);
+            assert!(Manifest::parse(&forged).is_err(), "{to}");
+        }
+    }
+
+    #[test]
     fn numbers_are_read_back_to_the_last_bit() {
         let far = EXAMPLE
             .replace(r#""alpha":1.0"#, r#""alpha":1222222222222222222222222222222222222220"#);
@@ -271,6 +308,8 @@ mod tests {
             ("[3,11]", "[-3,11]"),
             (r#""kind":"lora""#, r#""kind":"lora","kind":"lora""#),
             (r#""kind":"lora""#, r#""kind":"lora","more":1"#),
+            (r#""kind":"lora""#, r#""kind":"lora","metadata":{}"#),
+            (r#""kind":"lora""#, r#""kind":"lora","metadata":{"a":"b"}"#),
             (r#""revision":null"#, r#""x":null"#),
             (r#","revision":null"#, ""),
             (r#""alpha":1.0"#, r#""alpha":1e999"#),
