@@ -64,7 +64,7 @@ def test_what_is_kept_whole_on_purpose_may_have_any_dtype():
     state = {A: floats(4, 20).data, B: np.ones((30, 4))}
     expert = compress(state, dense=["*.lora_B.*"])
     assert expert.dense[B].dtype == "F64"
-    # Integers and empty buffers beside an adapter, and empty tensors of a whole model, are no sign.
+    # Integers and empty buffers beside an adapter, and empty tensors of a whole model, prove nothing.
     more = {"steps": np.int64([3]), "none": np.zeros((0, 3), np.int64)}
     assert set(task_vector({A: state[A]} | more).dense) == set(more)
     whole = {"w": floats(2, 3).data, "empty": np.zeros((0, 3), np.float32)}
@@ -147,7 +147,7 @@ def other_contents() -> dict[str, tuple[bytes, str]]:
         "page": (b"<!DOCTYPE html><html>Sign in</html>", "a web page"),
         "safetensors": (safetensors.getvalue(), "a safetensors file .name it .safetensors"),
         "cut": (zipped.getvalue()[:-40], "cut or damaged"),
-        "text": (b"hello, this is no file of weights", "damaged, or another kind of file"),
+        "text": (b"hello, this should not be here", "damaged, or another kind of file"),
         "objects": (objects.getvalue(), "reading it would run .*print"),
         "a plain pickle": (pickle.dumps({"a": Runs()}, 2), "reading it would run .*print"),
         "numpy": (pickle.dumps({"a": np.ones(3)}, 2), "reading it would run numpy"),

@@ -314,6 +314,13 @@ def test_models_that_cannot_save_one_adapter(made: Callable[[], Any], message: s
         compress(made())
 
 
+def test_models_without_an_adapter_are_named():
+    for model in (llama(), linears(), torch.compile(llama(), backend="eager")):
+        kind = type(model).__name__
+        with pytest.raises(TypeError, match=f"source is a {kind} without an adapter: give"):
+            compress(model)
+
+
 @pytest.fixture
 def one_process(tmp_path: Path):
     distributed = torch.distributed

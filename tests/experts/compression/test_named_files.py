@@ -70,6 +70,20 @@ def test_each_file_is_read_by_its_name(full_folder: Path, seed: int):
     assert not any(trits.any() for trits in zero.trits().values())
 
 
+def test_the_command_reads_the_file_it_names(full_folder: Path, tmp_path: Path):
+    from typer.testing import CliRunner
+
+    from metro_fast.cli.app import app
+
+    for seed, name in enumerate(FILES):
+        target = tmp_path / f"packed{seed}"
+        values = {n: t.data for n, t in state(seed).items()}
+        arguments = ["expert", "compress", str(full_folder / name), str(target)]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        assert Expert.load(target).trits()[A].tobytes() == compress(values).trits()[A].tobytes()
+
+
 def test_the_folder_gives_what_peft_takes(full_folder: Path):
     values = {n: t.data for n, t in state(0).items()}
     expected = compress(values, density=0.3).arrays()

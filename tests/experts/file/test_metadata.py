@@ -1,5 +1,6 @@
 """Metadata of safetensors: carried by every door that makes a plain file again, never believed."""
 
+import itertools
 import json
 import struct
 import zlib
@@ -18,6 +19,7 @@ from metro_fast.experts.adapters.tensors import RawTensor, StateDict
 from metro_fast.experts.compression.streamed import compress_checkpoint
 from metro_fast.testing.expert_file import read_expert
 from metro_fast.testing.t4_rans import load_frequencies
+from shared_files import real_adapters
 
 FREQUENCIES = load_frequencies(Path(__file__).parents[3] / "docs/t4-frequencies.csv")
 CONFIG = {
@@ -286,6 +288,69 @@ def read_state_fails(folder: Path) -> bool:
     with pytest.raises(MetroFastError, match="is a compressed expert already"):
         read_state(folder / "adapter_model.compeft.safetensors")
     return True
+
+
+def parse_safeloras(path: Path) -> dict[str, tuple[list[np.ndarray], list[int], list[str]]]:
+    """The reader of cloneofsimo's lora_diffusion (`parse_safeloras`), with numpy in place of torch.
+
+    Every tensor's kind, target modules and rank come from the metadata.
+    """
+    from safetensors import safe_open
+
+    loras = {}
+    with safe_open(path, "np") as file:
+        metadata, keys = file.metadata(), sorted(file.keys(), key=lambda key: key.split(":")[0])
+        for name, group in itertools.groupby(keys, lambda key: key.split(":")[0]):
+            info = (metadata or {}).get(name)
+            if not info:
+                raise ValueError(f"Tensor {name} has no metadata - is this a Lora safetensor?")
+            if info == "<embed>":
+                continue
+            members = list(group)
+            ranks, weights = [4] * (len(members) // 2), [np.zeros(0)] * len(members)
+            for key in members:
+                _, index, direction = key.split(":")
+                ranks[int(index)] = int(metadata[f"{name}:{index}:rank"])
+                weights[2 * int(index) + (direction == "down")] = file.get_tensor(key)
+            loras[name] = (weights, ranks, json.loads(info))
+    return loras
+
+
+def test_cloneofsimos_reader_reads_what_comes_back(tmp_path: Path):
+    numpy = pytest.importorskip("safetensors.numpy")
+    rng = np.random.default_rng(0)
+    state, metadata = {"<s1>": rng.standard_normal(24).astype(np.float32)}, {"<s1>": "<embed>"}
+    for name, target in (("unet", "CrossAttention"), ("text_encoder", "CLIPAttention")):
+        metadata[name] = json.dumps([target])
+        for i, rank in enumerate((2, 4)):
+            state[f"{name}:{i}:up"] = rng.standard_normal((30, rank)).astype(np.float32)
+            state[f"{name}:{i}:down"] = rng.standard_normal((rank, 40)).astype(np.float32)
+            metadata[f"{name}:{i}:rank"] = str(rank)
+    numpy.save_file(state, tmp_path / "lora.safetensors", metadata=metadata)
+    expert = compress(tmp_path / "lora.safetensors", kind="lora", density=0.3)
+    decompress(expert, tmp_path / "again.safetensors")
+    before, after = (parse_safeloras(tmp_path / f"{n}.safetensors") for n in ("lora", "again"))
+    arrays = expert.arrays()
+    assert list(after) == ["text_encoder", "unet"]
+    for name, (weights, ranks, target) in after.items():
+        assert (ranks, target) == before[name][1:]
+        for i, part in enumerate(weights):
+            np.testing.assert_array_equal(part, arrays[f"{name}:{i // 2}:{('up', 'down')[i % 2]}"])
+    np.testing.assert_array_equal(arrays["<s1>"], state["<s1>"])
+
+
+@pytest.mark.parametrize("path", real_adapters("sd15_lora_analog/analog_svd_rank4.safetensors"))
+@pytest.mark.filterwarnings("ignore:the update of:UserWarning")
+def test_a_real_file_of_cloneofsimo_is_read_again(tmp_path: Path, path: Path):
+    pytest.importorskip("safetensors")
+    expert = compress(path, kind="lora", density=0.3)
+    decompress(expert, tmp_path / "again.safetensors")
+    before, after = parse_safeloras(path), parse_safeloras(tmp_path / "again.safetensors")
+    assert {name: lora[1:] for name, lora in after.items()} == {
+        name: lora[1:] for name, lora in before.items()
+    }
+    shapes = [[w.shape for w in loras["unet"][0]] for loras in (before, after)]
+    assert shapes[0] == shapes[1]
 
 
 def test_diffusers_finds_the_scaling_again(tmp_path: Path):

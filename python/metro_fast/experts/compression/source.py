@@ -48,6 +48,11 @@ def read_source(source: Any) -> tuple[Adapter | None, Mapping[str, Any]]:
     if hasattr(model, "peft_config"):
         with tempfile.TemporaryDirectory() as folder:
             return _read_path(save_adapter(model, Path(folder)))
+    if hasattr(model, "state_dict"):
+        raise TypeError(
+            f"source is a {type(source).__name__} without an adapter: give the folder that its "
+            "save_pretrained writes, or its state_dict(), and its kind"
+        )
     raise TypeError(
         f"source is a {type(source).__name__}, expected a path, a model with an adapter or a state "
         "dict"

@@ -19,9 +19,9 @@ from metro_fast.experts.adapters.initial import (
     read_given,
 )
 from metro_fast.experts.adapters.roles import KIND_OF_ROLE, refuse_unsupported, role_of
-from metro_fast.experts.adapters.shards import refuse_shards
 from metro_fast.experts.adapters.tensors import RawTensor, StateDict
 from metro_fast.experts.adapters.tied import leave_out
+from metro_fast.experts.adapters.unfit import refuse_shards, refuse_wide
 
 Kind: TypeAlias = Literal["lora", "ia3", "prompt", "full", "other"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -147,7 +147,7 @@ def task_vector(
     whole = chosen(raw, dense)
     if kind in KIND_OF_ROLE.values():
         refuse_shards(raw, roles)
-        _refuse_wide(raw, roles, whole)
+        refuse_wide(raw, roles, whole)
     ternary = {
         name: role
         for name, role in roles.items()
@@ -165,18 +165,6 @@ def task_vector(
     kept = {name: tensor for name, tensor in raw.items() if name not in ternary}
     checksum = initial_checksum(given) if given else None
     return TaskVector(kind, residuals, kept, checksum, metadata=metadata_of(state))
-
-
-def _refuse_wide(
-    raw: Mapping[str, RawTensor], roles: Mapping[str, str | None], whole: set[str]
-) -> None:
-    """Refuse an adapter's tensor that would stay whole beside a ternary partner."""
-    for name, tensor in raw.items():
-        if roles[name] and name not in whole and not tensor.is_float:
-            raise MetroFastError(
-                f"{name} has dtype {tensor.dtype}, of which no trits are made: convert the "
-                "adapter to float32, float16 or bfloat16, or name the tensor in dense"
-            )
 
 
 def metadata_of(state: Mapping[str, Any]) -> dict[str, str]:

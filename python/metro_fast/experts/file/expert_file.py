@@ -211,11 +211,7 @@ class ExpertFile:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The text beside the tensors of the source's file; {} for files as PEFT writes them.
-
-        Readers of plain files may need it (diffusers takes alpha from it), so `decompress` writes
-        it again. It comes from whoever made the expert, and nothing here relies on it.
-        """
+        """The text beside the source's tensors, see `StateDict`; nothing relies on it."""
         return self.manifest.metadata
 
     @property

@@ -1,4 +1,4 @@
-"""Refusal of adapters that hold parts of their tensors: shards that nobody gathered."""
+"""Tensors of which no adapter can be made: shards that nobody gathered, and wide dtypes."""
 
 from collections.abc import Mapping
 
@@ -40,4 +40,25 @@ DeepSpeed ZeRO-3 or FSDP are saved: gather them before save_pretrained
             raise MetroFastError(
                 f"{name} has shape {shape}, expected at least two dimensions of a LoRA's factor; "
                 f"it is flat {_GATHER}"
+            )
+
+
+def refuse_wide(
+    raw: Mapping[str, RawTensor], roles: Mapping[str, str | None], whole: set[str]
+) -> None:
+    """Refuse a tensor of the adapter itself that would stay whole beside a ternary partner.
+
+    Args:
+        raw: The tensors of an adapter, by name.
+        roles: Their roles, as `role_of` gives them.
+        whole: Names that the caller keeps whole on purpose.
+
+    Raises:
+        MetroFastError: Naming the first tensor whose dtype has no trits.
+    """
+    for name, tensor in raw.items():
+        if roles[name] and name not in whole and not tensor.is_float:
+            raise MetroFastError(
+                f"{name} has dtype {tensor.dtype}, of which no trits are made: convert the "
+                "adapter to float32, float16 or bfloat16, or name the tensor in dense"
             )
