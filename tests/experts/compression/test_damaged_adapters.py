@@ -64,7 +64,7 @@ def test_what_is_kept_whole_on_purpose_may_have_any_dtype():
     state = {A: floats(4, 20).data, B: np.ones((30, 4))}
     expert = compress(state, dense=["*.lora_B.*"])
     assert expert.dense[B].dtype == "F64"
-    # Integers and empty buffers beside an adapter, and empty tensors of a whole model, prove nothing.
+    # Integers and empty buffers beside an adapter prove nothing, nor do empty tensors of a model.
     more = {"steps": np.int64([3]), "none": np.zeros((0, 3), np.int64)}
     assert set(task_vector({A: state[A]} | more).dense) == set(more)
     whole = {"w": floats(2, 3).data, "empty": np.zeros((0, 3), np.float32)}
@@ -113,6 +113,26 @@ def test_a_dtype_of_8_bits_names_the_tensor_and_the_file(tmp_path: Path, dtype: 
     ):
         with pytest.raises(TypeError, match=message):
             read()
+
+
+def test_names_of_strangers_do_not_fill_the_message(tmp_path: Path):
+    long, control = "q" * 1_000_000 + ".lora_A.weight", "\x1b[2Jq.lora_A.weight"
+    for name, message in ((long, "has 1000014 characters, expected"), (control, r"'\\x1b\[2Jq")):
+        state = {name: floats(4, 20), B: floats(30, 4)}
+        write_safetensors(tmp_path / "a.safetensors", state)
+        for source in (state, tmp_path / "a.safetensors"):
+            with pytest.raises(MetroFastError, match=message) as caught:
+                compress(source)
+            assert len(str(caught.value)) < 500
+            assert "\x1b" not in str(caught.value)
+        header = {name: {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}}
+        text = json.dumps(header).encode()
+        (tmp_path / "b.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + b"\0")
+        for read in (compress, read_places):
+            with pytest.raises(TypeError, match="has dtype F8_E4M3") as refused:
+                read(tmp_path / "b.safetensors")
+            assert len(str(refused.value)) < 500
+            assert "\x1b" not in str(refused.value)
 
 
 def test_a_dtype_of_8_bits_in_a_pickle_or_a_state_dict(tmp_path: Path):

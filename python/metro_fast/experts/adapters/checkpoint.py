@@ -9,7 +9,7 @@ import numpy as np
 from metro_fast import _core
 from metro_fast.errors import FormatError
 from metro_fast.experts.adapters.state_file import join_shards, refuse_absent, shard_files
-from metro_fast.experts.adapters.tensors import RawTensor, StateDict, element
+from metro_fast.experts.adapters.tensors import RawTensor, StateDict, element, shown
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _header(path: Path) -> StateDict[Place]:
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from error
     for name, dtype, *_ in found:
-        element(dtype, f"{path}: {name}")
+        element(dtype, f"{path}: {shown(name)}")
     places = {
         name: Place(path, dtype, tuple(shape), start) for name, dtype, shape, start, _ in found
     }

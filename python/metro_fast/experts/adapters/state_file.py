@@ -15,7 +15,7 @@ from metro_fast import _core
 from metro_fast._extras import require
 from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.experts.adapters.tensors import PLAIN_METADATA, RawTensor, StateDict, element
+from metro_fast.experts.adapters.tensors import PLAIN_METADATA, RawTensor, StateDict, element, shown
 
 _T = TypeVar("_T")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -66,7 +66,7 @@ def read_safetensors(path: Path) -> StateDict[RawTensor]:
     if any(name.startswith("compeft.") for name, *_ in places):
         raise MetroFastError(f"{path} is a compressed expert already: use Expert.load")
     for name, dtype, *_ in places:
-        element(dtype, f"{path}: {name}")
+        element(dtype, f"{path}: {shown(name)}")
     tensors = {
         name: RawTensor.from_bytes(dtype, tuple(shape), file[start:end])
         for name, dtype, shape, start, end in places
@@ -127,8 +127,10 @@ def read_pickle(path: Path) -> StateDict[RawTensor]:
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             kind = type(tensor).__name__
-            raise FormatError(f"{path} holds a {kind} named {name!r}, expected tensors by name")
-    return StateDict({n: RawTensor.of(tensor, f"{path}: {n}") for n, tensor in state.items()}, {})
+            raise FormatError(
+                f"{path} holds a {kind} named {repr(name)[:200]}, expected tensors by name"
+            )
+    return StateDict({n: RawTensor.of(t, f"{path}: {shown(n)}") for n, t in state.items()}, {})
 
 
 def _reason(error: BaseException) -> str:

@@ -39,6 +39,7 @@ _TORCH = {
 }
 
 
+_SHOWN = 200
 PLAIN_METADATA = {"format": "pt"}
 """The metadata that torch, PEFT and transformers write into every safetensors file."""
 
@@ -172,6 +173,16 @@ class StateDict(dict[str, _T]):
     def __init__(self, tensors: Mapping[str, _T], metadata: Mapping[str, str]) -> None:
         super().__init__(tensors)
         self.metadata = {} if metadata == PLAIN_METADATA else dict(metadata)
+
+
+def shown(name: str) -> str:
+    """The name of a tensor for a message: escaped and cut if a stranger's file makes it necessary.
+
+    Example:
+        >>> shown("q.weight"), shown("x" * 1000)[-6:]
+        ('q.weight', "xx'...")
+    """
+    return name if name.isprintable() and len(name) <= _SHOWN else repr(name[:_SHOWN]) + "..."
 
 
 def element(dtype: str, owner: str = "a tensor") -> np.dtype[Any]:

@@ -54,8 +54,7 @@ def read_source(source: Any) -> tuple[Adapter | None, Mapping[str, Any]]:
             "save_pretrained writes, or its state_dict(), and its kind"
         )
     raise TypeError(
-        f"source is a {type(source).__name__}, expected a path, a model with an adapter or a state "
-        "dict"
+        f"source is a {type(source).__name__}, expected a path, a PeftModel or a state dict"
     )
 
 

@@ -19,11 +19,12 @@ from metro_fast.experts.adapters.initial import (
     read_given,
 )
 from metro_fast.experts.adapters.roles import KIND_OF_ROLE, refuse_unsupported, role_of
-from metro_fast.experts.adapters.tensors import RawTensor, StateDict
+from metro_fast.experts.adapters.tensors import RawTensor, StateDict, shown
 from metro_fast.experts.adapters.tied import leave_out
 from metro_fast.experts.adapters.unfit import refuse_shards, refuse_wide
 
 Kind: TypeAlias = Literal["lora", "ia3", "prompt", "full", "other"]
+_LONGEST_NAME = 1000
 KINDS: tuple[str, ...] = get_args(Kind)
 
 
@@ -204,7 +205,12 @@ def check_name(name: str) -> None:
     """
     if not name.isprintable():
         raise MetroFastError(
-            f"the name {name!r} has characters that cannot be printed: rename the tensor"
+            f"the name {shown(name)} has characters that cannot be printed: rename the tensor"
+        )
+    if len(name) > _LONGEST_NAME:
+        raise MetroFastError(
+            f"the name {shown(name)} has {len(name)} characters, expected at most {_LONGEST_NAME}: "
+            "rename the tensor"
         )
     refuse_unsupported(name)
 

@@ -62,7 +62,7 @@ def common_metadata(
                 "sum would have no right value; save the adapters with the same metadata"
             )
     if left:
-        some = ", ".join(key[:80] for key in left[:3])
+        some = ", ".join(repr(key[:80]) for key in left[:3])
         more = f" and {len(left) - 3} more" if len(left) > 3 else ""
         warnings.warn(
             f"the result does not keep the records of training in which the experts differ: "
