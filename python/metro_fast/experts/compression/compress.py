@@ -72,9 +72,11 @@ def compress(
     """Compress an adapter by ComPEFT (arXiv 2311.13171): sparse signs, and one scale per group.
 
     Args:
-        source: A PEFT folder, a PeftModel (its active adapter), a state dict (name to numpy array
-            or torch tensor), a file with one (.safetensors, .bin, .pt, .pth, .npy), a folder with
-            a model of transformers (`kind="full"`), or a `TaskVector`.
+        source: A PEFT folder, a model with an adapter (what its own `save_pretrained` writes of
+            the active one, diffusers' `save_lora_adapter`), a state dict (name to numpy array or
+            torch tensor), a file with one (.safetensors, .bin, .pt, .pth, .npy), a folder with a
+            model of transformers (`kind="full"`), or a `TaskVector`. A file that is named is the
+            one that is read; the metadata of a safetensors file is kept (`Expert.metadata`).
         quantize: What becomes of the entries that are kept. `"compeft"`: their signs times alpha
             standard deviations. `"stc"`: their signs times their mean magnitude, which is the scale
             of least squared error. `"sign"`: nothing is pruned, and every entry becomes its sign
@@ -111,8 +113,8 @@ def compress(
         FormatError: If one of its files is damaged.
         TypeError: If a tensor or an argument has the wrong type.
         MetroFastError: If an argument is out of range or belongs to another `quantize`, an entry
-            is NaN or infinite, a scale is too large for a float16 tensor, or the adapter is of a
-            kind that cannot be compressed.
+            is NaN or infinite, a scale is too large for a float16 tensor, the adapter is of a kind
+            that cannot be compressed, or its tensors are shards that were not gathered.
 
     Example:
         >>> rng = np.random.default_rng(0)

@@ -2,13 +2,14 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metro_fast import _core
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.initial import (
     Initial,
@@ -18,10 +19,12 @@ from metro_fast.experts.adapters.initial import (
     read_given,
 )
 from metro_fast.experts.adapters.roles import KIND_OF_ROLE, refuse_unsupported, role_of
-from metro_fast.experts.adapters.tensors import RawTensor
+from metro_fast.experts.adapters.tensors import RawTensor, StateDict, shown
 from metro_fast.experts.adapters.tied import leave_out
+from metro_fast.experts.adapters.unfit import refuse_shards, refuse_wide
 
 Kind: TypeAlias = Literal["lora", "ia3", "prompt", "full", "other"]
+_LONGEST_NAME = 1000
 KINDS: tuple[str, ...] = get_args(Kind)
 
 
@@ -62,6 +65,7 @@ class TaskVector:
         dense: The tensors that stay whole: heads, `modules_to_save`, integers.
         initial_crc32c: Checksum of the given initial values, or None.
         config: The bytes of adapter_config.json, or None if it is not a PEFT adapter.
+        metadata: What the source's safetensors file carries beside its tensors; see `StateDict`.
 
     Example:
         >>> task_vector({"layer.ia3_l": np.array([1.5, 1.0], np.float32)})
@@ -73,6 +77,7 @@ class TaskVector:
     dense: dict[str, RawTensor]
     initial_crc32c: int | None
     config: bytes | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         entries = sum(residual.values.size for residual in self.residuals.values())
@@ -141,6 +146,9 @@ def task_vector(
         kind = _only_kind(kinds, kind, list(roles))
     raw = {name: RawTensor.of(state[name], name) for name in roles if name not in left}
     whole = chosen(raw, dense)
+    if kind in KIND_OF_ROLE.values():
+        refuse_shards(raw, roles)
+        refuse_wide(raw, roles, whole)
     ternary = {
         name: role
         for name, role in roles.items()
@@ -156,7 +164,20 @@ def task_vector(
         name: _residual(raw[name], role, given.get(name)) for name, role in ternary.items()
     }
     kept = {name: tensor for name, tensor in raw.items() if name not in ternary}
-    return TaskVector(kind, residuals, kept, initial_checksum(given) if given else None)
+    checksum = initial_checksum(given) if given else None
+    return TaskVector(kind, residuals, kept, checksum, metadata=metadata_of(state))
+
+
+def metadata_of(state: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata of a file's state; {} for any other state dict.
+
+    Raises:
+        FormatError: If it is more than an expert can keep.
+    """
+    if not isinstance(state, StateDict):
+        return {}
+    _core.check_metadata(state.metadata)
+    return dict(state.metadata)
 
 
 def _only_kind(kinds: set[str], kind: str | None, names: Sequence[str]) -> str:
@@ -184,7 +205,12 @@ def check_name(name: str) -> None:
     """
     if not name.isprintable():
         raise MetroFastError(
-            f"the name {name!r} has characters that cannot be printed: rename the tensor"
+            f"the name {shown(name)} has characters that cannot be printed: rename the tensor"
+        )
+    if len(name) > _LONGEST_NAME:
+        raise MetroFastError(
+            f"the name {shown(name)} has {len(name)} characters, expected at most {_LONGEST_NAME}: "
+            "rename the tensor"
         )
     refuse_unsupported(name)
 

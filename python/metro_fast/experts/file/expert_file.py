@@ -210,6 +210,11 @@ class ExpertFile:
         return {name: tensor.torch() for name, tensor in tensors.items()}
 
     @property
+    def metadata(self) -> dict[str, str]:
+        """The text beside the source's tensors, see `StateDict`; nothing relies on it."""
+        return self.manifest.metadata
+
+    @property
     def steps(self) -> int:
         """The S of docs/expert-format.md, 4.1: each stream codes 64 S trits."""
         return _core.block_info(self.block)[2]

@@ -20,6 +20,8 @@ def decompress(
 ) -> None:
     """Write an expert as a plain PEFT folder, or as one safetensors file.
 
+    The file carries the metadata that the source of the expert carried (`Expert.metadata`).
+
     Args:
         source: An expert, the path of its folder, or its name on the Hub (`hf://owner/name`).
         target: Folder to write, created if it does not exist; each file is written completely or
@@ -51,7 +53,8 @@ def decompress(
     if target.suffix == ".safetensors":
         if target.exists():
             raise MetroFastError(f"{target} exists already: remove it or choose another name")
-        write_safetensors(target, expert.raw(initial=given, num_threads=num_threads))
+        raw = expert.raw(initial=given, num_threads=num_threads)
+        write_safetensors(target, raw, expert.metadata)
         return
     if expert.config is None:
         raise MetroFastError(
@@ -68,4 +71,5 @@ def decompress(
         raise MetroFastError(
             f"{target} contains the {CONFIG} of another adapter: choose another folder"
         )
-    write_folder(target, expert.raw(initial=given, num_threads=num_threads), expert.config)
+    raw = expert.raw(initial=given, num_threads=num_threads)
+    write_folder(target, raw, expert.config, expert.metadata)
