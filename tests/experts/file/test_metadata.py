@@ -168,12 +168,14 @@ def test_a_merge_keeps_what_all_have_and_refuses_what_it_cannot(tmp_path: Path):
     runs = [
         expert_with({"format": "pt", "ss_seed": str(i), "ss_network_dim": "4"}, i) for i in range(2)
     ]
-    for space in ("factors", "delta"):
-        with pytest.warns(UserWarning, match="does not keep the records .*differ: 'ss_seed'$"):
-            merged = compress(merge(runs, space=space))
-        assert merged.metadata == {"format": "pt", "ss_network_dim": "4"}
-    with pytest.warns(UserWarning, match="differ: 'ss_network_dim', 'ss_seed'$"):
-        assert compress(merge([runs[0], expert_with({}, 1)])).metadata == {}
+    with pytest.warns(UserWarning, match="does not keep the records .* experts: 'ss_seed'$"):
+        merged = compress(merge(runs, space="factors"))
+    assert merged.metadata == {"format": "pt", "ss_network_dim": "4"}
+    with pytest.warns(UserWarning, match="state their ranks: 'ss_network_dim', 'ss_seed'$"):
+        assert compress(merge(runs, space="delta")).metadata == {}
+    with pytest.warns(UserWarning, match="experts: 'ss_network_dim', 'ss_seed'$"):
+        merged = compress(merge([runs[0], expert_with({}, 1)], space="factors"))
+    assert merged.metadata == {}
 
 
 def test_a_composition_keeps_what_all_have():

@@ -10,6 +10,9 @@ _RECORDS = ("ss_", "sshs_", "modelspec.")
 """Prefixes of keys under which kohya's and other tools describe one training run. No reader takes
 the weights' meaning from them, and no two runs have the same ones."""
 
+_RANKS = ("ss_network_",)
+"""Records of ranks and alphas among them."""
+
 
 def common_metadata(
     experts: Mapping[str, Mapping[str, str]], *, same_ranks: bool = True
@@ -23,7 +26,7 @@ def common_metadata(
 
     Returns:
         The entries that all have with one value. Records of a training run are left out where
-        they differ, with a warning.
+        they differ, or state ranks that change, with a warning.
 
     Warns:
         UserWarning: Naming such records.
@@ -51,7 +54,8 @@ def common_metadata(
                 "take ranks and scalings: a merge that changes ranks cannot keep it; merge with "
                 "space='factors', or save the adapters without it"
             )
-        if other is None and value is not None:
+        stale = key.startswith(_RANKS) and not same_ranks
+        if other is None and value is not None and not stale:
             kept[key] = value
         elif record:
             left.append(key)
@@ -65,8 +69,8 @@ def common_metadata(
         some = ", ".join(repr(key[:80]) for key in left[:3])
         more = f" and {len(left) - 3} more" if len(left) > 3 else ""
         warnings.warn(
-            f"the result does not keep the records of training in which the experts differ: "
-            f"{some}{more}",
+            "the result does not keep the records of training that differ between the experts"
+            f"{'' if same_ranks else ', or state their ranks'}: {some}{more}",
             stacklevel=3,
         )
     # The library that the tensors are of, which a file may leave out.
