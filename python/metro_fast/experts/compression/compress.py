@@ -84,7 +84,7 @@ def compress(
         density: The share of each group's entries to keep, in (0, 1]; 0.2 by default, 1 for sign.
         alpha: For compeft, the scale in standard deviations of the group, or `"least_squares"`, as
             by default, which is the same as stc (with `upstream`, 1 by default). Least squares
-            gives 1.2 to 2.8 by density on real adapters. The paper's choice without validation data
+            gives 0.7 to 2.8 by density on real adapters. The paper's choice without validation data
             is `alpha=1.0`, for bases of 13B and more at densities up to 0.2; the update of a LoRA
             then has a fifth of its length at 0.2.
         scope: The tensors that are ranked together and share a scale: `"role"` (all A, all B),
