@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
+from metro_fast.experts.adapters.factors import is_factor
 from metro_fast.experts.adapters.initial import (
     Initial,
     constant_of,
@@ -66,6 +67,8 @@ class TaskVector:
         initial_crc32c: Checksum of the given initial values, or None.
         config: The bytes of adapter_config.json, or None if it is not a PEFT adapter.
         metadata: What the source's safetensors file carries beside its tensors; see `StateDict`.
+        starts: float32, the given initial values of a LoRA's factors, by name: the update is a
+            product, and depends on them.
 
     Example:
         >>> task_vector({"layer.ia3_l": np.array([1.5, 1.0], np.float32)})
@@ -78,6 +81,7 @@ class TaskVector:
     initial_crc32c: int | None
     config: bytes | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    starts: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         entries = sum(residual.values.size for residual in self.residuals.values())
@@ -165,7 +169,15 @@ def task_vector(
     }
     kept = {name: tensor for name, tensor in raw.items() if name not in ternary}
     checksum = initial_checksum(given) if given else None
-    return TaskVector(kind, residuals, kept, checksum, metadata=metadata_of(state))
+    starts = starts_of({name: tensor.shape for name, tensor in raw.items()}, initial or {})
+    return TaskVector(
+        kind,
+        residuals,
+        kept,
+        checksum,
+        metadata=metadata_of(state),
+        starts=starts if kind == "lora" else {},
+    )
 
 
 def metadata_of(state: Mapping[str, Any]) -> dict[str, str]:
@@ -178,6 +190,18 @@ def metadata_of(state: Mapping[str, Any]) -> dict[str, str]:
         return {}
     _core.check_metadata(state.metadata)
     return dict(state.metadata)
+
+
+def starts_of(
+    shapes: Mapping[str, tuple[int, ...]], initial: Mapping[str, Any]
+) -> dict[str, NDArray[np.float32]]:
+    """The initial values of a LoRA's factors, whether they are ternary or kept whole.
+
+    Raises:
+        TypeError: If a value is not a tensor of a plain dtype.
+        MetroFastError: If a shape differs.
+    """
+    return read_given(initial, {n: s for n, s in shapes.items() if n in initial and is_factor(n)})
 
 
 def _only_kind(kinds: set[str], kind: str | None, names: Sequence[str]) -> str:
