@@ -22,6 +22,20 @@ def lora_scaling(config: Mapping[str, Any], module: str) -> float:
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
+def lora_rank(config: Mapping[str, Any], module: str) -> int:
+    """The rank that PEFT gives to the factors of a module.
+
+    Args:
+        config: adapter_config.json, parsed.
+        module: The module's name in the base model.
+
+    Example:
+        >>> lora_rank({"r": 8, "rank_pattern": {"q": 4}}, "layer.0.q")
+        4
+    """
+    return int(_of_pattern(config.get("rank_pattern"), module, config.get("r", 8)))
+
+
 def _of_pattern(pattern: Mapping[str, Any] | None, module: str, default: Any) -> Any:
     # The rule of peft.utils.other.get_pattern_key: a regular expression for the end of the name.
     for key, value in (pattern or {}).items():
