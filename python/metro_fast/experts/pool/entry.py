@@ -14,6 +14,7 @@ from metro_fast.experts.expert import Expert
 from metro_fast.experts.file.manifest import TernaryTensor
 from metro_fast.experts.file.segments import Segments, segments_of
 from metro_fast.experts.loading.settings import check_same_settings
+from metro_fast.experts.loading.untie import check_tied
 from metro_fast.experts.pool.arena import RANK_AXIS, Arena
 
 
@@ -82,6 +83,9 @@ def fitted_segments(
         theirs = arena.shapes.get(name, arena.dense.get(name))
         if not _fits(name, ours, theirs):
             raise MetroFastError(_misfit(name, ours, theirs))
+
+    places = {name: arena.parameters[name].data for name in heads}
+    check_tied(places, {name: tensor.torch() for name, tensor in expert.dense.items()})
 
     def factor(tensor: TernaryTensor) -> float:
         if role_of(tensor.name) != "lora_B":
