@@ -112,6 +112,24 @@ def test_the_merged_model_answers_as_the_adapted_one(case: str, tmp_path: Path) 
         assert float((logits(again) - wanted).abs().max()) < 2e-6
 
 
+def test_the_command_writes_a_model_with_two_ends(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from metro_fast.cli.expert_merge import app
+
+    llama().save_pretrained(tmp_path / "base")
+    adapted = moved(peft.get_peft_model(llama(), lora(target_modules=["lm_head", "q_proj"])))
+    expert = compress(adapted, density=0.5)
+    expert.save(tmp_path / "expert")
+    options = ["--base", str(tmp_path / "base"), "--out", str(tmp_path / "whole")]
+    done = CliRunner().invoke(app, [str(tmp_path / "expert"), *options])
+    assert done.exit_code == 0, (done.output, done.exception)
+    found = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "whole")
+    wanted = logits(load_expert(llama(), expert))
+    assert float((logits(found) - wanted).abs().max()) < 2e-6
+    assert float((logits(llama()) - wanted).abs().max()) > 0.05
+
+
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [

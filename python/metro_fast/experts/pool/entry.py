@@ -100,7 +100,7 @@ def _scaling(config: Mapping[str, Any], b: TernaryTensor) -> float:
     module = module_of(b.name)
     try:
         rank, factor = lora_rank(config, module), lora_scaling(config, module)
-    except (TypeError, ValueError, ArithmeticError, re.error) as error:
+    except (TypeError, ValueError, LookupError, ArithmeticError, re.error) as error:
         raise MetroFastError(
             f"{CONFIG} has no usable r and lora_alpha for {module} ({error})"
         ) from error
