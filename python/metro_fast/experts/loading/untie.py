@@ -40,7 +40,7 @@ def untie(adapted: Any) -> None:
     from peft.utils import AuxiliaryTrainingWrapper
 
     base = adapted.get_base_model()
-    owners = list(_owners(adapted))
+    owners = _by_memory(adapted)
     for path, around in list(adapted.named_modules()):
         if isinstance(around, AuxiliaryTrainingWrapper):
             layer: Any = around.original_module
@@ -48,16 +48,16 @@ def untie(adapted: Any) -> None:
             layer = around.get_base_layer()
         else:
             continue
-        for own in [owner for owner in owners if id(layer) in owner.inside]:
-            others = [o for o in owners if id(around) not in o.inside and _overlap(o, own)]
+        for inner, name, parameter in _parameters(layer):
+            near = owners.get(_memory(parameter), [])
+            others = [o for o in near if id(around) not in o.inside and _overlap(o, parameter)]
             if not others:
                 continue
             _check_ends(path, layer, others, base)
             if isinstance(around, BaseTunerLayer):
-                trained = own.parameter.requires_grad
-                copy = torch.nn.Parameter(own.parameter.detach().clone(), trained)
-                setattr(own.layer, own.path.rpartition(".")[2], copy)
-                owners = list(_owners(adapted))
+                copy = torch.nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+                setattr(inner, name, copy)
+                owners = _by_memory(adapted)
 
 
 def check_tied(state: "Mapping[str, torch.Tensor]", tensors: "Mapping[str, torch.Tensor]") -> None:
@@ -92,6 +92,28 @@ expert: load the model with tie_word_embeddings=False, and copy the weight into 
             )
 
 
+def _parameters(layer: Any) -> list[tuple[Any, str, Any]]:
+    """The parameters inside of a layer, with the module that has each and its name there."""
+    return [
+        (module, name, parameter)
+        for module in layer.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.numel()
+    ]
+
+
+def _by_memory(adapted: Any) -> dict[Any, list[_Owner]]:
+    """The places of all parameters, by the memory that they are in."""
+    found: dict[Any, list[_Owner]] = {}
+    for owner in _owners(adapted):
+        found.setdefault(_memory(owner.parameter), []).append(owner)
+    return found
+
+
+def _memory(parameter: Any) -> Any:
+    return parameter.device, parameter.untyped_storage().data_ptr()
+
+
 def _owners(module: Any, path: str = "", inside: frozenset[int] = frozenset()) -> Iterator[_Owner]:
     """Every place of every parameter: one that is shared has several."""
     inside |= {id(module)}
@@ -103,12 +125,10 @@ def _owners(module: Any, path: str = "", inside: frozenset[int] = frozenset()) -
             yield from _owners(child, f"{path}{name}.", inside)
 
 
-def _overlap(one: _Owner, other: _Owner) -> bool:
-    """Whether two parameters have memory in common: many may be slices of one storage."""
-    a, b = one.parameter, other.parameter
-    if a.device != b.device or a.untyped_storage().data_ptr() != b.untyped_storage().data_ptr():
-        return False
-    return bool(a.data_ptr() < _end(b) and b.data_ptr() < _end(a))
+def _overlap(owner: _Owner, parameter: Any) -> bool:
+    """Whether two parameters in one storage have elements in common: many may be its slices."""
+    other = owner.parameter
+    return bool(other.data_ptr() < _end(parameter) and parameter.data_ptr() < _end(other))
 
 
 def _end(tensor: Any) -> int:
