@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
+from metro_fast._hub_answers import check_hub
 from metro_fast._json import parse_json
 from metro_fast._tokenizer_files import has_tokenizer, read_tokenizer
 from metro_fast.errors import FormatError, MetroFastError
@@ -93,6 +94,7 @@ def load_tokenizer(name: str | Path) -> "PreTrainedTokenizerBase":
             "SentencePiece model: give a folder that a model was saved to with its tokenizer"
         )
     with explained(f"the tokenizer at {name}"):
+        check_hub(name, folder)
         return read_tokenizer(name, folder)
 
 
@@ -167,6 +169,7 @@ def load_model(name: str | Path, dtype: Any = None) -> "PreTrainedModel":
     if folder is not None:
         _check_config(folder)
     with explained(f"the model at {name}"):
+        check_hub(name, folder)
         config = require("transformers", "train").AutoConfig.from_pretrained(name)
     both = getattr(config, "is_encoder_decoder", False)
     return (load_seq2seq if both else load_causal)(name, dtype)
@@ -215,6 +218,7 @@ def _load(kind: str, name: str | Path, dtype: Any) -> "PreTrainedModel":
     if folder is not None:
         _check_config(folder)
     with explained(f"the model at {name}"):
+        check_hub(name, folder)
         auto = getattr(require("transformers", "train"), kind)
         typed = {} if dtype is None else {"dtype": dtype}
         try:

@@ -1,10 +1,10 @@
 """The parts that SVG pictures share: limits, ticks, and the element around them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
-__all__ = ["limits", "round_step", "svg"]
+__all__ = ["limits", "room", "round_step", "svg"]
 
 
 def limits(values: Sequence[float]) -> tuple[float, float]:
@@ -29,7 +29,27 @@ def round_step(reach: float) -> float:
     return next(power * f for f in (0.2, 0.5, 1, 2) if reach / (power * f) <= 5)
 
 
-def svg(parts: Sequence[str], height: float, description: str, kind: str = "chart") -> str:
+def room(labels: Iterable[str]) -> float:
+    """The room in rem that labels of 12 pixels need beside a picture.
+
+    Example:
+        >>> room([]), room(["0.5", "1"])
+        (0.0, 2.0)
+    """
+    longest = max(map(len, labels), default=0)
+    return round(0.44 * longest + 0.7, 1) if longest else 0.0
+
+
+def svg(
+    parts: Sequence[str],
+    height: float,
+    description: str,
+    kind: str = "chart",
+    *,
+    left: float = 0.0,
+    right: float = 0.0,
+    least: float = 0.0,
+) -> str:
     """Put parts into an `<svg>` element of full width.
 
     Args:
@@ -37,12 +57,18 @@ def svg(parts: Sequence[str], height: float, description: str, kind: str = "char
         height: Height in pixels.
         description: A description of the picture for readers who cannot see it.
         kind: CSS class of the element.
+        left: Room to the left of the picture, in rem (`room` of the labels there).
+        right: Room to its right.
+        least: Least width of the picture between them, in rem: it then scrolls in its box.
 
     Example:
         >>> svg(["<g/>"], 20, "a < b")
         '<svg class="chart" role="img" width="100%" height="20" aria-label="a &lt; b"><g/></svg>'
     """
+    style = f"padding:0 {right:.1f}rem 0 {left:.1f}rem" if left or right else ""
+    style += f";min-width:{left + least + right:.1f}rem" if least else ""
+    style = f' style="{style}"' if style else ""
     return (
-        f'<svg class="{kind}" role="img" width="100%" height="{height:g}" '
+        f'<svg class="{kind}" role="img" width="100%" height="{height:g}"{style} '
         f'aria-label="{escape(description)}">{"".join(parts)}</svg>'
     )

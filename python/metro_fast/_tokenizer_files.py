@@ -127,6 +127,23 @@ def read_tokenizer_file(path: Path) -> "PreTrainedTokenizerBase":
     return found
 
 
+def unknown_id(tokenizer: Any) -> int | None:
+    """The id that letters outside the vocabulary become, declared or not; None without such an id.
+
+    Args:
+        tokenizer: The tokenizer, fast or slow.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        declared: int | None = tokenizer.unk_token_id
+        return declared
+    backend = tokenizer.backend_tokenizer
+    model = json.loads(backend.to_str())["model"]
+    index: int | None = model.get("unk_id")
+    if index is None and model.get("unk_token") is not None:
+        index = backend.token_to_id(model["unk_token"])
+    return index
+
+
 def check_unknown(tokenizer: Any, subject: str) -> None:
     """Refuse a tokenizer whose unknown letters become another token than the unknown one.
 
@@ -143,12 +160,8 @@ def check_unknown(tokenizer: Any, subject: str) -> None:
     """
     if not getattr(tokenizer, "is_fast", False):
         return
-    expected = tokenizer.unk_token_id
+    expected, index = tokenizer.unk_token_id, unknown_id(tokenizer)
     backend = tokenizer.backend_tokenizer
-    model = json.loads(backend.to_str())["model"]
-    index = model.get("unk_id")
-    if index is None and model.get("unk_token") is not None:
-        index = backend.token_to_id(model["unk_token"])
     if index is None or index == expected:
         return
     if expected is None and index not in tokenizer.all_special_ids:

@@ -79,6 +79,9 @@ TABLE = [
     (f"{PAIR} --majority frequency", 1, "--majority does nothing without --method ties"),
     (f"{PAIR} --rank 3", 1, "--rank does nothing without --space delta"),
     (f"{PAIR} --trim 0.5", 1, "--trim does nothing without --space delta"),
+    ("expert push one-packed a/b --no-card --replace-card", 1, "--replace-card is for the card"),
+    ("prepare text.txt --output o --tokenizer t --seed 1", 1, "without --shuffle-documents"),
+    ("prepare text.txt --output o --tokenizer t --num-sentinels 9", 1, "--train-vocabulary"),
     ("expert card one-packed --initial one", 1, "--initial does nothing without --adapter"),
     ("expert card one-packed --replace", 1, "--replace does nothing without --write"),
     ("prompts import nli --kind own --output o.yaml --seen-by t", 1, "--seen-by does nothing"),
@@ -90,7 +93,29 @@ TABLE = [
     ("expert compress --dense a b one out", 2, "give the flag before each value, --dense A"),
     ("env extra", 2, "Got unexpected extra argument(s) (extra)"),
 ]
+COMPOSE = "expert compose one two --model model --out out --examples text.txt"
+SEARCH = "expert tune one out --model model --examples text.txt"
+ASK = "evaluate --model model --tasks colors.jsonl --instructions words.yaml --output out"
 TORCH = [
+    (f"{COMPOSE} --strict", 1, "--strict does nothing without --tasks: leave it out"),
+    (f"{COMPOSE} --instructions words.yaml", 1, "--instructions does nothing without --tasks"),
+    (f"{SEARCH} --strict", 1, "--strict does nothing without --tasks: leave it out"),
+    (f"{SEARCH} --instructions words.yaml", 1, "--instructions does nothing without --tasks"),
+    (f"{SEARCH} --quantize stc --alphas 1", 1, "--alphas does nothing without --quantize compeft"),
+    (f"{SEARCH} --quantize sign --alphas 1", 1, "--alphas does nothing without"),
+    (f"{SEARCH} --quantize sign --densities 0.2", 1, "--densities does nothing without --quantize"),
+    (f"{ASK} --few-shot-seed 3", 1, "--few-shot-seed does nothing without --few-shot"),
+    (f"{ASK} --max-new-tokens 3", 1, "--max-new-tokens does nothing without --preset generate_m"),
+    (
+        f"{RUN} --data.evaluation_rows 0 --training.eval_steps 2",
+        1,
+        "--training.eval_steps is given",
+    ),
+    (
+        f"{RUN} --data.evaluation_rows 0 --data.evaluation_corpus d",
+        1,
+        "--data.evaluation_corpus is",
+    ),
     ("pretrain", 1, "output is not given"),
     ("pretrain --output out", 1, "--data.corpus is not given, and has no default: set it"),
     (f"{RUN} --training.max_steps 0", 1, "--training.max_steps is 0, expected at least 1"),
@@ -109,6 +134,7 @@ TORCH = [
     (f"{TUNE} --seen-by t5", 1, "they name flan-t5, t0"),
     (f"{TUNE} --rank 4", 1, "--rank does nothing without --method lora: leave it out"),
     (f"{TUNE} --target-modules q v", 1, "--target-modules does nothing without --method lora"),
+    (f"{TUNE} --evaluation-steps 2", 1, "--evaluation-steps does nothing without --evaluation-ta"),
     (f"{TUNE} --steps 0", 1, "--steps is 0, expected at least 1"),
     (f"{TUNE} --learning-rate -1", 1, "--learning-rate is -1.0, expected"),
     (f"{TUNE} --save_steps 4", 2, "--save-steps"),

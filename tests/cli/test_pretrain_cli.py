@@ -126,10 +126,21 @@ def test_wrong_flags(settings_of: Any, arguments: tuple[str, ...], message: str)
         settings_of(*arguments)
 
 
-def test_an_unknown_flag_names_the_nearest(settings_of: Any) -> None:
-    done = CliRunner().invoke(command.app, [*REQUIRED, "--training.max_step", "3"])
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [
+        ("--training.max_step", "--training.max_steps"),
+        ("--training.lr", "--training.learning_rate"),
+        ("--batch-size", "--training.per_device_train_batch_size"),
+        ("--learning-rate", "--training.learning_rate"),
+        ("--model.block_size", "--data.block_size"),
+        ("--output-dir", "--output"),
+    ],
+)
+def test_an_unknown_flag_names_the_nearest(settings_of: Any, flag: str, meant: str) -> None:
+    done = CliRunner().invoke(command.app, [*REQUIRED, flag, "3"], env={"COLUMNS": "200"})
     assert done.exit_code == 2
-    assert "--training.max_steps" in done.output
+    assert f"No such option: {flag} (Possible options: {meant})" in done.output
 
 
 @pytest.mark.parametrize(
@@ -140,6 +151,7 @@ def test_an_unknown_flag_names_the_nearest(settings_of: Any) -> None:
             "training: {max_step: 3}",
             "training.max_step is not a setting: did you mean training.max",
         ),
+        ("training: {lr: 3}", "lr is not a setting: did you mean training.learning_rate"),
         ("trainign: {max_steps: 3}", "trainign is not a setting: did you mean training"),
         ("training: 3", "training is 3, expected a section of settings"),
         ("[1]", "holds a list"),

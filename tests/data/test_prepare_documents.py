@@ -224,8 +224,36 @@ def test_bad_texts_of_datasets(tokenizer: Any, tmp_path: Path) -> None:
         with pytest.raises(FormatError, match="not UTF-8"):
             run(inputs, output, tokenizer)
         assert run(inputs, output, tokenizer, on_bad_text="skip")[0] == ["one", "three"]
-    with pytest.raises(FormatError, match=r"shard 0 holds a text that is not UTF-8.*give its file"):
-        run(data.to_iterable_dataset(), tmp_path / "stream", tokenizer, on_bad_text="skip")
+
+
+@pytest.mark.parametrize("form", ["parquet", "large.parquet"])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_bad_texts_of_streams(form: str, shards: int, tokenizer: Any, tmp_path: Path) -> None:
+    from datasets import Dataset, load_dataset
+
+    path, cache = str(bad_input(form, tmp_path)), str(tmp_path / "c")
+    data = Dataset.from_parquet(path, cache_dir=cache)
+    streams = [data.to_iterable_dataset(num_shards=shards)]
+    if shards == 1:
+        files = {"data_files": path, "split": "train", "cache_dir": cache}
+        streams.append(load_dataset("parquet", streaming=True, **files))
+    middle = b"two \xff\xe2\x82 six".decode("utf-8", "replace")
+    place = "shard 0, row 1" if shards == 1 else "shard 1, row 0"
+    for number, stream in enumerate(streams):
+        output = tmp_path / f"stream{number}"
+        with pytest.raises(FormatError, match=rf"{place}: 'text' is not UTF-8 .*--on-bad-text"):
+            run(stream, output, tokenizer)
+        found, line = run(stream, output, tokenizer, on_bad_text="skip")
+        assert found == ["one", "three"]
+        assert line.endswith("left out: 1 undecodable document")
+        replaced = tmp_path / f"replaced{number}"
+        found, line = run(stream, replaced, tokenizer, on_bad_text="replace")
+        assert found == ["one", middle, "three"]
+        assert line.endswith("changed: 1 document with replaced bytes")
+        # A step of the user's reads the rows before `prepare` can.
+        mapped = stream.map(lambda row: {"text": row["text"] + " "})
+        with pytest.raises(FormatError, match=r"holds a text that is not UTF-8.*give its files"):
+            run(mapped, tmp_path / f"mapped{number}", tokenizer, on_bad_text="skip")
 
 
 @pytest.mark.parametrize("per", ["file", "blank-line"])
@@ -236,6 +264,48 @@ def test_a_bad_byte_costs_one_document(per: str, tokenizer: Any, tmp_path: Path)
     found, line = run(tmp_path, tmp_path / "out", tokenizer, **options)
     assert found == (["five"] if per == "file" else ["one", "four", "five"])
     assert "left out: 1 undecodable document" in line
+
+
+# Unknown tokens.
+
+
+def unknown_text(count: int) -> str:
+    """Lines, of which `count` have one letter that no text of the training had."""
+    return "".join("one two three \N{SNOWMAN}\n" if n < count else "one two\n" for n in range(200))
+
+
+@pytest.mark.parametrize("count", [0, 1, 8])
+@pytest.mark.parametrize("door", ["prepare", "pipeline", "command"])
+def test_unknown_tokens_are_counted_and_many_are_warned_of(
+    count: int, door: str, tokenizer: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.txt").write_text(unknown_text(count))
+    out, lines = tmp_path / "out", []
+    if door == "prepare":
+        lines.append(run(tmp_path / "a.txt", out, tokenizer, piece_bytes=300)[1])
+    elif door == "pipeline":
+        pipeline = prepare_pipeline(tmp_path / "a.txt", out, tokenizer)
+        rows: Any = None
+        for step in pipeline.steps:
+            rows = step(rows, 0, 1)
+        list(rows or ())
+        finish_prepare(out, report=lines.append)
+    else:
+        tokenizer.save_pretrained(tmp_path / "t")
+        arguments = ["--output", str(out), "--tokenizer", str(tmp_path / "t")]
+        done = CliRunner().invoke(app, [str(tmp_path / "a.txt"), *arguments])
+        assert done.exit_code == 0, done.output
+        lines.append(done.output.replace("\n", " "))
+    # Counted a second time, in the corpus itself.
+    ids = TokenCorpus(out, block_size=10**6)[0]["input_ids"]
+    found = sum(int(index == tokenizer.unk_token_id) for index in ids)
+    assert found == count
+    share = f"{len(ids)} tokens ({100 * found / len(ids):.2g} % unknown)"
+    assert (share in lines[-1]) == (count > 0)
+    assert ("% unknown" in lines[-1]) == (count > 0)
+    many = found / len(ids) >= 0.01
+    assert any("the tokenizer is not one for these texts" in m for m in caplog.messages) == many
+    assert many == (count == 8)
 
 
 @pytest.mark.parametrize(

@@ -276,6 +276,35 @@ def test_a_document_of_a_corpus_ends_once(tmp_path, tiny_tokenizer, blocks, name
         assert text[-2:] != [1, 1] or len(text) == 2, "a block may be nothing but the end"
 
 
+@pytest.mark.parametrize(("side", "row"), [("starts", [0, 0, 30, 31, 32, 1]), ("ends", [30, 1, 0])])
+@pytest.mark.parametrize("name", list(COLLATORS))
+def test_padded_documents_of_a_corpus_are_refused(tmp_path, tiny_tokenizer, name, side, row):
+    assert tiny_tokenizer.pad_token_id == 0
+    write_corpus(tmp_path / "padded", [[*range(40, 45), 1], row])
+    collator = COLLATORS[name](tiny_tokenizer, seed=5)
+    collator.set_epoch(0)
+    corpus = TokenCorpus(tmp_path / "padded", block_size=6, blocks="eos", collator=collator)
+    with pytest.raises(
+        MetroFastError, match=f"row 1 of the batch {side} with the pad id 0, and a c"
+    ):
+        corpus.__getitems__(range(len(corpus)))
+    # Inside a row the id is text, as for rows that come from no corpus.
+    write_corpus(tmp_path / "inside", [[*range(40, 45), 1], [30, 0, 31, 32, 1]])
+    corpus = TokenCorpus(tmp_path / "inside", block_size=6, blocks="eos", collator=collator)
+    corpus.__getitems__(range(len(corpus)))
+
+
+def test_where_padding_ends_texts_a_corpus_has_it_between_documents(tmp_path):
+    write_corpus(tmp_path, [[*range(40, 45), 1], [30, 31, 32, 1]])
+    vocabulary = Vocabulary(
+        sentinel_first=4, sentinel_step=1, num_sentinels=9, pad_token_id=1, eos_token_id=1
+    )
+    collator = DataCollatorForSpanCorruption(vocabulary=vocabulary)
+    collator.set_epoch(0)
+    corpus = TokenCorpus(tmp_path, block_size=6, blocks="eos", collator=collator)
+    corpus.__getitems__(range(len(corpus)))
+
+
 @pytest.mark.parametrize("op", [corrupt_spans, mask_tokens])
 def test_an_op_takes_no_mask_and_says_what_it_takes(op):
     options = {} if op is corrupt_spans else {"mask_token_id": 3, "vocab_size": 40}

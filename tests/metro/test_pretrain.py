@@ -119,7 +119,12 @@ def test_a_run_can_be_made_longer_with_other_reports(settings: dict[str, Any]) -
 
 
 def test_a_run_without_evaluation(settings: dict[str, Any]) -> None:
-    out = pretrain(changed(settings, {"data.evaluation_rows": 0, "training.max_steps": 2}))
+    without = {"data.evaluation_rows": 0, "training.max_steps": 2}
+    with pytest.raises(MetroFastError, match=r"training\.eval_steps is given, but .*rows is 0"):
+        changed(settings, {**without, "training.eval_steps": 1})
+    # A recipe may have an interval, which this makes void.
+    none = {"training.eval_steps": 1, "training.eval_strategy": "no"}
+    out = pretrain(changed(settings, {**without, **none}))
     assert not any("eval_loss" in line for line in history(out))
 
 

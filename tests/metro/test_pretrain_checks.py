@@ -188,6 +188,27 @@ def test_an_output_that_holds_a_run_of_other_settings(settings: dict[str, Any]) 
         pretrain(changed(settings, {"training.max_steps": 1, "resume": True}))
 
 
+def test_a_run_to_resume_that_does_not_exist(
+    settings: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pretrain(changed(settings, {"training.max_steps": 1, "resume": True}))
+    assert "no checkpoint to continue from: the run begins at its first step" in caplog.text
+    # A model that no run has made would be overwritten.
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    with pytest.raises(MetroFastError, match=r"mine holds a model \(config\.json\)"):
+        pretrain(changed(settings, {"output": tmp_path / "mine", "resume": True}))
+
+
+def test_texts_in_the_place_of_a_corpus(settings: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("one\n")
+    for name in ("data.corpus", "data.evaluation_corpus"):
+        with pytest.raises((MetroFastError, OSError), match="texts") as caught:
+            pretrain(changed(settings, {name: tmp_path / "texts"}))
+        assert "tokenizer folder" not in str(caught.value)
+
+
 def test_an_unwritable_output_is_an_os_error(settings: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):

@@ -431,6 +431,13 @@ class TestPage:
         html = write_page(tmp_path / "seen.html", [seen]).read_text()
         row = html[html.index("<tbody>") : html.index("</tr>", html.index("<tbody>"))]
         assert row.count("<td>100.0 %</td>") == 4  # mean, seen, worst, best
+        unseen = Report(cells[1:])  # as with a model whose family nothing was seen by
+        summary = unseen.summary("relations")
+        assert (summary.seen_mean, summary.unseen_mean) == (None, 1)
+        html = write_page(tmp_path / "unseen.html", [unseen]).read_text()
+        row = html[html.index("<tbody>") : html.index("</tr>", html.index("<tbody>"))]
+        values = re.findall("<td>(.*?)</td>", row)
+        assert values[:5] == ["100.0 %", "\N{EN DASH}", "100.0 %", "100.0 %", "100.0 %"]
 
     def test_reports_of_one_name_get_different_names(self, reports, tmp_path):
         with pytest.warns(UserWarning, match="'base' and 'base, number 2' is the same up to"):

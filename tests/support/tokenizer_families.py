@@ -95,21 +95,34 @@ def byt5() -> Any:
 
 @cache
 def code_t5() -> Any:
-    """Byte pairs of code, with 100 sentinels behind them that count down."""
+    """Byte pairs of code, with 100 sentinels behind them that count down.
+
+    The first five ids and the 32,000 pairs: train_tokenizer.py of salesforce/CodeT5, whose
+    models.py reads them as a RobertaTokenizer. The sentinels are not in that repository, only in
+    the files of the checkpoints.
+    """
     special = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4}
     return byte_pairs("RobertaTokenizer", special, 32_000, extra_special_tokens=down(100))
 
 
 @cache
 def bart() -> Any:
-    """GPT-2's byte pairs behind four special tokens, and the mask as the last id."""
+    """GPT-2's byte pairs behind four special tokens, and the mask as the last id.
+
+    fairseq's tasks/denoising.py adds `<mask>` to the dictionary when it is loaded, so that it
+    comes last; the size and the ids are those of transformers' BartConfig.
+    """
     special = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 50_264}
     return byte_pairs("RobertaTokenizer", special, 50_265)
 
 
 @cache
 def pegasus() -> Any:
-    """96,103 ids: masks of sentences and of words, and reserved tokens, behind padding and EOS."""
+    """96,103 ids: masks of sentences and of words, and reserved tokens, behind padding and EOS.
+
+    The shift of 103 ids behind the first two: pegasus/ops/sp_text_encoder.h of
+    google-research/pegasus; their names: transformers' tokenization_pegasus.py.
+    """
     from tokenizers import Tokenizer, models, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -155,7 +168,10 @@ def gpt2() -> Any:
 
 @cache
 def llama() -> Any:
-    """Three special tokens before the others."""
+    """Three special tokens before the others.
+
+    32,000 ids, `<s>` 1 and `</s>` 2, without padding: transformers' LlamaConfig.
+    """
     return new_llama()
 
 

@@ -4,7 +4,7 @@ A page is one file that loads nothing. Words are escaped here; text that is HTML
 """
 
 from metro_fast._page.document import Section, document
-from metro_fast._page.elements import Html, figure, table
+from metro_fast._page.elements import Html, figure, scrolling, table
 from metro_fast._page.sizes import file_size
 
-__all__ = ["Html", "Section", "document", "figure", "file_size", "table"]
+__all__ = ["Html", "Section", "document", "figure", "file_size", "scrolling", "table"]

@@ -24,7 +24,7 @@ def table(
     head: Sequence[str],
     rows: Iterable[Sequence[str]],
     *,
-    label: str | None = None,
+    label: str,
     kind: str | None = None,
     caption: str | None = None,
 ) -> Html:
@@ -33,12 +33,12 @@ def table(
     Args:
         head: The names of the columns; none for a table without a head.
         rows: The cells of each row, as text or `Html`.
-        label: A description for screen readers; the table can then be reached with the keyboard.
+        label: A description for screen readers, which find the table by it as the keyboard does.
         kind: The class of the table.
         caption: A caption above the table.
 
     Example:
-        >>> html = table(["name", "bytes"], [["a < b", "12"]])
+        >>> html = table(["name", "bytes"], [["a < b", "12"]], label="Sizes")
         >>> "a &lt; b" in html, html.count("<td>")
         (True, 1)
     """
@@ -49,27 +49,37 @@ def table(
         + "</tr>"
         for row in rows
     )
-    region = "" if label is None else f' tabindex="0" role="region" aria-label="{escape(label)}"'
     of_kind = "" if kind is None else f' class="{kind}"'
-    return Html(
-        f'<div class="scroll"{region}>\n<table{of_kind}>\n'
+    inner = (
+        f"<table{of_kind}>\n"
         + ("" if caption is None else f"<caption>{escape(caption)}</caption>\n")
         + (f"<thead><tr>{top}</tr></thead>\n" if head else "")
-        + f"<tbody>\n{lines}\n</tbody>\n</table>\n</div>\n"
+        + f"<tbody>\n{lines}\n</tbody>\n</table>"
+    )
+    return scrolling(inner, label)
+
+
+def scrolling(content: str, label: str) -> Html:
+    """Content that scrolls sideways in a box of its own where the page is narrow.
+
+    Args:
+        content: HTML.
+        label: A description of the content for screen readers.
+    """
+    return Html(
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">\n'
+        f"{content}\n</div>\n"
     )
 
 
-def figure(picture: str, caption: str, *, before: str = "", style: str = "") -> Html:
+def figure(picture: str, caption: str, *, before: str = "") -> Html:
     """A picture and its caption.
 
     Args:
         picture: An `<svg>`.
         caption: The caption, as text or `Html`.
         before: HTML above the picture, for instance a legend.
-        style: CSS of the figure.
     """
-    inline = "" if not style else f' style="{style}"'
     return Html(
-        f"<figure{inline}>\n{before}{picture}\n"
-        f"<figcaption>{html_of(caption)}</figcaption>\n</figure>\n"
+        f"<figure>\n{before}{picture}\n<figcaption>{html_of(caption)}</figcaption>\n</figure>\n"
     )

@@ -37,7 +37,8 @@ class RunFolder:
         resume: Whether to continue the run that the folder holds.
 
     Raises:
-        MetroFastError: If the folder holds a run or a model and `resume` is False.
+        MetroFastError: If the folder holds a run and `resume` is False, or a model that no run
+            made.
 
     Example:
         >>> run = RunFolder(Path("new-run"), resume=False)
@@ -67,6 +68,8 @@ class RunFolder:
     def open(self) -> None:
         """Make the folder, and check that it can be written and holds no other run.
 
+        A run that is to be resumed and has no checkpoint begins at its first step, with a warning.
+
         Call it on every rank after the training arguments are made, since they make the process
         group: no rank continues, and writes, before all ranks have looked.
 
@@ -78,7 +81,12 @@ class RunFolder:
         with tempfile.TemporaryFile(dir=self.path):
             pass
         self._refuse_other_run()
-        _ = self.resumes  # looked up before any rank writes a checkpoint
+        # Looked up before any rank writes a checkpoint. A wrong name looks like this too.
+        if self._resume and not self.resumes and PartialState().is_main_process:
+            logger.warning(
+                "%s holds no checkpoint to continue from: the run begins at its first step",
+                self.path,
+            )
         PartialState().wait_for_everyone()
 
     def record(
@@ -154,13 +162,14 @@ class RunFolder:
             write_folder(self.path / under, write, keep_others=True)
 
     def _refuse_other_run(self) -> None:
-        if self._resume:
-            return
         history = self.path / HISTORY
         # A run that failed before its first step leaves these behind empty.
-        if (history.exists() and history.stat().st_size > 0) or (
+        holds_run = (history.exists() and history.stat().st_size > 0) or (
             self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
-        ):
+        )
+        if holds_run and self._resume:
+            return
+        if holds_run:
             raise MetroFastError(
                 f"{self.path} holds a run already: pass resume=True to continue it, or "
                 "choose another output"

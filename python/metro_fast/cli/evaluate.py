@@ -11,11 +11,12 @@ from rich.table import Table
 from metro_fast.cli import evaluate_options as options
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.evaluate_models import experts_on, model_names, pick_device
+from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import FewShot, InstructionSet, Task, unknown_family_warning
 from metro_fast.robustness import Report, evaluate, load_reports, write_page, write_samples
 from metro_fast.robustness.ranks import Ranks
-from metro_fast.scoring import AnswerStore
+from metro_fast.scoring import PROTOCOLS, AnswerStore
 
 app = typer.Typer(add_completion=False)
 _logger = logging.getLogger(__name__)
@@ -47,10 +48,10 @@ def evaluate_command(
     config: ConfigOption = None,
 ) -> None:
     """Ask tasks under every instruction of their type; write results and one offline page."""
+    _refuse_unread(ctx, few_shot, preset)
     loaded = [_drawn(Task.load(path), limit) for path in tasks]
     instruction_set = InstructionSet.load(instructions)
-    names = model_names(model, expert or [], model_name)
-    ranks = Ranks.current()
+    names, ranks = model_names(model, expert or [], model_name), Ranks.current()
     if ranks.is_first:
         _warn_if_unknown(instruction_set, model_family, names)
     answers = None if store is None else AnswerStore(store)
@@ -83,6 +84,13 @@ def evaluate_command(
     if answers is not None:
         typer.echo(f"{store}: {answers.hits} answers were known, {answers.misses} were new")
     typer.echo(f"wrote {write_page(output / 'report.html', load_reports(output))}")
+
+
+def _refuse_unread(ctx: typer.Context, few_shot: int, preset: str) -> None:
+    if not few_shot:
+        refuse_unused(ctx, "few_shot_seed", without="--few-shot")
+    if not PROTOCOLS[preset].generate:
+        refuse_unused(ctx, "max_new_tokens", without="--preset generate_match")
 
 
 def _warn_if_unknown(instructions: InstructionSet, model_family: str, names: list[str]) -> None:

@@ -17,8 +17,8 @@ from metro_fast.cli.rating import (
     StrictOption,
     TasksOption,
     make_rating,
+    refuse_without_tasks,
 )
-from metro_fast.cli.unused import refuse_unused
 from metro_fast.experts import Composition, TaskVector, compose_fewshot, compress, save_plain
 from metro_fast.experts.plain.plain import refuse_adapter
 from metro_fast.scoring.fingerprint import model_fingerprint
@@ -61,7 +61,7 @@ def compose_command(
     config: ConfigOption = None,
 ) -> None:
     """Search for the weighted sum of experts that does best on a few examples (LoraHub)."""
-    refuse_unused(ctx, *(() if tasks else ("instructions",)), without="--tasks")
+    refuse_without_tasks(ctx, tasks)
     refuse_adapter(target)
     tokenizer = load_tokenizer(model)
     rating = make_rating(

@@ -50,8 +50,9 @@ def push_command(
     if card_file is not None and (not card or terms is not None):
         option = "--no-card" if not card else "--license"
         raise MetroFastError(f"{option} does not go with --card-file: leave one of them out")
-    if terms is not None and not card:
-        raise MetroFastError("--license is for the card, but --no-card writes none: leave one out")
+    if not card and (terms is not None or replace_card):
+        option = "--replace-card" if terms is None else "--license"
+        raise MetroFastError(f"{option} is for the card, but --no-card writes none: leave one out")
     expert = Expert.load(source)
     text: bool | str = card
     if card_file is not None:

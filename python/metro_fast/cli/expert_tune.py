@@ -19,6 +19,7 @@ from metro_fast.cli.rating import (
     StrictOption,
     TasksOption,
     make_rating,
+    refuse_without_tasks,
 )
 from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
@@ -116,8 +117,7 @@ def _grid(
     ctx: typer.Context, tasks: list[Path] | None, quantize: str, densities: str, alphas: str
 ) -> tuple[list[float], list[float | Literal["least_squares"]]]:
     """The densities and alphas to try, after a check that each option is read."""
-    if not tasks:
-        refuse_unused(ctx, "instructions", without="--tasks")
+    refuse_without_tasks(ctx, tasks)
     if quantize != "compeft":
         refuse_unused(ctx, "alphas", without="--quantize compeft")
     if quantize == "sign":

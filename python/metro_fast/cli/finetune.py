@@ -15,6 +15,8 @@ def _check(ctx: typer.Context, config: FinetuneConfig) -> None:
     if config.method != "lora":
         lora = ("rank", "alpha", "lora_dropout", "lora_init_std", "target_modules")
         refuse_unused(ctx, *lora, without="--method lora")
+    if not config.evaluation_tasks:
+        refuse_unused(ctx, "evaluation_steps", without="--evaluation-tasks")
 
 
 app = typer.Typer(add_completion=False)

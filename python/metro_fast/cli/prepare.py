@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from metro_fast.cli.config import ConfigOption, save_resolved
+from metro_fast.cli.unused import refuse_unused
 from metro_fast.data import prepare, read_texts, train_tokenizer
 from metro_fast.data.prepare_plan import PIECE_BYTES
 from metro_fast.errors import MetroFastError
@@ -76,7 +77,10 @@ def prepare_command(
 
     For Slurm and Ray see docs/prepare.md.
     """
-    _refuse_idle(ctx, num_sentinels=train_vocabulary > 0, seed=shuffle_documents)
+    if not train_vocabulary:
+        refuse_unused(ctx, "num_sentinels", without="--train-vocabulary")
+    if not shuffle_documents:
+        refuse_unused(ctx, "seed", without="--shuffle-documents")
     reading: dict[str, Any] = {
         "document_per": document_per,
         "encoding": encoding,
@@ -99,16 +103,6 @@ def prepare_command(
     )
     save_resolved(ctx, folder)
     typer.echo("\n".join(lines))
-
-
-def _refuse_idle(ctx: typer.Context, *, num_sentinels: bool, seed: bool) -> None:
-    """Refuse a flag that changes nothing, since its user expects that it does."""
-    needs = {"num_sentinels": "--train-vocabulary", "seed": "--shuffle-documents"}
-    for name, used in (("num_sentinels", num_sentinels), ("seed", seed)):
-        source = ctx.get_parameter_source(name)
-        if not used and source is not None and source.name == "COMMANDLINE":
-            flag = f"--{name.replace('_', '-')}"
-            raise MetroFastError(f"{flag} does nothing without {needs[name]}: give that too")
 
 
 def _tokenizer(

@@ -9,14 +9,13 @@ import typer
 from metro_fast.cli.config import RESOLVED, read_config
 from metro_fast.cli.dotted import spell
 from metro_fast.cli.messages import is_first_rank
-from metro_fast.cli.sections import all_settings, command_class, given, parameters
+from metro_fast.cli.sections import TOP, all_settings, command_class, given, parameters
 from metro_fast.errors import MetroFastError
 from metro_fast.metro import PretrainConfig, pretrain
 from metro_fast.metro.recipes import RECIPE_NAMES, layered, read_recipe
 from metro_fast.metro.settings import as_mapping, unknown
 
 SETTINGS = list(all_settings())
-TOP = ("output", "init", "resume", "num_threads")
 
 Output = Annotated[
     Path | None, typer.Option(help="Folder for the models, checkpoints and metrics.jsonl.")

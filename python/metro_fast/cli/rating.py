@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import (
     Instruction,
@@ -61,6 +62,20 @@ class Rating:
     higher_is_better: bool
     description: str
     about: dict[str, Any]
+
+
+def refuse_without_tasks(ctx: typer.Context, tasks: Sequence[Path] | None) -> None:
+    """Refuse the options that only a rating by tasks reads, where there are no tasks.
+
+    Args:
+        ctx: The running command.
+        tasks: What was given as `--tasks`.
+
+    Raises:
+        MetroFastError: If such an option was given; the message names it.
+    """
+    if not tasks:
+        refuse_unused(ctx, "instructions", "strict", without="--tasks")
 
 
 def make_rating(

@@ -16,8 +16,12 @@ from metro_fast.cli.from_dataclass import option_help
 from metro_fast.metro.objectives import RECIPES
 from metro_fast.metro.options import MetroOptions
 from metro_fast.metro.sections import AuxiliarySection, DataSection, ModelSection
+from metro_fast.metro.settings import similar
 from metro_fast.metro.training_arguments import MetroTrainingArguments
 from metro_fast.metro.training_section import DEFAULTS, field_types
+
+TOP = ("output", "init", "resume", "num_threads")
+"""Options without a section."""
 
 
 @dataclass(frozen=True)
@@ -205,9 +209,29 @@ def command_class(settings: list[Setting]) -> type[TyperCommand]:
                 following = args[place + 1] if place + 1 < len(args) else "--"
                 if spell(argument) in switches and following.startswith("--"):
                     full.append("true")
-            return super().parse_args(ctx, _gathered(full, lists))
+            try:
+                return super().parse_args(ctx, _gathered(full, lists))
+            except typer.BadParameter.__bases__[0] as error:
+                if wrong := getattr(error, "option_name", None):
+                    _name_what_is_meant(error, wrong, args, settings)
+                raise
 
     return SectionsCommand
+
+
+def _name_what_is_meant(
+    error: Any, wrong: str, args: list[str], settings: Collection[Setting]
+) -> None:
+    """Name the flags that an unknown one may stand for, spelled as it was typed.
+
+    The parser compares whole names, of which most is the section: of `--training.lr` it made
+    `--training.fsdp`.
+    """
+    typed = next((each for each in args if spell(each.partition("=")[0]) == wrong), wrong)
+    error.message = error.message.replace(wrong, typed.partition("=")[0])
+    names = [setting.dotted for setting in settings]
+    meant = similar(wrong.lstrip("-"), [*names, *TOP])
+    error.possibilities = [f"--{name}" for name in meant] or error.possibilities
 
 
 def _gathered(args: list[str], lists: Collection[str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast.data.epoch import EpochCell
-from metro_fast.data.padding import ranges_without_end
+from metro_fast.data.padding import ranges_without_end, refuse_padded_ranges
 from metro_fast.data.rows import Rows, read_batch
 from metro_fast.data.sample_ids import content_ids
 from metro_fast.errors import MetroFastError
@@ -115,8 +115,10 @@ class Collator(ABC):
             )
         torch = require("torch", "torch")
         epoch = self.epoch.get()
-        if isinstance(rows.ids, TextRanges) and self._end_token_id is not None:
-            rows = rows._replace(ids=ranges_without_end(rows.ids, self._end_token_id))
+        if isinstance(rows.ids, TextRanges):
+            refuse_padded_ranges(rows.ids, self.vocabulary)
+            if self._end_token_id is not None:
+                rows = rows._replace(ids=ranges_without_end(rows.ids, self._end_token_id))
         columns = self._corrupt(rows, epoch)
         batch: dict[str, Any] = {
             name: torch.as_tensor(x)

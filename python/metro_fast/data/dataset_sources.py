@@ -15,7 +15,7 @@ from metro_fast.data.arrow_text import (
     damage_explained,
     read_columns,
 )
-from metro_fast.data.reading import READING, BadTextError, Reading
+from metro_fast.data.reading import ADVICE, READING, BadTextError, Reading
 from metro_fast.data.source import Source, file_hash
 from metro_fast.errors import FormatError, MetroFastError
 
@@ -138,8 +138,11 @@ class Stream(Source):
         counts = Counter() if counts is None else counts
         for shard in range(start, stop):
             part = self._dataset.shard(num_shards=self._dataset.num_shards, index=shard)
+            part = _undecoded(part, text_key)
             for row, values in enumerate(_rows(part, f"the stream's shard {shard}")):
                 text, where = values.get(text_key), f"the stream's shard {shard}, row {row}"
+                if isinstance(text, bytes):
+                    text = _decoded(text, self._reading, f"{where}: {text_key!r}")
                 if not isinstance(text, str):
                     raise FormatError(
                         f"{where}: {text_key!r} is of type {type(text).__name__}, expected a string"
@@ -150,6 +153,26 @@ class Stream(Source):
                     raise FormatError(f"{where}: {text_key!r} {error}") from error
                 if accepted is not None:
                     yield accepted
+
+
+def _undecoded(part: Any, text_key: str) -> Any:
+    """The stream with its texts as bytes, where datasets has not decoded them yet.
+
+    It otherwise decodes whole batches, of which no row is left if one is not UTF-8.
+    """
+    datasets = require("datasets", "data")
+    feature = (part.features or {}).get(text_key)
+    raw = {"string": "binary", "large_string": "large_binary"}
+    if not isinstance(feature, datasets.Value) or feature.dtype not in raw:
+        return part
+    return part.cast_column(text_key, datasets.Value(raw[feature.dtype]))
+
+
+def _decoded(text: bytes, reading: Reading, where: str) -> str:
+    try:
+        return text.decode("utf-8", reading.errors)
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{where} is not UTF-8 ({error}): {ADVICE}") from error
 
 
 def _rows(part: Any, where: str) -> Iterator[Any]:

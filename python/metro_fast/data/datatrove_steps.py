@@ -79,6 +79,7 @@ class WritePieces(PipelineStep):  # type: ignore[misc]
         slow: What tokenizes instead of that file; None for a fast tokenizer.
         shuffle_documents: Whether to shuffle the documents of a piece.
         seed: Seed of the shuffle, which is keyed by (seed, number of the piece).
+        unknown: Id of unknown tokens, which are counted; None for a tokenizer without them.
     """
 
     name, type = "metro_fast token files", "WRITER"
@@ -93,8 +94,10 @@ class WritePieces(PipelineStep):  # type: ignore[misc]
         slow: SlowText | None,
         shuffle_documents: bool,
         seed: int,
+        unknown: int | None,
     ) -> None:
         super().__init__()
+        self._unknown = unknown
         self._count, self._work = pieces, work
         self._tokenizer_file, self._tokenizer_name = tokenizer_file, tokenizer_name
         self._slow = slow
@@ -155,7 +158,7 @@ class WritePieces(PipelineStep):  # type: ignore[misc]
             width = lines[0].rpartition("|")[2]
             # datatrove wrote the path of a file that will be removed.
             metadata.write_text("\n".join([f"{self._tokenizer_name}|{width}", *lines[1:]]))
-        mark_done(self._work, number, made)
+        mark_done(self._work, number, made, self._unknown)
 
     def _counted(self, documents: Iterable[Document]) -> Iterator[Document]:
         for document in documents:

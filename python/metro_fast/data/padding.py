@@ -63,6 +63,29 @@ def ranges_without_end(ranges: TextRanges, end_token_id: int) -> TextRanges:
     return ranges._replace(ends=_before_end(last_ids, ranges.starts, ranges.ends, end_token_id))
 
 
+def refuse_padded_ranges(ranges: TextRanges, vocabulary: Vocabulary) -> None:
+    """Refuse rows of a corpus that start or end with the pad id: its documents were padded.
+
+    Where padding is the id that ends texts, the id is between any two documents.
+
+    Raises:
+        MetroFastError: If there is such a row; the message names it.
+    """
+    pad = vocabulary.pad_token_id
+    if pad == vocabulary.eos_token_id:
+        return
+    starts, ends = ranges.starts, ranges.ends
+    for side, places in (("starts", starts), ("ends", ends - 1)):
+        padded = ranges.files.gather(places, places + 1) == pad
+        if padded.any():
+            raise MetroFastError(
+                f"row {int(np.flatnonzero(padded)[0])} of the batch {side} with the pad id {pad}, "
+                "and a corpus has no attention_mask that says what is padding: make the corpus "
+                "from rows without padding, or give another pad_token_id if the id is one of the "
+                "text"
+            )
+
+
 def _before_end(
     last_ids: Callable[[_Numbers], npt.NDArray[Any]],
     starts: _Numbers,

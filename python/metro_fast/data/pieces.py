@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from metro_fast._atomic import move_files, write_atomically
 from metro_fast._json import parse_json
 from metro_fast.data.source import Source
@@ -13,6 +15,7 @@ from metro_fast.errors import FormatError, MetroFastError
 
 MARKS = "pieces"
 COUNTS = "counts"
+UNKNOWN = "unknown tokens"
 UNFINISHED = "unfinished"
 END_BYTES = 8  # of the end of a document in an index
 MOST_PIECES = 100_000  # token files are sorted by name, and datatrove writes five digits
@@ -52,22 +55,38 @@ def is_done(work: Path, number: int) -> bool:
     return _mark(work, number).exists()
 
 
-def mark_done(work: Path, number: int, made: Path) -> None:
+def mark_done(work: Path, number: int, made: Path, unknown: int | None) -> None:
     """Move the files of a piece to their places, and then write its mark.
 
     Args:
         work: The work folder.
         number: Number of the piece.
         made: Folder that holds only its files; it is removed.
+        unknown: Id of unknown tokens, which are counted.
 
     Raises:
         OSError: If the folder cannot be written.
     """
     counts = [int(path.read_text().splitlines()[1]) for path in made.glob("*.metadata")]
+    unknowns = sum(_count_id(path, unknown) for path in made.glob("*.ds"))
     ends = sum(path.stat().st_size for path in made.glob("*.index"))
     sizes = move_files(made, work)
-    mark = {"files": sizes, "documents": ends // END_BYTES, "tokens": sum(counts)}
+    mark = {
+        "files": sizes,
+        "documents": ends // END_BYTES,
+        "tokens": sum(counts),
+        UNKNOWN: unknowns,
+    }
     write_atomically(_mark(work, number), json.dumps(mark) + "\n")
+
+
+def _count_id(path: Path, index: int | None) -> int:
+    """How often an id occurs in a token file."""
+    if index is None or path.stat().st_size == 0:
+        return 0
+    first = path.with_name(f"{path.name}.metadata").read_text().splitlines()[0]
+    ids = np.memmap(path, dtype=f"<u{first.rpartition('|')[2]}", mode="r")
+    return int(np.count_nonzero(ids == index))
 
 
 def write_counts(work: Path, number: int, counts: Counter[str]) -> None:
@@ -105,7 +124,8 @@ def count(work: Path, pieces: int) -> Counter[str]:
     total: Counter[str] = Counter({"documents": 0, "tokens": 0})
     for number in range(pieces):
         mark, counted = _read_mark(work, number), work / COUNTS / f"{number:05d}.json"
-        total.update({name: mark[name] for name in ("documents", "tokens")})
+        # Pieces that an earlier version made have not counted what is unknown.
+        total.update({name: mark.get(name, 0) for name in ("documents", "tokens", UNKNOWN)})
         total.update(parse_json(counted.read_bytes(), counted))
     return total
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metro_fast.data.prepare_counts import last_line
+from metro_fast.data.prepare_counts import last_line, warn_of_unknown
 from metro_fast.data.prepare_folder import (
     begin,
     finish,
@@ -146,5 +146,7 @@ def finish_prepare(output: str | Path, *, report: Callable[[str], object] | None
         start = f"wrote {output}"
         with locked(work):
             finish(work, final, read_record(work))
-    (report or _logger.info)(last_line(start, read_counts(final)))
+    counts = read_counts(final)
+    (report or _logger.info)(last_line(start, counts))
+    warn_of_unknown(counts)
     return final

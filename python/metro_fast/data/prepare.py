@@ -10,7 +10,7 @@ from typing import Any
 
 from metro_fast._extras import require
 from metro_fast.data.pieces import tokens_so_far
-from metro_fast.data.prepare_counts import last_line
+from metro_fast.data.prepare_counts import last_line, warn_of_unknown
 from metro_fast.data.prepare_folder import (
     begin,
     finish,
@@ -86,7 +86,8 @@ def prepare(
             an `if __name__ == "__main__"`.
         progress: Whether to show a bar if there is a terminal.
         report: Called with the last line, which has the numbers of files, documents, tokens and
-            tokens a second, and of all that was left out; by default it is logged.
+            tokens a second, the share of unknown tokens, and all that was left out; by default it
+            is logged. From 1 % of unknown tokens on there is a warning as well.
 
     Returns:
         `output`.
@@ -133,7 +134,9 @@ def prepare(
             finish(work, final, plan.record)
             made = read_counts(final)["tokens"] - before
             start, speed = f"wrote {output}", made / max(monotonic() - started, 1e-9)
-    (report or _logger.info)(last_line(start, read_counts(final), speed))
+    counts = read_counts(final)
+    (report or _logger.info)(last_line(start, counts, speed))
+    warn_of_unknown(counts)
     return final
 
 

@@ -1,16 +1,38 @@
 """The last line of a `prepare`: how much was read and written, and what was left out."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 
 from metro_fast.data.folders import describe
+from metro_fast.data.pieces import UNKNOWN
 from metro_fast.data.reading import BAD, BLANK, BYTE_MARKS, REPLACED
 
+_logger = logging.getLogger(__name__)
+
 SKIPPED = "skipped "
+MANY_UNKNOWN = 0.01
+"""Share of unknown tokens from which on there is a warning."""
 _CHANGED = {
     BYTE_MARKS: ("byte order mark", "removed"),
     REPLACED: ("document", "with replaced bytes"),
 }
+
+
+def warn_of_unknown(counts: Mapping[str, int]) -> None:
+    """Warn if so many tokens are unknown that the tokenizer is hardly one for these texts."""
+    share = _unknown_share(counts)
+    if share >= MANY_UNKNOWN:
+        _logger.warning(
+            "%.2g %% of the tokens are unknown ones, whose letters are lost: the tokenizer is not "
+            "one for these texts; train one on them (train_tokenizer, --train-vocabulary), or take "
+            "one of bytes",
+            100 * share,
+        )
+
+
+def _unknown_share(counts: Mapping[str, int]) -> float:
+    return counts.get(UNKNOWN, 0) / max(1, counts.get("tokens", 0))
 
 
 def last_line(start: str, counts: Mapping[str, int], speed: float | None = None) -> str:
@@ -33,6 +55,8 @@ def last_line(start: str, counts: Mapping[str, int], speed: float | None = None)
         _several(counts[name], name[:-1]) for name in ("files", "datasets") if counts.get(name)
     ]
     parts += [_several(counts.get(name, 0), name[:-1]) for name in ("documents", "tokens")]
+    if counts.get(UNKNOWN):
+        parts[-1] += f" ({100 * _unknown_share(counts):.2g} % unknown)"
     if speed is not None:
         parts.append(f"{speed:.0f} tokens a second")
     line = f"{start}: {', '.join(parts)}"

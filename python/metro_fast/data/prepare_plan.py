@@ -8,7 +8,7 @@ from typing import Any
 
 from metro_fast._extras import require
 from metro_fast._pretrained import load_tokenizer
-from metro_fast._tokenizer_files import check_unknown, read_tokenizer_file
+from metro_fast._tokenizer_files import check_unknown, read_tokenizer_file, unknown_id
 from metro_fast.data.pieces import Piece, cut
 from metro_fast.data.plain_text import SlowText, slow_backend, text_backend
 from metro_fast.data.prepare_counts import SKIPPED
@@ -37,6 +37,7 @@ class Plan:
             texts; or what takes its place for a slow tokenizer.
         record: The values that are compared with those of another call, as plain JSON.
         found: Numbers of inputs, and of the entries of folders that are left out.
+        unknown: The id of unknown tokens, which is not one of those around a document; or None.
     """
 
     sources: list[Source]
@@ -45,6 +46,7 @@ class Plan:
     backend: Any
     record: dict[str, Any]
     found: dict[str, int]
+    unknown: int | None
 
     def save_tokenizer(self, work: Path) -> None:
         """Write the tokenizer, for the user and for the steps."""
@@ -72,6 +74,7 @@ class Plan:
                 slow=slow,
                 shuffle_documents=self.record["shuffle_documents"],
                 seed=self.record["seed"] or 0,
+                unknown=self.unknown,
             ),
         ]
 
@@ -124,7 +127,10 @@ def make_plan(
         "pieces": len(pieces),
         **asdict(reading),
     }
-    return Plan(sources, pieces, tokenizer, backend, record, _found(sources, skipped))
+    unknown = unknown_id(tokenizer)
+    if unknown in (*template.front, eos):  # GPT-2 has one token for all of them
+        unknown = None
+    return Plan(sources, pieces, tokenizer, backend, record, _found(sources, skipped), unknown)
 
 
 def _end(tokenizer: Any, given: str | None) -> tuple[str, int]:

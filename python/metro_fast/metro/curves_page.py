@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 
 from metro_fast._page import Html, Section, document, table
-from metro_fast._svg import svg
+from metro_fast._svg import room, svg
 from metro_fast.metro.curves_panels import Panel, color, dashes, panels, ticks
 from metro_fast.metro.curves_runs import Points, Run
 
@@ -18,8 +18,6 @@ STYLE = """
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 1.6rem 1.4rem; }
 .panels figure { margin: 0; min-width: 0; }
 .panels h3 { margin: 0 0 .9rem; font-size: .95rem; }
-.panels figure > svg { margin: 0 0 0 3.4rem; width: calc(100% - 3.6rem); }
-.panels figure.nats > svg { width: calc(100% - 6.6rem); }
 svg .curve { fill: none; stroke-width: 1.8; vector-effect: non-scaling-stroke; stroke-linejoin: round; }
 svg .eval { fill: #fff; stroke-width: 1.8; }
 .key-line { display: inline-block; width: 1.9em; height: .9em; vertical-align: -.1em; margin-right: .4em; }
@@ -67,9 +65,8 @@ def _legend(runs: Sequence[Run]) -> str:
 
 
 def _figure(panel: Panel, runs: Sequence[Run]) -> Html:
-    kind = ' class="nats"' if panel.in_nats else ""
     heading = f"<h3>{escape(panel.title)}</h3>"
-    return Html(f"<figure{kind}>\n{heading}\n{_chart(panel, runs)}\n</figure>\n")
+    return Html(f"<figure>\n{heading}\n{_chart(panel, runs)}\n</figure>\n")
 
 
 def _chart(panel: Panel, runs: Sequence[Run]) -> str:
@@ -81,19 +78,21 @@ def _chart(panel: Panel, runs: Sequence[Run]) -> str:
     def y(value: float) -> float:
         return PLOT * (1 - (value - y0) / (y1 - y0))
 
+    left = {tick: f"{tick:,.6g}" for tick in ticks(y0, y1)}
     parts = [
         f'<line class="grid" x1="0" x2="100%" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-        f'<text class="tick" x="0" dx="-8" y="{y(tick) + 4:.1f}" text-anchor="end">'
-        f"{tick:,.6g}</text>"
-        for tick in ticks(y0, y1)
+        f'<text class="tick" x="0" dx="-8" y="{y(tick) + 4:.1f}" text-anchor="end">{label}</text>'
+        for tick, label in left.items()
     ]
+    right = {}
     if panel.in_nats:
         bits = math.log(2)
-        parts += [
-            f'<text class="tick" x="100%" dx="8" y="{y(tick * bits) + 4:.1f}">{tick:.6g}'
-            f"{' bits' if number == 0 else ''}</text>"
-            for number, tick in enumerate(reversed(ticks(y0 / bits, y1 / bits)))
-        ]
+        for number, tick in enumerate(reversed(ticks(y0 / bits, y1 / bits))):
+            right[tick * bits] = f"{tick:.6g}{' bits' if number == 0 else ''}"
+    parts += [
+        f'<text class="tick" x="100%" dx="8" y="{y(value) + 4:.1f}">{label}</text>'
+        for value, label in right.items()
+    ]
     for tick in ticks(x0, x1):
         place = x(tick)
         anchor = "start" if place < 1 else "end" if place > 99 else "middle"
@@ -117,7 +116,8 @@ def _chart(panel: Panel, runs: Sequence[Run]) -> str:
                 f'cy="{y(value):.2f}" r="3.6" stroke="{color(number)}">'
                 f"<title>{escape(label)}</title></circle>"
             )
-    return svg(parts, HEIGHT, _description(panel, runs))
+    description = _description(panel, runs)
+    return svg(parts, HEIGHT, description, left=room(left.values()), right=room(right.values()))
 
 
 def _curve(points: Points, panel: Panel, number: int, name: str) -> str:
@@ -161,7 +161,9 @@ def _table(drawn: Sequence[Panel], runs: Sequence[Run]) -> Html:
                 rows.append([f"{panel.name}, {kind}{unit}", *cells])
     steps = [max(step for part in run.training.values() for step, _ in part) for run in runs]
     rows.insert(0, ["step", *(f"{step:,}" for step in steps)])
-    return table(["", *(run.name for run in runs)], rows, label="Last values of each run")
+    return table(
+        ["", *(run.name for run in runs)], rows, label="Last values of each run", kind="named"
+    )
 
 
 def _last(points: Points, *, in_nats: bool) -> str:

@@ -85,6 +85,7 @@ class PretrainConfig(Section):
         self._set("model", _read_model(self.model, loaded=self.init is not None))
         self._set("auxiliary", _read_auxiliary(self.auxiliary, self.recipe, self.init))
         self._set("training", read_training(self.training))
+        self._check_evaluation()
         self.recipe.check(self.objective, self.auxiliary)
 
     def __repr__(self) -> str:
@@ -99,6 +100,16 @@ class PretrainConfig(Section):
         others["num_threads"] = self.num_threads
         parts += [f"{name}={value!r}" for name, value in others.items() if value]
         return f"PretrainConfig({', '.join(parts)})"
+
+    def _check_evaluation(self) -> None:
+        """Evaluations need rows: transformers fails late without them."""
+        if self.data.evaluation_rows or self.training.get("eval_strategy", "no") == "no":
+            return
+        name = "eval_strategy" if self.training.get("eval_steps") is None else "eval_steps"
+        raise MetroFastError(
+            f"training.{name} is given, but data.evaluation_rows is 0, so that nothing is "
+            "evaluated: leave one of them out, or give training.eval_strategy as no"
+        )
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

@@ -55,6 +55,7 @@ def read_tokenizer(config: PretrainConfig) -> PreTrainedTokenizerBase:
             raise FileNotFoundError(
                 f"{name} is {corpus}, which does not exist: make it with `metro-fast prepare`"
             )
+        TokenCorpus(corpus, block_size=1)  # refuses a folder of something else, such as texts
     folder = data.tokenizer or data.corpus / "tokenizer"
     if not folder.is_dir():
         raise FileNotFoundError(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metro_fast._ranges import check_at_least, check_fraction
+from metro_fast.errors import MetroFastError
 from metro_fast.metro.options import EmbeddingSharing, MetroOptions, SamplingMode
 from metro_fast.metro.settings import Section
 
@@ -144,6 +145,11 @@ class DataSection(Section):
     def __post_init__(self) -> None:
         check_at_least(8, block_size=self.block_size)
         check_at_least(0, evaluation_rows=self.evaluation_rows, num_workers=self.num_workers)
+        if self.evaluation_corpus is not None and not self.evaluation_rows:
+            raise MetroFastError(
+                "data.evaluation_corpus is given, but data.evaluation_rows is 0, so that nothing "
+                "is evaluated: leave one of them out"
+            )
 
 
 def section_values(section: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -36,6 +36,30 @@ class Section:
             if value != default(self, name)
         ]
         return f"{type(self).__name__}({', '.join(changed)})"
+
+
+_USUAL = {
+    "accumulation": "gradient_accumulation_steps",
+    "batch": "per_device_train_batch_size",
+    "batch_size": "per_device_train_batch_size",
+    "epochs": "num_train_epochs",
+    "eval_batch_size": "per_device_eval_batch_size",
+    "layers": "num_layers",
+    "lr": "learning_rate",
+    "max_length": "block_size",
+    "model": "init",
+    "model_name_or_path": "init",
+    "num_epochs": "num_train_epochs",
+    "output_dir": "output",
+    "resume_from_checkpoint": "resume",
+    "scheduler": "lr_scheduler_type",
+    "seq_length": "block_size",
+    "steps": "max_steps",
+    "train_batch_size": "per_device_train_batch_size",
+    "warmup": "warmup_steps",
+    "workers": "num_workers",
+}
+"""Names that other programs give to settings, and the settings."""
 
 
 def default(section: Any, name: str) -> Any:
@@ -106,14 +130,35 @@ def as_mapping(given: Any, name: str) -> dict[str, Any]:
     return spelled
 
 
+def similar(name: str, choices: Collection[str]) -> list[str]:
+    """The settings that a wrong name may stand for, the likeliest first.
+
+    Args:
+        name: The name, perhaps with a section.
+        choices: The names of the settings, perhaps with theirs.
+
+    Returns:
+        Those of the same name in another section, or else the one that other programs call so, or
+        else up to two of similar names.
+
+    Example:
+        >>> similar("training.lr", ["training.tf32", "training.learning_rate"])
+        ['training.learning_rate']
+    """
+    last = name.rpartition(".")[2]
+    same = [choice for choice in choices if choice.rpartition(".")[2] == last]
+    usual = [choice for choice in choices if choice.rpartition(".")[2] == _USUAL.get(last)]
+    tails = {choice.rpartition(".")[2]: choice for choice in choices}
+    close = difflib.get_close_matches(last, tails, n=2, cutoff=0.7)
+    return same or usual or [tails[tail] for tail in close]
+
+
 def unknown(name: str, known: Iterable[str], why: str | None = None) -> MetroFastError:
     """The error for a setting that there is not: why, or else similar names, or all of them."""
     if why is not None:
         return MetroFastError(f"{name} {why}")
     choices = list(known)
-    tails = {choice.rpartition(".")[2]: choice for choice in choices}
-    close = difflib.get_close_matches(name.rpartition(".")[2], tails, n=2, cutoff=0.7)
-    near = [tails[tail] for tail in close]
+    near = similar(name, choices)
     if near:
         return MetroFastError(f"{name} is not a setting: did you mean {' or '.join(near)}?")
     if len(choices) > 40:

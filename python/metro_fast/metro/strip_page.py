@@ -8,7 +8,7 @@ from metro_fast.metro.strip_text import StripRow, StripToken, shade, visible
 
 STYLE = """
 .strip { display: flex; flex-wrap: wrap; gap: .5rem .3rem; margin: .4rem 0 1.6rem; font-size: .86rem; }
-.token { display: grid; grid-template-rows: repeat(4, auto); justify-items: start; padding: .15rem .35rem; border-radius: .25rem; border: 1px solid var(--rule); white-space: pre; }
+.token { display: grid; grid-template-rows: repeat(4, auto); justify-items: start; padding: .15rem .35rem; border-radius: .25rem; border: 1px solid var(--rule); white-space: pre-wrap; overflow-wrap: anywhere; max-width: 100%; }
 .token > span { min-height: 1.45em; }
 .token .masked { color: var(--quiet); }
 .token .drawn { color: #0059a0; font-weight: 600; }

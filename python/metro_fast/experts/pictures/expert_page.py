@@ -6,13 +6,13 @@ from typing import Literal
 
 import numpy as np
 
-from metro_fast._page import Section, table
+from metro_fast._page import Section, figure, table
 from metro_fast._svg import svg
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.file.describe import TensorRow
 from metro_fast.experts.pictures.byte_shares import byte_shares
 from metro_fast.experts.pictures.heat_map import BLUE, ORANGE, heat_map
-from metro_fast.experts.pictures.page import page, picture
+from metro_fast.experts.pictures.page import map_figure, page
 from metro_fast.experts.pictures.places import in_order, places_of
 
 _BINS = 20
@@ -61,7 +61,7 @@ def expert_page(expert: Expert, title: str) -> str:
         Section("Scale by layer and module", _map(rows, "scale")),
     ]
     if len(groups) <= 40:
-        sections.append(Section("Groups", table(head, groups)))
+        sections.append(Section("Groups", table(head, groups, label="Groups")))
     return page(title, lead, sections)
 
 
@@ -86,7 +86,7 @@ def _map(rows: list[TensorRow], field: Literal["density", "scale"]) -> str:
         if density
         else "The value that a trit of a tensor stands for. Tensors of one group share a scale."
     )
-    return picture(heat, caption, layers)
+    return map_figure(heat, caption, label=f"{field.capitalize()} by layer and module")
 
 
 def _histogram(rows: list[TensorRow]) -> str:
@@ -119,7 +119,7 @@ def _histogram(rows: list[TensorRow]) -> str:
         )
     )
     caption = f"Parameters by the density of their tensor. Densities of the tensors: {quantiles}."
-    return picture(svg(parts, height, caption), caption)
+    return figure(svg(parts, height, caption), caption)
 
 
 def _bytes(shares: Mapping[str, int]) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
-from metro_fast._svg import svg
+from metro_fast._svg import room, svg
 
 Color = tuple[int, int, int]
 _PALE: Color = (243, 246, 249)
@@ -33,8 +33,7 @@ def heat_map(
     written in the cells, and with up to 40 the names of the columns above them.
 
     Args:
-        rows: Names of the rows, written left of the picture, where the caller leaves room. Only
-            the end of a long name is shown.
+        rows: Names of the rows, written left of the cells. Only the end of a long name is shown.
         columns: Names of the columns.
         values: The numbers of each row; None leaves a cell out.
         description: A description for readers who cannot see the picture.
@@ -55,13 +54,15 @@ def heat_map(
         high = low + 1
     cell = 22 if len(rows) <= 30 else max(3, min(18, 900 // len(rows)))
     named = columns if len(columns) <= _MOST_NAMED else []
-    top = 12 + min(150, 5.2 * max((len(_shown(name)) for name in named), default=0))
+    top = 12 + min(150, 6 * max((len(_shown(name)) for name in named), default=0))
     width = 100 / max(1, len(columns))
     parts = [
         f'<svg x="{(i + 0.5) * width:.3f}%" y="{top - 5:g}" overflow="visible">'
         f'<text class="tick" transform="rotate(-50)">{escape(_shown(name))}</text></svg>'
         for i, name in enumerate(named)
     ]
+    numbered = len(columns) <= _MOST_NUMBERED and cell >= 16
+    longest = 1
     for r, name in enumerate(rows):
         y = top + r * cell
         if cell >= 11:
@@ -74,9 +75,19 @@ def heat_map(
                 continue
             share = (value - low) / (high - low) if math.isfinite(value) else 0.0
             label = f"{name}, {columns[c]}: {form(value)}"
-            number = (short or form)(value) if len(columns) <= _MOST_NUMBERED else ""
+            number = (short or form)(value) if numbered else ""
+            longest = max(longest, len(number))
             parts.append(_cell(c * width, y, width, cell, share, color, label, number))
-    return svg(parts, top + cell * len(rows) + 4, description, "heat")
+    least = len(columns) * (0.42 * longest + 0.5 if numbered else 0.9 if named else 0.2)
+    return svg(
+        parts,
+        top + cell * len(rows) + 4,
+        description,
+        "heat",
+        left=room(map(_shown, rows)) if cell >= 11 else 0.0,
+        right=0.7 * room(map(_shown, named)),  # slanted names extend beyond the last column
+        least=least,
+    )
 
 
 def _cell(
@@ -95,7 +106,7 @@ def _cell(
         f'fill="{_mixed(share, color)}" stroke="#fff" stroke-width="{0.5 * (height > 8):g}">'
         f"<title>{escape(label)}</title></rect>"
     )
-    if not number or height < 16:
+    if not number:
         return rectangle
     light = " light" if abs(share) > 0.55 else ""
     return rectangle + (

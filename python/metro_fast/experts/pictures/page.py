@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
-from metro_fast._page import Html, Section, document, figure
+from metro_fast._page import Html, Section, document, figure, scrolling
 
 
 def page(title: str, lead: Sequence[str], sections: Sequence[Section]) -> str:
@@ -12,19 +12,15 @@ def page(title: str, lead: Sequence[str], sections: Sequence[Section]) -> str:
     return document(title, lead, sections, style=_style())
 
 
-def picture(svg: str, caption: str, labels: Sequence[str] = ()) -> Html:
-    """A picture with room for the labels on its left, and a caption.
+def map_figure(heat: str, caption: str, *, label: str) -> Html:
+    """A heat map and its caption; the map scrolls sideways where its cells would be too narrow.
 
     Args:
-        svg: An `<svg>`.
+        heat: What `heat_map` drew.
         caption: The caption, as text.
-        labels: The labels to the left of the picture.
+        label: A description of the map for screen readers.
     """
-    room = min(12, max([len(label) for label in labels], default=0) * 0.5 + 1)
-    # Slanted names of columns extend beyond the last one.
-    right = 4 if 'class="heat"' in svg else 0
-    style = f"--labels:{room:.1f}rem;padding:0 {right}rem 0 {room:.1f}rem"
-    return figure(svg, caption, style=style)
+    return figure(scrolling(heat, label), caption)
 
 
 @cache

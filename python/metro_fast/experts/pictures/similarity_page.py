@@ -10,7 +10,7 @@ from metro_fast._extras import require
 from metro_fast._page import Section, table
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.pictures.heat_map import heat_map
-from metro_fast.experts.pictures.page import page, picture
+from metro_fast.experts.pictures.page import map_figure, page
 
 _LISTED = 20
 
@@ -70,8 +70,8 @@ def similarity_page(
     )
     rows = [[f"{one}, {two}", f"{cosine:.3f}"] for cosine, one, two in pairs[:_LISTED]]
     sections = [
-        Section("All pairs", picture(heat, caption, ordered)),
-        Section("The closest pairs", table(["pair", "cosine"], rows)),
+        Section("All pairs", map_figure(heat, caption, label="Cosines of all pairs")),
+        Section("The closest pairs", table(["pair", "cosine"], rows, label="The closest pairs")),
     ]
     return page(title, [f"{len(names)} experts. {_sentence(pairs)}"], sections)
 

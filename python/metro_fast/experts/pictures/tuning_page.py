@@ -4,10 +4,10 @@ import math
 from html import escape
 from itertools import pairwise
 
-from metro_fast._page import Section, file_size, table
-from metro_fast._svg import limits, round_step, svg
+from metro_fast._page import Section, figure, file_size, table
+from metro_fast._svg import limits, room, round_step, svg
 from metro_fast.experts.pictures.heat_map import heat_map
-from metro_fast.experts.pictures.page import page, picture
+from metro_fast.experts.pictures.page import map_figure, page
 from metro_fast.experts.search.tuning_table import Candidate, Tuning
 
 _HEIGHT = 320
@@ -104,7 +104,7 @@ def _scatter(tuning: Tuning) -> str:
         "uncompressed adapter; the ring is the chosen candidate."
     )
     description = f"Size and score. {'; '.join(map(_label, tuning.rows))}"
-    chart = picture(svg(parts, _HEIGHT, description), caption, labels)
+    chart = figure(svg(parts, _HEIGHT, description, left=room(labels)), caption)
     return f'<p class="legend">{keys}</p>{chart}'
 
 
@@ -223,7 +223,8 @@ def _grid(tuning: Tuning) -> str:
         short=lambda value: f"{value:.3g}",
         reach=reach,
     )
-    return picture(heat, "Score by density and alpha; darker is better.", names)
+    caption = "Score by density and alpha; darker is better."
+    return map_figure(heat, caption, label="Score by density and alpha")
 
 
 def _front(tuning: Tuning) -> str:
@@ -238,4 +239,4 @@ def _front(tuning: Tuning) -> str:
         for row in tuning.pareto
     ]
     head = ["candidate", "bytes", "bits per parameter", "score", "modules erased"]
-    return table(head, rows)
+    return table(head, rows, label="Candidates that no smaller one beats")

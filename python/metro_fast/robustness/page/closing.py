@@ -57,7 +57,7 @@ def sizes_section(sizes: Mapping[str, int]) -> Section:
             ]
         )
         previous = (label, size)
-    return Section("Bytes on disk", table((), rows, kind="bytes"))
+    return Section("Bytes on disk", table((), rows, label="Bytes on disk", kind="bytes"))
 
 
 def _ratio(previous: tuple[str, int], size: int) -> str:

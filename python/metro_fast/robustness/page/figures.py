@@ -12,12 +12,14 @@ from html import escape
 
 import numpy as np
 
-from metro_fast._svg import limits, round_step, svg
+from metro_fast._svg import limits, room, round_step, svg
 from metro_fast.errors import MetroFastError
 
 __all__ = ["DASHES", "Dot", "StripRow", "interval_chart", "line_chart", "value_strip"]
 
-_ROW = 88  # height of a model's row, in pixels
+_ROW = 72  # height of a model's row without its label, in pixels
+_LINE = 16  # height of a line of a label
+_LETTERS = 44  # letters of a line that is as wide as the picture on a phone
 _MINUS = "\N{MINUS SIGN}"
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 3", "10 4")
 """The dashes of each curve, in the order of their colors."""
@@ -58,21 +60,26 @@ def value_strip(
     Returns:
         An `<svg>` of full width.
     """
-    top = 18 * len(baselines) + 6
-    height = top + _ROW * len(rows) + 22
-    parts = [_axis(top, height, [i / 5 for i in range(6)], lambda v: 100 * v, "{:.0%}")]
     # The lowest is at the top: its label extends to the right, where other lines begin below it.
-    for number, (label, value) in enumerate(sorted(baselines.items(), key=lambda b: b[1])):
-        x, y = 100 * value, 18 * number + 12
-        stretches = [(y - 9, top + 2)]
-        stretches += [(top + _ROW * r + 20, top + _ROW * (r + 1) - 2) for r in range(len(rows))]
+    labels, top = [], 0
+    for label, value in sorted(baselines.items(), key=lambda baseline: baseline[1]):
+        words, lines = _beside(100 * value, top, f"{label} {100 * value:.1f} %")
+        labels.append((100 * value, top, words))
+        top += lines * _LINE + 2
+    top += 6
+    heights = [_LINE * _lines(len(row.label) + 26) for row in rows]
+    tops = [top + sum(heights[:r]) + _ROW * r for r in range(len(rows))]
+    height = top + sum(heights) + _ROW * len(rows) + 22
+    parts = [_axis(top, height, [i / 5 for i in range(6)], lambda v: 100 * v, "{:.0%}")]
+    for x, start, words in labels:
+        stretches = [(start + 2, top + 2)]
+        stretches += [(t + h + 4, t + h + _ROW - 2) for t, h in zip(tops, heights, strict=True)]
         parts += [
-            f'<line class="base" x1="{x:.2f}%" x2="{x:.2f}%" y1="{start}" y2="{end}"/>'
-            for start, end in stretches
+            f'<line class="base" x1="{x:.2f}%" x2="{x:.2f}%" y1="{first}" y2="{last}"/>'
+            for first, last in stretches
         ]
-        parts.append(_label(x, y, f"{label} {100 * value:.1f} %"))
-    for number, row in enumerate(rows):
-        parts.append(_strip_row(row, top + number * _ROW))
+        parts.append(words)
+    parts += map(_strip_row, rows, tops, heights)
     return svg(parts, height, description)
 
 
@@ -105,8 +112,8 @@ def interval_chart(
     def place(value: float) -> float:
         return 100 * (value - low) / (high - low)
 
-    row_height = 44
-    height = row_height * len(rows) + 26
+    heights = [_LINE * _lines(len(row[0])) for row in rows]
+    height = sum(heights) + 28 * len(rows) + 26
     parts = []
     if margin is not None:
         parts.append(
@@ -119,10 +126,11 @@ def interval_chart(
         f'<line class="zero" x1="{zero:.2f}%" x2="{zero:.2f}%" y1="0" y2="{height - 20}"/>'
     )
     for number, (label, estimate, start, end) in enumerate(rows):
-        y = number * row_height + 32
+        bottom = sum(heights[: number + 1]) + 28 * number + 4
+        y = bottom + 11
         text = f"{label}: {estimate:+.1f} {unit}, 95 % interval {start:+.1f} to {end:+.1f}"
         parts.append(
-            f'<text class="row-label" x="0" y="{y - 14}">{escape(label)}</text>'
+            f"{_words(escape(label), 'row-label', bottom - heights[number], heights[number])}"
             f'<g><title>{escape(text)}</title><line class="whisker thick" '
             f'x1="{place(start):.2f}%" x2="{place(end):.2f}%" y1="{y}" y2="{y}"/>'
             f'<circle class="estimate" cx="{place(estimate):.2f}%" cy="{y}" r="5"/></g>'
@@ -154,14 +162,16 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, descripti
     ys = [float(y) for curve in series.values() for _, y in curve]
     (x0, x1), (y0, y1) = limits(xs), limits(ys)
     height, plot = 240, 214
-    parts = []
+    parts, labels = [], []
     step = round_step((y1 - y0) / 1.5)
     tick = math.ceil(y0 / step) * step
     while tick <= y1:
         y = plot * (1 - (tick - y0) / (y1 - y0))
+        labels.append(f"{tick:.6g}")
         parts.append(f'<line class="grid" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(
-            f'<text class="tick" x="0" dx="-8" y="{y + 4:.1f}" text-anchor="end">{tick:.6g}</text>'
+            f'<text class="tick" x="0" dx="-8" y="{y + 4:.1f}" text-anchor="end">'
+            f"{labels[-1]}</text>"
         )
         tick += step
     for value, anchor, x in ((min(xs), "start", 0), (max(xs), "end", 100)):
@@ -184,16 +194,16 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, descripti
             f"<title>{escape(name)}</title></polyline>"
         )
     parts.append("</svg>")
-    return svg(parts, height, description, kind="curves")
+    return svg(parts, height, description, kind="curves", left=room(labels))
 
 
-def _strip_row(row: StripRow, top: int) -> str:
+def _strip_row(row: StripRow, top: int, label_height: int) -> str:
     values = np.array([dot.value for dot in row.dots])
     low, q1, middle, q3, high = 100 * np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
-    mean, y = 100 * row.mean, top + 50
+    mean, y = 100 * row.mean, top + label_height + 34
+    numbers = f'<span class="quiet">mean {mean:.1f} %, worst {low:.1f} %</span>'
     parts = [
-        f'<text class="row-label" x="0" y="{top + 12}">{escape(row.label)}'
-        f'<tspan class="quiet" dx="8">mean {mean:.1f} %, worst {low:.1f} %</tspan></text>',
+        _words(f"<p>{escape(row.label)} {numbers}</p>", "row-label", top, label_height),
         f'<line class="whisker" x1="{low:.2f}%" x2="{high:.2f}%" y1="{y}" y2="{y}"/>',
         f'<rect class="box" x="{q1:.2f}%" y="{y - 9}" width="{max(q3 - q1, 0.2):.2f}%" '
         'height="18" rx="2"/>',
@@ -239,10 +249,26 @@ def _axis(
     return "".join(parts)
 
 
-def _label(x: float, y: int, text: str) -> str:
-    """A text next to a vertical line, on the side that has room."""
-    anchor, shift = ("start", 5) if x < 55 else ("end", -5)
+def _beside(x: float, top: int, text: str) -> tuple[str, int]:
+    """A text next to a vertical line, on the side that has room, and its lines."""
+    start, width, kind = (x, 100 - x, "base-label") if x < 55 else (0.0, x, "base-label left")
+    lines = _lines(len(text), width / 100)
+    return _words(escape(text), kind, top, _LINE * lines, start, width), lines
+
+
+def _lines(letters: int, share: float = 1.0) -> int:
+    """The lines that a text needs on a phone, in a share of the picture's width."""
+    return math.ceil(letters / (_LETTERS * share))
+
+
+def _words(
+    html: str, kind: str, top: int, height: int, start: float = 0.0, width: float = 100.0
+) -> str:
+    """Words in a box of the picture, in lines as wide as the box: a `<text>` has but one line.
+
+    The words are at the bottom of the box, since they need fewer lines on a wide page.
+    """
     return (
-        f'<text class="base-label" x="{x:.2f}%" y="{y}" dx="{shift}" text-anchor="{anchor}">'
-        f"{escape(text)}</text>"
+        f'<foreignObject x="{start:.2f}%" y="{top}" width="{width:.2f}%" height="{height}">'
+        f'<div class="words {kind}">{html}</div></foreignObject>'
     )

@@ -49,7 +49,7 @@ def comparison_table(compared: Sequence[tuple[Comparison, TaskComparison]]) -> H
     """One row per pair of models."""
     head = ("Models", "Difference", "Same answer", "Change of spread", "Lowest change", "Verdict")
     rows = [_comparison_row(comparison, task) for comparison, task in compared]
-    return table(head, rows, label=f"Comparison on {compared[0][1].task}")
+    return table(head, rows, label=f"Comparison on {compared[0][1].task}", kind="comparison")
 
 
 def _comparison_row(comparison: Comparison, task: TaskComparison) -> list[str]:
@@ -91,7 +91,7 @@ def instruction_table(summaries: Sequence[TaskSummary], *, controls: bool = Fals
         for name, text in texts.items()
     ]
     label = f"{'Controls' if controls else 'Instructions'} of {summaries[0].task}"
-    return table(head, rows, label=label, kind="instructions")
+    return table(head, rows, label=label, kind="instructions named")
 
 
 def _score(row: InstructionScore) -> Html:
