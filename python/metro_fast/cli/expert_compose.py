@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from metro_fast._pretrained import load_seq2seq, load_tokenizer
+from metro_fast._pretrained import load_model, load_tokenizer
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.rating import (
     ExamplesOption,
@@ -68,7 +68,7 @@ def compose_command(
         tokenizer, examples=examples, tasks=tasks, instructions=instructions,
         max_input_length=max_input_length, strict=strict,
     )  # fmt: skip
-    network = load_seq2seq(model).eval()
+    network = load_model(model).eval()
     if not resume:
         (target / LOG).unlink(missing_ok=True)
     found = compose_fewshot(

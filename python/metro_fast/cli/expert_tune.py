@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from metro_fast._atomic import write_atomically
-from metro_fast._pretrained import load_seq2seq, load_tokenizer
+from metro_fast._pretrained import load_model, load_tokenizer
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.expert_compress import parse_alpha
 from metro_fast.cli.rating import (
@@ -89,7 +89,7 @@ def tune_command(
         load_tokenizer(model), examples=examples, tasks=tasks, instructions=instructions,
         max_input_length=max_input_length, strict=strict,
     )  # fmt: skip
-    network = load_seq2seq(model).eval()
+    network = load_model(model).eval()
     if not resume:
         (target / LOG).unlink(missing_ok=True)
     found = tune_compression(
