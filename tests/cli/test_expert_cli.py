@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import statistics
 import sys
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 
 from metro_fast.cli.expert_compress import app
 from metro_fast.cli.expert_fidelity import print_fidelity
-from metro_fast.experts import Expert, ModuleFidelity, compress
+from metro_fast.experts import Expert, ModuleFidelity, compress, fidelity
 from metro_fast.experts.adapters.peft_folder import read_folder, write_folder
 from metro_fast.experts.adapters.state_file import write_safetensors
 from metro_fast.experts.adapters.tensors import RawTensor
@@ -46,6 +48,33 @@ def test_defaults_equal_those_of_the_function(adapter: Path, tmp_path: Path):
     assert "the 20 that lost most" in output
     assert "25 modules: cosine" in output
     assert "0 erased" in output
+
+
+@pytest.mark.filterwarnings("ignore:the update of:UserWarning")
+@pytest.mark.parametrize(
+    ("options", "alpha", "expected"),
+    [
+        ([], "least_squares", None),
+        (["--alpha", "1"], 1.0, "raise --alpha, or leave it out for least squares\n"),
+        (["--alpha", "9"], 9.0, "lower --alpha, or leave it out\n"),
+        (["--density", "0.05"], "least_squares", "raise --density\n"),
+    ],
+)
+def test_the_length_is_printed_and_a_changed_one_is_warned_of(
+    adapter: Path, tmp_path: Path, options: list[str], alpha: float | str, expected: str | None
+):
+    result = CliRunner().invoke(app, [str(adapter), str(tmp_path / "out"), *options])
+    density = 0.05 if "--density" in options else 0.2
+    rows = fidelity(adapter, compress(adapter, density=density, alpha=alpha))
+    length = statistics.median(row.norm_ratio for row in rows)
+    printed = " ".join(result.stdout.split())
+    assert re.search(rf"Length \|dW'\| / \|dW\| .* median {length:.3f}\.", printed)
+    if expected is None:
+        assert "times their length" not in result.stderr
+        assert 0.5 < length < 0.9
+    else:
+        assert f"warning: the updates have {length:.3g} times their length" in result.stderr
+        assert result.stderr.endswith(expected)
 
 
 @pytest.mark.filterwarnings("ignore:the update of:UserWarning")
@@ -195,3 +224,13 @@ def test_the_table_names_those_that_lost_most(capsys: pytest.CaptureFixture[str]
     assert whole.index("m0 ") < whole.index("m10 ")
     print_fidelity([], 20)
     assert capsys.readouterr().out == ""
+
+
+def test_factors_without_a_product_are_refused_before_anything_is_written(tmp_path: Path):
+    raw = {
+        f"q.lora_{side}.weight": RawTensor.of(np.ones((5, 7), np.float32), side) for side in "AB"
+    }
+    write_safetensors(tmp_path / "odd.safetensors", raw)
+    result = CliRunner().invoke(app, [str(tmp_path / "odd.safetensors"), str(tmp_path / "out")])
+    assert "q.lora_A.weight has shape (5, 7) and q.lora_B.weight" in str(result.exception)
+    assert not (tmp_path / "out").exists()

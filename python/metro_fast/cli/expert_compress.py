@@ -105,13 +105,13 @@ def compress_command(
     expert, modules = _compress(options) if base is None else _stream(options)
     save_resolved(ctx, target)
     print_expert(expert, target)
-    print_fidelity(modules, rows)
+    print_fidelity(modules, rows, fixed=expert.manifest.alpha_rule == "fixed")
     if profile == "size":
         typer.echo(f"size profile: streams of 64 x S trits, S = {expert.steps}, made the smallest")
 
 
 def _compress(options: CompressOptions) -> tuple[Expert, list[ModuleFidelity]]:
-    """Save a compressed adapter; the source is read once, for the expert and its exact fidelity."""
+    """Save a compressed adapter; the source is read once, for it and for its exact fidelity."""
     assert options.quantize != "prune"
     with plain_warnings():
         initial = read_initial(options.initial)
@@ -126,8 +126,9 @@ def _compress(options: CompressOptions) -> tuple[Expert, list[ModuleFidelity]]:
             profile=options.profile,
             num_threads=options.threads,
         )
+    modules = fidelity(vector, expert, initial=initial)  # refuses factors without a product
     expert.save(options.target)
-    return expert, fidelity(vector, expert)
+    return expert, modules
 
 
 def _prune(options: CompressOptions) -> str:

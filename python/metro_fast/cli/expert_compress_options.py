@@ -25,7 +25,11 @@ Density: TypeAlias = Annotated[
     typer.Option(help="Share of the entries to keep, in (0, 1]: 0.2 by default, 1 for sign."),
 ]
 Alpha: TypeAlias = Annotated[
-    str | None, typer.Option(help="Scale in standard deviations, or least_squares: 1 by default.")
+    str | None,
+    typer.Option(
+        help="Scale in standard deviations, or least_squares, as by default; 1 is the paper's "
+        "choice for bases of 13B and more."
+    ),
 ]
 ScopeOption: TypeAlias = Annotated[
     Scope, typer.Option(help="Tensors that share one threshold and one scale.")

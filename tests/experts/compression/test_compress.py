@@ -119,7 +119,7 @@ def test_a_group_without_kept_entries_is_named():
         expert = compress({"a": np.float32([1, 2, 3])}, kind="other", scope="tensor", density=0.3)
     assert not expert.arrays()["a"].any()
     with pytest.warns(UserWarning, match="all are equal"):
-        compress({"a": np.ones(8, np.float32)}, kind="other")
+        compress({"a": np.ones(8, np.float32)}, kind="other", alpha=1.0)
 
 
 def test_an_untrained_b_loses_nothing():

@@ -3,12 +3,17 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from metro_fast.experts.adapters.roles import factor_of
+from metro_fast.experts.adapters.factors import (
+    Side,
+    Update,
+    Values,
+    inner_product,
+    product_of,
+    updates_of,
+)
 
 ERASED_COSINE = 0.15
 """A module's update is called erased if its cosine is below this. At 5 % density normal noise keeps
@@ -53,33 +58,37 @@ class ModuleFidelity:
 
 
 def compare_updates(
-    before: Mapping[str, NDArray[np.float32]],
-    after: Mapping[str, NDArray[np.float32]],
+    updates: Sequence[Update], before: Side, after: Side, starts: Values
 ) -> list[ModuleFidelity]:
     """Compare updates module by module.
 
-    A LoRA module's update is B A (its scaling cancels); the inner products come from r x r
-    matrices: <B A, B' A'> = sum((B^T B') * (A A'^T)), and B A is never formed. Any other tensor
-    is an update itself.
+    A LoRA module's update is the change of B A from its initial value (its scaling cancels), of
+    B E A in AdaLoRA; `product_of` has the formula. The inner products come from r x r matrices, and
+    B A is never formed. Any other tensor is an update itself.
 
     Args:
-        before: Residuals by name, in float32, without their initial values.
+        updates: What to compare; see `updates_of`.
+        before: Residuals by name, and factors that are kept whole.
         after: The same tensors after compression.
+        starts: Given initial values of factors, by name; all others are 0.
+
+    Raises:
+        MetroFastError: If the shapes of A and B do not fit each other.
 
     Example:
-        >>> w = {"m.weight": np.array([3.0, 4.0], np.float32)}
-        >>> compare_updates(w, {"m.weight": np.array([0.0, 2.0], np.float32)})[0].cosine
+        >>> one = Update("m.weight", ("m.weight",))
+        >>> w = Side({"m.weight": np.array([3.0, 4.0], np.float32)}, {})
+        >>> cut = Side({"m.weight": np.array([0.0, 2.0], np.float32)}, {})
+        >>> compare_updates([one], w, cut, {})[0].cosine
         0.8
     """
-    return [
-        _compare(module, [before[name] for name in names], [after[name] for name in names])
-        for module, names in modules(before).items()
-    ]
+    return [_compare(update, before, after, starts) for update in updates]
 
 
 def erased_modules(
-    before: Mapping[str, NDArray[np.float32]],
-    after: Mapping[str, NDArray[np.int8]],
+    updates: Sequence[Update],
+    before: Values,
+    after: Values,
     estimates: Sequence[ModuleFidelity],
 ) -> list[str]:
     """Modules whose update is erased, in a fraction of the time that `compare_updates` takes.
@@ -89,53 +98,59 @@ def erased_modules(
     columns of A; where that cosine or the estimate is low, the whole product is compared.
 
     Args:
+        updates: Tensors, and pairs of A and B for which `is_plain` is true.
         before: Residuals by name.
         after: Their trits by name.
-        estimates: What `estimate_updates` returns for them.
+        estimates: What `estimate_updates` returns for the updates.
 
     Example:
+        >>> one = Update("m.weight", ("m.weight",))
         >>> w = {"m.weight": np.array([3.0, 4.0], np.float32)}
         >>> t = {"m.weight": np.array([0, 0], np.int8)}
-        >>> erased_modules(w, t, [ModuleFidelity("m.weight", 0.0, 0.0)])
+        >>> erased_modules([one], w, t, [ModuleFidelity("m.weight", 0.0, 0.0)])
         ['m.weight']
     """
-    names = modules(before)
     erased = []
-    for row in estimates:
-        members = names[row.module]
-        if len(members) == 2:
-            x, y = ([side[name] for name in members] for side in (before, after))
-            sampled = _compare(row.module, _thin(x), _thin(y))
+    for update, row in zip(updates, estimates, strict=True):
+        if update.a is not None and row.norm_ratio > 0:
+            x, y = Side(before, {}), Side(after, {})
+            sampled = _compare(update, _thin(update, before), _thin(update, after), {})
             if min(row.cosine, sampled.cosine) < _CHECKED:
-                row = _compare(row.module, x, y)
+                row = _compare(update, x, y, {})
         if row.erased:
             erased.append(row.module)
     return erased
 
 
-def _compare(
-    module: str, before: Sequence[NDArray[Any]], after: Sequence[NDArray[Any]]
-) -> ModuleFidelity:
-    # In float64: squares of 1e-25 and of 1e22 do not fit float32.
-    x, y = ([tensor.astype(np.float64) for tensor in side] for side in (before, after))
-    both, own, new = _inner(x, y), _inner(x, x), _inner(y, y)
+def _compare(update: Update, before: Side, after: Side, starts: Values) -> ModuleFidelity:
+    if update.a is None:
+        x, y = (side.residuals[update.names[0]].astype(np.float64) for side in (before, after))
+        both, own, new = (float(np.vdot(*pair)) for pair in ((x, y), (x, x), (y, y)))
+    else:
+        one, two = (product_of(update, side, starts) for side in (before, after))
+        both, own, new = (inner_product(*pair) for pair in ((one, two), (one, one), (two, two)))
+    # Rounding may leave a sum below 0 where two terms cancel.
+    own, new = max(own, 0.0), max(new, 0.0)
     if own == 0:
-        return ModuleFidelity(module, 1.0, 1.0)
-    cosine = both / math.sqrt(own * new) if new > 0 else 0.0
-    return ModuleFidelity(module, cosine, math.sqrt(max(new, 0.0) / own))
+        return ModuleFidelity(update.module, 1.0, 1.0)
+    cosine = both / math.sqrt(own) / math.sqrt(new) if new > 0 else 0.0
+    return ModuleFidelity(update.module, min(max(cosine, -1.0), 1.0), math.sqrt(new / own))
 
 
-def _thin(factors: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+def _thin(update: Update, values: Values) -> Side:
     """Every n-th column of A and row of B; n is odd, so that it does not coincide with heads."""
-    a, b = factors
+    a, b = (values[name] for name in update.names)
     columns = a.reshape(a.shape[0], -1)
     rows = b.reshape(-1, a.shape[0])
     every, other = (max(1, size // _SAMPLE - 1) | 1 for size in (columns.shape[1], rows.shape[0]))
-    return [columns[:, ::every], rows[::other]]
+    thin = columns[:, ::every], rows[::other]
+    return Side(dict(zip(update.names, thin, strict=True)), {})
 
 
 def estimate_updates(
-    agreement: Mapping[str, tuple[float, float, int]], scales: Mapping[str, float]
+    updates: Sequence[Update],
+    agreement: Mapping[str, tuple[float, float, int]],
+    scales: Mapping[str, float],
 ) -> list[ModuleFidelity]:
     """Estimate the result of `compare_updates` from sums over the tensors, without any product.
 
@@ -145,22 +160,26 @@ def estimate_updates(
     look, and `compare_updates` measures what is there.
 
     Args:
+        updates: Tensors, and pairs of A and B for which `is_plain` is true.
         agreement: For each tensor the sums of w t, w^2 and t^2 over its entries w and trits t.
         scales: The factor of each tensor's trits.
 
     Example:
-        >>> estimate_updates({"m.weight": (4.0, 25.0, 1)}, {"m.weight": 2.0})
+        >>> one = Update("m.weight", ("m.weight",))
+        >>> estimate_updates([one], {"m.weight": (4.0, 25.0, 1)}, {"m.weight": 2.0})
         [ModuleFidelity('m.weight', cosine=0.800, norm_ratio=0.400)]
     """
     rows = []
-    for module, names in modules(agreement).items():
+    for update in updates:
         cosine = ratio = 1.0
-        if all(agreement[name][1] > 0 for name in names):
-            for name in names:
+        if all(agreement[name][1] > 0 for name in update.names):
+            for name in update.names:
                 dot, square, nonzeros = agreement[name]
+                if scales[name] == 0:  # as with alpha where all entries of a group are equal
+                    dot = 0.0
                 cosine *= dot / math.sqrt(square * max(1, nonzeros))
                 ratio *= scales[name] * math.sqrt(nonzeros / square)
-        rows.append(ModuleFidelity(module, cosine, ratio))
+        rows.append(ModuleFidelity(update.module, cosine, ratio))
     return rows
 
 
@@ -171,24 +190,4 @@ def modules(names: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
         >>> modules(dict.fromkeys(["q.lora_A.weight", "q.lora_B.weight", "v.ia3_l"]))
         {'q': ('q.lora_A.weight', 'q.lora_B.weight'), 'v.ia3_l': ('v.ia3_l',)}
     """
-    found: dict[str, tuple[str, ...]] = {}
-    for name in names:
-        factor = factor_of(name)
-        if factor is None or factor.partner not in names:
-            found[name] = (name,)
-        elif factor.role == "lora_A":
-            found[factor.module] = (name, factor.partner)
-        else:
-            found[factor.module] = (factor.partner, name)
-    return found
-
-
-def _inner(x: list[NDArray[np.float64]], y: list[NDArray[np.float64]]) -> float:
-    """The inner product of two updates, which are tensors or products B A."""
-    if len(x) == 1:
-        return float(np.vdot(x[0], y[0]))
-    (a, b), (other_a, other_b) = x, y
-    rank, other_rank = a.shape[0], other_a.shape[0]
-    left = b.reshape(-1, rank).T @ other_b.reshape(-1, other_rank)
-    right = a.reshape(rank, -1) @ other_a.reshape(other_rank, -1).T
-    return float(np.sum(left * right))
+    return {update.module: update.names for update in updates_of("lora", names)}

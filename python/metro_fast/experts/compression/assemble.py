@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast.experts.adapters.peft_folder import parse_config
-from metro_fast.experts.adapters.updates import ModuleFidelity, estimate_updates
+from metro_fast.experts.adapters.updates import ModuleFidelity
 from metro_fast.experts.compression.groups import Groups, Rule
 from metro_fast.experts.compression.task_vector import TaskVector
 from metro_fast.experts.expert import Expert
@@ -31,6 +31,7 @@ def assemble(
     rule: Rule,
     starts: Sequence[int],
     block: NDArray[np.uint8],
+    estimate: Sequence[ModuleFidelity],
 ) -> Expert:
     """Make an expert of groups and a packed block, with the estimate of what was kept."""
     file = _core.encode_expert(
@@ -40,15 +41,8 @@ def assemble(
         [tensor.bytes for tensor in vector.dense.values()],
     )
     expert = Expert(file, vector.config)
-    expert.estimated_fidelity = fidelity_of(vector, made)
+    expert.estimated_fidelity = tuple(estimate)
     return expert
-
-
-def fidelity_of(vector: TaskVector, made: Groups) -> tuple[ModuleFidelity, ...]:
-    """Estimate how well the update of each module is kept."""
-    products = {name: made.products[name] for name in vector.residuals}
-    scales = {name: made.scales[group] for name, group in made.group_of.items()}
-    return tuple(estimate_updates(products, scales))
 
 
 def manifest_of(

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.compression.assemble import assemble, pack_block
 from metro_fast.experts.compression.groups import ternarize_groups
-from metro_fast.experts.compression.lost import erased_updates, warn_of_erased, warn_of_lost
+from metro_fast.experts.compression.kept import Kept
+from metro_fast.experts.compression.lost import warn_of_erased, warn_of_lost
 from metro_fast.experts.compression.rules import PROFILES, SCOPES, check_choice, read_rule
 from metro_fast.experts.compression.source import read_initial, read_source
 from metro_fast.experts.compression.task_vector import TaskVector, task_vector
@@ -75,16 +76,17 @@ def compress(
         source: A PEFT folder, a PeftModel (its active adapter), a state dict (name to numpy array
             or torch tensor), a file with one (.safetensors, .bin, .pt, .pth, .npy), a folder with
             a model of transformers (`kind="full"`), or a `TaskVector`.
-        quantize: What becomes of the entries that are kept. `"compeft"`: their signs times alpha
-            standard deviations. `"stc"`: their signs times their mean magnitude, which is the scale
+        quantize: What becomes of the entries that are kept. `"compeft"`: their signs times a
+            scale, see `alpha`. `"stc"`: their signs times their mean magnitude, which is the scale
             of least squared error. `"sign"`: nothing is pruned, and every entry becomes its sign
             times the mean magnitude of those that are not zero (BitDelta without its training).
             `"prune"`: they keep their values; that is not ternary, so the result is a `TaskVector`.
         density: The share of each group's entries to keep, in (0, 1]; 0.2 by default, 1 for sign.
-        alpha: For compeft, the scale in standard deviations of the group, or `"least_squares"`,
-            which is the same as stc; 1 by default. The paper's choice without validation data is 1
-            for bases of 13B and more at densities up to 0.2; smaller ones need more, and least
-            squares gives 1.2 to 2.8 by density on real adapters.
+        alpha: For compeft, the scale in standard deviations of the group, or `"least_squares"`, as
+            by default, which is the same as stc (with `upstream`, 1 by default). Least squares
+            gives 1.2 to 2.8 by density on real adapters. The paper's choice without validation data
+            is `alpha=1.0`, for bases of 13B and more at densities up to 0.2; the update of a LoRA
+            then has a fifth of its length at 0.2.
         scope: The tensors that are ranked together and share a scale: `"role"` (all A, all B),
             `"global"` (as in the paper's code; it can erase B, since A is larger) or `"tensor"`.
         kind: lora, ia3, prompt, full or other, for a state dict whose names do not say it.
@@ -136,12 +138,12 @@ def compress(
     warn_of_lost(made, rule, 3)
     if quantize == "prune":
         return _pruned(vector, starts, trits)
+    kept = Kept(vector, starts, trits)
+    estimate = kept.estimate(made)
     block = pack_block(trits, profile, threads)
-    expert = assemble(vector, made, scope, rule, starts, block)
+    expert = assemble(vector, made, scope, rule, starts, block, estimate)
     # A group that is erased has been named already, and all its modules with it.
-    estimate = expert.estimated_fidelity
-    erased = [] if made.lost else erased_updates(vector, estimate, starts, trits)
-    warn_of_erased(erased, 3)
+    warn_of_erased([] if made.lost else kept.erased(estimate), 3)
     return expert
 
 

@@ -3,12 +3,8 @@
 import warnings
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from metro_fast.experts.adapters.updates import ERASED_COSINE, ModuleFidelity, erased_modules
+from metro_fast.experts.adapters.updates import ERASED_COSINE
 from metro_fast.experts.compression.groups import Groups, Rule
-from metro_fast.experts.compression.task_vector import TaskVector
 
 
 def warn_of_lost(made: Groups, rule: Rule, stacklevel: int) -> None:
@@ -30,18 +26,3 @@ def warn_of_erased(erased: Sequence[str], stacklevel: int) -> None:
             f"{ERASED_COSINE}): raise density, or try another scope",
             stacklevel=stacklevel,
         )
-
-
-def erased_updates(
-    vector: TaskVector,
-    estimate: Sequence[ModuleFidelity],
-    starts: Sequence[int],
-    trits: NDArray[np.int8],
-) -> list[str]:
-    """Names of the modules whose update points in another direction after compression."""
-    before = {name: residual.values for name, residual in vector.residuals.items()}
-    after = {
-        name: trits[start : start + values.size].reshape(values.shape)
-        for (name, values), start in zip(before.items(), starts, strict=True)
-    }
-    return erased_modules(before, after, estimate)

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from metro_fast.errors import MetroFastError
-from metro_fast.experts.compression.assemble import assemble, fidelity_of, pack_block
+from metro_fast.experts.compression.assemble import assemble, pack_block
 from metro_fast.experts.compression.groups import Groups, Rule, refuse_infinity, ternarize_groups
-from metro_fast.experts.compression.lost import erased_updates
+from metro_fast.experts.compression.kept import Kept
 from metro_fast.experts.compression.rules import read_rule
 from metro_fast.experts.compression.task_vector import TaskVector
 from metro_fast.experts.expert import Expert
@@ -29,8 +29,6 @@ class Rescaled:
 
     Attributes:
         lost: Names of the groups that have no nonzero entry left.
-        erased: Names of the modules whose update is erased, as `compress` warns of them, at any
-            alpha.
 
     Raises:
         MetroFastError: If density is out of range, or an entry is NaN or infinite.
@@ -57,12 +55,12 @@ class Rescaled:
         self._starts, count = layout([r.values.size for r in vector.residuals.values()])
         self._threads = resolve_threads(num_threads, count, CHUNK)
         self._trits = np.zeros(count, np.int8)
-        self._made = self._ternarize(self._rule)
+        self._made = ternarize_groups(
+            vector, scope, self._rule, self._starts, self._trits, self._threads
+        )
         self._block = pack_block(self._trits, "default", self._threads)
-        self._least_squares: Groups | None = None
+        self._kept = Kept(vector, self._starts, self._trits)
         self.lost = tuple(self._made.lost)
-        estimate = fidelity_of(vector, self._made)
-        self.erased = tuple(erased_updates(vector, estimate, self._starts, self._trits))
 
     def __repr__(self) -> str:
         return f"Rescaled({self._vector!r}, density={self._rule.density:g}, scope={self._scope!r})"
@@ -81,15 +79,20 @@ class Rescaled:
         if alpha is not None:
             rule = read_rule("compeft", self._rule.density, alpha, upstream=False)
         made = self._scaled(rule)
-        return assemble(self._vector, made, self._scope, rule, self._starts, self._block)
+        estimate = self._kept.estimate(made)
+        return assemble(self._vector, made, self._scope, rule, self._starts, self._block, estimate)
+
+    def erased(self, expert: Expert) -> tuple[str, ...]:
+        """Names of the modules whose update is erased in one of these experts.
+
+        Args:
+            expert: What `at` returned.
+        """
+        return tuple(self._kept.erased(expert.estimated_fidelity))
 
     def _scaled(self, rule: Rule) -> Groups:
-        if rule == self._rule:
-            return self._made
         if rule.alpha is None:
-            if self._least_squares is None:
-                self._least_squares = self._ternarize(rule)
-            return self._least_squares
+            return self._made
         with np.errstate(over="ignore"):
             scales = [float(np.float32(rule.alpha * std)) for std in self._made.stds]
         if not 0 < rule.alpha < float("inf") or not all(map(math.isfinite, scales)):
@@ -100,9 +103,3 @@ class Rescaled:
             refuse_infinity(scales[self._made.group_of[name]], {name: residual})
         groups = tuple(Group(g.name, g.density, rule.alpha) for g in self._made.groups)
         return replace(self._made, groups=groups, scales=scales)
-
-    def _ternarize(self, rule: Rule) -> Groups:
-        """Fill the trits, which are the same at every alpha."""
-        return ternarize_groups(
-            self._vector, self._scope, rule, self._starts, self._trits, self._threads
-        )

@@ -40,6 +40,8 @@ def read_rule(
     Example:
         >>> read_rule("stc", None, None, upstream=False)
         Rule(density=0.2, alpha=None, upstream=False)
+        >>> read_rule("compeft", None, None, upstream=True)
+        Rule(density=0.2, alpha=1.0, upstream=True)
     """
     check_choice("quantize", quantize, QUANTIZERS)
     if quantize != "compeft" and alpha is not None:
@@ -51,6 +53,7 @@ def read_rule(
             given = "upstream is True" if upstream else f"density is {density}"
             raise MetroFastError(f"{given}, but quantize='sign' keeps every entry: leave it out")
         density = 1.0
-    least_squares = quantize in ("stc", "sign")
-    native = None if least_squares else native_alpha(1.0 if alpha is None else alpha)
-    return Rule(0.2 if density is None else density, native, upstream)
+    if alpha is None:
+        # The published code has no least squares, and its STC is another scale.
+        alpha = 1.0 if upstream and quantize != "stc" else "least_squares"
+    return Rule(0.2 if density is None else density, native_alpha(alpha), upstream)

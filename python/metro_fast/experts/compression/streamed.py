@@ -14,6 +14,7 @@ from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.experts.adapters.tied import leave_out, may_be_tied
 from metro_fast.experts.compression.assemble import assemble
 from metro_fast.experts.compression.groups import Groups, Products, Rule, collect_groups, members_of
+from metro_fast.experts.compression.kept import Kept
 from metro_fast.experts.compression.lost import warn_of_erased, warn_of_lost
 from metro_fast.experts.compression.rules import SCOPES, check_choice, read_rule
 from metro_fast.experts.compression.task_vector import Residual, TaskVector, check_name, chosen
@@ -99,9 +100,10 @@ def compress_checkpoint(
     made, block, checksum = stream.run(count)
     vector = TaskVector("full", vector.residuals, vector.dense, checksum)
     warn_of_lost(made, rule, 3)
-    expert = assemble(vector, made, scope, rule, starts, block)
+    estimate = Kept(vector, starts, None).estimate(made)
+    expert = assemble(vector, made, scope, rule, starts, block, estimate)
     if not made.lost:
-        warn_of_erased([row.module for row in expert.estimated_fidelity if row.erased], 3)
+        warn_of_erased([row.module for row in estimate if row.erased], 3)
     expert.save(target)
     return expert
 

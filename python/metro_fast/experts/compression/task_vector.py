@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast.errors import MetroFastError
+from metro_fast.experts.adapters.factors import is_factor
 from metro_fast.experts.adapters.initial import (
     Initial,
     constant_of,
@@ -62,6 +63,8 @@ class TaskVector:
         dense: The tensors that stay whole: heads, `modules_to_save`, integers.
         initial_crc32c: Checksum of the given initial values, or None.
         config: The bytes of adapter_config.json, or None if it is not a PEFT adapter.
+        starts: float32, the given initial values of a LoRA's factors, by name: the update is a
+            product, and depends on them.
 
     Example:
         >>> task_vector({"layer.ia3_l": np.array([1.5, 1.0], np.float32)})
@@ -73,6 +76,7 @@ class TaskVector:
     dense: dict[str, RawTensor]
     initial_crc32c: int | None
     config: bytes | None = None
+    starts: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         entries = sum(residual.values.size for residual in self.residuals.values())
@@ -156,7 +160,21 @@ def task_vector(
         name: _residual(raw[name], role, given.get(name)) for name, role in ternary.items()
     }
     kept = {name: tensor for name, tensor in raw.items() if name not in ternary}
-    return TaskVector(kind, residuals, kept, initial_checksum(given) if given else None)
+    checksum = initial_checksum(given) if given else None
+    starts = starts_of({name: tensor.shape for name, tensor in raw.items()}, initial or {})
+    return TaskVector(kind, residuals, kept, checksum, starts=starts if kind == "lora" else {})
+
+
+def starts_of(
+    shapes: Mapping[str, tuple[int, ...]], initial: Mapping[str, Any]
+) -> dict[str, NDArray[np.float32]]:
+    """The initial values of a LoRA's factors, whether they are ternary or kept whole.
+
+    Raises:
+        TypeError: If a value is not a tensor of a plain dtype.
+        MetroFastError: If a shape differs.
+    """
+    return read_given(initial, {n: s for n, s in shapes.items() if n in initial and is_factor(n)})
 
 
 def _only_kind(kinds: set[str], kind: str | None, names: Sequence[str]) -> str:

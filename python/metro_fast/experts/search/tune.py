@@ -136,7 +136,8 @@ def tune_compression(
                 expert = packed.at(alpha)
                 rated = scores.of(density, alpha, partial(show, expert))
                 bits = expert.bits_per_parameter
-                rows.append(Candidate(density, alpha, expert.nbytes, bits, rated, packed.erased))
+                erased = packed.erased(expert)
+                rows.append(Candidate(density, alpha, expert.nbytes, bits, rated, erased))
                 if best is None or rows[-1].better(best[0], higher_is_better=higher_is_better):
                     best = (rows[-1], expert)
                 update(len(rows), best[0].score)
