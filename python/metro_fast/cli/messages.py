@@ -152,5 +152,10 @@ def plain_warnings() -> Iterator[None]:
         yield
 
 
+def say_warning(text: str) -> None:
+    """Print a warning as one line, in the words of the command that runs."""
+    typer.echo(f"warning: {translated(text, RUNNING.get())}", err=True)
+
+
 def _show_line(message: Warning | str, *_: Any, **__: Any) -> None:
-    typer.echo(f"warning: {translated(str(message), RUNNING.get())}", err=True)
+    say_warning(str(message))
