@@ -14,10 +14,11 @@ from metro_fast import _core
 from metro_fast._extras import require
 from metro_fast._json import parse_json
 from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.experts.adapters.npz_file import read_npz
 from metro_fast.experts.adapters.tensors import RawTensor
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-EXTENSIONS = (".safetensors", *PICKLES, ".npy")
+EXTENSIONS = (".safetensors", *PICKLES, ".npy", ".npz")
 _MODEL = "model.safetensors"
 _SHARDS = "model.safetensors.index.json"
 _NPY_NAME = "prompt_embeddings"
@@ -44,6 +45,8 @@ def read_state(path: Path) -> dict[str, RawTensor]:
         return read_pickle(path)
     if path.suffix == ".npy":
         return {_NPY_NAME: read_npy(path)}
+    if path.suffix == ".npz":
+        return read_npz(path)
     raise MetroFastError(f"{path} ends in {path.suffix!r}, expected {', '.join(EXTENSIONS)}")
 
 
