@@ -9,6 +9,7 @@ import numpy as np
 
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError
+from metro_fast.experts.adapters.limits import check_tensors
 from metro_fast.experts.adapters.tensors import RawTensor
 
 
@@ -21,10 +22,11 @@ def read_npz(path: Path) -> dict[str, RawTensor]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return {
-                entry.filename.removesuffix(".npy"): _member(archive, entry)
-                for entry in archive.infolist()
-            }
+            entries = {e.filename.removesuffix(".npy"): e for e in archive.infolist()}
+            check_tensors([(name, ()) for name in entries], f"{path}: ")
+            return {name: _member(archive, entry) for name, entry in entries.items()}
+    except FormatError:
+        raise
     except (zipfile.BadZipFile, ValueError, EOFError, KeyError, SyntaxError, NotImplementedError,
             RuntimeError, zlib.error, MemoryError, OverflowError) as error:  # fmt: skip
         raise FormatError(

@@ -11,7 +11,9 @@ import numpy as np
 from metro_fast import _core
 from metro_fast._extras import require
 from metro_fast._json import parse_json
+from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.experts.adapters.absent import absent
 from metro_fast.experts.adapters.state_file import read_pickle, read_safetensors, write_safetensors
 from metro_fast.experts.adapters.tensors import RawTensor
 
@@ -80,7 +82,7 @@ def read_folder(folder: Path) -> Adapter:
     elif (folder / PICKLED_WEIGHTS).exists():
         state = read_pickle(folder / PICKLED_WEIGHTS)
     else:
-        raise FileNotFoundError(f"{folder} holds no {WEIGHTS} and no {PICKLED_WEIGHTS}")
+        raise absent(folder, "weights", f"{WEIGHTS} or {PICKLED_WEIGHTS} beside {CONFIG}")
     return Adapter(state, config, kind)
 
 
@@ -142,20 +144,24 @@ def kind_of(config: Mapping[str, Any]) -> str:
     peft_type = str(config.get("peft_type", "missing")).rpartition(".")[2].upper()
     if peft_type not in _KINDS:
         known = ", ".join(_KINDS)
-        raise MetroFastError(f"peft_type is {peft_type}, which cannot be compressed, only {known}")
+        raise MetroFastError(
+            f"peft_type is {shown(peft_type)}, which cannot be compressed, only {known}"
+        )
     for setting, reason in _REFUSED.items():
         if config.get(setting):
             raise MetroFastError(f"{setting} is set: {reason}")
     start = config.get("init_lora_weights", True)
     if isinstance(start, str) and start.lower().startswith(_CHANGES_THE_BASE):
         raise MetroFastError(
-            f"init_lora_weights is {start!r}: the base was changed when the adapter was made, so "
-            "whatever compression drops would be missing from both. Convert the adapter first, "
-            "where PEFT can: save_pretrained(..., path_initial_model_for_weight_conversion=...)"
+            f"init_lora_weights is {shown(repr(start))}: the base was changed when the adapter was "
+            "made, so whatever compression drops would be missing from both. Convert the adapter "
+            "first, where PEFT can: save_pretrained(..., "
+            "path_initial_model_for_weight_conversion=...)"
         )
     if config.get("bias", "none") != "none" or config.get("lora_bias"):
         raise MetroFastError(
-            f"bias is {config.get('bias')!r}, lora_bias {config.get('lora_bias')!r}: adapters with "
+            f"bias is {shown(repr(config.get('bias')))}, lora_bias "
+            f"{shown(repr(config.get('lora_bias')))}: adapters with "
             "trained biases cannot be compressed"
         )
     return _KINDS[peft_type]

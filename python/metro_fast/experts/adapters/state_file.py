@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from metro_fast import _core
 from metro_fast._extras import require
 from metro_fast._json import parse_json
+from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.experts.adapters.absent import absent
+from metro_fast.experts.adapters.limits import check_tensors
 from metro_fast.experts.adapters.npz_file import read_npz
 from metro_fast.experts.adapters.tensors import RawTensor
 
@@ -38,7 +41,7 @@ def read_state(path: Path) -> dict[str, RawTensor]:
     if path.is_dir():
         return _read_model(path)
     if not path.exists():
-        raise FileNotFoundError(f"there is no {path}")
+        raise absent(path, "weights", f"a file that ends in {', '.join(EXTENSIONS)}")
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     if path.suffix in PICKLES:
@@ -62,7 +65,8 @@ def read_safetensors(path: Path) -> dict[str, RawTensor]:
     try:
         places = _core.decode_safetensors(file)
     except FormatError as error:
-        raise FormatError(f"{path}: {error}") from error
+        raise FormatError(f"{path}: {shown(str(error), 300)}") from error
+    check_tensors([(name, shape) for name, _, shape, *_ in places], f"{path}: ")
     if any(name.startswith("compeft.") for name, *_ in places):
         raise MetroFastError(f"{path} is a compressed expert already: use Expert.load")
     return {
@@ -108,13 +112,18 @@ def read_pickle(path: Path) -> dict[str, RawTensor]:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except damage as error:
         reason = str(error).partition("\n")[0]
-        raise FormatError(f"{path} is not a pickle of tensors alone: {reason}") from error
+        raise FormatError(
+            f"{path} is not a pickle of tensors alone: {shown(reason, 300)}"
+        ) from error
     if not isinstance(state, dict):
         raise FormatError(f"{path} holds a {type(state).__name__}, expected a state dict")
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             kind = type(tensor).__name__
-            raise FormatError(f"{path} holds a {kind} named {name!r}, expected tensors by name")
+            raise FormatError(
+                f"{path} holds a {kind} named {shown(repr(name))}, expected tensors by name"
+            )
+    check_tensors([(name, tensor.shape) for name, tensor in state.items()], f"{path}: ")
     return {name: RawTensor.of(tensor, name) for name, tensor in state.items()}
 
 
@@ -146,7 +155,9 @@ def read_npy(path: Path) -> RawTensor:
             raise ValueError(f"shape {shape} of {dtype} is {size} bytes, but {found} follow")
     except (ValueError, EOFError, TypeError, KeyError, SyntaxError, tokenize.TokenError,
             RecursionError, MemoryError) as error:  # fmt: skip
-        raise FormatError(f"{path} is not an array as numpy saves it: {error}") from error
+        raise FormatError(
+            f"{path} is not an array as numpy saves it: {shown(str(error), 300)}"
+        ) from error
     flat = np.frombuffer(file.getvalue(), dtype, offset=start)
     array = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
     # In the byte order of the machine.
@@ -163,7 +174,7 @@ def shard_files(folder: Path) -> tuple[list[Path], set[str]]:
     if (folder / _MODEL).exists():
         return [folder / _MODEL], set()
     if not (folder / _SHARDS).exists():
-        raise FileNotFoundError(f"{folder} holds no {_MODEL} and no {_SHARDS}")
+        raise absent(folder, "model", f"{_MODEL} or {_SHARDS}")
     index = parse_json((folder / _SHARDS).read_bytes(), folder / _SHARDS)
     shards = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict):
@@ -171,7 +182,9 @@ def shard_files(folder: Path) -> tuple[list[Path], set[str]]:
     files = sorted({str(name) for name in shards.values()})
     for name in files:
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise FormatError(f"{folder / _SHARDS} names {name!r}, expected a file beside it")
+            raise FormatError(
+                f"{folder / _SHARDS} names {shown(repr(name))}, expected a file beside it"
+            )
     return [folder / name for name in files], set(shards)
 
 
@@ -190,8 +203,8 @@ def refuse_absent(folder: Path, names: Iterable[str], found: Collection[str]) ->
     Raises:
         FormatError: Naming the first such tensor.
     """
-    absent = sorted(set(names) - set(found))
-    if absent:
+    lacking = sorted(set(names) - set(found))
+    if lacking:
         raise FormatError(
-            f"the shards of {folder} do not hold {absent[0]}, which their index names"
+            f"the shards of {folder} do not hold {shown(lacking[0])}, which their index names"
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast.errors import MetroFastError
+from metro_fast.experts.adapters.absent import absent
 from metro_fast.experts.adapters.peft_folder import (
     CONFIG,
     PICKLED_WEIGHTS,
@@ -15,6 +16,11 @@ from metro_fast.experts.adapters.peft_folder import (
 )
 from metro_fast.experts.adapters.state_file import read_state
 from metro_fast.experts.hub.name import hub_name
+
+EXPECTED = (
+    f"a PEFT folder ({CONFIG} with {WEIGHTS} or {PICKLED_WEIGHTS}), a file of weights or the "
+    "folder of a model"
+)
 
 
 def read_source(source: Any) -> tuple[Adapter | None, Mapping[str, Any]]:
@@ -43,10 +49,7 @@ def read_source(source: Any) -> tuple[Adapter | None, Mapping[str, Any]]:
         if not (path / CONFIG).exists() and (path.is_file() or _is_model(path)):
             return None, read_state(path)
         if not (path / CONFIG).exists():
-            absent = f"{path} holds no {CONFIG}" if path.exists() else f"there is no {path}"
-            raise FileNotFoundError(
-                f"{absent}: expected a PEFT folder, a file of weights or the folder of a model"
-            )
+            raise absent(path, "adapter", EXPECTED)
         adapter = read_folder(path)
     elif hasattr(source, "peft_config"):
         adapter = read_model(source, source.active_adapter)

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.factors import is_factor
 from metro_fast.experts.adapters.initial import (
@@ -180,10 +181,12 @@ def starts_of(
 def _only_kind(kinds: set[str], kind: str | None, names: Sequence[str]) -> str:
     """The one kind of adapter that the names belong to."""
     if not kinds:
-        some = ", ".join(names[:3]) or "none"
+        some = ", ".join(map(shown, names[:3])) or "none"
+        like = next((k for k in ("lora", "ia3") if any(role_of(name, k) for name in names)), None)
+        hint = "" if like is None else f"; these look like {like}"
         raise MetroFastError(
-            f"no tensor has a name of LoRA, IA3 or prompts (names: {some}, ...): "
-            "say what they are with kind='full', 'ia3', 'prompt' or 'other'"
+            f"no tensor has a name of LoRA, IA3 or prompts (names: {some}, ...): give kind, one of "
+            f"{', '.join(KINDS)}{hint}"
         )
     if kind is not None and kinds != {kind}:
         raise MetroFastError(f"kind is {kind!r}, but the names are those of {', '.join(kinds)}")
@@ -202,7 +205,7 @@ def check_name(name: str) -> None:
     """
     if not name.isprintable():
         raise MetroFastError(
-            f"the name {name!r} has characters that cannot be printed: rename the tensor"
+            f"the name {shown(repr(name))} has characters that cannot be printed: rename the tensor"
         )
     refuse_unsupported(name)
 

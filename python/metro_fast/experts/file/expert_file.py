@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
-from metro_fast.errors import MetroFastError
+from metro_fast._shown import shown
+from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.initial import read_same_given
+from metro_fast.experts.adapters.limits import check_tensors
 from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, PICKLED_WEIGHTS, WEIGHTS
 from metro_fast.experts.adapters.tensors import RawTensor, dtype_name
 from metro_fast.experts.adapters.tied import tied_groups
@@ -56,10 +58,14 @@ class ExpertFile:
     """
 
     def __init__(self, file: NDArray[np.uint8], config: bytes | None = None) -> None:
-        manifest, scales, block, dense = _core.decode_expert(file)
+        try:
+            manifest, scales, block, dense = _core.decode_expert(file)
+        except FormatError as error:
+            raise FormatError(shown(str(error), 300)) from error  # it may hold every scale
         self.file = file
         self.config = config
         self.manifest = Manifest.from_json(manifest)
+        check_tensors(self.manifest.named_shapes())
         self.scales = scales
         self.estimated_fidelity: tuple[ModuleFidelity, ...] = ()
         self.block = file[slice(*block)]
@@ -70,7 +76,7 @@ class ExpertFile:
 
     def __repr__(self) -> str:
         manifest = self.manifest
-        origin = "" if manifest.base.model is None else f", base={manifest.base.model!r}"
+        origin = "" if manifest.base.model is None else f", base={shown(repr(manifest.base.model))}"
         densities = sorted({group.density for group in manifest.groups})
         density = " to ".join(f"{density:g}" for density in (*densities[:1], *densities[1:][-1:]))
         return (

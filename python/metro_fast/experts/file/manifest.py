@@ -128,6 +128,11 @@ class Manifest:
             **fields,
         )
 
+    def named_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Names and shapes of all tensors, and the names of the groups."""
+        tensors = [(tensor.name, tensor.shape) for tensor in (*self.tensors, *self.dense)]
+        return [*tensors, *((group.name, ()) for group in self.groups)]
+
     @property
     def needs_initial(self) -> bool:
         """Whether decoding needs the initial values that the expert was made with."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
+from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, kind_of, parse_config
 from metro_fast.experts.expert import Expert, read_expert
@@ -182,7 +183,7 @@ def _fill(peft: Any, adapted: Any, expert: Expert, adapter_name: str) -> None:
 
 
 def _origin(expert: Expert) -> str:
-    base = expert.manifest.base.model or "a model that it does not name"
+    base = shown(expert.manifest.base.model or "a model that it does not name")
     return f"the expert was made for {base}, is this that model?"
 
 
