@@ -85,21 +85,26 @@ def print_tensors(expert: Expert, path: str | Path) -> None:
         expert: The expert.
         path: Its path, for the title.
     """
-    table = Table(title=shown(str(path)))
-    for column in ("tensor", "group", "dtype", "shape", "density", "scale", "bits"):
-        left = column in ("tensor", "group")
-        table.add_column(column, justify="left" if left else "right", overflow="fold")
-    for row in expert.describe():
+    rows = expert.describe()
+    start = common_start([row["tensor"] for row in rows])
+    console = plain_console()
+    console.print(_heading(path, start))
+    table = Table()
+    table.add_column("tensor", overflow="fold")
+    table.add_column("group", overflow="fold", max_width=12)
+    for column in ("dtype", "shape", "density", "scale", "bits"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
         table.add_row(
-            row["tensor"],
-            row["group"],
+            row["tensor"].removeprefix(start),
+            row["group"].removeprefix(start),
             row["dtype"],
-            _shape(row["shape"]),
-            f"{row['density']:.2%}",
+            shown(_shape(row["shape"]), 20),
+            f"{row['density']:.1%}",
             f"{row['scale']:.3g}",
-            f"{row['bits']:.3f}",
+            f"{row['bits']:.2f}",
         )
-    plain_console().print(table)
+    console.print(table)
 
 
 def print_totals(expert: Expert, path: str | Path, *, every_group: bool = False) -> None:
@@ -144,7 +149,7 @@ def _print_kinds(expert: Expert, path: str | Path) -> None:
         kinds.setdefault(name.removesuffix(".weight"), []).append(row)
     start = common_start(list(kinds))
     console = plain_console()
-    console.print(f"{shown(str(path))}, tensors in {shown(start[:-1])}:" if start else str(path))
+    console.print(_heading(path, start))
     table = Table()
     table.add_column("tensors", overflow="fold")
     for column in ("number", "shape", "density", "bits"):
@@ -187,6 +192,11 @@ def _record(expert: Expert, path: str, *, checked: bool) -> dict[str, Any]:
         ],
         "tensors": expert.describe(),
     }
+
+
+def _heading(path: str | Path, start: str) -> str:
+    """The line above a table, with the part that all names in it have."""
+    return f"{shown(str(path))}, tensors in {shown(start[:-1])}:" if start else shown(str(path))
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metro_fast._shown import shown
+
 if TYPE_CHECKING:
     import torch
 
@@ -83,7 +85,8 @@ class RawTensor:
             raise TypeError(f"{name} is a {kind}, expected a torch tensor or numpy array")
         dtype = _NAMES.get(tensor.dtype)
         if dtype is None:
-            raise TypeError(f"{name} has dtype {tensor.dtype}, expected one of {sorted(_NUMPY)}")
+            given = shown(str(tensor.dtype))
+            raise TypeError(f"{name} has dtype {given}, expected one of {sorted(_NUMPY)}")
         # ascontiguousarray makes a scalar one-dimensional.
         return cls(dtype, np.ascontiguousarray(tensor).reshape(tensor.shape))
 
