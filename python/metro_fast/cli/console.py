@@ -1,4 +1,4 @@
-"""The console of every table: names are shown letter by letter, and are no markup."""
+"""The console of every table, which shows names letter by letter, without markup."""
 
 from rich.console import Console
 

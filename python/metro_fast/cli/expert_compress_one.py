@@ -1,4 +1,4 @@
-"""The compression of one source by `metro-fast expert compress`, and what is said of it."""
+"""The compression of one source by `metro-fast expert compress`, with its warnings."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from metro_fast.cli.console import plain_console
 from metro_fast.cli.expert_compress_options import CompressOptions
 from metro_fast.cli.expert_compress_sources import refuse_existing, remove_old
 from metro_fast.cli.expert_fidelity import length_warning
-from metro_fast.cli.messages import say_warning
+from metro_fast.cli.messages import RUNNING, say_warning, translated
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import Expert, ModuleFidelity, compress, compress_checkpoint, fidelity
 from metro_fast.experts.compression.compress import read_vector
@@ -22,7 +22,7 @@ from metro_fast.experts.plain.plain import save_plain
 
 @dataclass
 class Made:
-    """What became of one source.
+    """The result of one source.
 
     Attributes:
         source: The source.
@@ -86,7 +86,7 @@ def _collected(texts: list[str]) -> Iterator[None]:
             for each in found:  # they may be the reason
                 say_warning(str(each.message))
             raise
-    texts += [str(each.message) for each in found]
+    texts += [translated(str(each.message), RUNNING.get()) for each in found]
 
 
 def _compress(options: CompressOptions, made: Made) -> None:

@@ -1,4 +1,4 @@
-"""What `metro-fast expert compress` says: one screen, everything, nothing, or JSON."""
+"""The output of `metro-fast expert compress`: one screen, everything, nothing, or JSON."""
 
 import json
 import statistics

@@ -45,7 +45,7 @@ _CALLS = {
     r": add the expert in Python with add_to_base": "",
     ": pass a function that loads an expert into a model, with load_expert": "",
 }
-"""What a command says in place of advice to call a function."""
+"""The words of a command in place of advice to call a function."""
 
 _VALUE = r"(?:'[^']*'|\"[^\"]*\"|[\w.+\-\[\]]*[\w\]])"
 # What may come before and after a name so that it is neither part of a path nor of another word.

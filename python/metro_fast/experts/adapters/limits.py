@@ -1,4 +1,4 @@
-"""What the names and shapes of tensors in untrusted files may be."""
+"""Limits for the names and shapes of tensors in untrusted files."""
 
 from collections.abc import Iterable, Sequence
 

@@ -130,8 +130,11 @@ class Manifest:
 
     def named_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
         """Names and shapes of all tensors, and the names of the groups."""
-        tensors = [(tensor.name, tensor.shape) for tensor in (*self.tensors, *self.dense)]
-        return [*tensors, *((group.name, ()) for group in self.groups)]
+        return [
+            *((tensor.name, tensor.shape) for tensor in self.tensors),
+            *((tensor.name, tensor.shape) for tensor in self.dense),
+            *((group.name, ()) for group in self.groups),
+        ]
 
     @property
     def needs_initial(self) -> bool:

@@ -1,4 +1,4 @@
-"""What compression lost, module by module."""
+"""The losses of compression, module by module."""
 
 import statistics
 from collections.abc import Callable, Sequence
