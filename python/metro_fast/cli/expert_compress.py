@@ -116,37 +116,44 @@ def compress_command(
         threads=threads,
         replace=replace,
     )
-    several = len(sources) > 1
-    made: list[Made] = []
-    refused: list[tuple[Path, str]] = []
-    console = plain_console(stderr=True)
-    places = list(zip(sources, folders, strict=True))
-    hidden = not (several and console.is_terminal)
-    for path, folder in track(places, "compress", console=console, transient=True, disable=hidden):
-        try:
-            made.append(compress_one(changed(options, source=path, target=folder)))
-        except (MetroFastError, MissingExtraError, TypeError, OSError) as error:
-            if not several:
-                raise
-            refused.append((path, error_text(error)))
-            continue
-        ctx.params |= {"source": path, "target": folder}
-        save_resolved(ctx, folder)
+    made, refused = _compress_all(ctx, options, sources, folders)
     for each in made:
         for text in each.warnings:
-            say_warning(f"{shown(each.target.name)}: {text}" if several else text)
+            say_warning(f"{shown(each.target.name)}: {text}" if len(sources) > 1 else text)
     if json:
         typer.echo(as_json(made, refused))
     elif not quiet:
-        for each in made if verbose or not several else ():
+        for each in made if verbose or len(sources) == 1 else ():
             print_made(each, rows, verbose=verbose)
             _say_profile(each, profile)
-        if several:
+        if len(sources) > 1:
             print_overview(made, refused)
     for path, reason in refused:
         typer.echo(f"refused: {shown(str(path))}: {reason}", err=True)
     if refused:
         raise typer.Exit(1)
+
+
+def _compress_all(
+    ctx: typer.Context, options: CompressOptions, sources: list[Path], folders: list[Path]
+) -> tuple[list[Made], list[tuple[Path, str]]]:
+    """Compress every source; of several, those that are refused are returned with the reasons."""
+    made: list[Made] = []
+    refused: list[tuple[Path, str]] = []
+    console = plain_console(stderr=True)
+    hidden = len(sources) == 1 or not console.is_terminal
+    places = list(zip(sources, folders, strict=True))
+    for path, folder in track(places, "compress", console=console, transient=True, disable=hidden):
+        try:
+            made.append(compress_one(changed(options, source=path, target=folder)))
+        except (MetroFastError, MissingExtraError, TypeError, OSError) as error:
+            if len(sources) == 1:
+                raise
+            refused.append((path, error_text(error)))
+            continue
+        ctx.params |= {"source": path, "target": folder}
+        save_resolved(ctx, folder)
+    return made, refused
 
 
 def _say_profile(made: Made, profile: str) -> None:
