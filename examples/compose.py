@@ -70,9 +70,7 @@ def compress(name: str) -> int:
     if not target.exists():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # names modules that are erased
-            expert = experts.compress(
-                ROOM / "original" / name, density=DENSITY, alpha="least_squares"
-            )
+            expert = experts.compress(ROOM / "original" / name, density=DENSITY)
         expert.save(target)
     return experts.Expert.load(target).nbytes
 

@@ -29,7 +29,7 @@ def main(folder: Path) -> None:
     plain = sum(path.stat().st_size for path in folder.glob("adapter_model.*"))
     print(f"{folder}: {plain:,} bytes")
     for density in (0.05, 0.1, 0.2, 0.5):
-        expert = experts.compress(folder, density=density, alpha="least_squares")
+        expert = experts.compress(folder, density=density)
         cosines = sorted(row.cosine for row in experts.fidelity(folder, expert))
         print(
             f"density {density:4.0%}: {expert.nbytes:7,} bytes, {plain / expert.nbytes:5.1f} times "

@@ -8,6 +8,7 @@ import numpy as np
 
 from metro_fast import _core, ops
 from metro_fast.experts import compress
+from metro_fast.experts.adapters.tensors import StateDict
 from metro_fast.testing.strategies import random_trits
 
 SEEDS = Path(__file__).parent / "seeds"
@@ -37,6 +38,9 @@ def main() -> None:
         ),
         "ia3": compress({"m.ia3_l": normal(64).astype(np.float32)}, alpha="least_squares"),
         "other": compress({"w": normal((70, 70)).astype(np.float32)}, kind="other", density=0.05),
+        "metadata": compress(
+            StateDict({"m.ia3_l": np.arange(40, dtype=np.float32)}, {"a": '{"b": 1}', "é": ""})
+        ),
         "full": compress(
             {"w": np.float32([[1, 3], [3, 5]])},
             kind="full",

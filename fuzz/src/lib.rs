@@ -103,8 +103,10 @@ pub fn expert_file(manifest: &[u8], scales: &[u8], block: &[u8], dense: &[u8]) -
         text = fields.to_string().into_bytes();
     }
     let deflated = miniz_oxide::deflate::compress_to_vec(&text, 1);
+    let fields = serde_json::from_slice::<Value>(&text).unwrap_or_default();
+    let version = if fields["version"] == 2 { 2 } else { 1 };
     let mut head: Vec<u8> =
-        [1, text.len() as u32].iter().flat_map(|w: &u32| w.to_le_bytes()).collect();
+        [version, text.len() as u32].iter().flat_map(|w: &u32| w.to_le_bytes()).collect();
     let index = if block.len() < HEADER {
         block.len()
     } else {

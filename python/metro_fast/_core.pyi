@@ -28,6 +28,7 @@ __all__ = [
     "TokenFiles",
     "__version__",
     "block_info",
+    "check_metadata",
     "corrupt_spans",
     "count_combinations",
     "crc32c",
@@ -35,6 +36,7 @@ __all__ = [
     "cuda_devices",
     "decode_expert",
     "decode_safetensors",
+    "decode_safetensors_file",
     "default_threads",
     "dot_products",
     "encode_expert",
@@ -271,9 +273,16 @@ def decode_expert(
 def decode_safetensors(
     file: NDArray[np.uint8],
 ) -> list[tuple[str, str, list[int], int, int]]: ...
-def read_safetensors_header(path: Path) -> list[tuple[str, str, list[int], int, int]]: ...
+def check_metadata(metadata: dict[str, str]) -> None: ...
+def decode_safetensors_file(
+    file: NDArray[np.uint8],
+) -> tuple[list[tuple[str, str, list[int], int, int]], dict[str, str]]: ...
+def read_safetensors_header(
+    path: Path,
+) -> tuple[list[tuple[str, str, list[int], int, int]], dict[str, str]]: ...
 def encode_safetensors(
     tensors: list[tuple[str, str, list[int], NDArray[np.uint8]]],
+    metadata: dict[str, str],
 ) -> NDArray[np.uint8]: ...
 def write_file(path: Path, data: NDArray[np.uint8]) -> None: ...
 def crc32c(data: NDArray[np.uint8], before: int = 0) -> int: ...

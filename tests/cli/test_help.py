@@ -81,6 +81,16 @@ def test_every_help_works_without_torch(
         assert all(line.split()[0].startswith("-") for line in long), long
 
 
+@pytest.mark.parametrize("width", ["200", "80", "40"])
+@pytest.mark.parametrize("group", [(), ("expert",), ("prompts",)])
+def test_a_group_without_a_command_shows_its_help(group: tuple[str, ...], width: str) -> None:
+    bare = call(*group, COLUMNS=width)
+    asked = call(*group, "--help", COLUMNS=width)
+    assert (bare.status, asked.status) == (2, 0)
+    assert bare.stdout.split() == asked.stdout.split()
+    assert len(bare.stdout.splitlines()) > 8
+
+
 @pytest.mark.parametrize("width", [80, 40])
 @pytest.mark.parametrize("module", sorted(recorded()))
 def test_a_recorded_help_has_every_flag_and_choice(

@@ -53,6 +53,37 @@ def test_a_task_is_read_and_checked(tmp_path: Path) -> None:
     assert "--- nli, nli/seen/2 Premise: It rains. Hypothesis: It is wet." in output
 
 
+def test_rows_of_json_are_items_with_the_choices_that_are_named(tmp_path: Path) -> None:
+    rows = [{"text": "dull", "label": 0}, {"text": "fine", "label": 1}, {"text": "?"}]
+    lines = "\n".join(map(json.dumps, rows))
+    (tmp_path / "films.jsonl").write_text(f"\ufeff{lines}\n\n", encoding="utf-8")
+    items = tmp_path / "items.jsonl"
+    table = (
+        tmp_path / "films.jsonl", "--kind", "table", "--task-type", "sentiment", "--answer",
+        "label", "--output", items,
+    )  # fmt: skip
+    output = invoke(prompts_read.app, *table, "--choice", "negative", "--choice", "positive")
+    assert "2 of 3 taken (missing column: 1)" in output
+    task = Task.load(items)
+    assert [(item.fields["text"], item.answer_text) for item in task] == [
+        ("dull", "negative"),
+        ("fine", "positive"),
+    ]
+    invoke(prompts_read.app, *table)
+    assert [item.choices for item in Task.load(items)] == [("0", "1")] * 2
+    with pytest.raises(MetroFastError, match="--choice and --choice-column are both given"):
+        invoke(prompts_read.app, *table, "--choice", "a", "--choice-column", "text")
+    (tmp_path / "films.jsonl").write_text('{"text": "a", "label": 0}\n["b", 1]\n')
+    with pytest.raises(FormatError, match=r"films\.jsonl:2 holds a list; give a JSON object"):
+        invoke(prompts_read.app, *table)
+
+
+def test_a_file_that_holds_no_items_says_how_to_make_them(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "label": 0}\n')
+    with pytest.raises(FormatError, match=r"lacks id, .* prompts read FILE --kind table"):
+        Task.load(tmp_path / "rows.jsonl")
+
+
 def test_check_counts_and_refuses_on_demand(tmp_path: Path) -> None:
     record = {"id": "1", "task": "t", "task_type": "qa", "fields": {}, "choices": ["a", "a"]}
     (tmp_path / "t.jsonl").write_text(json.dumps(record | {"answer": 0}))
@@ -65,7 +96,7 @@ def test_check_counts_and_refuses_on_demand(tmp_path: Path) -> None:
     words.write_text("[]")
     with pytest.raises(MetroFastError, match="no instruction of type 'qa'"):
         invoke(prompts_check.app, *arguments)
-    with pytest.raises(MetroFastError, match="a table needs --task-type and --answer"):
+    with pytest.raises(MetroFastError, match=r"a table needs --task-type, .* and --answer"):
         invoke(prompts_read.app, words, "--kind", "table", "--output", tmp_path / "x.jsonl")
 
 

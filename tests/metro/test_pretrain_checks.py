@@ -1,10 +1,11 @@
 """Wrong inputs of `pretrain`: each is refused before the first step, with a message that helps."""
 
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
-from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
+from transformers import AutoTokenizer, BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
 from metro_fast.data import prepare, train_tokenizer, write_corpus
 from metro_fast.errors import FormatError, MetroFastError
@@ -157,6 +158,47 @@ def test_a_model_with_another_end_of_text(settings: dict[str, Any], tmp_path: Pa
     init = plain_t5(tmp_path / "t5", eos_token_id=2)
     message = refused(baseline(settings, "span"), {"init": init, "model": None}, MetroFastError)
     assert "eos_token_id is 1 in the tokenizer, but 2 in the model" in message
+
+
+@pytest.mark.parametrize("place", ["init", "auxiliary.init"])
+def test_a_model_of_another_tokenizer(
+    place: str,
+    settings: dict[str, Any],
+    tiny_tokenizer: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The sizes fit, and so do padding and end of text, but the ids mean other tokens."""
+    fitting, other = plain_t5(tmp_path / "fitting"), tmp_path / "other"
+    copytree(fitting, other)
+    changes: dict[str, Any] = {"init": fitting, "model": None, "training.max_steps": 1}
+    changes[place] = other if place == "init" else str(other)
+    if place == "auxiliary.init":
+        changes["auxiliary.num_layers"] = None
+    start = settings if place == "auxiliary.init" else baseline(settings, "span")
+    tiny_tokenizer.save_pretrained(fitting)
+    train_tokenizer(["a cat sees the red dog"], vocab_size=60, num_sentinels=9).save_pretrained(
+        other
+    )
+    message = refused(start, changes, MetroFastError)
+    assert f"the tokenizer is not that of the model at {other}" in message
+    assert "the first of them id 4, which is" in message  # the tiny tokenizer's first sentinel
+    assert "and '<extra_id_0>' to the tokenizer" in message
+
+    grown = AutoTokenizer.from_pretrained(fitting)
+    grown.add_tokens(["a new one"])
+    grown.save_pretrained(other)
+    pretrain(changed(start, changes))
+    assert "without a tokenizer" not in caplog.text
+
+
+def test_a_model_without_a_tokenizer_is_warned_of(
+    settings: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    init = plain_t5(tmp_path / "t5")
+    run = {"init": init, "model": None, "training.max_steps": 1}
+    pretrain(changed(baseline(settings, "span"), run))
+    assert f"{init} comes without a tokenizer" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["an encoder", "no model"])

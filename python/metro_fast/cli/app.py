@@ -17,6 +17,7 @@ from metro_fast.cli.recorded import stand_in
 from metro_fast.errors import MetroFastError, MissingExtraError
 
 INTERRUPTED = 130
+NO_COMMAND = 2
 
 
 class LazyGroup(TyperGroup):
@@ -33,6 +34,16 @@ class LazyGroup(TyperGroup):
         if cmd_name not in self.table:
             return None
         return typer.main.get_command(_summary_only(cmd_name, self.table[cmd_name][1]))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Show the help if no command is called."""
+        if not args and not ctx.resilient_parsing:
+            # typer's own way prints rich's help only, which is not the one of narrow terminals.
+            if text := ctx.get_help():
+                typer.echo(text)
+            raise typer.Exit(NO_COMMAND)
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, on a narrow terminal as lists."""
@@ -142,7 +153,6 @@ class MainGroup(LazyGroup):
 
 app = typer.Typer(
     cls=MainGroup,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

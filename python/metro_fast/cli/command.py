@@ -3,14 +3,11 @@
 from shutil import get_terminal_size
 from typing import Any
 
-import typer
 from typer.core import TyperCommand
 
-from metro_fast.cli.dotted import DottedCommand, is_narrow, list_options
+from metro_fast.cli.dotted import USAGE_ERROR, DottedCommand, is_narrow, list_options
 from metro_fast.cli.messages import RUNNING
 from metro_fast.cli.needs import check_needs
-
-_USAGE: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 class FrontCommand(TyperCommand):
@@ -29,7 +26,7 @@ class FrontCommand(TyperCommand):
         args = spread(args, repeatable, valued | repeatable, wanted, normal)
         try:
             return super().parse_args(ctx, list(args))  # the parser empties the list
-        except _USAGE as error:
+        except USAGE_ERROR as error:
             given = [each for each in repeatable if each in map(normal, args)]
             if given and str(getattr(error, "message", "")).startswith("Got unexpected extra"):
                 error.message += (  # type: ignore[attr-defined]

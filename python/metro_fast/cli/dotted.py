@@ -3,7 +3,11 @@
 from shutil import get_terminal_size
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
+
+USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
+"""The error of flags that are wrong, whose class typer does not export."""
 
 
 class DottedCommand(TyperCommand):

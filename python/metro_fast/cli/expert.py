@@ -33,7 +33,7 @@ class ExpertGroup(LazyGroup):
     }
 
 
-app = typer.Typer(cls=ExpertGroup, no_args_is_help=True, add_completion=False)
+app = typer.Typer(cls=ExpertGroup, add_completion=False)
 
 
 @app.callback()

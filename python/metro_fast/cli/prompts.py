@@ -17,7 +17,7 @@ class PromptsGroup(LazyGroup):
     }
 
 
-app = typer.Typer(cls=PromptsGroup, no_args_is_help=True, add_completion=False)
+app = typer.Typer(cls=PromptsGroup, add_completion=False)
 
 
 @app.callback()

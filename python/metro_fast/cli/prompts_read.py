@@ -38,7 +38,13 @@ def read_command(
     answer: Annotated[str | None, typer.Option(help="With a table: column of the answer.")] = None,
     choice_column: Annotated[
         list[str] | None,
-        typer.Option(help="With a table: column of a choice; by default answers are labels."),
+        typer.Option(help="With a table: column of a choice; by default the answers are all."),
+    ] = None,
+    choice: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With a table: text of a choice of all rows, whose answers are texts or numbers."
+        ),
     ] = None,
     first_answer: Annotated[
         int, typer.Option(help="With a table: the number of the first choice.")
@@ -51,20 +57,23 @@ def read_command(
     strict: Annotated[bool, typer.Option(help="Refuse a source that is not taken whole.")] = False,
 ) -> None:
     """Write a public task as items, and say what was not taken and why."""
-    if kind != "table":
-        refuse_unused(ctx, "answer", "choice_column", "first_answer", without="--kind table")
-    if kind not in ("table", "lm-eval", "bbh"):
-        refuse_unused(ctx, "task_type", without="--kind table, lm-eval or bbh")
-    if kind != "fewrel":
-        refuse_unused(ctx, "names", without="--kind fewrel")
+    _refuse_unused(ctx, kind)
     if kind == "table":
+        if choice and choice_column:
+            raise MetroFastError(
+                "--choice and --choice-column are both given: all rows have the same choices, or "
+                "each has its own; give one of the two"
+            )
         if task_type is None or answer is None:
-            raise MetroFastError("a table needs --task-type and --answer; give both")
+            raise MetroFastError(
+                "a table needs --task-type, which selects the instructions, and --answer, the "
+                "column of the right answer; give both"
+            )
         task, report = read_table(
             source,
             task_type=task_type,
             answer=answer,
-            choices=None if choice_column else "labels",
+            choices=choice or (None if choice_column else "labels"),
             choice_columns=choice_column or (),
             first_answer=first_answer,
         )
@@ -76,6 +85,18 @@ def read_command(
     if metric is not None:
         task = replace(task, metric=metric)
     typer.echo(f"wrote {task.save(output)}")
+
+
+def _refuse_unused(ctx: typer.Context, kind: str) -> None:
+    """Refuse the options that say nothing about sources of a kind."""
+    if kind != "table":
+        refuse_unused(
+            ctx, "answer", "choice", "choice_column", "first_answer", without="--kind table"
+        )
+    if kind not in ("table", "lm-eval", "bbh"):
+        refuse_unused(ctx, "task_type", without="--kind table, lm-eval or bbh")
+    if kind != "fewrel":
+        refuse_unused(ctx, "names", without="--kind fewrel")
 
 
 def _read(kind: str, source: str, task_type: str | None, names: Path | None) -> Read:

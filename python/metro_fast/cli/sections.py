@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 from typer.core import TyperCommand
 
-from metro_fast.cli.dotted import DottedCommand, spell
+from metro_fast.cli.dotted import USAGE_ERROR, DottedCommand, spell
 from metro_fast.cli.from_dataclass import option_help
 from metro_fast.metro.objectives import RECIPES
 from metro_fast.metro.options import MetroOptions
@@ -211,7 +211,7 @@ def command_class(settings: list[Setting]) -> type[TyperCommand]:
                     full.append("true")
             try:
                 return super().parse_args(ctx, _gathered(full, lists))
-            except typer.BadParameter.__bases__[0] as error:
+            except USAGE_ERROR as error:
                 if wrong := getattr(error, "option_name", None):
                     _name_what_is_meant(error, wrong, args, settings)
                 raise

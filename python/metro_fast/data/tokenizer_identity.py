@@ -10,7 +10,12 @@ from metro_fast._pretrained import has_tokenizer, load_tokenizer
 from metro_fast.data.prepare_folder import RECORD, read_record
 from metro_fast.errors import MetroFastError
 
-__all__ = ["check_corpus_tokenizer", "plain_backend", "tokenizer_sha256"]
+__all__ = [
+    "check_corpus_tokenizer",
+    "check_model_tokenizer",
+    "plain_backend",
+    "tokenizer_sha256",
+]
 
 
 def plain_backend(fast: Any) -> Any:
@@ -82,6 +87,43 @@ def check_corpus_tokenizer(corpus: Path, tokenizer: Any) -> bool:
     raise MetroFastError(
         f"the corpus {corpus} was made with another tokenizer{made_by}: its ids would mean other "
         f"tokens; give the tokenizer that made it{place}, or prepare the text again"
+    )
+
+
+def check_model_tokenizer(model: str | Path, tokenizer: Any) -> bool:
+    """Refuse a tokenizer that gives the ids of a saved model another meaning.
+
+    Only ids that both tokenizers have are compared, since either may have added tokens, such as a
+    mask token in the unused end of the embeddings. Merges are not: tokens keep their meaning
+    however a text is cut into them.
+
+    Args:
+        model: Folder of a model, or its name on the Hub.
+        tokenizer: The tokenizer that is to be used with it.
+
+    Returns:
+        Whether a tokenizer was found beside the model; if not, nothing was compared.
+
+    Raises:
+        MetroFastError: If an id that both tokenizers have means another token in each.
+        FormatError: If the model's tokenizer is damaged.
+    """
+    try:
+        loaded = load_tokenizer(model)
+    except OSError:  # There is a model at this place, so it is the tokenizer that is not there.
+        return False
+    theirs = {number: token for token, number in loaded.get_vocab().items()}
+    ours = {number: token for token, number in tokenizer.get_vocab().items()}
+    shared = sorted(ours.keys() & theirs.keys())
+    differing = [number for number in shared if ours[number] != theirs[number]]
+    if not differing:
+        return True
+    first = differing[0]
+    raise MetroFastError(
+        f"the tokenizer is not that of the model at {model}: {len(differing)} of the {len(shared)} "
+        f"ids of both mean other tokens, the first of them id {first}, which is {theirs[first]!r} "
+        f"to the model and {ours[first]!r} to the tokenizer; prepare the corpus with the model's "
+        "tokenizer"
     )
 
 

@@ -34,7 +34,7 @@ class Expert(ExpertFile):
         >>> weights = np.random.default_rng(0).standard_normal((64, 512)).astype(np.float32)
         >>> expert = compress({"layer.weight": weights}, kind="other", density=0.05)
         >>> expert
-        Expert(kind='other', density=0.05, 2,476 bytes, 26.5x smaller than 16 bits)
+        Expert(kind='other', density=0.05, 2,481 bytes, 26.4x smaller than 16 bits)
         >>> expert.arrays()["layer.weight"].shape
         (64, 512)
     """

@@ -1,16 +1,20 @@
 """The model that a pretraining run starts with, and the checks that it fits the tokenizer."""
 
+import logging
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from metro_fast._pretrained import explained
 from metro_fast.data.sentinels import find_sentinels
+from metro_fast.data.tokenizer_identity import check_model_tokenizer
 from metro_fast.data.vocabulary import vocabulary_size
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.objectives import ModelPlan
 from metro_fast.metro.pretrain_config import PretrainConfig
 from metro_fast.metro.sections import ModelSection
+
+logger = logging.getLogger(__name__)
 
 
 def make_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -39,7 +43,20 @@ def make_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> Pr
     model = config.recipe.model(plan)
     if config.init is not None:
         check_vocabulary(model, tokenizer, config.init)
+    for source in filter(None, (config.init, _encoder(config))):
+        if not check_model_tokenizer(source, tokenizer):
+            logger.warning(
+                "%s comes without a tokenizer, so whether its ids mean the tokens of the corpus is "
+                "not known: save its tokenizer with it",
+                source,
+            )
     return model
+
+
+def _encoder(config: PretrainConfig) -> str | None:
+    """The folder or name that the auxiliary encoder is loaded from, if it is loaded."""
+    start = config.auxiliary.init if config.recipe.has_auxiliary else None
+    return None if start in (None, "random", "first_layers") else str(start)
 
 
 def main_config(

@@ -261,7 +261,10 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise FormatError(f"{where} holds a {type(record).__name__}; give a JSON object")
             missing = [key for key in _REQUIRED_KEYS if key not in record]
             if missing:
-                raise FormatError(f"{where} lacks {', '.join(missing)}")
+                raise FormatError(
+                    f"{where} lacks {', '.join(missing)}, so it is not an item: `metro-fast "
+                    "prompts read FILE --kind table` makes items of rows with columns"
+                )
             unknown = sorted(record.keys() - _KEYS)
             if unknown:
                 raise FormatError(

@@ -1,6 +1,5 @@
 """A decoder alone: contexts whose shared beginning is read once, and answers that continue them."""
 
-import inspect
 import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,7 +8,7 @@ import torch
 
 from metro_fast.errors import MetroFastError
 from metro_fast.scoring.batches import forked, pad
-from metro_fast.scoring.decoder import Started
+from metro_fast.scoring.decoder import Started, cache_name, cache_of, parameters_of
 from metro_fast.scoring.trie import Tree
 
 if TYPE_CHECKING:
@@ -40,8 +39,8 @@ class CausalDecoder:
             )
         self.model = model
         self._side = padding_side
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._takes = inspect.signature(inner.forward).parameters.keys()
+        self._takes = parameters_of(model)
+        self._cache = cache_name(self._takes)
         # Padding comes between a shared beginning and the rest, where a window would count it; and
         # only attention keeps what several rows can begin with.
         config = model.config.get_text_config(decoder=True)
@@ -73,7 +72,7 @@ class CausalDecoder:
             keep, column = torch.unique(last, return_inverse=True)
             options["logits_to_keep"] = keep
         if past is not None:
-            options["past_key_values"] = past
+            options[self._cache] = past
             mask = torch.cat([mask.new_ones(len(ids), shared), mask], dim=1)
         output = self.model(
             input_ids=ids,
@@ -83,7 +82,7 @@ class CausalDecoder:
             **options,
         )
         logits = output.logits[torch.arange(len(ids), device=ids.device), column]
-        return Started(logits, output.past_key_values if cache else None, mask)
+        return Started(logits, cache_of(output) if cache else None, mask)
 
     def _beginning(self, contexts: Sequence[Sequence[int]]) -> "tuple[Cache | None, int]":
         """A cache of the tokens with which all contexts begin, one row each, and their number.
@@ -103,7 +102,7 @@ class CausalDecoder:
         output = self.model(
             input_ids=ids, attention_mask=mask, use_cache=True, return_dict=True, **options
         )
-        past = output.past_key_values
+        past = cache_of(output)
         if any(getattr(layer, "keys", None) is None for layer in past.layers):
             return None, 0
         return forked(past, ids.new_zeros(len(contexts))), shared
@@ -123,12 +122,12 @@ class CausalDecoder:
         output = self.model(
             input_ids=ids,
             attention_mask=torch.cat([mask, own], dim=1),
-            past_key_values=cache,
             use_cache=True,
             return_dict=True,
+            **{self._cache: cache},
             **self._positions(mask.sum(1, keepdim=True) + places),
         )
-        return output.logits, output.past_key_values
+        return output.logits, cache_of(output)
 
     def read_tree(self, started: Started, cache: "Cache", tree: Tree) -> torch.Tensor:
         """Read branches side by side: every token sees its context, and the tokens on its way."""
@@ -150,10 +149,10 @@ class CausalDecoder:
         logits: torch.Tensor = self.model(
             input_ids=ids,
             attention_mask=hidden,
-            past_key_values=forked(cache, contexts),
             use_cache=True,
             return_dict=True,
             position_ids=mask.sum(1, keepdim=True) + depths,
+            **{self._cache: forked(cache, contexts)},
         ).logits
         return logits
 

@@ -1,8 +1,9 @@
 """The one face of all models: read a context once, then branches of answers."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -12,7 +13,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers.cache_utils import Cache
 
-__all__ = ["Decoder", "Started"]
+__all__ = ["Decoder", "Started", "cache_name", "cache_of", "parameters_of"]
+
+
+def parameters_of(model: "PreTrainedModel") -> Collection[str]:
+    """The names that the model's forward pass takes, not those of an adapter's wrapper."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inspect.signature(inner.forward).parameters.keys()
+
+
+def cache_name(parameters: Collection[str]) -> str:
+    """The parameter of a cache: transformers 5.24 renamed it, and will drop the old name."""
+    return "cache" if "cache" in parameters else "past_key_values"
+
+
+def cache_of(output: Any) -> "Cache":
+    """The cache in a model's output, under its new name or the old one."""
+    cache: Cache = output["cache" if "cache" in output else "past_key_values"]
+    return cache
 
 
 @dataclass(frozen=True)

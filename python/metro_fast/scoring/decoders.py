@@ -9,7 +9,13 @@ from transformers.modeling_outputs import BaseModelOutput
 from metro_fast.errors import MetroFastError
 from metro_fast.scoring.batches import pad
 from metro_fast.scoring.causal_decoder import CausalDecoder
-from metro_fast.scoring.decoder import Decoder, Started
+from metro_fast.scoring.decoder import (
+    Decoder,
+    Started,
+    cache_name,
+    cache_of,
+    parameters_of,
+)
 from metro_fast.scoring.trie import Tree
 
 if TYPE_CHECKING:
@@ -51,6 +57,7 @@ class EncoderDecoder:
                 "target, for T5 that of padding"
             )
         self.model = model
+        self._cache = cache_name(parameters_of(model))
 
     def start(self, contexts: Sequence[Sequence[int]], *, cache: bool) -> Started:
         """Encode contexts, and read the start token."""
@@ -59,7 +66,7 @@ class EncoderDecoder:
         states = encoder(input_ids=ids, attention_mask=mask, return_dict=True).last_hidden_state
         begin = ids.new_full((len(ids), 1), self.model.config.decoder_start_token_id)
         output = self._call(states, mask, begin, None, cache)
-        return Started(output.logits[:, 0], output.past_key_values if cache else None, mask, states)
+        return Started(output.logits[:, 0], cache_of(output) if cache else None, mask, states)
 
     def read(
         self,
@@ -73,7 +80,7 @@ class EncoderDecoder:
         assert started.states is not None
         states = started.states.index_select(0, contexts)
         output = self._call(states, started.mask.index_select(0, contexts), ids, cache, True)
-        return output.logits, output.past_key_values
+        return output.logits, cache_of(output)
 
     def read_tree(self, started: Started, cache: "Cache", tree: Tree) -> torch.Tensor:
         """Not offered: relative positions come from the order of the tokens."""
@@ -92,7 +99,7 @@ class EncoderDecoder:
             encoder_outputs=BaseModelOutput(last_hidden_state=states),
             attention_mask=mask,
             decoder_input_ids=ids,
-            past_key_values=cache,
             use_cache=use_cache,
             return_dict=True,
+            **{self._cache: cache},
         )

@@ -1,5 +1,6 @@
 //! Expert and safetensors files: bytes to checked parts and back, and atomic writing.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use metro_fast_core::expert::container::{self, Entry};
@@ -63,17 +64,40 @@ pub(crate) fn decode_safetensors(
     enter(py, || container::decode(file)).map(to_tuples)
 }
 
-/// Finds the tensors of a safetensors file on disk, of which only the header is read.
+/// The tensors of a safetensors file, and its metadata.
+type Contents = (Vec<Place>, BTreeMap<String, String>);
+
+/// Finds the tensors and the metadata of a safetensors file that is in memory.
 #[pyfunction]
-pub(crate) fn read_safetensors_header(py: Python<'_>, path: PathBuf) -> PyResult<Vec<Place>> {
-    enter(py, || container::read_places(&path)).map(to_tuples)
+pub(crate) fn decode_safetensors_file(
+    py: Python<'_>,
+    file: PyReadonlyArray1<'_, u8>,
+) -> PyResult<Contents> {
+    let file = file.as_slice()?;
+    let found = enter(py, || container::contents(file))?;
+    Ok((to_tuples(found.places), found.metadata))
 }
 
-/// Makes the bytes of a safetensors file as PEFT writes it, from (name, dtype, shape, bytes).
+/// Finds the tensors and the metadata of a safetensors file on disk, of which only the header is
+/// read.
+#[pyfunction]
+pub(crate) fn read_safetensors_header(py: Python<'_>, path: PathBuf) -> PyResult<Contents> {
+    let found = enter(py, || container::read_contents(&path))?;
+    Ok((to_tuples(found.places), found.metadata))
+}
+
+/// Checks that an expert can keep the metadata of a file.
+#[pyfunction]
+pub(crate) fn check_metadata(py: Python<'_>, metadata: BTreeMap<String, String>) -> PyResult<()> {
+    enter(py, || expert::metadata::check(&metadata))
+}
+
+/// Makes the bytes of a safetensors file from (name, dtype, shape, bytes) and its metadata.
 #[pyfunction]
 pub(crate) fn encode_safetensors<'py>(
     py: Python<'py>,
     tensors: Vec<(String, String, Vec<u64>, PyReadonlyArray1<'py, u8>)>,
+    metadata: BTreeMap<String, String>,
 ) -> PyResult<Bound<'py, PyArray1<u8>>> {
     let entries = tensors
         .iter()
@@ -82,7 +106,8 @@ pub(crate) fn encode_safetensors<'py>(
             Ok(Entry::of(name, dtype, shape, bytes.as_slice()?))
         })
         .collect::<PyResult<Vec<_>>>()?;
-    let file = enter(py, || container::encode(entries, &[("format", "pt")]))?;
+    let metadata: Vec<_> = metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let file = enter(py, || container::encode(entries, &metadata))?;
     Ok(PyArray1::from_vec(py, file))
 }
 

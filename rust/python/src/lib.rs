@@ -34,8 +34,8 @@ mod _core {
     use super::error::{CudaError, FormatError, MetroFastError};
     #[pymodule_export]
     use super::expert::{
-        crc32c, decode_expert, decode_safetensors, encode_expert, encode_safetensors,
-        read_safetensors_header, write_file,
+        check_metadata, crc32c, decode_expert, decode_safetensors, decode_safetensors_file,
+        encode_expert, encode_safetensors, read_safetensors_header, write_file,
     };
     #[pymodule_export]
     use super::mask::{MaskOptions, mask_tokens};

@@ -60,7 +60,7 @@ def lora(**more: Any) -> peft.LoraConfig:
 
 
 def deltas(model: Any, state: Mapping[str, Any] | None = None) -> Deltas:
-    """What PEFT would add to the weights of each module, with its own or with other factors."""
+    """PEFT's update of each module, with the model's own factors or with others."""
     if state is not None:
         model = copy.deepcopy(model)
         tensors = {name: torch.as_tensor(value) for name, value in state.items()}

@@ -1,6 +1,8 @@
 """The default alpha at every door, and the paper's alpha, whose bytes stay as they were."""
 
 import hashlib
+import importlib
+import json
 import warnings
 from pathlib import Path
 
@@ -126,3 +128,19 @@ def test_real_adapters_keep_their_length_by_default(adapters: Path) -> None:
         found[name] = lengths
         assert lengths[1] < 0.5 < lengths[0], name
     assert found["gpt2_tigrinya_lora"] == pytest.approx([0.592, 0.189], abs=1e-3)
+
+
+def test_the_page_of_the_default_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    benches = Path(__file__).parents[3] / "benches"
+    monkeypatch.syspath_prepend(str(benches))
+    tables = importlib.import_module("default_alpha_tables")
+    result = json.loads((benches / "results/default_alpha.json").read_text("utf-8"))
+    page = (benches / "results/default_alpha.md").read_text("utf-8")
+    assert tables.markdown(result) == page, "stale: run python benches/default_alpha.py"
+    rows = {row["expert"].partition(" (")[0]: row for row in tables.answer_rows(result)}
+    kept = {name: float(row["effect kept"].rstrip("%")) for name, row in rows.items()}
+    assert kept["none"] == 0
+    assert kept["whole"] == 100
+    # The claim of the decision: at each density least squares keeps more of an expert than alpha 1.
+    for density in ("5%", "20%", "50%"):
+        assert kept[f"{density}, alpha 1"] < kept[f"{density}, least squares"]

@@ -21,6 +21,7 @@ from metro_fast import FormatError, MetroFastError, _core
 from metro_fast.experts import Expert, compress
 from metro_fast.experts.adapters.checkpoint import read_places
 from metro_fast.experts.adapters.state_file import read_safetensors
+from metro_fast.experts.adapters.tensors import StateDict
 
 FULL = bool(os.environ.get("METRO_FAST_FULL"))
 DAMAGES = 100_000 if FULL else 3_000
@@ -46,6 +47,7 @@ def experts() -> list[Expert]:
         compress({"m.lora_A.weight": normal(2, 9), "m.lora_B.weight": normal(9, 2)} | head),
         compress({"w": normal(40, 40)}, kind="full", initial={"w": normal(40, 40)}, density=0.5),
         compress({"m.prompt_embeddings": normal(20, 64), "m.classifier.bias": normal(3)}),
+        compress(StateDict(lora | head, {"format": "pt", "lora_adapter_metadata": '{"r": 8}'})),
     ]
 
 

@@ -49,12 +49,12 @@ def check(error: BaseException) -> str:
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({LONG: ONE}, "a tensor's name has 1,000,000 characters, expected 500 at most: xxx"),
-        ({f"{LONG}.lora_A.weight": ONE}, "a tensor's name has 1,000,014 characters"),
+        ({LONG: ONE}, "has 1000000 characters, expected at most 1000: rename the tensor"),
+        ({f"{LONG}.lora_A.weight": ONE}, "has 1000014 characters"),
         ({f"{CLEAR}q.lora_A.weight": ONE}, r"the name '\x1b[2Jq.lora_A.weight' has characters"),
         ({"w\u202eq": ONE}, r"the name 'w\u202eq' has characters that cannot be printed"),
         ({"w": {**ONE, "dtype": LONG}}, "not a safetensors file, or cut"),
-        ({"w": {**ONE, "shape": [1] * 100}}, "w has 100 dimensions, expected 64 at most"),
+        ({"w": {**ONE, "shape": [1] * 100}}, "w has 100 dimensions, expected at most 64"),
         ({"w": {**ONE, "shape": [1] * 100_000}}, "w has 100,000 dimensions"),
         ({"x" * 400: ONE, "w": ONE}, "not a safetensors file, or cut"),
     ],

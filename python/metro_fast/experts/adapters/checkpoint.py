@@ -11,8 +11,8 @@ from metro_fast._shown import shown
 from metro_fast.errors import FormatError
 from metro_fast.experts.adapters.absent import absent
 from metro_fast.experts.adapters.limits import check_tensors
-from metro_fast.experts.adapters.state_file import refuse_absent, shard_files
-from metro_fast.experts.adapters.tensors import RawTensor, element
+from metro_fast.experts.adapters.state_file import join_shards, refuse_absent, shard_files
+from metro_fast.experts.adapters.tensors import RawTensor, StateDict, element
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Place:
         return RawTensor(self.dtype, data.reshape(self.shape))
 
 
-def read_places(path: Path) -> dict[str, Place]:
+def read_places(path: Path) -> StateDict[Place]:
     """Read the header of a .safetensors file, or of each shard in a folder with a model.
 
     Raises:
@@ -71,19 +71,20 @@ def read_places(path: Path) -> dict[str, Place]:
     if not path.is_dir():
         return _header(path)
     files, names = shard_files(path)
-    places: dict[str, Place] = {}
-    for file in files:
-        places |= _header(file)
+    places = join_shards({file: _header(file) for file in files})
     refuse_absent(path, names, places)
     return places
 
 
-def _header(path: Path) -> dict[str, Place]:
+def _header(path: Path) -> StateDict[Place]:
     try:
-        found = _core.read_safetensors_header(path)
+        found, metadata = _core.read_safetensors_header(path)
     except FormatError as error:
         raise FormatError(f"{path}: {shown(str(error), 300)}") from error
+    for name, dtype, *_ in found:
+        element(dtype, f"{path}: {shown(name)}")
     check_tensors([(name, shape) for name, _, shape, *_ in found], f"{path}: ")
-    for _, dtype, *_ in found:
-        element(dtype)  # refuses dtypes that adapters do not have
-    return {name: Place(path, dtype, tuple(shape), start) for name, dtype, shape, start, _ in found}
+    places = {
+        name: Place(path, dtype, tuple(shape), start) for name, dtype, shape, start, _ in found
+    }
+    return StateDict(places, metadata)

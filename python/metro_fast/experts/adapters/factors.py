@@ -174,9 +174,9 @@ Shape = tuple[int, ...]
 def _blocks(a: Shape, b: Shape) -> tuple[Shape, Shape] | None:
     """The shapes [groups, rank, in] of A and [groups, out, rank] of B; None if they do not fit.
 
-    A is [r, in, ...] and B [out, r / groups, 1, ...]: of a grouped convolution and of loralib's
-    `enable_lora`, the g-th block of B's rows reads the g-th block of A's rows. Or both have one
-    matrix for each expert of a mixture, [experts, r, in] and [experts, out, r].
+    A is [r, in, ...] and B [out, r / groups, 1, ...], where the g-th block of B's rows reads the
+    g-th block of A's rows, as in a grouped convolution and in loralib's `enable_lora`. Or both have
+    one matrix for each expert of a mixture, [experts, r, in] and [experts, out, r].
     """
     if len(a) > 1 and len(b) > 1 and min(*a, *b) > 0:
         groups = a[0] // b[1]

@@ -56,10 +56,24 @@ def read_given(
     given = {name: RawTensor.of(initial[name], name).float32() for name in shapes}
     for name, values in given.items():
         if values.shape != shapes[name]:
-            raise MetroFastError(
-                f"initial {name} has shape {values.shape}, expected {shapes[name]}"
-            )
+            raise MetroFastError(unequal(f"initial {name}", values.shape, shapes[name]))
     return given
+
+
+def unequal(owner: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    """The message that an initial tensor does not have the shape of the tensor that it is for.
+
+    Example:
+        >>> unequal("base w", (3,), (4,))
+        'base w has shape (3,), expected (4,)'
+    """
+    message = f"{owner} has shape {shape}, expected {expected}"
+    if 0 in expected and 0 not in shape:
+        message += (
+            ": the finetuned tensor is empty, as it is when shards of DeepSpeed ZeRO-3 are saved; "
+            "gather them before save_pretrained"
+        )
+    return message
 
 
 def read_same_given(

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError
 
-MOST_NAME, MOST_DIMENSIONS = 500, 64
-"""Five times the longest name that libraries give a tensor, and the dimensions that numpy has."""
+MOST_NAME, MOST_DIMENSIONS = 1000, 64
+"""Ten times the longest name that libraries give a tensor, and the dimensions that numpy has."""
 
 
 def check_tensors(tensors: Iterable[tuple[str, Sequence[int]]], where: str = "") -> None:
@@ -27,8 +27,8 @@ def check_tensors(tensors: Iterable[tuple[str, Sequence[int]]], where: str = "")
     for name, shape in tensors:
         if len(name) > MOST_NAME:
             raise FormatError(
-                f"{where}a tensor's name has {len(name):,} characters, expected {MOST_NAME} at "
-                f"most: {shown(name)}"
+                f"{where}the name {shown(repr(name))} has {len(name)} characters, expected at most "
+                f"{MOST_NAME}: rename the tensor"
             )
         if not name.isprintable():
             raise FormatError(
@@ -37,6 +37,6 @@ def check_tensors(tensors: Iterable[tuple[str, Sequence[int]]], where: str = "")
             )
         if len(shape) > MOST_DIMENSIONS:
             raise FormatError(
-                f"{where}{shown(name)} has {len(shape):,} dimensions, expected {MOST_DIMENSIONS} "
-                "at most"
+                f"{where}{shown(name)} has {len(shape):,} dimensions, expected at most "
+                f"{MOST_DIMENSIONS}"
             )

@@ -1,21 +1,24 @@
 """Adapter folders as PEFT writes them."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from metro_fast import _core
-from metro_fast._extras import require
 from metro_fast._json import parse_json
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.absent import absent
-from metro_fast.experts.adapters.state_file import read_pickle, read_safetensors, write_safetensors
-from metro_fast.experts.adapters.tensors import RawTensor
+from metro_fast.experts.adapters.state_file import (
+    other_file,
+    read_pickle,
+    read_safetensors,
+    write_safetensors,
+)
+from metro_fast.experts.adapters.tensors import RawTensor, StateDict
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -32,6 +35,13 @@ _KINDS = {
 
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """PEFT's ways of initializing a LoRA that subtract B A from the base weights."""
+
+_OTHERS = {
+    "an AdapterHub adapter (the library adapters)": {"config", "model_type", "model_class"},
+    "an AdapterHub head (the library adapters)": {"config", "model_type", "hidden_size"},
+    "an MLX adapter (mlx-lm)": {"fine_tune_type"},
+}
+"""Libraries that call their configuration by the same name, by keys that PEFT's never has."""
 
 _REFUSED = {
     "use_dora": "DoRA cannot be compressed, only plain LoRA",
@@ -55,11 +65,11 @@ class Adapter:
         kind: lora, ia3 or prompt.
 
     Example:
-        >>> Adapter({}, b"{}", "lora")
+        >>> Adapter(StateDict({}, {}), b"{}", "lora")
         Adapter(lora, 0 tensors)
     """
 
-    state: dict[str, RawTensor]
+    state: StateDict[RawTensor]
     config: bytes
     kind: str
 
@@ -68,70 +78,89 @@ class Adapter:
 
 
 def read_folder(folder: Path) -> Adapter:
-    """Read a PEFT folder; safetensors are preferred, and pickles are read with `weights_only`.
+    """Read a PEFT folder; like PEFT, it prefers the weights in safetensors to a pickle.
 
     Raises:
         FileNotFoundError: If the folder, its configuration or its weights are missing.
         FormatError: If a file is damaged, or is a pickle with more than tensors in it.
         MetroFastError: If the adapter is of a kind that cannot be compressed.
     """
-    config = (folder / CONFIG).read_bytes()
-    kind = kind_of(parse_config(config))
-    if (folder / WEIGHTS).exists():
-        state = read_safetensors(folder / WEIGHTS)
-    elif (folder / PICKLED_WEIGHTS).exists():
-        state = read_pickle(folder / PICKLED_WEIGHTS)
-    else:
-        raise absent(folder, "weights", f"{WEIGHTS} or {PICKLED_WEIGHTS} beside {CONFIG}")
-    return Adapter(state, config, kind)
+    config = _Config.of(folder)
+    for name in (WEIGHTS, PICKLED_WEIGHTS):
+        if (folder / name).exists():
+            return config.adapter(folder / name)
+    if (folder / EXPERT_FILE).exists():
+        raise MetroFastError(
+            f"{folder} holds {EXPERT_FILE}, a compressed expert already: use Expert.load"
+        )
+    raise absent(folder, "weights", f"{WEIGHTS} or {PICKLED_WEIGHTS} beside {CONFIG}")
 
 
-def read_model(model: Any, adapter_name: str = "default") -> Adapter:
-    """Copy the adapter of a PeftModel, as its `save_pretrained` would write it.
+def read_weights(file: Path) -> Adapter:
+    """Read one weights file of a PEFT folder with the configuration beside it.
 
     Raises:
-        MetroFastError: If the model has no adapter of that name, or its kind cannot be compressed.
+        FileNotFoundError: If one of the two is missing.
+        FormatError: If one is damaged, or is a pickle with more than tensors in it.
+        MetroFastError: If the adapter is of a kind that cannot be compressed.
     """
-    peft = require("peft", "peft")
-    if adapter_name not in model.peft_config:
-        names = ", ".join(model.peft_config)
-        raise MetroFastError(f"the model has no adapter {adapter_name!r}, only {names}")
-    # The default, "auto", asks the Hub whether the vocabulary was resized.
-    state = peft.get_peft_model_state_dict(
-        model, adapter_name=adapter_name, save_embedding_layers=False
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        config = model.peft_config[adapter_name]
-        inference_mode, config.inference_mode = config.inference_mode, True
-        try:
-            config.save_pretrained(folder)
-        finally:
-            config.inference_mode = inference_mode
-        raw = (Path(folder) / CONFIG).read_bytes()
-    tensors = {name: RawTensor.of(tensor, name) for name, tensor in state.items()}
-    return Adapter(tensors, raw, kind_of(parse_config(raw)))
+    return _Config.of(file.parent).adapter(file)
 
 
-def write_folder(folder: Path, state: Mapping[str, RawTensor], config: bytes) -> None:
+class _Config(NamedTuple):
+    """A configuration that can be compressed."""
+
+    content: bytes
+    kind: str
+
+    @classmethod
+    def of(cls, folder: Path) -> "_Config":
+        content = (folder / CONFIG).read_bytes()
+        return cls(content, kind_of(parse_config(content, folder / CONFIG)))
+
+    def adapter(self, file: Path) -> Adapter:
+        read = read_safetensors if file.name == WEIGHTS else read_pickle
+        return Adapter(read(file), self.content, self.kind)
+
+
+def write_folder(
+    folder: Path,
+    state: Mapping[str, RawTensor],
+    config: bytes,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write a plain PEFT folder; each file is written whole or not at all.
+
+    Args:
+        folder: It is made if it does not exist.
+        state: Tensors by name.
+        config: The bytes of adapter_config.json.
+        metadata: The text beside the tensors, as `StateDict` has it.
 
     Raises:
         OSError: If the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_safetensors(folder / WEIGHTS, state)
+    write_safetensors(folder / WEIGHTS, state, metadata)
     _core.write_file(folder / CONFIG, np.frombuffer(config, np.uint8))
 
 
-def parse_config(config: bytes) -> dict[str, Any]:
+def parse_config(config: bytes, where: object = CONFIG) -> dict[str, Any]:
     """Parse adapter_config.json.
+
+    Args:
+        config: Its bytes.
+        where: Its path, for messages.
 
     Raises:
         FormatError: If it is not a JSON object.
     """
-    fields = parse_json(config, CONFIG)
+    other = other_file(config)
+    if other is not None:
+        raise FormatError(f"{where}: not JSON: it is {other}")
+    fields = parse_json(config, where)
     if not isinstance(fields, dict):
-        raise FormatError(f"{CONFIG} holds a {type(fields).__name__}, expected an object")
+        raise FormatError(f"{where} holds a {type(fields).__name__}, expected an object")
     return fields
 
 
@@ -141,12 +170,18 @@ def kind_of(config: Mapping[str, Any]) -> str:
     Raises:
         MetroFastError: If it is of a kind that cannot be compressed; the message names it.
     """
-    peft_type = str(config.get("peft_type", "missing")).rpartition(".")[2].upper()
+    if "peft_type" not in config:
+        owner = next((name for name, keys in _OTHERS.items() if keys <= set(config)), None)
+        raise MetroFastError(
+            f"peft_type is MISSING from {CONFIG}, which "
+            + (f"is that of {owner}. " if owner else "is therefore not PEFT's. ")
+            + "Give the file of weights instead of the folder, and say of which kind it is"
+        )
+    peft_type = str(config["peft_type"]).rpartition(".")[2].upper()
     if peft_type not in _KINDS:
         known = ", ".join(_KINDS)
-        raise MetroFastError(
-            f"peft_type is {shown(peft_type)}, which cannot be compressed, only {known}"
-        )
+        given = shown(peft_type)
+        raise MetroFastError(f"peft_type is {given}, which cannot be compressed, only {known}")
     for setting, reason in _REFUSED.items():
         if config.get(setting):
             raise MetroFastError(f"{setting} is set: {reason}")

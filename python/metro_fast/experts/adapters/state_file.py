@@ -1,11 +1,12 @@
 """State dicts in untrusted files: safetensors, pickles of torch, a prompt as .npy."""
 
 import io
+import re
 import tokenize
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +19,18 @@ from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.absent import absent
 from metro_fast.experts.adapters.limits import check_tensors
 from metro_fast.experts.adapters.npz_file import read_npz
-from metro_fast.experts.adapters.tensors import RawTensor
+from metro_fast.experts.adapters.tensors import PLAIN_METADATA, RawTensor, StateDict, element
 
+_T = TypeVar("_T")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 EXTENSIONS = (".safetensors", *PICKLES, ".npy", ".npz")
 _MODEL = "model.safetensors"
 _SHARDS = "model.safetensors.index.json"
 _NPY_NAME = "prompt_embeddings"
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
-def read_state(path: Path) -> dict[str, RawTensor]:
+def read_state(path: Path) -> StateDict[RawTensor]:
     """Read a state dict; the extension of the file says how.
 
     A `.npy` file holds one array, which is taken to be a soft prompt and named
@@ -47,13 +50,13 @@ def read_state(path: Path) -> dict[str, RawTensor]:
     if path.suffix in PICKLES:
         return read_pickle(path)
     if path.suffix == ".npy":
-        return {_NPY_NAME: read_npy(path)}
+        return StateDict({_NPY_NAME: read_npy(path)}, {})
     if path.suffix == ".npz":
-        return read_npz(path)
+        return StateDict(read_npz(path), {})
     raise MetroFastError(f"{path} ends in {path.suffix!r}, expected {', '.join(EXTENSIONS)}")
 
 
-def read_safetensors(path: Path) -> dict[str, RawTensor]:
+def read_safetensors(path: Path) -> StateDict[RawTensor]:
     """Read a safetensors file; the safetensors crate checks it.
 
     Raises:
@@ -63,26 +66,37 @@ def read_safetensors(path: Path) -> dict[str, RawTensor]:
     """
     file = read_bytes(path)
     try:
-        places = _core.decode_safetensors(file)
+        places, metadata = _core.decode_safetensors_file(file)
     except FormatError as error:
         raise FormatError(f"{path}: {shown(str(error), 300)}") from error
-    check_tensors([(name, shape) for name, _, shape, *_ in places], f"{path}: ")
     if any(name.startswith("compeft.") for name, *_ in places):
         raise MetroFastError(f"{path} is a compressed expert already: use Expert.load")
-    return {
+    for name, dtype, *_ in places:
+        element(dtype, f"{path}: {shown(name)}")
+    check_tensors([(name, shape) for name, _, shape, *_ in places], f"{path}: ")
+    tensors = {
         name: RawTensor.from_bytes(dtype, tuple(shape), file[start:end])
         for name, dtype, shape, start, end in places
     }
+    return StateDict(tensors, metadata)
 
 
-def write_safetensors(path: Path, state: Mapping[str, RawTensor]) -> None:
+def write_safetensors(
+    path: Path, state: Mapping[str, RawTensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a safetensors file whole or not at all.
+
+    Args:
+        path: The file.
+        state: Tensors by name.
+        metadata: The text beside them, as `StateDict` has it.
 
     Raises:
         OSError: If it cannot be written.
     """
     entries = [(name, t.dtype, list(t.shape), t.bytes) for name, t in state.items()]
-    _core.write_file(path, _core.encode_safetensors(entries))
+    text = dict(metadata or PLAIN_METADATA)
+    _core.write_file(path, _core.encode_safetensors(entries, text))
 
 
 def read_bytes(path: Path) -> NDArray[np.uint8]:
@@ -90,7 +104,7 @@ def read_bytes(path: Path) -> NDArray[np.uint8]:
     return np.fromfile(path, np.uint8)
 
 
-def read_pickle(path: Path) -> dict[str, RawTensor]:
+def read_pickle(path: Path) -> StateDict[RawTensor]:
     """Read what `torch.save` wrote with the `weights_only` reader, which runs no code in it.
 
     Raises:
@@ -98,6 +112,10 @@ def read_pickle(path: Path) -> dict[str, RawTensor]:
         FormatError: If it is damaged, or is more than a state dict.
     """
     torch = require("torch", "peft")
+    content = path.read_bytes()
+    other = other_file(content)
+    if other is not None:
+        raise FormatError(f"{path} is not a pickle of tensors alone: it is {other}")
     import pickle
     import struct
 
@@ -108,13 +126,9 @@ def read_pickle(path: Path) -> dict[str, RawTensor]:
         with warnings.catch_warnings():
             # It warns of unknown pickle protocols; what it cannot read is an error anyway.
             warnings.simplefilter("ignore", UserWarning)
-            file = io.BytesIO(path.read_bytes())
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except damage as error:
-        reason = str(error).partition("\n")[0]
-        raise FormatError(
-            f"{path} is not a pickle of tensors alone: {shown(reason, 300)}"
-        ) from error
+        raise FormatError(f"{path} is not a pickle of tensors alone: {_reason(error)}") from error
     if not isinstance(state, dict):
         raise FormatError(f"{path} holds a {type(state).__name__}, expected a state dict")
     for name, tensor in state.items():
@@ -124,7 +138,39 @@ def read_pickle(path: Path) -> dict[str, RawTensor]:
                 f"{path} holds a {kind} named {shown(repr(name))}, expected tensors by name"
             )
     check_tensors([(name, tensor.shape) for name, tensor in state.items()], f"{path}: ")
-    return {name: RawTensor.of(tensor, name) for name, tensor in state.items()}
+    return StateDict({n: RawTensor.of(t, f"{path}: {n}") for n, t in state.items()}, {})
+
+
+def _reason(error: BaseException) -> str:
+    """Why torch does not read a pickle, without its advice to run the code in it instead."""
+    text = str(error)
+    found = _GLOBAL.search(text)
+    if found:
+        return (
+            f"reading it would run {shown(found[1])}; whoever made it can save the tensors alone, "
+            "as safetensors"
+        )
+    if isinstance(error, RuntimeError) and text.startswith("PytorchStreamReader"):
+        return "it is cut or damaged"
+    return "it is damaged, or another kind of file"
+
+
+def other_file(content: bytes) -> str | None:
+    """The kind of a file that is often found under another's name, or None.
+
+    Example:
+        >>> other_file(b""), other_file(b"PK")
+        ('an empty file', None)
+    """
+    if not content:
+        return "an empty file"
+    if content.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself (run `git lfs pull`)"
+    if content[:5].lower() in (b"<!doc", b"<html"):
+        return "a web page, not the file itself (download it again)"
+    if content[8:9] == b"{" and int.from_bytes(content[:8], "little") <= len(content) - 8:
+        return "a safetensors file (name it .safetensors)"
+    return None
 
 
 def read_npy(path: Path) -> RawTensor:
@@ -134,7 +180,11 @@ def read_npy(path: Path) -> RawTensor:
         FormatError: If it is damaged, or holds Python objects.
         TypeError: If adapters do not have its dtype.
     """
-    file = io.BytesIO(path.read_bytes())
+    content = path.read_bytes()
+    other = other_file(content)
+    if other is not None:
+        raise FormatError(f"{path} is not an array as numpy saves it: it is {other}")
+    file = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0)):
@@ -161,7 +211,7 @@ def read_npy(path: Path) -> RawTensor:
     flat = np.frombuffer(file.getvalue(), dtype, offset=start)
     array = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
     # In the byte order of the machine.
-    return RawTensor.of(array.astype(dtype.newbyteorder("="), copy=False), _NPY_NAME)
+    return RawTensor.of(array.astype(dtype.newbyteorder("="), copy=False), str(path))
 
 
 def shard_files(folder: Path) -> tuple[list[Path], set[str]]:
@@ -188,12 +238,30 @@ def shard_files(folder: Path) -> tuple[list[Path], set[str]]:
     return [folder / name for name in files], set(shards)
 
 
-def _read_model(folder: Path) -> dict[str, RawTensor]:
+def _read_model(folder: Path) -> StateDict[RawTensor]:
     files, names = shard_files(folder)
-    state: dict[str, RawTensor] = {}
-    for file in files:
-        state |= read_safetensors(file)
+    shards = {file: read_safetensors(file) for file in files}
+    state = join_shards(shards)
     refuse_absent(folder, names, state)
+    return state
+
+
+def join_shards(shards: Mapping[Path, StateDict[_T]]) -> StateDict[_T]:
+    """The tensors of all shards of a model, with the metadata of all.
+
+    Raises:
+        FormatError: If two shards differ in the value of one key of their metadata.
+    """
+    state: StateDict[_T] = StateDict({}, {})
+    for file, shard in shards.items():
+        state |= shard
+        for key, value in shard.metadata.items():
+            if state.metadata.setdefault(key, value) != value:
+                raise FormatError(
+                    f"{file} and a shard before it differ in {shown(repr(key))} of their metadata, "
+                    "of which one file can carry one value: save the model with the same in all "
+                    "shards"
+                )
     return state
 
 

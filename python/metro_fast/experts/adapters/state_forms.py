@@ -18,12 +18,15 @@ FORMS = (".safetensors", ".npy", ".npz", *PICKLES)
 """Suffixes of the files that `write_form` writes; `read_state` reads them."""
 
 
-def write_form(path: Path, state: Mapping[str, RawTensor]) -> None:
+def write_form(
+    path: Path, state: Mapping[str, RawTensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a state dict as one file, in the form that its name ends in, whole or not at all.
 
     Args:
         path: The file; its suffix is one of `FORMS`.
         state: Tensors by name.
+        metadata: The text beside them, as `StateDict` has it, which only safetensors files hold.
 
     Raises:
         MissingExtraError: If a pickle is wanted, and torch is not installed.
@@ -39,8 +42,13 @@ def write_form(path: Path, state: Mapping[str, RawTensor]) -> None:
     if path.exists():
         raise MetroFastError(f"{path} exists already: remove it or choose another name")
     if path.suffix == ".safetensors":
-        write_safetensors(path, state)
+        write_safetensors(path, state, metadata)
         return
+    if metadata:
+        raise MetroFastError(
+            f"the tensors have metadata ({shown(next(iter(metadata)))}), which {path.suffix} files "
+            "cannot hold: choose a target that ends in .safetensors"
+        )
     file = io.BytesIO()
     if path.suffix in PICKLES:
         require("torch", "peft").save({name: t.torch() for name, t in state.items()}, file)

@@ -1,8 +1,9 @@
 """Tensors as bytes with the name of their dtype: experts have bfloat16, which numpy lacks."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from metro_fast._shown import shown
 if TYPE_CHECKING:
     import torch
 
+_T = TypeVar("_T")
 _NUMPY = {
     "BOOL": np.dtype(np.bool_),
     "U8": np.dtype(np.uint8),
@@ -37,6 +39,10 @@ _TORCH = {
     "F32": "float32",
     "F64": "float64",
 }
+
+
+PLAIN_METADATA = {"format": "pt"}
+"""The metadata that torch, PEFT and transformers write into every safetensors file."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,10 @@ class RawTensor:
             if tensor.dtype == torch.bfloat16:
                 return cls("BF16", np.asarray(tensor.contiguous().view(torch.uint16).numpy()))
             if str(tensor.dtype).removeprefix("torch.") not in _TORCH.values():
-                raise TypeError(f"{name} has dtype {tensor.dtype}, expected a plain torch dtype")
+                raise TypeError(
+                    f"{name} has dtype {tensor.dtype}, expected one of {', '.join(_NUMPY)}: "
+                    "convert it to float16 or bfloat16 first"
+                )
             tensor = tensor.contiguous().numpy()
         if not isinstance(tensor, np.ndarray):
             kind = type(tensor).__name__
@@ -145,8 +154,35 @@ class RawTensor:
         return tensor.view(torch.bfloat16) if self.dtype == "BF16" else tensor
 
 
-def element(dtype: str) -> np.dtype[Any]:
+class StateDict(dict[str, _T]):
+    """The tensors of a file by name, and the text that the file carries beside them.
+
+    Readers other than this package take scalings, ranks and the meaning of tensors from that text
+    (diffusers, kohya's and cloneofsimo's tools), so it goes wherever the tensors go. Nothing here
+    relies on it.
+
+    Attributes:
+        metadata: `__metadata__` of a safetensors file; {} where it only says, as every file of
+            torch tensors does, `{"format": "pt"}`.
+
+    Example:
+        >>> StateDict({"w": 1}, {"format": "pt"}).metadata
+        {}
+        >>> StateDict({"w": 1}, {"format": "pt", "ss_network_dim": "4"}).metadata
+        {'format': 'pt', 'ss_network_dim': '4'}
+    """
+
+    def __init__(self, tensors: Mapping[str, _T], metadata: Mapping[str, str]) -> None:
+        super().__init__(tensors)
+        self.metadata = {} if metadata == PLAIN_METADATA else dict(metadata)
+
+
+def element(dtype: str, owner: str = "a tensor") -> np.dtype[Any]:
     """The numpy dtype of an element; bfloat16 elements are held as their bits.
+
+    Args:
+        dtype: The name of its dtype in safetensors.
+        owner: The tensor and its file, for messages.
 
     Raises:
         TypeError: If adapters do not have the dtype.
@@ -156,7 +192,10 @@ def element(dtype: str) -> np.dtype[Any]:
         dtype('uint16')
     """
     if dtype not in _NUMPY:
-        raise TypeError(f"a tensor has dtype {dtype}, expected one of {sorted(_NUMPY)}")
+        raise TypeError(
+            f"{owner} has dtype {dtype}, expected one of {', '.join(_NUMPY)}: convert it to "
+            "float16 or bfloat16 first"
+        )
     return _NUMPY[dtype]
 
 

@@ -63,6 +63,7 @@ def manifest_of(
             DenseTensor(name, tensor.dtype, tensor.shape, _core.crc32c(tensor.bytes))
             for name, tensor in vector.dense.items()
         ),
+        metadata=vector.metadata,
     )
 
 

@@ -73,9 +73,11 @@ def compress(
     """Compress an adapter by ComPEFT (arXiv 2311.13171): sparse signs, and one scale per group.
 
     Args:
-        source: A PEFT folder, a PeftModel (its active adapter), a state dict (name to numpy array
-            or torch tensor), a file with one (.safetensors, .bin, .pt, .pth, .npy), a folder with
-            a model of transformers (`kind="full"`), or a `TaskVector`.
+        source: A PEFT folder, a model with an adapter (what its own `save_pretrained` writes of
+            the active one, diffusers' `save_lora_adapter`), a state dict (name to numpy array or
+            torch tensor), a file with one (.safetensors, .bin, .pt, .pth, .npy), a folder with a
+            model of transformers (`kind="full"`), or a `TaskVector`. A file that is named is the
+            one that is read; the metadata of a safetensors file is kept (`Expert.metadata`).
         quantize: What becomes of the entries that are kept. `"compeft"`: their signs times a
             scale, see `alpha`. `"stc"`: their signs times their mean magnitude, which is the scale
             of least squared error. `"sign"`: nothing is pruned, and every entry becomes its sign
@@ -84,7 +86,7 @@ def compress(
         density: The share of each group's entries to keep, in (0, 1]; 0.2 by default, 1 for sign.
         alpha: For compeft, the scale in standard deviations of the group, or `"least_squares"`, as
             by default, which is the same as stc (with `upstream`, 1 by default). Least squares
-            gives 1.2 to 2.8 by density on real adapters. The paper's choice without validation data
+            gives 0.7 to 2.8 by density on real adapters. The paper's choice without validation data
             is `alpha=1.0`, for bases of 13B and more at densities up to 0.2; the update of a LoRA
             then has a fifth of its length at 0.2.
         scope: The tensors that are ranked together and share a scale: `"role"` (all A, all B),
@@ -113,8 +115,8 @@ def compress(
         FormatError: If one of its files is damaged.
         TypeError: If a tensor or an argument has the wrong type.
         MetroFastError: If an argument is out of range or belongs to another `quantize`, an entry
-            is NaN or infinite, a scale is too large for a float16 tensor, or the adapter is of a
-            kind that cannot be compressed.
+            is NaN or infinite, a scale is too large for a float16 tensor, the adapter is of a kind
+            that cannot be compressed, or its tensors are shards that were not gathered.
 
     Example:
         >>> rng = np.random.default_rng(0)

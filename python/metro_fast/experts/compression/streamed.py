@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from metro_fast import _core
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.checkpoint import Place, read_places
+from metro_fast.experts.adapters.initial import unequal
 from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.experts.adapters.tied import leave_out, may_be_tied
 from metro_fast.experts.compression.assemble import assemble
@@ -17,7 +19,13 @@ from metro_fast.experts.compression.groups import Groups, Products, Rule, collec
 from metro_fast.experts.compression.kept import Kept
 from metro_fast.experts.compression.lost import warn_of_erased, warn_of_lost
 from metro_fast.experts.compression.rules import SCOPES, check_choice, read_rule
-from metro_fast.experts.compression.task_vector import Residual, TaskVector, check_name, chosen
+from metro_fast.experts.compression.task_vector import (
+    Residual,
+    TaskVector,
+    check_name,
+    chosen,
+    metadata_of,
+)
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.file.manifest import ALIGNMENT, layout
 from metro_fast.ops.draws import resolve_threads
@@ -98,7 +106,7 @@ def compress_checkpoint(
     threads = resolve_threads(num_threads, count, CHUNK)
     stream = _Stream(vector, pairs, scope, rule, threads, progress)
     made, block, checksum = stream.run(count)
-    vector = TaskVector("full", vector.residuals, vector.dense, checksum)
+    vector = replace(vector, initial_crc32c=checksum)
     warn_of_lost(made, rule, 3)
     estimate = Kept(vector, starts, None).estimate(made)
     expert = assemble(vector, made, scope, rule, starts, block, estimate)
@@ -130,9 +138,7 @@ def _plan(
                 "dense= keeps whole"
             )
         if before[name].shape != state[name].shape:
-            raise MetroFastError(
-                f"base {name} has shape {before[name].shape}, expected {state[name].shape}"
-            )
+            raise MetroFastError(unequal(f"base {name}", before[name].shape, state[name].shape))
     residuals = {
         name: Residual(
             np.broadcast_to(np.float32(0), state[name].shape), state[name].dtype, "full", "given"
@@ -141,7 +147,7 @@ def _plan(
     }
     kept = {name: state[name].read() for name in names if name not in residuals}
     pairs = {name: (state[name], before[name]) for name in ternary}
-    return TaskVector("full", residuals, kept, None), pairs
+    return TaskVector("full", residuals, kept, None, metadata=metadata_of(state)), pairs
 
 
 def _stand_ins(places: Mapping[str, Place]) -> dict[str, RawTensor]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from metro_fast import _core
 from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.factors import is_factor
@@ -19,9 +20,11 @@ from metro_fast.experts.adapters.initial import (
     initial_of,
     read_given,
 )
+from metro_fast.experts.adapters.limits import check_tensors
 from metro_fast.experts.adapters.roles import KIND_OF_ROLE, refuse_unsupported, role_of
-from metro_fast.experts.adapters.tensors import RawTensor
+from metro_fast.experts.adapters.tensors import RawTensor, StateDict
 from metro_fast.experts.adapters.tied import leave_out
+from metro_fast.experts.adapters.unfit import refuse_shards, refuse_wide
 
 Kind: TypeAlias = Literal["lora", "ia3", "prompt", "full", "other"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -64,6 +67,7 @@ class TaskVector:
         dense: The tensors that stay whole: heads, `modules_to_save`, integers.
         initial_crc32c: Checksum of the given initial values, or None.
         config: The bytes of adapter_config.json, or None if it is not a PEFT adapter.
+        metadata: What the source's safetensors file carries beside its tensors; see `StateDict`.
         starts: float32, the given initial values of a LoRA's factors, by name: the update is a
             product, and depends on them.
 
@@ -77,6 +81,7 @@ class TaskVector:
     dense: dict[str, RawTensor]
     initial_crc32c: int | None
     config: bytes | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
     starts: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -146,6 +151,9 @@ def task_vector(
         kind = _only_kind(kinds, kind, list(roles))
     raw = {name: RawTensor.of(state[name], name) for name in roles if name not in left}
     whole = chosen(raw, dense)
+    if kind in KIND_OF_ROLE.values():
+        refuse_shards(raw, roles)
+        refuse_wide(raw, roles, whole)
     ternary = {
         name: role
         for name, role in roles.items()
@@ -163,7 +171,26 @@ def task_vector(
     kept = {name: tensor for name, tensor in raw.items() if name not in ternary}
     checksum = initial_checksum(given) if given else None
     starts = starts_of({name: tensor.shape for name, tensor in raw.items()}, initial or {})
-    return TaskVector(kind, residuals, kept, checksum, starts=starts if kind == "lora" else {})
+    return TaskVector(
+        kind,
+        residuals,
+        kept,
+        checksum,
+        metadata=metadata_of(state),
+        starts=starts if kind == "lora" else {},
+    )
+
+
+def metadata_of(state: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata of a file's state; {} for any other state dict.
+
+    Raises:
+        FormatError: If it is more than an expert can keep.
+    """
+    if not isinstance(state, StateDict):
+        return {}
+    _core.check_metadata(state.metadata)
+    return dict(state.metadata)
 
 
 def starts_of(
@@ -182,8 +209,8 @@ def _only_kind(kinds: set[str], kind: str | None, names: Sequence[str]) -> str:
     """The one kind of adapter that the names belong to."""
     if not kinds:
         some = ", ".join(map(shown, names[:3])) or "none"
-        like = next((k for k in ("lora", "ia3") if any(role_of(name, k) for name in names)), None)
-        hint = "" if like is None else f"; these look like {like}"
+        like = (k for k in ("lora", "ia3") if any(role_of(name, k) for name in names))
+        hint = next((f"; these look like {kind}" for kind in like), "")
         raise MetroFastError(
             f"no tensor has a name of LoRA, IA3 or prompts (names: {some}, ...): give kind, one of "
             f"{', '.join(KINDS)}{hint}"
@@ -201,12 +228,9 @@ def check_name(name: str) -> None:
     """Refuse names that cannot be printed, and tensors of adapters that cannot be compressed.
 
     Raises:
-        MetroFastError: Naming the tensor.
+        MetroFastError: Naming the tensor; a `FormatError` if it cannot be printed or is too long.
     """
-    if not name.isprintable():
-        raise MetroFastError(
-            f"the name {shown(repr(name))} has characters that cannot be printed: rename the tensor"
-        )
+    check_tensors([(name, ())])
     refuse_unsupported(name)
 
 

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast._shown import shown
-from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.initial import read_same_given
-from metro_fast.experts.adapters.limits import check_tensors
 from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, PICKLED_WEIGHTS, WEIGHTS
 from metro_fast.experts.adapters.tensors import RawTensor, dtype_name
 from metro_fast.experts.adapters.tied import tied_groups
 from metro_fast.experts.adapters.updates import ModuleFidelity
+from metro_fast.experts.file.decode import decode_file
 from metro_fast.experts.file.describe import TensorRow, describe_tensors
-from metro_fast.experts.file.manifest import Manifest, TernaryTensor
+from metro_fast.experts.file.manifest import TernaryTensor
 from metro_fast.experts.file.segments import NATIVE, segments_of
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
@@ -58,17 +58,10 @@ class ExpertFile:
     """
 
     def __init__(self, file: NDArray[np.uint8], config: bytes | None = None) -> None:
-        try:
-            manifest, scales, block, dense = _core.decode_expert(file)
-        except FormatError as error:
-            raise FormatError(shown(str(error), 300)) from error  # it may hold every scale
         self.file = file
         self.config = config
-        self.manifest = Manifest.from_json(manifest)
-        check_tensors(self.manifest.named_shapes())
-        self.scales = scales
+        self.manifest, self.scales, self.block, dense = decode_file(file)
         self.estimated_fidelity: tuple[ModuleFidelity, ...] = ()
-        self.block = file[slice(*block)]
         self.dense = {
             entry.name: RawTensor.from_bytes(entry.dtype, entry.shape, file[slice(*place)])
             for entry, place in zip(self.manifest.dense, dense, strict=True)
@@ -214,6 +207,11 @@ class ExpertFile:
         """
         tensors = self.raw(dtype, initial=initial, num_threads=num_threads)
         return {name: tensor.torch() for name, tensor in tensors.items()}
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The text beside the source's tensors, see `StateDict`; nothing relies on it."""
+        return self.manifest.metadata
 
     @property
     def steps(self) -> int:

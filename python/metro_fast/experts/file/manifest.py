@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from metro_fast.experts.adapters.initial import Initial
@@ -90,7 +90,8 @@ class Manifest:
         groups: Groups of tensors that share a scale.
         tensors: The ternary tensors, in ascending order of names.
         dense: The dense tensors, in ascending order of names.
-        version: The version of the format.
+        metadata: The text that the source's safetensors file carried beside its tensors, kept for
+            the readers of that file; nothing here relies on it.
     """
 
     kind: str
@@ -100,7 +101,12 @@ class Manifest:
     groups: tuple[Group, ...]
     tensors: tuple[TernaryTensor, ...]
     dense: tuple[DenseTensor, ...]
-    version: int = 1
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def version(self) -> int:
+        """The version of the format: the least that has what the expert needs."""
+        return 2 if self.metadata else 1
 
     def __repr__(self) -> str:
         return (
@@ -110,12 +116,16 @@ class Manifest:
 
     def to_json(self) -> str:
         """The manifest in JSON, with the keys of the format page."""
-        return json.dumps(asdict(self), allow_nan=False)
+        fields = asdict(self) | {"version": self.version}
+        if not self.metadata:
+            del fields["metadata"]
+        return json.dumps(fields, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
         """Read JSON that the native module has checked."""
         fields: dict[str, Any] = json.loads(text)
+        del fields["version"]  # it follows from the other fields
         shaped = [
             [entry | {"shape": tuple(entry["shape"])} for entry in fields.pop(key)]
             for key in ("tensors", "dense")

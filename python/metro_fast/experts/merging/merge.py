@@ -1,6 +1,7 @@
 """Merging of packed experts into one task vector."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from metro_fast.experts.merging.fits import (
 from metro_fast.experts.merging.lora_delta import merge_deltas
 from metro_fast.experts.merging.lora_trimmed import merge_trimmed
 from metro_fast.experts.merging.members import Members
+from metro_fast.experts.merging.metadata import common_metadata
 from metro_fast.experts.merging.names import names_of
 from metro_fast.experts.merging.roots import factor_weights
 from metro_fast.experts.merging.rules import METHODS, Ties, choice
@@ -104,12 +106,17 @@ def merge(
     check_configs(named)
     check_updates(named)
     heads = _heads(named, heads_from)
+    metadata = common_metadata(
+        {name: member.metadata for name, member in named.items()}, same_ranks=space != "delta"
+    )
     if space == "delta":
         check_kinds(named, ("lora",))
         check_settings(named)
         if elected is not None or trim is not None:
-            return merge_trimmed(named, factors, rank, trim, elected, heads)
-        return merge_deltas(named, factors, rank, heads)
+            merged = merge_trimmed(named, factors, rank, trim, elected, heads)
+        else:
+            merged = merge_deltas(named, factors, rank, heads)
+        return replace(merged, metadata=metadata)
     packed = Members(named, num_threads)
     _check_ternary_factors(named)
     by_tensor = factor_weights(packed, factors)
@@ -118,7 +125,8 @@ def merge(
         merge_ties(packed, by_tensor, elected, flat)
     else:
         weighted_sum(packed, by_tensor, flat)
-    return _vector_of(members[0], flat, heads | alphas(members[0]))
+    merged = _vector_of(members[0], flat, heads | alphas(members[0]))
+    return replace(merged, metadata=metadata)
 
 
 def _space(
@@ -137,8 +145,8 @@ def _space(
         why = "space='delta' is" if given is None else f"{given} is {needs_delta[given]}, which is"
         raise MetroFastError(f"{why} for LoRA experts, and these have kind {kind!r}")
     rank = needs_delta["rank"]
-    if rank is not None and rank < 1:
-        raise MetroFastError(f"rank is {rank}, expected at least 1")
+    if rank is not None and (rank < 1 or rank != int(rank)):
+        raise MetroFastError(f"rank is {rank}, expected a whole number of at least 1")
     return space
 
 

@@ -105,7 +105,6 @@ def similarity(
     count, tensors = len(sources), len(members.sizes)
     dots = _core.dot_products(members.planes, pieces, tensors, members.count, members.threads)
     inner = np.einsum("ijt,it,jt->ij", dots.reshape(count, count, tensors), scales, scales)
-    norms = np.sqrt(np.diag(inner))
-    both = np.outer(norms, norms)
+    both = np.sqrt(np.outer(np.diag(inner), np.diag(inner)))  # the diagonal becomes 1 exactly
     matrix = np.divide(inner, both, out=np.zeros_like(inner), where=both > 0).clip(-1, 1)
     return Similarity(tuple(names), matrix)

@@ -20,6 +20,8 @@ def decompress(
 ) -> None:
     """Write an expert in the form that it came from: a plain PEFT folder, or one file.
 
+    The file carries the metadata that the source of the expert carried (`Expert.metadata`).
+
     Args:
         source: An expert, the path of its folder, or its name on the Hub (`hf://owner/name`).
         target: Folder to write, created if it does not exist; each file is written completely or
@@ -34,8 +36,8 @@ def decompress(
         FileNotFoundError: If there is no expert at that path.
         FormatError: If it is damaged.
         MetroFastError: If a folder is requested for an expert without an adapter_config.json, the
-            target exists already, its form cannot hold the tensors (bfloat16 in numpy's), or
-            initial values are missing or not those of `compress`.
+            target exists already, its form cannot hold the tensors (bfloat16 in numpy's) or their
+            metadata, or initial values are missing or not those of `compress`.
         OSError: If the target cannot be written to.
 
     Example:
@@ -53,7 +55,8 @@ def decompress(
     if target.suffix in FORMS:
         if target.exists():
             raise MetroFastError(f"{target} exists already: remove it or choose another name")
-        write_form(target, expert.raw(initial=given, num_threads=num_threads))
+        raw = expert.raw(initial=given, num_threads=num_threads)
+        write_form(target, raw, expert.metadata)
         return
     if expert.config is None:
         raise MetroFastError(
@@ -70,4 +73,5 @@ def decompress(
         raise MetroFastError(
             f"{target} contains the {CONFIG} of another adapter: choose another folder"
         )
-    write_folder(target, expert.raw(initial=given, num_threads=num_threads), expert.config)
+    raw = expert.raw(initial=given, num_threads=num_threads)
+    write_folder(target, raw, expert.config, expert.metadata)

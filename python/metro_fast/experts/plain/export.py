@@ -56,7 +56,8 @@ def write_plain(expert: Expert, folder: Path, dtype: Any = None) -> Path:
     config = expert.config
     assert config is not None
     return write_whole_folder(
-        folder, lambda temporary: write_folder(temporary, expert.raw(dtype), config)
+        folder,
+        lambda temporary: write_folder(temporary, expert.raw(dtype), config, expert.metadata),
     )
 
 

@@ -88,9 +88,9 @@ def save_plain(
             "vector: choose a folder"
         )
     if vector.config is not None:
-        write_folder(folder, plain_tensors(vector, initial), vector.config)
+        write_folder(folder, plain_tensors(vector, initial), vector.config, vector.metadata)
     elif folder.suffix == ".safetensors":
-        write_safetensors(folder, plain_tensors(vector, initial))
+        write_safetensors(folder, plain_tensors(vector, initial), vector.metadata)
     else:
         raise MetroFastError(
             "the vector has no adapter_config.json, which a PEFT folder needs: choose a target "

@@ -29,6 +29,7 @@ from metro_fast.experts.merging.fits import (
     layout_of,
 )
 from metro_fast.experts.merging.members import Members
+from metro_fast.experts.merging.metadata import common_metadata
 from metro_fast.experts.merging.weighted_sum import SEARCH_EXPERTS, weighted_sum
 
 
@@ -65,6 +66,7 @@ class Summands:
         shapes: The shape of each tensor, by name.
         flat: float32, the last sum.
         config: The bytes of the first adapter_config.json.
+        metadata: What the files of all experts carry beside their tensors.
 
     Raises:
         MetroFastError: If they do not fit each other; the message names the expert and the tensor.
@@ -89,6 +91,9 @@ class Summands:
         self._dtypes = _dtypes_of(sources[0])
         self.shapes = {name: tensor.shape for name, tensor in self._layout.items()}
         self.config = sources[0].config
+        self.metadata = common_metadata(
+            {name: source.metadata for name, source in zip(names, sources, strict=True)}
+        )
         self._kind = kind_of_source(sources[0])
         sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
         starts, count = layout(sizes)
@@ -133,7 +138,7 @@ class Summands:
             values = self.tensor(name) - constant_of(tensor.initial)
             role = role_of(name) or self._kind
             residuals[name] = Residual(values, self._dtypes[name], role, tensor.initial)
-        return TaskVector(self._kind, residuals, {}, None, self.config)
+        return TaskVector(self._kind, residuals, {}, None, self.config, self.metadata)
 
     @property
     def nbytes(self) -> int:

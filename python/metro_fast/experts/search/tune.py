@@ -135,8 +135,7 @@ def tune_compression(
             for alpha in line:
                 expert = packed.at(alpha)
                 rated = scores.of(density, alpha, partial(show, expert))
-                bits = expert.bits_per_parameter
-                erased = packed.erased(expert)
+                bits, erased = expert.bits_per_parameter, packed.erased(expert)
                 rows.append(Candidate(density, alpha, expert.nbytes, bits, rated, erased))
                 if best is None or rows[-1].better(best[0], higher_is_better=higher_is_better):
                     best = (rows[-1], expert)

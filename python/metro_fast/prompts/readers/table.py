@@ -1,10 +1,13 @@
-"""Tasks from CSV and TSV files with a header."""
+"""Tasks from CSV and TSV files with a header, and from JSON Lines."""
 
 import csv
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from metro_fast._json import parse_json
 from metro_fast.errors import FormatError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.readers.read import Collector, Read, RowError, integer
@@ -28,6 +31,8 @@ def read_table(
     split: str = "test",
 ) -> Read:
     r"""Read a CSV (`*.csv`) or TSV (`*.tsv`, `*.txt`) file whose first line names the columns.
+
+    A JSON Lines file (`*.jsonl`) has an object per line, whose keys are the columns.
 
     Args:
         path: The file.
@@ -57,9 +62,10 @@ def read_table(
         Item('0', choices=('no', 'yes'), answer=1) nli.tsv: 2 of 2 taken
     """
     path = Path(path)
-    rows = list(table_rows(path))
+    is_json = path.suffix.lower() == ".jsonl"
+    rows: list[Any] = list(_json_rows(path) if is_json else table_rows(path))
     if choices == "labels":
-        choices = sorted({row[answer] for row in rows if row.get(answer)})
+        choices = sorted({str(row[answer]) for row in rows if row.get(answer) not in (None, "")})
     return read_rows(
         rows,
         name=name or path.stem,
@@ -118,6 +124,17 @@ def read_story_cloze(
 
         collector.add(f"row {number}", make)
     return collector.finish(name, "story_cloze/2016", split)
+
+
+def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSON Lines file, each on a line of its own."""
+    for number, line in enumerate(path.read_bytes().removeprefix(BOM_UTF8).splitlines(), start=1):
+        if not line.strip():
+            continue
+        row = parse_json(line, f"{path}:{number}")
+        if not isinstance(row, dict):
+            raise FormatError(f"{path}:{number} holds a {type(row).__name__}; give a JSON object")
+        yield row
 
 
 def table_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, str]]:

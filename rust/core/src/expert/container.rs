@@ -5,10 +5,11 @@ use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
-use safetensors::tensor::Metadata;
+use safetensors::tensor::Metadata as Header;
 use serde_json::{Map, Value, json};
 
 use super::dtype::Dtype;
+use super::metadata::Metadata;
 use super::unique_keys;
 use crate::{Error, Result};
 
@@ -57,6 +58,15 @@ pub struct Place {
     pub bytes: Range<usize>,
 }
 
+/// The header of a safetensors file.
+#[derive(Clone, Debug)]
+pub struct Contents {
+    /// Its tensors, in ascending order of names.
+    pub places: Vec<Place>,
+    /// Its text beside them, which may be empty.
+    pub metadata: Metadata,
+}
+
 /// Makes the bytes of a safetensors file.
 ///
 /// Tensors are sorted by falling element size, which keeps each of them aligned, then by name. The
@@ -100,14 +110,22 @@ pub fn encode(mut tensors: Vec<Entry<'_>>, metadata: &[(&str, &str)]) -> Result<
 /// [`Error::Format`] if the bytes are not a safetensors file, or if offsets, sizes and shapes do
 /// not fit each other.
 pub fn decode(file: &[u8]) -> Result<Vec<Place>> {
+    Ok(contents(file)?.places)
+}
+
+/// Reads the header of a safetensors file that is in memory.
+///
+/// # Errors
+/// Those of [`decode`].
+pub fn contents(file: &[u8]) -> Result<Contents> {
     parse(file, file.len() as u64)
 }
 
-/// Finds the tensors of a safetensors file by reading its header alone.
+/// Reads the header of a safetensors file, and nothing else of it.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read, else the errors of [`decode`].
-pub fn read_places(path: &Path) -> Result<Vec<Place>> {
+pub fn read_contents(path: &Path) -> Result<Contents> {
     let failed = |error| Error::io(format!("cannot read {}", path.display()), error);
     let mut file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
@@ -120,23 +138,25 @@ pub fn read_places(path: &Path) -> Result<Vec<Place>> {
 }
 
 /// Reads a header from the start of a file of `size` bytes.
-fn parse(start: &[u8], size: u64) -> Result<Vec<Place>> {
+fn parse(start: &[u8], size: u64) -> Result<Contents> {
     let data = header_end(start, size)?;
     let header = start
         .get(LENGTH..data)
         .ok_or_else(|| Error::Format("the file became shorter while it was read".into()))?;
-    let metadata: Metadata = serde_json::from_slice(header)
+    let parsed: Header = serde_json::from_slice(header)
         .map_err(|error| Error::Format(format!("{}: {error}", looks_like(start))))?;
     unique_keys::check(header)
         .map_err(|error| Error::Format(format!("the safetensors header: {error}")))?;
     // The crate has checked that the tensors follow each other without gaps.
-    let end = data as u64 + metadata.data_len() as u64;
+    let end = data as u64 + parsed.data_len() as u64;
     if end != size {
         return Err(Error::Format(format!(
             "the file has {size} bytes, but its header describes {end}: cut or damaged"
         )));
     }
-    let mut places: Vec<Place> = metadata
+    let metadata = parsed.metadata().iter().flatten();
+    let metadata = metadata.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut places: Vec<Place> = parsed
         .tensors()
         .into_iter()
         .map(|(name, info)| Place {
@@ -147,7 +167,7 @@ fn parse(start: &[u8], size: u64) -> Result<Vec<Place>> {
         })
         .collect();
     places.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(places)
+    Ok(Contents { places, metadata })
 }
 
 /// The end of the header, which is where the tensors begin.
@@ -195,6 +215,8 @@ mod tests {
         assert_eq!(seen, [("x", "BF16"), ("y", "F64"), ("z", "U8")]);
         assert_eq!(file[places[0].bytes.clone()], a);
         assert_eq!(places[1].bytes.start % 8, 0);
+        let metadata = contents(&file).unwrap().metadata;
+        assert_eq!(metadata, Metadata::from([("format".into(), "pt".into())]));
         assert!(encode(vec![Entry::of("x", Dtype::F32, &[2], &a)], &[]).is_err());
     }
 
@@ -225,9 +247,9 @@ mod tests {
         let path = std::env::temp_dir().join(format!("metro-fast-places-{}", std::process::id()));
         let of_file = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
-            read_places(&path).map(|places| format!("{places:?}")).map_err(|e| e.to_string())
+            read_contents(&path).map(|found| format!("{found:?}")).map_err(|e| e.to_string())
         };
-        let of_bytes = |b: &[u8]| decode(b).map(|p| format!("{p:?}")).map_err(|e| e.to_string());
+        let of_bytes = |b: &[u8]| contents(b).map(|p| format!("{p:?}")).map_err(|e| e.to_string());
         let bytes = [7u8; 600];
         let entry = Entry::of("x", Dtype::U8, &[600], &bytes);
         let whole = encode(vec![entry], &[("format", "pt")]).unwrap();
@@ -242,6 +264,6 @@ mod tests {
             assert_eq!(of_file(bytes), of_bytes(bytes));
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(read_places(&path), Err(Error::Io { .. })));
+        assert!(matches!(read_contents(&path), Err(Error::Io { .. })));
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::container::{self, Entry, Place};
 use super::deflated::{deflate, inflate};
-use super::manifest::{Dense, Manifest, VERSION, elements};
+use super::manifest::{Dense, Manifest, VERSIONS, elements};
 use crate::ternary::codec::Block;
 use crate::{Error, Result};
 
@@ -41,7 +41,7 @@ pub fn encode(
     let json = manifest.to_json();
     let deflated = deflate(&json)?;
     let scales: Vec<u8> = scales.iter().flat_map(|scale| scale.to_le_bytes()).collect();
-    let version = [VERSION, json.len() as u32];
+    let version = [manifest.version, json.len() as u32];
     let crc = head_crc(version, &deflated, &scales, Block::parse(block)?.head());
     let head: Vec<u8> =
         [version[0], version[1], crc, 0].iter().flat_map(|w| w.to_le_bytes()).collect();
@@ -72,14 +72,14 @@ pub fn encode(
 /// Checks the bytes of an expert file, except the coded symbols and the gaps between tensors.
 ///
 /// # Errors
-/// [`Error::Format`] if they are not a whole, undamaged expert file of version 1.
+/// [`Error::Format`] if they are not a whole, undamaged expert file of a known version.
 pub fn decode(file: &[u8]) -> Result<Parts> {
     let container = Container { file, places: container::decode(file)? };
     let head = words(&file[container.get(HEAD, "U32", None)?]);
-    if head.first() != Some(&VERSION) {
-        let found = head.first().copied().unwrap_or_default();
+    let found = head.first().copied().unwrap_or_default();
+    if !VERSIONS.contains(&found) {
         return bad(format!(
-            "the format has version {found}, this reader knows {VERSION}: update metro_fast"
+            "the format has version {found}, this reader knows 1 and 2: update metro_fast"
         ));
     }
     let [version, inflated, crc, zero] = head[..] else {
@@ -96,13 +96,24 @@ pub fn decode(file: &[u8]) -> Result<Parts> {
         return bad("the checksum of manifest, scales and index does not match: damaged".into());
     }
     let manifest = Manifest::parse(&inflate(&file[manifest], inflated as usize)?)?;
-    let scales: Vec<f32> = self::words(scales).into_iter().map(f32::from_bits).collect();
-    if scales.len() != manifest.groups.len()
-        || scales.iter().any(|s| !s.is_finite() || s.is_sign_negative())
-    {
+    if manifest.version != version {
         return bad(format!(
-            "the scales are {scales:?}, expected one finite, nonnegative scale for each of {} groups",
-            manifest.groups.len()
+            "the manifest has version {}, but the head has {version}",
+            manifest.version
+        ));
+    }
+    let scales: Vec<f32> = self::words(scales).into_iter().map(f32::from_bits).collect();
+    if scales.len() != manifest.groups.len() {
+        let groups = manifest.groups.len();
+        return bad(format!(
+            "there are {} scales, expected one for each of {groups} groups",
+            scales.len()
+        ));
+    }
+    if let Some(at) = scales.iter().position(|s| !s.is_finite() || s.is_sign_negative()) {
+        return bad(format!(
+            "the scales have {:?} at {at}, expected all to be finite and not negative",
+            scales[at]
         ));
     }
     if block.count() as u64 != manifest.trits() {
@@ -168,109 +179,4 @@ fn bad<T>(problem: String) -> Result<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::dtype::Dtype;
-    use super::super::manifest::{AlphaRule, Base, Group, Initial, Kind, Scope, Tensor};
-    use super::*;
-    use crate::simd::Level;
-    use crate::ternary::codec::{Coding, pack};
-
-    fn example(count: u64, density: u64) -> Vec<u8> {
-        let dense = [1u8, 2, 3, 4, 5, 6];
-        let tensor = |name: &str, start| Tensor {
-            dtype: Dtype::F32,
-            group: 0,
-            initial: Initial::Zero,
-            name: name.into(),
-            shape: vec![count],
-            start,
-        };
-        let second = count.next_multiple_of(32);
-        let manifest = Manifest {
-            alpha_rule: AlphaRule::Fixed,
-            base: Base { initial_crc32c: None, model: Some("t5".into()), revision: None },
-            dense: vec![Dense {
-                crc32c: crc32c::crc32c(&dense),
-                dtype: Dtype::I16,
-                name: "head".into(),
-                shape: vec![3],
-            }],
-            groups: vec![Group { alpha: 1.0, density: 0.2, name: "lora_A".into() }],
-            kind: Kind::Lora,
-            scope: Scope::Role,
-            tensors: vec![tensor("a", 0), tensor("b", second)],
-            version: 1,
-        };
-        let mut trits = vec![0i8; 2 * second as usize];
-        for (i, trit) in trits.iter_mut().enumerate().take(count as usize) {
-            *trit = i8::from((i as u64 * 7919) % 100 < density) * if i % 2 == 0 { 1 } else { -1 };
-        }
-        let block = pack(&trits, Coding::T4, 512, Level::best(), 1).unwrap();
-        encode(&manifest, &[0.25], &block, &[&dense]).unwrap()
-    }
-
-    /// Everything that a reader gets from a file.
-    type Content = (Manifest, Vec<f32>, Vec<i8>, Vec<Vec<u8>>);
-
-    fn content(file: &[u8]) -> Result<Content> {
-        let parts = decode(file)?;
-        let block = Block::parse(&file[parts.block])?;
-        let mut trits = vec![0; block.count()];
-        block.unpack([-1, 0, 1], &mut trits, 1)?;
-        let dense = parts.dense.into_iter().map(|range| file[range].to_vec()).collect();
-        Ok((parts.manifest, parts.scales, trits, dense))
-    }
-
-    #[test]
-    fn round_trip_and_same_bytes() {
-        let file = example(5000, 20);
-        assert_eq!(file, example(5000, 20));
-        let (manifest, scales, trits, dense) = content(&file).unwrap();
-        assert_eq!((manifest.trits(), trits.len()), (10_048, 10_048));
-        assert_eq!((scales, dense), (vec![0.25], vec![vec![1, 2, 3, 4, 5, 6]]));
-        safetensors::SafeTensors::deserialize(&file).unwrap();
-    }
-
-    #[test]
-    fn every_cut_and_every_flipped_byte() {
-        let file = example(40, 30);
-        let whole = content(&file).unwrap();
-        for end in 0..file.len() {
-            assert!(matches!(decode(&file[..end]), Err(Error::Format(_))), "cut at {end}");
-        }
-        for at in 0..file.len() {
-            for bit in 0..8 {
-                let mut flipped = file.clone();
-                flipped[at] ^= 1 << bit;
-                if let Ok(read) = content(&flipped) {
-                    assert_eq!(read, whole, "byte {at} bit {bit}");
-                }
-            }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
-
-        #[test]
-        fn damage_never_panics_and_never_changes_content(
-            at: prop::sample::Index, byte: u8, from: prop::sample::Index, len in 0..64usize,
-        ) {
-            let file = example(3000, 25);
-            let whole = content(&file).unwrap();
-            let mut spliced = file.clone();
-            let (at, from) = (at.index(file.len()), from.index(file.len()));
-            spliced[at] = byte;
-            let len = len.min(file.len() - at.max(from));
-            spliced.copy_within(from..from + len, at);
-            if let Ok(read) = content(&spliced) {
-                prop_assert_eq!(&read, &whole);
-            }
-            let mut longer = file.clone();
-            longer.insert(at, byte);
-            prop_assert!(content(&longer).is_err());
-        }
-    }
-}
+mod tests;

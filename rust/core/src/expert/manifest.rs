@@ -5,10 +5,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::dtype::Dtype;
+use super::metadata::{self, Metadata};
 use crate::{Error, Result};
 
-/// The format version that this code reads and writes.
-pub const VERSION: u32 = 1;
+/// The format versions that this code reads and writes: the second one has metadata.
+pub const VERSIONS: [u32; 2] = [1, 2];
 /// Tensors start at multiples of this many trits.
 pub const ALIGNMENT: u64 = 32;
 const MAX_TRITS: u64 = 1 << 40;
@@ -24,6 +25,13 @@ pub struct Manifest {
     pub dense: Vec<Dense>,
     pub groups: Vec<Group>,
     pub kind: Kind,
+    // Version 1 does not know the key, so it must be absent there.
+    #[serde(
+        default,
+        deserialize_with = "metadata::deserialize",
+        skip_serializing_if = "Metadata::is_empty"
+    )]
+    pub metadata: Metadata,
     pub scope: Scope,
     pub tensors: Vec<Tensor>,
     pub version: u32,
@@ -126,7 +134,11 @@ pub fn elements(name: &str, shape: &[u64]) -> Result<u64> {
     let product = shape.iter().try_fold(1u64, |product, size| product.checked_mul(*size));
     match product {
         Some(n) if shape.len() <= MAX_DIMENSIONS && n <= MAX_TRITS => Ok(n),
-        _ => bad(format!("{name} has the impossible shape {shape:?}")),
+        _ => bad(format!(
+            "{name} has the impossible shape {:?} (of {} dimensions)",
+            &shape[..shape.len().min(MAX_DIMENSIONS)],
+            shape.len()
+        )),
     }
 }
 
@@ -134,7 +146,7 @@ impl Manifest {
     /// Reads and checks a manifest.
     ///
     /// # Errors
-    /// [`Error::Format`] if it is not a manifest of version 1 whose parts fit each other.
+    /// [`Error::Format`] if it is not a manifest of a known version whose parts fit each other.
     pub fn parse(json: &str) -> Result<Self> {
         let manifest: Self = serde_json::from_str(json)
             .map_err(|error| Error::Format(format!("expert manifest: {error}")))?;
@@ -161,8 +173,11 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<()> {
-        if self.version != VERSION {
-            return bad(format!("it has version {}, this reader knows {VERSION}", self.version));
+        metadata::check(&self.metadata)?;
+        // An expert has one form: version 2 is for those that version 1 cannot hold.
+        let version = VERSIONS[usize::from(!self.metadata.is_empty())];
+        if self.version != version {
+            return bad(format!("it has version {}, expected {version}", self.version));
         }
         let mut free = 0u64;
         for tensor in &self.tensors {
@@ -225,60 +240,4 @@ fn bad<T>(problem: String) -> Result<T> {
 #[cfg(test)]
 // Equality to the last bit is promised.
 #[allow(clippy::float_cmp)]
-mod tests {
-    use super::*;
-
-    pub(crate) const EXAMPLE: &str = concat!(
-        r#"{"alpha_rule":"fixed","base":{"initial_crc32c":null,"model":"t5-small","revision":null},"#,
-        r#""dense":[{"crc32c":7,"dtype":"I64","name":"head","shape":[2]}],"#,
-        r#""groups":[{"alpha":1.0,"density":0.2,"name":"lora_A"}],"kind":"lora","scope":"role","#,
-        r#""tensors":[{"dtype":"F32","group":0,"initial":"zero","name":"a","shape":[3,11],"start":0},"#,
-        r#"{"dtype":"BF16","group":0,"initial":"one","name":"b","shape":[],"start":64}],"version":1}"#
-    );
-
-    #[test]
-    fn canonical_json_is_read_back() {
-        let manifest = Manifest::parse(EXAMPLE).unwrap();
-        assert_eq!(manifest.to_json(), EXAMPLE);
-        assert_eq!(manifest.trits(), 96);
-        assert_eq!(Dtype::BF16.name(), "BF16");
-    }
-
-    #[test]
-    fn numbers_are_read_back_to_the_last_bit() {
-        let far = EXAMPLE
-            .replace(r#""alpha":1.0"#, r#""alpha":1222222222222222222222222222222222222220"#);
-        let manifest = Manifest::parse(&far).unwrap();
-        let again = Manifest::parse(&manifest.to_json()).unwrap();
-        assert_eq!(again.groups[0].alpha.to_bits(), manifest.groups[0].alpha.to_bits());
-        assert_eq!(manifest.groups[0].alpha, 1222222222222222222222222222222222222220.0);
-    }
-
-    #[test]
-    fn manifests_whose_parts_do_not_fit_are_refused() {
-        for (from, to) in [
-            (r#""version":1"#, r#""version":2"#),
-            (r#""start":64"#, r#""start":32"#),
-            (r#""start":64"#, r#""start":96"#),
-            (r#""name":"b""#, r#""name":"a""#),
-            (r#""name":"head""#, r#""name":"b""#),
-            (r#""group":0,"initial":"one""#, r#""group":1,"initial":"one""#),
-            (r#""initial":"one""#, r#""initial":"given""#),
-            (r#""dtype":"F32""#, r#""dtype":"F64""#),
-            (r#""dtype":"F32""#, r#""dtype":"F31""#),
-            ("[3,11]", "[4294967296,4294967296]"),
-            ("[3,11]", "[1,1,1,1,1,1,1,1,33]"),
-            ("[3,11]", "[-3,11]"),
-            (r#""kind":"lora""#, r#""kind":"lora","kind":"lora""#),
-            (r#""kind":"lora""#, r#""kind":"lora","more":1"#),
-            (r#""revision":null"#, r#""x":null"#),
-            (r#","revision":null"#, ""),
-            (r#""alpha":1.0"#, r#""alpha":1e999"#),
-        ] {
-            let forged = EXAMPLE.replacen(from, to, 1);
-            assert_ne!(forged, EXAMPLE);
-            let error = Manifest::parse(&forged);
-            assert!(matches!(error, Err(Error::Format(_))), "{to}: {error:?}");
-        }
-    }
-}
+mod tests;

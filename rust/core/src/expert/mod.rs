@@ -6,6 +6,7 @@ mod deflated;
 mod dtype;
 mod file;
 mod manifest;
+pub mod metadata;
 mod unique_keys;
 
 pub use atomic::write_file;
