@@ -44,8 +44,8 @@ def test_defaults_equal_those_of_the_function(adapter: Path, tmp_path: Path):
     output = run(adapter, tmp_path / "out")
     expert = Expert.load(tmp_path / "out")
     assert expert.file.tobytes() == compress(adapter).file.tobytes()
-    # 25 modules: the 20 that lost most, and one line about all.
-    assert "the 20 that lost most" in output
+    # 25 modules: the 10 that lost most, and one line about all.
+    assert "the 10 that lost most" in output
     assert "25 modules: cosine" in output
     assert "0 erased" in output
 

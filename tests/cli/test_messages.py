@@ -49,7 +49,7 @@ TABLE = [
     ("prompts imprt", 2, "Did you mean `metro-fast prompts import` or `metro-fast import-log`?"),
     ("nothing-like-it", 2, "The commands of metro-fast are prepare, pretrain,"),
     ("--verison", 2, "No such option: --verison (Possible options: --version)"),
-    ("expert compress one out --scoop tensor", 2, "(Possible options: --scope)"),
+    ("expert compress one out --scoop tensor", 2, "(Possible options: --json, --scope)"),
     # names of parameters are flags
     ("expert compress one out --density 2", 1, "--density is 2, expected a share in (0, 1]"),
     ("expert compress one out --alpha big", 1, "--alpha is 'big', expected a number"),
@@ -77,8 +77,8 @@ TABLE = [
     (f"{PAIR} --merge-function max", 1, "--merge-function does nothing without --method ties"),
     (f"{PAIR} --sign-ties compeft", 1, "--sign-ties does nothing without --method ties"),
     (f"{PAIR} --majority frequency", 1, "--majority does nothing without --method ties"),
-    (f"{PAIR} --rank 3", 1, "--rank does nothing without --space delta"),
-    (f"{PAIR} --trim 0.5", 1, "--trim does nothing without --space delta"),
+    (f"{PAIR} --space factors --rank 3", 1, "--rank does nothing without --space delta"),
+    (f"{PAIR} --space factors --trim 0.5", 1, "--trim does nothing without --space delta"),
     ("expert push one-packed a/b --no-card --replace-card", 1, "--replace-card is for the card"),
     ("prepare text.txt --output o --tokenizer t --seed 1", 1, "without --shuffle-documents"),
     ("prepare text.txt --output o --tokenizer t --num-sentinels 9", 1, "--train-vocabulary"),
@@ -90,7 +90,7 @@ TABLE = [
     ("prompts read x --kind mmlu --output o.jsonl --names a", 1, "without --kind fewrel"),
     ("prompts read x --kind semeval --output o --task-type a", 1, "--task-type does nothing"),
     # several values after one flag, where the line does not say which is which
-    ("expert compress --dense a b one out", 2, "give the flag before each value, --dense A"),
+    ("expert compress --dense a b one out", 1, "give the flag before each value, --dense A"),
     ("env extra", 2, "Got unexpected extra argument(s) (extra)"),
 ]
 COMPOSE = "expert compose one two --model model --out out --examples text.txt"

@@ -5,11 +5,11 @@ import os
 import platform
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import metro_fast
 from metro_fast import _core
+from metro_fast.cli.console import plain_console
 from metro_fast.ops.cuda import launch
 from metro_fast.ops.draws import default_threads
 
@@ -41,4 +41,4 @@ def env() -> None:
         table.add_row(name, state)
     for package in PACKAGES:
         table.add_row(package, _version(package))
-    Console().print(table)
+    plain_console().print(table)

@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from metro_fast.cli import evaluate_options as options
 from metro_fast.cli.config import ConfigOption, save_resolved
+from metro_fast.cli.console import plain_console
 from metro_fast.cli.evaluate_models import experts_on, model_names, pick_device
 from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
@@ -80,7 +80,7 @@ def evaluate_command(
     for report in reports:
         if log_samples:
             write_samples(report, output)
-        Console().print(summary_table(report))
+        plain_console().print(summary_table(report))
     if answers is not None:
         typer.echo(f"{store}: {answers.hits} answers were known, {answers.misses} were new")
     typer.echo(f"wrote {write_page(output / 'report.html', load_reports(output))}")

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from metro_fast._pretrained import load_seq2seq, load_tokenizer
+from metro_fast._pretrained import load_model, load_tokenizer
 from metro_fast.cli.config import ConfigOption, save_resolved
+from metro_fast.cli.console import plain_console
 from metro_fast.cli.rating import (
     ExamplesOption,
     InstructionsOption,
@@ -68,7 +68,7 @@ def compose_command(
         tokenizer, examples=examples, tasks=tasks, instructions=instructions,
         max_input_length=max_input_length, strict=strict,
     )  # fmt: skip
-    network = load_seq2seq(model).eval()
+    network = load_model(model).eval()
     if not resume:
         (target / LOG).unlink(missing_ok=True)
     found = compose_fewshot(
@@ -115,7 +115,7 @@ def print_composition(found: Composition, description: str) -> None:
     table = Table("expert", "weight")
     for name, weight in sorted(found.weights.items(), key=lambda pair: -abs(pair[1])):
         table.add_row(name, f"{weight:+.3f}")
-    console = Console()
+    console = plain_console()
     console.print(table)
     first = found.history[0]
     start = "without experts" if not any(first.weights) else "with the initial weights"

@@ -1,12 +1,16 @@
-"""`metro-fast expert compress`: an adapter to a compressed expert."""
+"""`metro-fast expert compress`: adapters to compressed experts."""
 
+from dataclasses import replace as changed
+from pathlib import Path
 from typing import Literal
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
+from rich.progress import track
 
+from metro_fast._shown import shown
 from metro_fast.cli.config import ConfigOption, save_resolved
+from metro_fast.cli.console import plain_console
+from metro_fast.cli.expert_compress_one import Made, compress_one
 from metro_fast.cli.expert_compress_options import (
     Alpha,
     Base,
@@ -17,6 +21,7 @@ from metro_fast.cli.expert_compress_options import (
     KindOption,
     ProfileOption,
     QuantizeOption,
+    Replace,
     Rows,
     ScopeOption,
     Source,
@@ -24,14 +29,11 @@ from metro_fast.cli.expert_compress_options import (
     Threads,
     Upstream,
 )
-from metro_fast.cli.expert_fidelity import print_fidelity
-from metro_fast.cli.expert_inspect import print_expert
-from metro_fast.cli.messages import plain_warnings
-from metro_fast.errors import MetroFastError
-from metro_fast.experts import Expert, ModuleFidelity, compress, compress_checkpoint, fidelity
-from metro_fast.experts.compression.compress import read_vector
-from metro_fast.experts.compression.source import read_initial
-from metro_fast.experts.plain.plain import save_plain
+from metro_fast.cli.expert_compress_sources import find_sources, target_folders
+from metro_fast.cli.expert_report import as_json, print_made, print_overview
+from metro_fast.cli.messages import error_text, say_warning
+from metro_fast.cli.verbosity import Json, Quiet, Verbose, refuse_several
+from metro_fast.errors import MetroFastError, MissingExtraError
 
 app = typer.Typer(add_completion=False)
 
@@ -76,14 +78,31 @@ def compress_command(
     upstream: Upstream = False,
     profile: ProfileOption = "default",
     threads: Threads = None,
-    rows: Rows = 20,
+    rows: Rows = 10,
+    replace: Replace = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    json: Json = False,
     config: ConfigOption = None,
 ) -> None:
-    """Compress an adapter: exact top-k, signs, a scale per group (ComPEFT, arXiv 2311.13171)."""
+    """Compress adapters: exact top-k, signs, a scale per group (ComPEFT, arXiv 2311.13171).
+
+    One adapter is written to the folder itself, several (A B C OUT) to folders in it with their
+    names. A source that is refused does not stop the others; the exit status is then 1.
+    """
     del config
+    refuse_several(verbose=verbose, quiet=quiet, json=json)
+    sources = find_sources(source)
+    absent = [path for path in sources if dense and not path.exists()]
+    if absent:
+        raise MetroFastError(
+            f"there is no {shown(str(absent[0]))}; if it is a value of --dense, give the flag "
+            "before each value, --dense A --dense B"
+        )
+    folders = target_folders(sources, target)
     options = CompressOptions(
-        source=source,
-        target=target,
+        source=sources[0],
+        target=folders[0],
         density=density,
         alpha=None if alpha is None else parse_alpha(alpha),
         scope=scope,
@@ -95,80 +114,49 @@ def compress_command(
         upstream=upstream,
         profile=profile,
         threads=threads,
-        rows=rows,
+        replace=replace,
     )
-    if options.quantize == "prune":
-        summary = _prune(options)
-        save_resolved(ctx, target)
-        typer.echo(summary)
-        return
-    expert, modules = _compress(options) if base is None else _stream(options)
-    save_resolved(ctx, target)
-    print_expert(expert, target)
-    print_fidelity(modules, rows, fixed=expert.manifest.alpha_rule == "fixed")
-    if profile == "size":
-        typer.echo(f"size profile: streams of 64 x S trits, S = {expert.steps}, made the smallest")
+    made, refused = _compress_all(ctx, options, sources, folders)
+    for each in made:
+        for text in each.warnings:
+            say_warning(f"{shown(each.target.name)}: {text}" if len(sources) > 1 else text)
+    if json:
+        typer.echo(as_json(made, refused))
+    elif not quiet:
+        for each in made if verbose or len(sources) == 1 else ():
+            print_made(each, rows, verbose=verbose)
+            _say_profile(each, profile)
+        if len(sources) > 1:
+            print_overview(made, refused)
+    for path, reason in refused:
+        typer.echo(f"refused: {shown(str(path))}: {reason}", err=True)
+    if refused:
+        raise typer.Exit(1)
 
 
-def _compress(options: CompressOptions) -> tuple[Expert, list[ModuleFidelity]]:
-    """Save a compressed adapter; the source is read once, for it and for its exact fidelity."""
-    assert options.quantize != "prune"
-    with plain_warnings():
-        initial = read_initial(options.initial)
-        vector = read_vector(options.source, options.kind, initial, options.dense)
-        expert = compress(
-            vector,
-            quantize=options.quantize,
-            density=options.density,
-            alpha=options.alpha,
-            scope=options.scope,
-            upstream=options.upstream,
-            profile=options.profile,
-            num_threads=options.threads,
-        )
-    modules = fidelity(vector, expert, initial=initial)  # refuses factors without a product
-    expert.save(options.target)
-    return expert, modules
+def _compress_all(
+    ctx: typer.Context, options: CompressOptions, sources: list[Path], folders: list[Path]
+) -> tuple[list[Made], list[tuple[Path, str]]]:
+    """Compress every source; of several, those that are refused are returned with the reasons."""
+    made: list[Made] = []
+    refused: list[tuple[Path, str]] = []
+    console = plain_console(stderr=True)
+    hidden = len(sources) == 1 or not console.is_terminal
+    places = list(zip(sources, folders, strict=True))
+    for path, folder in track(places, "compress", console=console, transient=True, disable=hidden):
+        try:
+            made.append(compress_one(changed(options, source=path, target=folder)))
+        except (MetroFastError, MissingExtraError, TypeError, OSError) as error:
+            if len(sources) == 1:
+                raise
+            refused.append((path, error_text(error)))
+            continue
+        ctx.params |= {"source": path, "target": folder}
+        save_resolved(ctx, folder)
+    return made, refused
 
 
-def _prune(options: CompressOptions) -> str:
-    """Save a pruned adapter as a plain PEFT folder; the result is a summary."""
-    with plain_warnings():
-        initial = read_initial(options.initial)
-        vector = compress(
-            read_vector(options.source, options.kind, initial, options.dense),
-            quantize="prune",
-            density=options.density,
-            scope=options.scope,
-            upstream=options.upstream,
-            num_threads=options.threads,
-        )
-    save_plain(vector, options.target, initial=initial)
-    residuals = vector.residuals.values()
-    kept = sum(int((residual.values != 0).sum()) for residual in residuals)
-    total = sum(residual.values.size for residual in residuals)
-    return f"{options.target}: plain PEFT folder, {kept:,} of {total:,} entries kept"
-
-
-def _stream(options: CompressOptions) -> tuple[Expert, tuple[ModuleFidelity, ...]]:
-    """Save what finetuning changed in a checkpoint, tensor by tensor; fidelity is estimated."""
-    assert options.base is not None
-    console = Console(stderr=True)
-    with (
-        plain_warnings(),
-        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
-    ):
-        task = bar.add_task("compress", total=None)
-        expert = compress_checkpoint(
-            options.source,
-            options.base,
-            options.target,
-            density=options.density,
-            alpha=options.alpha,
-            scope=options.scope,
-            quantize=options.quantize,
-            dense=options.dense,
-            num_threads=options.threads,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    return expert, expert.estimated_fidelity
+def _say_profile(made: Made, profile: str) -> None:
+    if profile == "size" and made.expert is not None:
+        steps = made.expert.steps
+        typer.echo(f"size profile: streams of 64 x S trits, S = {steps}, made the smallest")

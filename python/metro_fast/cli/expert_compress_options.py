@@ -11,14 +11,18 @@ from metro_fast.experts.compression.rules import Profile, Quantizer, Scope
 from metro_fast.experts.compression.task_vector import Kind
 
 Source: TypeAlias = Annotated[
-    Path,
+    list[Path],
     typer.Argument(
-        help="PEFT folder, or a state dict: .safetensors, .bin, .pt, .pth, .npy, or the folder of "
-        "a model."
+        help="PEFT folders, or state dicts: .safetensors, .bin, .pt, .pth, .npy, or folders of "
+        "models; patterns such as 'adapters/*' too."
     ),
 ]
 Target: TypeAlias = Annotated[
-    Path, typer.Argument(help="Folder to write the compressed expert to.")
+    Path,
+    typer.Argument(
+        help="Folder to write the compressed expert to; of several sources, a folder for each in "
+        "it."
+    ),
 ]
 Density: TypeAlias = Annotated[
     float | None,
@@ -72,6 +76,9 @@ Rows: TypeAlias = Annotated[
     int,
     typer.Option(help="Most modules to list; if there are more, those that lost most.", min=0),
 ]
+Replace: TypeAlias = Annotated[
+    bool, typer.Option("--replace", help="Replace experts that are in the folders already.")
+]
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class CompressOptions:
         upstream: Whether to keep what the published code keeps.
         profile: Whether to search for the smallest file.
         threads: Threads to use.
-        rows: Most modules to list.
+        replace: Whether to replace an expert in the folder.
     """
 
     source: Path
@@ -108,7 +115,7 @@ class CompressOptions:
     upstream: bool
     profile: Profile
     threads: int | None
-    rows: int
+    replace: bool
 
     def __post_init__(self) -> None:
         """Refuse options that exclude each other.
@@ -126,6 +133,11 @@ class CompressOptions:
         for option, given in excluded.items():
             if self.base is not None and given:
                 raise MetroFastError(f"{option} does not go with --base: leave one of them out")
+        if self.quantize == "prune" and self.replace:
+            raise MetroFastError(
+                "--quantize prune writes a plain adapter, and those are not replaced: leave "
+                "--replace out, and choose another folder"
+            )
         if self.quantize == "prune" and (self.alpha is not None or self.profile != "default"):
             option = "--alpha" if self.alpha is not None else "--profile"
             raise MetroFastError(

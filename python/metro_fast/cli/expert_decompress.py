@@ -1,4 +1,4 @@
-"""`metro-fast expert decompress`: an expert to a plain PEFT folder or a safetensors file."""
+"""`metro-fast expert decompress`: an expert to the form it came from: a PEFT folder, or a file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,12 +17,15 @@ def decompress_command(
     ],
     target: Annotated[
         Path,
-        typer.Argument(help="Folder to write the plain PEFT adapter to, or a .safetensors file."),
+        typer.Argument(
+            help="Folder to write the plain PEFT adapter to, or a file: .safetensors, .npy, .npz, "
+            ".bin, .pt."
+        ),
     ],
     initial: Annotated[
         Path | None, typer.Option(help="File or folder of the values that compress subtracted.")
     ] = None,
 ) -> None:
-    """Write an expert in a form that every tool loads: a PEFT folder, or one safetensors file."""
+    """Write an expert in the form that it came from, which every tool loads: a folder or a file."""
     decompress(source, target, initial=initial)
     typer.echo(f"wrote {target}")

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from metro_fast._atomic import write_atomically
+from metro_fast.cli.console import plain_console
 from metro_fast.experts import similarity
 from metro_fast.experts.pictures import similarity_page
 
@@ -32,7 +32,7 @@ def similarity_command(
         found.write_csv(csv)
     if html is not None:
         write_atomically(html, similarity_page(found.names, found.matrix))
-    console = Console()
+    console = plain_console()
     if len(found.names) <= _SHOWN:
         table = Table("expert", *(str(i) for i in range(len(found.names))))
         for i, (name, row) in enumerate(zip(found.names, found.matrix, strict=True)):

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from metro_fast._atomic import write_atomically
-from metro_fast._pretrained import load_seq2seq, load_tokenizer
+from metro_fast._pretrained import load_model, load_tokenizer
 from metro_fast.cli.config import ConfigOption, save_resolved
+from metro_fast.cli.console import plain_console
 from metro_fast.cli.expert_compress import parse_alpha
 from metro_fast.cli.rating import (
     ExamplesOption,
@@ -89,7 +89,7 @@ def tune_command(
         load_tokenizer(model), examples=examples, tasks=tasks, instructions=instructions,
         max_input_length=max_input_length, strict=strict,
     )  # fmt: skip
-    network = load_seq2seq(model).eval()
+    network = load_model(model).eval()
     if not resume:
         (target / LOG).unlink(missing_ok=True)
     found = tune_compression(
@@ -140,7 +140,7 @@ def print_tuning(found: Tuning, description: str) -> None:
     for row in found.pareto:
         alpha = row.alpha if isinstance(row.alpha, str) else f"{row.alpha or 0:g}"
         table.add_row(f"{row.density:g}", alpha, f"{row.nbytes:,}", f"{row.score:.4f}")
-    Console().print(table)
+    plain_console().print(table)
     best = found.best
     alpha = "" if best.alpha is None else f", alpha {best.alpha}"
     typer.echo(

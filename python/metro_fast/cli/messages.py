@@ -31,6 +31,22 @@ ALSO_CALLED = {
 }
 """Parameters of functions that a command calls by another name."""
 
+_OF_OTHER_COMMANDS = ("dense", "density", "initial", "kind", "quantize", "rank", "space", "trim")
+"""Parameters that messages name also where a command has no such option: an expert that was
+"compressed with initial=" was so by `metro-fast expert compress --initial`."""
+
+_CALLS = {
+    "use Expert.load": "`metro-fast expert inspect` shows it",
+    r"use its state_dict\(.*\)": "`metro-fast expert decompress` writes its tensors",
+    r"merge\(\) can": "`metro-fast expert merge` can",
+    r"pass its base model, or call merge_and_unload\(\) first": "give the base without them",
+    "use load_expert$": "keep the prompt beside the model",
+    r"keep the expert beside it with load_expert": "keep the expert beside it",
+    r": add the expert in Python with add_to_base": "",
+    ": pass a function that loads an expert into a model, with load_expert": "",
+}
+"""The words of a command in place of advice to call a function."""
+
 _VALUE = r"(?:'[^']*'|\"[^\"]*\"|[\w.+\-\[\]]*[\w\]])"
 # What may come before and after a name so that it is neither part of a path nor of another word.
 _BEFORE, _AFTER = r"(?<![\w.\-/'\"`])", r"(?![\w\-/('\"`]|\.\w)"
@@ -57,6 +73,14 @@ def translated(text: str, ctx: Any) -> str:
         lambda found: _with_value(flags, *found.groups()),
         text,
     )
+    text = re.sub(f"{_BEFORE}{name}=(?=[ ,;:)]|$)", lambda found: flags[found[1]][0], text)
+    text = re.sub(
+        rf"{_BEFORE}({'|'.join(_OF_OTHER_COMMANDS)})=(?:({_VALUE})(?![\w(])|(?=[ ,;:)]|$))",
+        lambda found: f"--{found[1]}" + (f" {_bare(found[2])}" if found[2] else ""),
+        text,
+    )
+    for call, words in _CALLS.items():
+        text = re.sub(call, words, text)
     underscored = {each for each in flags if "_" in each or "." in each}
 
     def alone(found: re.Match[str]) -> str:
@@ -104,7 +128,11 @@ def _with_value(flags: dict[str, tuple[str, str]], name: str, value: str) -> str
         return on
     if value == "False":
         return off or f"{on} false" if "." in on else off or f"no {on}"
-    return f"no {on}" if value == "None" else f"{on} {value.strip(chr(39) + chr(34))}"
+    return f"no {on}" if value == "None" else f"{on} {_bare(value)}"
+
+
+def _bare(value: str) -> str:
+    return value.strip("'\"")
 
 
 def error_text(error: BaseException) -> str:
@@ -152,5 +180,10 @@ def plain_warnings() -> Iterator[None]:
         yield
 
 
+def say_warning(text: str) -> None:
+    """Print a warning as one line, in the words of the command that runs."""
+    typer.echo(f"warning: {translated(text, RUNNING.get())}", err=True)
+
+
 def _show_line(message: Warning | str, *_: Any, **__: Any) -> None:
-    typer.echo(f"warning: {translated(str(message), RUNNING.get())}", err=True)
+    say_warning(str(message))

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from metro_fast.cli.console import plain_console
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import InstructionSet, Task, by_reason, render_items
 
@@ -50,7 +50,7 @@ def check_command(
                 typer.echo(
                     f"--- {task.name}, {instruction.id}\n{prompt.input}\n>>> {prompt.target}"
                 )
-    Console().print(table)
+    plain_console().print(table)
     if strict and rejected:
         raise MetroFastError(
             f"{rejected} times an instruction cannot word an item, for the reasons in the table; "

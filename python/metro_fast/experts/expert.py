@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metro_fast._shown import shown
 from metro_fast.errors import FormatError
+from metro_fast.experts.adapters.absent import absent
 from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, WEIGHTS
 from metro_fast.experts.adapters.state_file import read_bytes
 from metro_fast.experts.adapters.updates import ModuleFidelity
@@ -70,12 +72,14 @@ class Expert(ExpertFile):
             raise FileNotFoundError(
                 f"{path} holds a plain adapter and not {EXPERT_FILE}: compress it first"
             )
+        if not file.exists():
+            raise absent(path, "compressed expert", EXPERT_FILE)
         data = read_bytes(file)
         config = folder / CONFIG
         try:
             return cls(data, config.read_bytes() if config.exists() else None)
         except FormatError as error:
-            raise FormatError(f"{file}: {error}") from error
+            raise FormatError(f"{file}: {shown(str(error), 300)}") from error
 
     @classmethod
     def from_pretrained(

@@ -9,16 +9,19 @@ import torch
 from metro_fast._json import parse_json
 from metro_fast.data.vocabulary import vocabulary_size
 from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.tuning.continued import ContinuedPairs
 from metro_fast.tuning.pairs import PairCollator, PairRows
 
 
 class PairLoss:
     """The mean cross-entropy of target tokens, in nats, over (input, target) texts.
 
-    A call with a seq2seq model computes it without gradients and without dropout; lower is better.
+    A call with a model computes it without gradients and without dropout; lower is better. A causal
+    model reads the input and continues it with the target, after one space, as `score_choices`
+    scores it; the end-of-sequence token belongs to the target of either kind of model.
 
     Args:
-        tokenizer: A transformers tokenizer with padding and end-of-sequence tokens.
+        tokenizer: A transformers tokenizer with an end-of-sequence token.
         pairs: (input, target) texts.
         batch_size: Most pairs per forward pass.
         max_input_length: Longer inputs are cut.
@@ -43,8 +46,6 @@ class PairLoss:
     ) -> None:
         if batch_size < 1:
             raise MetroFastError(f"batch_size is {batch_size}, expected at least 1")
-        if tokenizer.pad_token_id is None:
-            raise MetroFastError("the tokenizer has no padding token: set tokenizer.pad_token")
         rows = PairRows(
             tokenizer,
             pairs,
@@ -53,7 +54,9 @@ class PairLoss:
             vocab_size=vocabulary_size(tokenizer),
         )
         self._vocabulary = vocabulary_size(tokenizer)
-        collate = PairCollator(tokenizer.pad_token_id)
+        # The mask hides padding, so that any id will do where there is no padding token.
+        pad = tokenizer.pad_token_id
+        collate = PairCollator(tokenizer.eos_token_id if pad is None else pad)
         # Pairs of similar length share a batch, which needs less padding.
         order = sorted(range(len(rows)), key=rows.lengths.__getitem__)
         self._batches = [
@@ -61,6 +64,9 @@ class PairLoss:
             for first in range(0, len(order), batch_size)
         ]
         self.targets = sum(int(batch["num_labels"]) for batch in self._batches)
+        self._continued = ContinuedPairs(
+            tokenizer, pairs, max_input_length=max_input_length, max_target_length=max_target_length
+        )
 
     def __repr__(self) -> str:
         pairs = sum(len(batch["labels"]) for batch in self._batches)
@@ -72,7 +78,8 @@ class PairLoss:
         """Compute the mean over all target tokens of all pairs.
 
         Raises:
-            MetroFastError: If the model has fewer embeddings than the tokenizer has tokens.
+            MetroFastError: If the model has fewer embeddings than the tokenizer has tokens, or it
+                is causal and a target leaves no room for its input.
         """
         size = model.get_input_embeddings().num_embeddings
         if size < self._vocabulary:
@@ -80,6 +87,8 @@ class PairLoss:
                 f"the tokenizer has {self._vocabulary} tokens, but the model {size} embeddings: "
                 "use the model's own tokenizer"
             )
+        if not model.config.is_encoder_decoder:
+            return self._continued.loss(model)
         training = model.training
         model.eval()
         total = 0.0

@@ -266,7 +266,7 @@ def test_real_lora_folders(tmp_path: Path, folder: Path, density: float):
 def test_real_adapters_that_are_not_peft_folders(adapters: Path):
     torch = pytest.importorskip("torch")
     few = torch.load(adapters / "t0_3b_ia3_tfew/t03b_ia3_finish.pt", weights_only=True)
-    with pytest.raises(MetroFastError, match="kind='full'"):
+    with pytest.raises(MetroFastError, match=r"one of lora, ia3, .* these look like ia3"):
         compress(few)
     expert = compress(few, kind="ia3", alpha="least_squares")
     before = np.concatenate([few[n].numpy().ravel() - 1 for n in sorted(few)])
@@ -292,7 +292,7 @@ def test_real_adapters_that_are_not_peft_folders(adapters: Path):
         (lambda: compress({"w": "x"}, kind="other"), TypeError, "w is a str"),
         (lambda: compress({"w": np.zeros(3, np.complex64)}, kind="other"), TypeError, "complex64"),
         (lambda: compress({3: np.zeros(3)}, kind="other"), TypeError, "not all strings"),
-        (lambda: compress({"w": np.zeros(3, np.float32)}), MetroFastError, "say what they are"),
+        (lambda: compress({"w": np.zeros(3, np.float32)}), MetroFastError, "give kind, one of"),
         (lambda: compress(lora(), scope="layer"), MetroFastError, "scope is 'layer'"),
         (lambda: compress(lora(), kind="dora"), MetroFastError, "kind is 'dora'"),
         (lambda: compress(lora(), kind="ia3"), MetroFastError, "those of lora"),
@@ -360,7 +360,7 @@ def write_folder(folder: Path, config: dict | bytes, weights: bytes | None = Non
         ({}, MetroFastError, "peft_type is MISSING"),
         (b"{", FormatError, "not JSON"),
         (b"[]", FormatError, "holds a list"),
-        (CONFIG, FileNotFoundError, "holds no adapter_model"),
+        (CONFIG, FileNotFoundError, "holds no weights: expected adapter_model"),
     ],
 )
 def test_folders_that_cannot_be_compressed(tmp_path: Path, config, error, message):
@@ -371,8 +371,16 @@ def test_folders_that_cannot_be_compressed(tmp_path: Path, config, error, messag
 def test_sources_that_do_not_exist_are_named(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"there is no .*nowhere: expected a PEFT folder"):
         compress(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"holds no adapter_config\.json: expected a PEFT"):
+    with pytest.raises(FileNotFoundError, match=r"holds no adapter: .*; the folder is empty$"):
         compress(tmp_path)
+    for name in ("a.md", "b.txt", "c", "d", "e"):
+        (tmp_path / name).mkdir() if name == "c" else (tmp_path / name).touch()
+    with pytest.raises(
+        FileNotFoundError, match=r"\(adapter_config\.json with .*; it holds a\.md, "
+    ):
+        compress(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"it holds a\.md, b\.txt, c/, d and 1 more$"):
+        Expert.load(tmp_path)
 
 
 def test_damaged_weights_and_pickles(tmp_path: Path):

@@ -129,10 +129,13 @@ def test_local_paths_need_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_missing_path_says_how_a_repository_is_named(tmp_path: Path, hub: FakeHub):
     with pytest.raises(
-        FileNotFoundError, match=r"there is no owner/name; .* named hf://owner/name$"
+        FileNotFoundError, match=r"there is no owner/name: .* named hf://owner/name$"
     ):
         Expert.load("owner/name")
-    with pytest.raises(FileNotFoundError, match=r"there is no .*nowhere$"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"there is no .*nowhere: expected the folder or the file of an expert$",
+    ):
         Expert.load(tmp_path / "nowhere")
     for path in ("nowhere", "./owner/name", "/owner/name", "a/b/c", "~/a"):
         with pytest.raises(FileNotFoundError, match="cannot be a repository of the Hub either"):

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from metro_fast import _core
+from metro_fast._shown import shown
 from metro_fast.errors import FormatError
+from metro_fast.experts.adapters.absent import absent
+from metro_fast.experts.adapters.limits import check_tensors
 from metro_fast.experts.adapters.state_file import join_shards, refuse_absent, shard_files
-from metro_fast.experts.adapters.tensors import RawTensor, StateDict, element, shown
+from metro_fast.experts.adapters.tensors import RawTensor, StateDict, element
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def read_places(path: Path) -> StateDict[Place]:
         OSError: If a file cannot be read.
     """
     if not path.exists():
-        raise FileNotFoundError(f"there is no {path}")
+        raise absent(path, "model", "a .safetensors file or the folder of a model")
     if not path.is_dir():
         return _header(path)
     files, names = shard_files(path)
@@ -77,9 +80,10 @@ def _header(path: Path) -> StateDict[Place]:
     try:
         found, metadata = _core.read_safetensors_header(path)
     except FormatError as error:
-        raise FormatError(f"{path}: {error}") from error
+        raise FormatError(f"{path}: {shown(str(error), 300)}") from error
     for name, dtype, *_ in found:
         element(dtype, f"{path}: {shown(name)}")
+    check_tensors([(name, shape) for name, _, shape, *_ in found], f"{path}: ")
     places = {
         name: Place(path, dtype, tuple(shape), start) for name, dtype, shape, start, _ in found
     }

@@ -9,7 +9,9 @@ import numpy as np
 
 from metro_fast import _core
 from metro_fast._json import parse_json
+from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.experts.adapters.absent import absent
 from metro_fast.experts.adapters.state_file import (
     other_file,
     read_pickle,
@@ -91,7 +93,7 @@ def read_folder(folder: Path) -> Adapter:
         raise MetroFastError(
             f"{folder} holds {EXPERT_FILE}, a compressed expert already: use Expert.load"
         )
-    raise FileNotFoundError(f"{folder} holds no {WEIGHTS} and no {PICKLED_WEIGHTS}")
+    raise absent(folder, "weights", f"{WEIGHTS} or {PICKLED_WEIGHTS} beside {CONFIG}")
 
 
 def read_weights(file: Path) -> Adapter:
@@ -178,20 +180,23 @@ def kind_of(config: Mapping[str, Any]) -> str:
     peft_type = str(config["peft_type"]).rpartition(".")[2].upper()
     if peft_type not in _KINDS:
         known = ", ".join(_KINDS)
-        raise MetroFastError(f"peft_type is {peft_type}, which cannot be compressed, only {known}")
+        given = shown(peft_type)
+        raise MetroFastError(f"peft_type is {given}, which cannot be compressed, only {known}")
     for setting, reason in _REFUSED.items():
         if config.get(setting):
             raise MetroFastError(f"{setting} is set: {reason}")
     start = config.get("init_lora_weights", True)
     if isinstance(start, str) and start.lower().startswith(_CHANGES_THE_BASE):
         raise MetroFastError(
-            f"init_lora_weights is {start!r}: the base was changed when the adapter was made, so "
-            "whatever compression drops would be missing from both. Convert the adapter first, "
-            "where PEFT can: save_pretrained(..., path_initial_model_for_weight_conversion=...)"
+            f"init_lora_weights is {shown(repr(start))}: the base was changed when the adapter was "
+            "made, so whatever compression drops would be missing from both. Convert the adapter "
+            "first, where PEFT can: save_pretrained(..., "
+            "path_initial_model_for_weight_conversion=...)"
         )
     if config.get("bias", "none") != "none" or config.get("lora_bias"):
         raise MetroFastError(
-            f"bias is {config.get('bias')!r}, lora_bias {config.get('lora_bias')!r}: adapters with "
+            f"bias is {shown(repr(config.get('bias')))}, lora_bias "
+            f"{shown(repr(config.get('lora_bias')))}: adapters with "
             "trained biases cannot be compressed"
         )
     return _KINDS[peft_type]

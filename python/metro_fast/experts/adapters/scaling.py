@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from metro_fast._shown import shown
 from metro_fast.errors import FormatError
 from metro_fast.experts.adapters.roles import alphas_of, factor_of
 from metro_fast.experts.adapters.tensors import RawTensor
@@ -140,14 +141,22 @@ def _of_pattern(config: Mapping[str, Any], patterns: str, default: str, module: 
     """The value of the first pattern that matches the module, or the one for all modules."""
     value, source = config.get(default, _DEFAULT), default
     # The rule of peft.utils.other.get_pattern_key: a regular expression for the end of the name.
-    for key, own in (config.get(patterns) or {}).items():
+    given = config.get(patterns) or {}
+    if not isinstance(given, Mapping):
+        raise FormatError(f"{patterns} is {shown(repr(given))}, expected an object of patterns")
+    for key, own in given.items():
         try:
             matches = re.match(rf"(.*\.)?({key})$", module)
         except re.error as error:
-            raise FormatError(f"{patterns} has {key!r}, not a pattern: {error}") from error
+            raise FormatError(
+                f"{patterns} has {shown(repr(key))}, not a pattern: {error}"
+            ) from error
         if matches:
-            value, source = own, f"{patterns} of {key!r}"
+            value, source = own, f"{patterns} of {shown(repr(key))}"
             break
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise FormatError(f"{source} is {value!r} in the configuration, expected a number")
-    return float(value)
+    try:
+        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        pass
+    raise FormatError(f"{source} is {shown(repr(value))} in the configuration, expected a number")

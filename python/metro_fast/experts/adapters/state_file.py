@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 from metro_fast import _core
 from metro_fast._extras import require
 from metro_fast._json import parse_json
+from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.experts.adapters.tensors import PLAIN_METADATA, RawTensor, StateDict, element, shown
+from metro_fast.experts.adapters.absent import absent
+from metro_fast.experts.adapters.limits import check_tensors
+from metro_fast.experts.adapters.npz_file import read_npz
+from metro_fast.experts.adapters.tensors import PLAIN_METADATA, RawTensor, StateDict, element
 
 _T = TypeVar("_T")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-EXTENSIONS = (".safetensors", *PICKLES, ".npy")
+EXTENSIONS = (".safetensors", *PICKLES, ".npy", ".npz")
 _MODEL = "model.safetensors"
 _SHARDS = "model.safetensors.index.json"
 _NPY_NAME = "prompt_embeddings"
@@ -40,13 +44,15 @@ def read_state(path: Path) -> StateDict[RawTensor]:
     if path.is_dir():
         return _read_model(path)
     if not path.exists():
-        raise FileNotFoundError(f"there is no {path}")
+        raise absent(path, "weights", f"a file that ends in {', '.join(EXTENSIONS)}")
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     if path.suffix in PICKLES:
         return read_pickle(path)
     if path.suffix == ".npy":
         return StateDict({_NPY_NAME: read_npy(path)}, {})
+    if path.suffix == ".npz":
+        return StateDict(read_npz(path), {})
     raise MetroFastError(f"{path} ends in {path.suffix!r}, expected {', '.join(EXTENSIONS)}")
 
 
@@ -62,11 +68,12 @@ def read_safetensors(path: Path) -> StateDict[RawTensor]:
     try:
         places, metadata = _core.decode_safetensors_file(file)
     except FormatError as error:
-        raise FormatError(f"{path}: {error}") from error
+        raise FormatError(f"{path}: {shown(str(error), 300)}") from error
     if any(name.startswith("compeft.") for name, *_ in places):
         raise MetroFastError(f"{path} is a compressed expert already: use Expert.load")
     for name, dtype, *_ in places:
         element(dtype, f"{path}: {shown(name)}")
+    check_tensors([(name, shape) for name, _, shape, *_ in places], f"{path}: ")
     tensors = {
         name: RawTensor.from_bytes(dtype, tuple(shape), file[start:end])
         for name, dtype, shape, start, end in places
@@ -128,9 +135,10 @@ def read_pickle(path: Path) -> StateDict[RawTensor]:
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             kind = type(tensor).__name__
             raise FormatError(
-                f"{path} holds a {kind} named {repr(name)[:200]}, expected tensors by name"
+                f"{path} holds a {kind} named {shown(repr(name))}, expected tensors by name"
             )
-    return StateDict({n: RawTensor.of(t, f"{path}: {shown(n)}") for n, t in state.items()}, {})
+    check_tensors([(name, tensor.shape) for name, tensor in state.items()], f"{path}: ")
+    return StateDict({n: RawTensor.of(t, f"{path}: {n}") for n, t in state.items()}, {})
 
 
 def _reason(error: BaseException) -> str:
@@ -139,7 +147,7 @@ def _reason(error: BaseException) -> str:
     found = _GLOBAL.search(text)
     if found:
         return (
-            f"reading it would run {found[1][:200]}; whoever made it can save the tensors alone, "
+            f"reading it would run {shown(found[1])}; whoever made it can save the tensors alone, "
             "as safetensors"
         )
     if isinstance(error, RuntimeError) and text.startswith("PytorchStreamReader"):
@@ -197,7 +205,9 @@ def read_npy(path: Path) -> RawTensor:
             raise ValueError(f"shape {shape} of {dtype} is {size} bytes, but {found} follow")
     except (ValueError, EOFError, TypeError, KeyError, SyntaxError, tokenize.TokenError,
             RecursionError, MemoryError) as error:  # fmt: skip
-        raise FormatError(f"{path} is not an array as numpy saves it: {error}") from error
+        raise FormatError(
+            f"{path} is not an array as numpy saves it: {shown(str(error), 300)}"
+        ) from error
     flat = np.frombuffer(file.getvalue(), dtype, offset=start)
     array = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
     # In the byte order of the machine.
@@ -214,7 +224,7 @@ def shard_files(folder: Path) -> tuple[list[Path], set[str]]:
     if (folder / _MODEL).exists():
         return [folder / _MODEL], set()
     if not (folder / _SHARDS).exists():
-        raise FileNotFoundError(f"{folder} holds no {_MODEL} and no {_SHARDS}")
+        raise absent(folder, "model", f"{_MODEL} or {_SHARDS}")
     index = parse_json((folder / _SHARDS).read_bytes(), folder / _SHARDS)
     shards = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict):
@@ -222,7 +232,9 @@ def shard_files(folder: Path) -> tuple[list[Path], set[str]]:
     files = sorted({str(name) for name in shards.values()})
     for name in files:
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise FormatError(f"{folder / _SHARDS} names {name!r}, expected a file beside it")
+            raise FormatError(
+                f"{folder / _SHARDS} names {shown(repr(name))}, expected a file beside it"
+            )
     return [folder / name for name in files], set(shards)
 
 
@@ -246,8 +258,9 @@ def join_shards(shards: Mapping[Path, StateDict[_T]]) -> StateDict[_T]:
         for key, value in shard.metadata.items():
             if state.metadata.setdefault(key, value) != value:
                 raise FormatError(
-                    f"{file} and a shard before it differ in {key[:80]!r} of their metadata, of "
-                    "which one file can carry one value: save the model with the same in all shards"
+                    f"{file} and a shard before it differ in {shown(repr(key))} of their metadata, "
+                    "of which one file can carry one value: save the model with the same in all "
+                    "shards"
                 )
     return state
 
@@ -258,8 +271,8 @@ def refuse_absent(folder: Path, names: Iterable[str], found: Collection[str]) ->
     Raises:
         FormatError: Naming the first such tensor.
     """
-    absent = sorted(set(names) - set(found))
-    if absent:
+    lacking = sorted(set(names) - set(found))
+    if lacking:
         raise FormatError(
-            f"the shards of {folder} do not hold {absent[0]}, which their index names"
+            f"the shards of {folder} do not hold {shown(lacking[0])}, which their index names"
         )

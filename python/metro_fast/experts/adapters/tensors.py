@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from metro_fast._shown import shown
+
 if TYPE_CHECKING:
     import torch
 
@@ -39,7 +41,6 @@ _TORCH = {
 }
 
 
-_SHOWN = 200
 PLAIN_METADATA = {"format": "pt"}
 """The metadata that torch, PEFT and transformers write into every safetensors file."""
 
@@ -93,7 +94,8 @@ class RawTensor:
             raise TypeError(f"{name} is a {kind}, expected a torch tensor or numpy array")
         dtype = _NAMES.get(tensor.dtype)
         if dtype is None:
-            raise TypeError(f"{name} has dtype {tensor.dtype}, expected one of {sorted(_NUMPY)}")
+            given = shown(str(tensor.dtype))
+            raise TypeError(f"{name} has dtype {given}, expected one of {sorted(_NUMPY)}")
         # ascontiguousarray makes a scalar one-dimensional.
         return cls(dtype, np.ascontiguousarray(tensor).reshape(tensor.shape))
 
@@ -173,16 +175,6 @@ class StateDict(dict[str, _T]):
     def __init__(self, tensors: Mapping[str, _T], metadata: Mapping[str, str]) -> None:
         super().__init__(tensors)
         self.metadata = {} if metadata == PLAIN_METADATA else dict(metadata)
-
-
-def shown(name: str) -> str:
-    """The name of a tensor for a message: escaped and cut if a stranger's file makes it necessary.
-
-    Example:
-        >>> shown("q.weight"), shown("x" * 1000)[-6:]
-        ('q.weight', "xx'...")
-    """
-    return name if name.isprintable() and len(name) <= _SHOWN else repr(name[:_SHOWN]) + "..."
 
 
 def element(dtype: str, owner: str = "a tensor") -> np.dtype[Any]:

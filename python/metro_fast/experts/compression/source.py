@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast.errors import MetroFastError
+from metro_fast.experts.adapters.absent import absent
 from metro_fast.experts.adapters.live_model import save_adapter, unwrapped
 from metro_fast.experts.adapters.peft_folder import (
     CONFIG,
@@ -20,6 +21,11 @@ from metro_fast.experts.hub.name import hub_name
 
 DIFFUSERS_WEIGHTS = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin")
 """The files of the folder that diffusers writes; it looks for them in this order."""
+
+EXPECTED = (
+    f"a PEFT folder ({CONFIG} with {WEIGHTS} or {PICKLED_WEIGHTS}), a file of weights or the "
+    "folder of a model"
+)
 
 
 def read_source(source: Any) -> tuple[Adapter | None, Mapping[str, Any]]:
@@ -66,15 +72,9 @@ def _read_path(path: Path) -> tuple[Adapter | None, Mapping[str, Any]]:
         files = (path / name for name in DIFFUSERS_WEIGHTS)
         path = next((file for file in files if file.exists()), path)
         if path.is_dir() and not _is_model(path):
-            raise FileNotFoundError(
-                f"{path} holds no {CONFIG}: expected a PEFT folder, a file of weights or the "
-                "folder of a model"
-            )
+            raise absent(path, "adapter", EXPECTED)
     elif not path.exists():
-        raise FileNotFoundError(
-            f"there is no {path}: expected a PEFT folder, a file of weights or the folder of a "
-            "model"
-        )
+        raise absent(path, "adapter", EXPECTED)
     if path.name in (WEIGHTS, PICKLED_WEIGHTS) and path.with_name(CONFIG).exists():
         adapter = read_weights(path)
         return adapter, adapter.state

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
+from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.factors import is_factor
 from metro_fast.experts.adapters.initial import (
@@ -19,13 +20,13 @@ from metro_fast.experts.adapters.initial import (
     initial_of,
     read_given,
 )
+from metro_fast.experts.adapters.limits import check_tensors
 from metro_fast.experts.adapters.roles import KIND_OF_ROLE, refuse_unsupported, role_of
-from metro_fast.experts.adapters.tensors import RawTensor, StateDict, shown
+from metro_fast.experts.adapters.tensors import RawTensor, StateDict
 from metro_fast.experts.adapters.tied import leave_out
 from metro_fast.experts.adapters.unfit import refuse_shards, refuse_wide
 
 Kind: TypeAlias = Literal["lora", "ia3", "prompt", "full", "other"]
-_LONGEST_NAME = 1000
 KINDS: tuple[str, ...] = get_args(Kind)
 
 
@@ -207,10 +208,12 @@ def starts_of(
 def _only_kind(kinds: set[str], kind: str | None, names: Sequence[str]) -> str:
     """The one kind of adapter that the names belong to."""
     if not kinds:
-        some = ", ".join(names[:3]) or "none"
+        some = ", ".join(map(shown, names[:3])) or "none"
+        like = (k for k in ("lora", "ia3") if any(role_of(name, k) for name in names))
+        hint = next((f"; these look like {kind}" for kind in like), "")
         raise MetroFastError(
-            f"no tensor has a name of LoRA, IA3 or prompts (names: {some}, ...): "
-            "say what they are with kind='full', 'ia3', 'prompt' or 'other'"
+            f"no tensor has a name of LoRA, IA3 or prompts (names: {some}, ...): give kind, one of "
+            f"{', '.join(KINDS)}{hint}"
         )
     if kind is not None and kinds != {kind}:
         raise MetroFastError(f"kind is {kind!r}, but the names are those of {', '.join(kinds)}")
@@ -225,17 +228,9 @@ def check_name(name: str) -> None:
     """Refuse names that cannot be printed, and tensors of adapters that cannot be compressed.
 
     Raises:
-        MetroFastError: Naming the tensor.
+        MetroFastError: Naming the tensor; a `FormatError` if it cannot be printed or is too long.
     """
-    if not name.isprintable():
-        raise MetroFastError(
-            f"the name {shown(name)} has characters that cannot be printed: rename the tensor"
-        )
-    if len(name) > _LONGEST_NAME:
-        raise MetroFastError(
-            f"the name {shown(name)} has {len(name)} characters, expected at most {_LONGEST_NAME}: "
-            "rename the tensor"
-        )
+    check_tensors([(name, ())])
     refuse_unsupported(name)
 
 

@@ -8,14 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
+from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.initial import read_same_given
 from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, PICKLED_WEIGHTS, WEIGHTS
 from metro_fast.experts.adapters.tensors import RawTensor, dtype_name
 from metro_fast.experts.adapters.tied import tied_groups
 from metro_fast.experts.adapters.updates import ModuleFidelity
+from metro_fast.experts.file.decode import decode_file
 from metro_fast.experts.file.describe import TensorRow, describe_tensors
-from metro_fast.experts.file.manifest import Manifest, TernaryTensor
+from metro_fast.experts.file.manifest import TernaryTensor
 from metro_fast.experts.file.segments import NATIVE, segments_of
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
@@ -56,13 +58,10 @@ class ExpertFile:
     """
 
     def __init__(self, file: NDArray[np.uint8], config: bytes | None = None) -> None:
-        manifest, scales, block, dense = _core.decode_expert(file)
         self.file = file
         self.config = config
-        self.manifest = Manifest.from_json(manifest)
-        self.scales = scales
+        self.manifest, self.scales, self.block, dense = decode_file(file)
         self.estimated_fidelity: tuple[ModuleFidelity, ...] = ()
-        self.block = file[slice(*block)]
         self.dense = {
             entry.name: RawTensor.from_bytes(entry.dtype, entry.shape, file[slice(*place)])
             for entry, place in zip(self.manifest.dense, dense, strict=True)
@@ -70,7 +69,7 @@ class ExpertFile:
 
     def __repr__(self) -> str:
         manifest = self.manifest
-        origin = "" if manifest.base.model is None else f", base={manifest.base.model!r}"
+        origin = "" if manifest.base.model is None else f", base={shown(repr(manifest.base.model))}"
         densities = sorted({group.density for group in manifest.groups})
         density = " to ".join(f"{density:g}" for density in (*densities[:1], *densities[1:][-1:]))
         return (

@@ -138,6 +138,14 @@ class Manifest:
             **fields,
         )
 
+    def named_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Names and shapes of all tensors, and the names of the groups."""
+        return [
+            *((tensor.name, tensor.shape) for tensor in self.tensors),
+            *((tensor.name, tensor.shape) for tensor in self.dense),
+            *((group.name, ()) for group in self.groups),
+        ]
+
     @property
     def needs_initial(self) -> bool:
         """Whether decoding needs the initial values that the expert was made with."""

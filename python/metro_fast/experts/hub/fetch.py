@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._extras import require
+from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE
 from metro_fast.experts.hub.errors import Place, error_types, hub_errors
@@ -124,7 +125,9 @@ def missing(path: Path) -> FileNotFoundError:
     """The error for a path that does not exist; it says how a repository is named."""
     text = path.as_posix()
     hint = f"; a repository of the Hub is named {SCHEME}{text}" if is_repo(text) else ""
-    return FileNotFoundError(f"there is no {path}{hint}")
+    return FileNotFoundError(
+        f"there is no {shown(str(path))}: expected the folder or the file of an expert{hint}"
+    )
 
 
 def at_revision(name: HubName, revision: str | None) -> HubName:

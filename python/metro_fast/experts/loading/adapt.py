@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, kind_of, parse_config
 from metro_fast.experts.loading.checks import check_base
@@ -86,7 +87,7 @@ def adapt(
         kind = peft.MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, peft.PeftModel)
         adapted = kind(model, config, adapter_name, autocast_adapter_dtype=False)
     except _REFUSALS as error:
-        made_for = config.base_model_name_or_path or "a model that it does not name"
+        made_for = shown(config.base_model_name_or_path or "a model that it does not name")
         raise MetroFastError(
             f"the adapter does not fit the model ({one_line(error)}): it was made for {made_for}, "
             "is this that model?"

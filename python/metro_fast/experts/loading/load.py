@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
+from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.expert import Expert, read_expert
 from metro_fast.experts.loading.adapt import adapt, peft_config
@@ -93,7 +94,7 @@ def put(model: Any, expert: Expert, adapter_name: str, undo: ExitStack) -> "Peft
     assert expert.config is not None
     shapes = {tensor.name: tensor.shape for tensor in expert.manifest.tensors}
     shapes |= {tensor.name: tensor.shape for tensor in expert.manifest.dense}
-    made_for = expert.manifest.base.model or "a model that it does not name"
+    made_for = shown(expert.manifest.base.model or "a model that it does not name")
     origin = f"the expert was made for {made_for}, is this that model?"
     adapted = adapt(peft, model, peft_config(peft, expert.config), adapter_name, undo)
     fill(peft, adapted, adapter_name, Weights(shapes, expert.state_dict, origin), undo)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.initial import Initial
 from metro_fast.experts.adapters.peft_folder import parse_config
@@ -245,7 +246,8 @@ def _check_properties(first: str, one: Source, other: str, two: Source) -> None:
     ):
         if ours != theirs:
             raise MetroFastError(
-                f"expert {other} has {name} {theirs!r}, expert {first} has {name} {ours!r}: "
+                f"expert {other} has {name} {shown(repr(theirs))}, "
+                f"expert {first} has {name} {shown(repr(ours))}: "
                 "experts can only be combined if these are equal"
             )
     settings, others = (_config_of(source) or {} for source in (one, two))
@@ -256,7 +258,8 @@ def _check_properties(first: str, one: Source, other: str, two: Source) -> None:
             value, their_value = sorted(value), sorted(their_value or [])
         if settings and others and value != their_value:
             raise MetroFastError(
-                f"expert {other} has {key} {their_value!r}, expert {first} has {value!r}: "
+                f"expert {other} has {key} {shown(repr(their_value))}, "
+                f"expert {first} has {shown(repr(value))}: "
                 "experts can only be combined if these are equal"
             )
 

@@ -1,29 +1,33 @@
 """The page of one compressed expert."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Literal
 
 import numpy as np
 
 from metro_fast._page import Section, figure, table
+from metro_fast._shown import shown
 from metro_fast._svg import svg
+from metro_fast.experts.adapters.updates import ModuleFidelity
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.file.describe import TensorRow
 from metro_fast.experts.pictures.byte_shares import byte_shares
 from metro_fast.experts.pictures.heat_map import BLUE, ORANGE, heat_map
+from metro_fast.experts.pictures.histogram import histogram
+from metro_fast.experts.pictures.losses import loss_sections
 from metro_fast.experts.pictures.page import map_figure, page
 from metro_fast.experts.pictures.places import in_order, places_of
 
-_BINS = 20
 
-
-def expert_page(expert: Expert, title: str) -> str:
+def expert_page(expert: Expert, title: str, kept: Sequence[ModuleFidelity] | None = None) -> str:
     """Density and scale by layer and module, and the parts of the file; one offline HTML page.
 
     Args:
         expert: The expert; all of it is decoded.
         title: Heading of the page, for instance the expert's path.
+        kept: How well the update of each module is kept, from `fidelity`: the page then begins with
+            what is lost.
 
     Returns:
         HTML.
@@ -46,15 +50,22 @@ def expert_page(expert: Expert, title: str) -> str:
         f"{expert.bits_per_parameter:.3f} bits per parameter, {ratio:.1f} times smaller than "
         f"16-bit weights. Kind {manifest.kind}, scope {manifest.scope}, made for {base}.",
     ]
-    empty = sum(1 for row in rows if row["density"] == 0 and np.prod(row["shape"]) > 0)
+    empty = [row["tensor"] for row in rows if row["density"] == 0 and np.prod(row["shape"]) > 0]
     if empty:
-        lead.append(f"{empty} of {len(rows)} tensors have only zeros left.")
+        some = ", ".join(map(shown, empty[:3])) + (", ..." if len(empty) > 3 else "")
+        lead.append(f"{len(empty)} of {len(rows)} tensors have only zeros left: {some}.")
+    if kept is None:
+        lead.append(
+            "How much of each update is lost can be seen with the adapter that the expert was made "
+            "of (--adapter on the command line)."
+        )
     groups = [
         [group.name, f"{group.density:g}", f"{group.alpha:.3f}", f"{float(scale):.6g}"]
         for group, scale in zip(manifest.groups, expert.scales, strict=True)
     ]
     head = ["group", "requested density", "alpha", "scale"]
     sections = [
+        *(loss_sections(kept) if kept else []),
         Section("Parts of the file", _bytes(byte_shares(expert))),
         Section("Density by layer and module", _map(rows, "density")),
         Section("Distribution of densities", _histogram(rows)),
@@ -91,35 +102,24 @@ def _map(rows: list[TensorRow], field: Literal["density", "scale"]) -> str:
 
 def _histogram(rows: list[TensorRow]) -> str:
     """A histogram of parameters by the density of their tensor."""
-    sizes = np.array([np.prod(row["shape"]) for row in rows], np.float64)
-    densities = np.array([row["density"] for row in rows])
-    high = max(float(densities.max(initial=0)), 1e-6)
-    counts, edges = np.histogram(densities, _BINS, (0, high), weights=sizes)
-    tensors, _ = np.histogram(densities, _BINS, (0, high))
-    height, width, parts = 120, 100 / _BINS, []
-    for i, count in enumerate(counts):
-        tall = 0 if count == 0 else max(1.5, (height - 26) * count / counts.max())
-        label = (
-            f"{100 * edges[i]:.2f} to {100 * edges[i + 1]:.2f} %: {int(tensors[i])} tensors, "
-            f"{int(count):,} parameters"
-        )
-        parts.append(
-            f'<rect class="bar" x="{i * width + 0.1:.2f}%" y="{height - 20 - tall:.1f}" '
-            f'width="{width - 0.2:.2f}%" height="{tall:.1f}"><title>{escape(label)}</title></rect>'
-        )
-    for at, anchor, value in ((0, "start", 0.0), (50, "middle", high / 2), (100, "end", high)):
-        parts.append(
-            f'<text class="tick" x="{at}%" y="{height - 4}" text-anchor="{anchor}">'
-            f"{100 * value:.3g} %</text>"
-        )
+    densities = [100 * row["density"] for row in rows]
+    picture = histogram(
+        densities,
+        [float(np.prod(row["shape"])) for row in rows],
+        reach=(0.0, max(*densities, 1e-4) if densities else 1.0),
+        unit="parameters",
+        form=lambda value: f"{value:.3g} %",
+        things="tensors",
+        axis="density of the tensor",
+    )
     quantiles = ", ".join(
-        f"{name} {100 * float(q):.2f} %"
+        f"{name} {float(q):.2f} %"
         for name, q in zip(
             ("lowest", "median", "highest"), np.quantile(densities, (0, 0.5, 1)), strict=True
         )
     )
     caption = f"Parameters by the density of their tensor. Densities of the tensors: {quantiles}."
-    return figure(svg(parts, height, caption), caption)
+    return figure(picture, caption)
 
 
 def _bytes(shares: Mapping[str, int]) -> str:

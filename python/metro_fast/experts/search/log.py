@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from metro_fast._json import parse_json
+from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
 
 FieldT = TypeVar("FieldT")
@@ -89,7 +90,8 @@ class SearchLog:
         value = self.rows[row].get(name)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise FormatError(
-                f"{self._path}, line {row + 2}: {name} is {value!r}, expected a {kind.__name__}"
+                f"{self._path}, line {row + 2}: {name} is {shown(repr(value))}, "
+                f"expected a {kind.__name__}"
             )
         return value
 
@@ -129,7 +131,7 @@ def _difference(name: str, found: Any, expected: Any) -> str:
         if names:
             one, two = names[0]
             return (
-                f"it has {one!r} where this one has {two!r}"
+                f"it has {shown(repr(one))} where this one has {shown(repr(two))}"
                 if one != two
                 else (f"{one!r} has other weights now")
             )

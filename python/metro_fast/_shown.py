@@ -1,0 +1,39 @@
+"""Values from files, as messages show them: short, and without control characters."""
+
+__all__ = ["shown"]
+
+MOST = 120
+"""Most characters of a value in a message: as long as names of tensors are, and a line and a half
+of a terminal."""
+
+
+def shown(value: object, most: int = MOST) -> str:
+    r"""A value that comes from a file, as a message may show it.
+
+    A file may hold a name of ten megabytes, or one that moves the cursor of the terminal on which
+    it is printed. Control characters are escaped as Python escapes them, and the middle of what is
+    too long is left out.
+
+    Args:
+        value: A text is taken as it is, everything else by its `repr`.
+        most: Most characters of the result.
+
+    Returns:
+        Printable text of at most `most` characters.
+
+    Example:
+        >>> shown("layers.0.q"), shown("a\x1b[2J"), shown([1] * 1000, 20)
+        ('layers.0.q', 'a\\x1b[2J', '[1, 1, 1,...1, 1, 1]')
+    """
+    whole = value if isinstance(value, str) else repr(value)
+    # Escapes make a text longer, never shorter: the ends suffice.
+    text = whole if len(whole) <= 2 * most else whole[:most] + whole[-most:]
+    text = "".join(each if each.isprintable() else _escaped(each) for each in text)
+    if len(text) <= most and len(whole) <= 2 * most:
+        return text
+    half = (most - 3) // 2
+    return f"{text[: most - 3 - half]}...{text[-half:]}"
+
+
+def _escaped(character: str) -> str:
+    return repr(character)[1:-1]

@@ -1,0 +1,127 @@
+"""The sources of one `metro-fast expert compress`, and the folder that each is written to."""
+
+import errno
+import glob
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from metro_fast._shown import shown
+from metro_fast.errors import MetroFastError
+from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, PICKLED_WEIGHTS, WEIGHTS
+
+_PLAIN = (WEIGHTS, PICKLED_WEIGHTS)
+
+
+def find_sources(given: Sequence[Path]) -> list[Path]:
+    """The sources in order, with patterns (`adapters/*`) that the shell left as they are expanded.
+
+    Raises:
+        MetroFastError: If a pattern matches nothing, or a source is given twice.
+    """
+    found: list[Path] = []
+    for path in given:
+        if path.exists() or not glob.has_magic(str(path)):
+            found.append(path)
+            continue
+        root, pattern = Path(path.anchor), str(path.relative_to(path.anchor))
+        matching = sorted(root.glob(pattern))
+        if not matching:
+            raise MetroFastError(f"{shown(str(path))} matches no file and no folder")
+        found += matching
+    counts = Counter(path.resolve() for path in found)
+    twice = [path for path in found if counts[path.resolve()] > 1]
+    if twice:
+        raise MetroFastError(f"{shown(str(twice[0]))} is given twice: leave one out")
+    return found
+
+
+def target_folders(sources: Sequence[Path], target: Path) -> list[Path]:
+    """The folder to write each source to: the target itself for one, a folder in it for several.
+
+    Raises:
+        FileExistsError: If the target is a file.
+        MetroFastError: If there are several sources, and the target has an adapter in it.
+    """
+    if target.exists() and not target.is_dir():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    if len(sources) == 1:
+        return [target]
+    for name in (*_PLAIN, EXPERT_FILE, CONFIG):
+        if (target / name).exists():
+            raise MetroFastError(
+                f"{target} holds {name}, but the last argument is the folder in which each of the "
+                f"{len(sources)} sources gets one of its own: name a new folder last"
+            )
+    return [target / name for name in folder_names(sources)]
+
+
+def folder_names(sources: Sequence[Path]) -> list[str]:
+    """Names that are all different, and as short as that allows.
+
+    Example:
+        >>> folder_names([Path("runs/a/adapter"), Path("runs/b/adapter"), Path("sst2.npy")])
+        ['a-adapter', 'b-adapter', 'sst2']
+    """
+    whole = [_parts(path) for path in sources]
+    twice = Counter(map(tuple, whole))
+    for place, path in enumerate(sources):
+        if twice[tuple(whole[place])] > 1:  # prompt.npy beside prompt.bin
+            whole[place] = [*whole[place][:-1], path.name]
+    depths = [1] * len(whole)
+    while True:
+        names = [
+            "-".join(parts[len(parts) - depth :])
+            for parts, depth in zip(whole, depths, strict=True)
+        ]
+        counts = Counter(names)
+        longer = [
+            depth + (counts[name] > 1 and depth < len(parts))
+            for name, parts, depth in zip(names, whole, depths, strict=True)
+        ]
+        if longer == depths:
+            return names
+        depths = longer
+
+
+def refuse_existing(folder: Path, *, replace: bool) -> None:
+    """Refuse a folder with an adapter in it, before the work.
+
+    A plain adapter is never replaced: it may be the only copy of what was trained.
+
+    Raises:
+        MetroFastError: Naming the file.
+    """
+    for name in _PLAIN:
+        if (folder / name).exists():
+            raise MetroFastError(
+                f"{folder} holds {name}, a plain adapter, which is not replaced: choose another "
+                "folder"
+            )
+    for name in (EXPERT_FILE, CONFIG):
+        if (folder / name).exists() and not replace:
+            raise MetroFastError(
+                f"{folder} holds {name} already: give --replace to overwrite it, or choose another "
+                "folder"
+            )
+
+
+def remove_old(folder: Path, config: bytes | None) -> None:
+    """Make room for an expert that replaces the one in a folder.
+
+    The weights go first, so that they are never beside the configuration of another adapter.
+    """
+    path = folder / CONFIG
+    if path.exists() and path.read_bytes() != config:
+        (folder / EXPERT_FILE).unlink(missing_ok=True)
+        path.unlink()
+
+
+def _parts(path: Path) -> list[str]:
+    """The parts of a source's path that can name it; a file of PEFT is named by its folder."""
+    whole = path.resolve()
+    if whole.name in _PLAIN and (whole.parent / CONFIG).exists():
+        whole = whole.parent
+    name = whole.name if whole.is_dir() else whole.stem
+    return [*(part for part in whole.parent.parts if part != whole.anchor), name or "adapter"]
