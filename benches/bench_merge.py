@@ -84,7 +84,7 @@ def test_copy_of_the_output(benchmark):
 
 @pytest.mark.benchmark(group="dot of 2 x 16.8 M, 1 thread")
 def test_packed_dot(benchmark, experts):
-    members = Members(experts[:2], 1)
+    members = Members({str(i): expert for i, expert in enumerate(experts[:2])}, 1)
     pieces = np.array([[0, members.count, 0]], np.int64)
     benchmark(lambda: _core.dot_products(members.planes, pieces, 1, members.count, 1))
     benchmark.extra_info["note"] = "three pairs: each with itself too"

@@ -11,6 +11,7 @@ from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import TaskVector, add_to_base, compress, merge, save_plain
+from metro_fast.experts.plain.plain import refuse_adapter
 
 app = typer.Typer(add_completion=False)
 
@@ -25,13 +26,19 @@ MajorityOption = Annotated[
     typer.Option(help="With TIES: whether the election sums values or signs."),
 ]
 SpaceOption = Annotated[
-    Literal["factors", "delta"],
-    typer.Option(help="For LoRA: merge A and B separately, or the updates B A."),
+    Literal["factors", "delta"] | None,
+    typer.Option(
+        help="For LoRA: merge A and B separately, or the updates B A. "
+        "By default updates, but with --method ties and no --rank factors.",
+        show_default=False,
+    ),
 ]
-RankOption = Annotated[int | None, typer.Option(help="With --space delta: rank of the result.")]
+RankOption = Annotated[
+    int | None, typer.Option(help="For updates of LoRA: rank of the result, else the sum of ranks.")
+]
 TrimOption = Annotated[
     float | None,
-    typer.Option(help="With --space delta: share of each update to keep before the merge."),
+    typer.Option(help="For updates of LoRA: share of each to keep before the merge."),
 ]
 
 
@@ -70,7 +77,14 @@ def merge_command(
     experts: Annotated[
         list[str], typer.Argument(help="Folders of compressed experts, or hf:// names.")
     ],
-    target: Annotated[Path, typer.Option("--out", help="Folder to write the result to.")],
+    target: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            help="Folder to write the result to; a .safetensors file for adapters of other tools, "
+            "which have no adapter_config.json.",
+        ),
+    ],
     method: Annotated[
         Literal["mean", "task_arithmetic", "ties"], typer.Option(help="How to merge.")
     ] = "mean",
@@ -80,7 +94,7 @@ def merge_command(
     merge_function: FunctionOption = "mean",
     sign_ties: SignTiesOption = "peft",
     majority: MajorityOption = "total",
-    space: SpaceOption = "factors",
+    space: SpaceOption = None,
     rank: RankOption = None,
     trim: TrimOption = None,
     heads_from: Annotated[
@@ -103,9 +117,11 @@ def merge_command(
         if density is not None:
             raise MetroFastError("--density writes an expert and --base a model: give only one")
         refuse_filled(target)
+    elif density is None:
+        refuse_adapter(target)
     if method != "ties":
         refuse_unused(ctx, "merge_function", "sign_ties", "majority", without="--method ties")
-    if space != "delta":
+    if space == "factors":
         refuse_unused(ctx, "rank", "trim", without="--space delta")
     vector = merge(
         experts,
@@ -121,7 +137,8 @@ def merge_command(
     )
     if base is None:
         _write_adapter(vector, target, density)
-        save_resolved(ctx, target)
+        if target.is_dir():
+            save_resolved(ctx, target)
     else:
         model = add_to_base(load_base(base), vector)
         save_whole(model, base, target, partial(save_resolved, ctx))

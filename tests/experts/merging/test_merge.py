@@ -8,8 +8,9 @@ import pytest
 
 from metro_fast import MetroFastError
 from metro_fast.experts import Expert, compress, merge, save_plain, similarity
+from metro_fast.experts.merging.factors import Pair, best_factors, product
 from metro_fast.experts.merging.lora_delta import combine, factors_of
-from metro_fast.experts.merging.lora_trimmed import best_factors, trimmed_updates
+from metro_fast.experts.merging.lora_trimmed import trimmed_updates
 from metro_fast.experts.merging.members import trits_of_combinations
 from metro_fast.experts.merging.rules import Ties, elect, prune, ties
 
@@ -123,20 +124,20 @@ def test_upstreams_merges_of_dense_vectors(golden_folder: Path, prefix: str):
 
 
 def golden_adapters(golden_folder: Path):
-    """Each group of PEFT's adapters: factors [A, scaling B], its record, and its tensors."""
+    """Each group of PEFT's adapters: its factors by name, its record, and its tensors."""
     from safetensors.numpy import load_file
 
     golden = load_file(golden_folder / "peft_weighted_adapter.safetensors")
     about = json.loads((golden_folder / "peft_weighted_adapter.json").read_text())
     for group in about["groups"]:
         name = group["group"]
-        parts = []
+        parts = {}
         for adapter, scaling in zip(group["adapters"], group["scaling"], strict=True):
             factors = {}
             for module in about["modules"]:
                 a, b = (golden[f"{name}.{adapter}.{module}.lora_{x}.weight"] for x in "AB")
-                factors[module] = (a.astype(np.float64), scaling * b.astype(np.float64))
-            parts.append(factors)
+                factors[module] = Pair(a, b, scaling)
+            parts[adapter] = factors
         yield (
             group,
             parts,
@@ -162,51 +163,17 @@ def test_updates_are_merged_as_peft_does(golden_folder: Path):
             else:
                 rule = Ties() if kind == "ties_svd" else None
                 updates = trimmed_updates(parts, weights, variant["kwargs"]["density"], rule)
-                found = {module: best_factors(update, rank) for module, update in updates}
-            for module, (a, b) in found.items():
-                assert len(a) == rank
+                like = next(iter(parts.values()))
+                found = {m: best_factors(update, rank, like[m]) for m, update in updates}
+            for module, pair in found.items():
+                assert len(pair.a) == rank
                 expected = golden[f"{variant['name']}.{module}.delta_w"]
                 if group["use_rslora"]:
                     expected = expected / np.sqrt(rank)
                 # PEFT decomposes in float32.
-                np.testing.assert_allclose(b @ a, expected, atol=1e-5, rtol=0)
+                np.testing.assert_allclose(product(pair), expected, atol=1e-5, rtol=0)
                 tested[kind] += 1
     assert min(tested.values()) >= 9, tested
-
-
-def test_factors_are_merged_as_peft_does(golden_folder: Path):
-    """`linear`, `ties`, `magnitude_prune`: each factor gets the root of weight and scaling."""
-    tested = dict.fromkeys(("linear", "ties", "magnitude_prune"), 0)
-    for group, parts, golden in golden_adapters(golden_folder):
-        scaling = np.array(group["scaling"])
-        root = np.sqrt(np.abs(weights := scaling * group["weights"]))
-        for variant in group["merges"]:
-            if variant["combination_type"] not in tested:
-                continue
-            options = variant["kwargs"]
-            for module in parts[0]:
-                factors = []
-                for side, counted in ((0, root * np.sign(weights)), (1, root)):
-                    rows = [part[module][side] for part in parts]
-                    if side == 1:
-                        rows = [row / s for row, s in zip(rows, scaling, strict=True)]
-                    values = np.stack(rows).astype(np.float32).reshape(len(rows), -1)
-                    if options.get("density", 1.0) < 1:
-                        values = prune(values, options["density"])
-                    if variant["combination_type"] == "ties":
-                        majority = options.get("majority_sign_method", "total")
-                        sign = elect(values, "peft", majority)
-                        merged = ties(values, counted, sign, "mean", "peft")
-                    else:
-                        merged = counted @ values
-                    factors.append(merged.reshape(rows[0].shape))
-                a, b = factors
-                expected = golden[f"{variant['name']}.{module}.delta_w"]
-                np.testing.assert_allclose(
-                    b @ a * variant["scaling"], expected, atol=5e-6, rtol=0, err_msg=variant["name"]
-                )
-                tested[variant["combination_type"]] += 1
-    assert min(tested.values()) >= 6, tested
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +238,7 @@ def test_ties_of_updates(adapters, tmp_path: Path, sign_ties: str):
     base, experts = adapters
     parts = [list(factors_of(expert).values()) for expert in experts]
     trimmed = [
-        prune(np.stack([(part[i][1] @ part[i][0]).reshape(-1) for part in parts], dtype="f4"), 0.4)
+        prune(np.stack([product(part[i]).reshape(-1) for part in parts], dtype="f4"), 0.4)
         for i in range(2)
     ]
     vector = merge(experts, method="ties", space="delta", rank=20, trim=0.4, sign_ties=sign_ties)
@@ -284,18 +251,6 @@ def test_ties_of_updates(adapters, tmp_path: Path, sign_ties: str):
         u, s, vt = np.linalg.svd(expected)
         expected = u[:, :20] * s[:20] @ vt[:20]
         np.testing.assert_allclose(found[layer], expected, atol=2e-4)
-
-
-def test_separately_merged_factors_have_cross_terms(adapters, tmp_path: Path):
-    base, experts = adapters
-    apart = merge(experts[:2])
-    exact = merge(experts[:2], space="delta")
-    save_plain(apart, tmp_path / "apart")
-    save_plain(exact, tmp_path / "exact")
-    one, two = deltas(base, tmp_path / "apart"), deltas(base, tmp_path / "exact")
-    cosine = np.vdot(one[0], two[0]) / np.linalg.norm(one[0]) / np.linalg.norm(two[0])
-    # With two unrelated experts, half of the product is one's A with the other's B.
-    assert 0.5 < cosine < 0.9
 
 
 def test_many_experts_are_summed_in_parts():
@@ -372,19 +327,19 @@ def test_experts_that_do_not_fit_together_are_refused(adapters):
         (lambda: merge([ones, ones], weights=[1.0, np.nan]), "expected 2 finite numbers"),
         (lambda: merge([ones, ternary(np.float32([1, 0]))]), r"w has shape \(2,\) in expert 1"),
         (lambda: merge([ones, experts[0]]), "expert 1 has kind 'lora'"),
-        (lambda: merge([experts[0], experts[2]]), "space='delta'"),
+        (lambda: merge([experts[0], experts[2]], space="factors"), "only the updates B A of LoRA"),
+        (lambda: merge([ones], space="delta"), "space='delta' is for LoRA experts, and these have"),
         (
-            lambda: merge([experts[0], Expert(experts[0].file)]),
-            "expert 1 has no adapter_config.json, so that its scaling cannot be compared",
+            lambda: merge([ones], rank=2),
+            "rank is 2, which is for LoRA experts, and these have kind",
         ),
-        (lambda: merge([ones], space="delta"), "is for LoRA"),
-        (lambda: merge([ones], rank=2), "needs space='delta'"),
+        (lambda: merge(experts, space="factors", rank=2), "rank is 2, which needs space='delta'"),
         (lambda: merge(experts, space="delta", rank=0), "rank is 0"),
         (lambda: merge(experts, space="delta", method="ties"), "rank= says which rank"),
         (lambda: merge(experts, space="delta", trim=0.5), "rank= says which rank"),
         (lambda: merge(experts, space="delta", trim=0.0, rank=2), "trim is 0.0, expected a share"),
         (lambda: merge(experts, space="delta", trim=0.5, rank=0), "rank is 0"),
-        (lambda: merge(experts, trim=0.5), "trim is 0.5, which needs space='delta'"),
+        (lambda: merge(experts, trim=0.5), "rank= says which rank"),
         (lambda: similarity([ones, experts[0]]), "expert 1 has kind 'lora'"),
     ]
     for call, message in cases:
@@ -448,7 +403,11 @@ def test_the_commands(adapters, tmp_path: Path):
     assert found.exit_code == 0, (found.output, found.exception)
     assert "keeps a cosine of about" in found.output
     assert Expert.load(small).manifest.kind == "lora"
-    found = CliRunner().invoke(merge_app, [*folders, "--out", str(plain), "--weights", "1"])
+    assert "contains adapter_model.safetensors already" in str(
+        CliRunner().invoke(merge_app, [*folders, "--out", str(plain)]).exception
+    )
+    new = str(tmp_path / "new")
+    found = CliRunner().invoke(merge_app, [*folders, "--out", new, "--weights", "1"])
     assert "1 weights are given for 2 experts" in str(found.exception)
     found = CliRunner().invoke(similarity_app, [*folders, "--csv", str(tmp_path / "m.csv")])
     assert found.exit_code == 0, (found.output, found.exception)

@@ -299,7 +299,7 @@ def test_models_that_do_not_fit() -> None:
     two.base_model.set_adapter(["default", "second"])
     with pytest.raises(MetroFastError, match="active adapters"):
         search(model=two)
-    with pytest.raises(MetroFastError, match="do not fit the model"):
+    with pytest.raises(MetroFastError, match="does not fit the model"):
         search(model=torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2)}))
     bare = {name: read_summand(dict(e.arrays())) for name, e in experts(2).items()}
     with pytest.raises(MetroFastError, match=r"no adapter_config\.json"):

@@ -1,6 +1,7 @@
 """Meaning of the names in adapters: roles, and which two tensors are factors of one update."""
 
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
 from metro_fast.errors import MetroFastError
@@ -20,6 +21,13 @@ _FACTORS_IF_LORA = (
     # lora_diffusion: text_encoder:0:down. Only the caller can say that so plain a name is LoRA.
     re.compile(r"(?P<module>.*):(?P<factor>down|up)(?P<rest>)"),
 )
+# kohya, LyCORIS: lora_unet_to_q.alpha; ai-toolkit, ComfyUI: to_q.alpha beside to_q.lora_A.weight;
+# diffusers: .alpha after a module's name, or after a factor's: to_q_lora.down.weight.alpha.
+_ALPHA = re.compile(r"(?P<stem>.+)[.:](?:lora_|network_)?alpha")
+_FACTOR_ALPHA = re.compile(
+    r"(?!.*\.lora_embedding_).*[._:](?:lora_)?(?:A|B|down|up)(?:\.weight)?[.:]alpha"
+)
+_LORA_SUFFIX = re.compile(r"[._]lora(?:_linear_layer)?$")
 _SWAPPED = {"A": "B", "B": "A", "down": "up", "up": "down"}
 _PLAIN = (
     ("ia3", re.compile(r"\.ia3_l(\.|$)")),
@@ -61,15 +69,14 @@ def factor_of(name: str) -> Factor | None:
         >>> factor_of("lora_unet_to_q.lora_down.weight")
         Factor(module='lora_unet_to_q', role='lora_A', partner='lora_unet_to_q.lora_up.weight')
     """
-    for pattern in _FACTORS + _FACTORS_IF_LORA:
-        found = pattern.fullmatch(name)
-        if found:
-            at, end = found.span("factor")
-            role = "lora_A" if found["factor"] in ("A", "down") else "lora_B"
-            # Two adapters of one module differ in what follows the factor.
-            module = found["module"] + found["rest"].removesuffix(".weight")
-            return Factor(module, role, name[:at] + _SWAPPED[found["factor"]] + name[end:])
-    return None
+    found = _parse(name)
+    if found is None:
+        return None
+    at, end = found.span("factor")
+    role = "lora_A" if found["factor"] in ("A", "down") else "lora_B"
+    # Two adapters of one module differ in what follows the factor.
+    module = found["module"] + found["rest"].removesuffix(".weight")
+    return Factor(module, role, name[:at] + _SWAPPED[found["factor"]] + name[end:])
 
 
 def role_of(name: str, kind: str | None = None) -> str | None:
@@ -87,13 +94,96 @@ def role_of(name: str, kind: str | None = None) -> str | None:
         >>> role_of("text_encoder:0:down"), role_of("text_encoder:0:down", "lora")
         (None, 'lora_A')
     """
-    patterns = _FACTORS + (_FACTORS_IF_LORA if kind == "lora" else ())
-    if any(pattern.fullmatch(name) for pattern in patterns):
+    found = _parse(name)
+    if found is not None and (kind == "lora" or found.re in _FACTORS):
         factor = factor_of(name)
         return None if factor is None else factor.role
     if kind == "ia3" and _T_FEW.search(name):
         return "ia3"
     return next((role for role, pattern in _PLAIN if pattern.search(name)), None)
+
+
+def alphas_of(names: Collection[str]) -> dict[str, str]:
+    """The tensors that hold the alpha of a LoRA module, by module (as `factor_of` names it).
+
+    Such a tensor has one number. The readers of these files (kohya, LyCORIS, ComfyUI, diffusers)
+    multiply the module's update by it and divide by the rank; without it they multiply by 1. PEFT
+    reads alpha from adapter_config.json alone.
+
+    Args:
+        names: The names of all tensors of a LoRA.
+
+    Raises:
+        MetroFastError: If a module has two of them, or one of them belongs to no module.
+
+    Example:
+        >>> names = ["lora_te_q.lora_down.weight", "lora_te_q.lora_up.weight", "lora_te_q.alpha"]
+        >>> alphas_of(names)
+        {'lora_te_q': 'lora_te_q.alpha'}
+    """
+    stems: dict[str, set[str]] = {}
+    for name in names:
+        factor = factor_of(name)
+        if factor is not None:
+            for stem in _stems(name):
+                stems.setdefault(stem, set()).add(factor.module)
+    found: dict[str, str] = {}
+    for name in names:
+        alpha = None if factor_of(name) is not None else _ALPHA.fullmatch(name)
+        if alpha is None:
+            continue
+        if alpha["stem"] not in stems:
+            raise MetroFastError(
+                f"{name} is named like the alpha of a LoRA module, but no factors belong to it: "
+                "remove it, or rename it if it is something else"
+            )
+        for module in stems[alpha["stem"]]:
+            if module in found:
+                raise MetroFastError(f"{module} has two alphas, {found[module]} and {name}")
+            found[module] = name
+    return found
+
+
+def alpha_name(name: str, like: tuple[str, str]) -> str:
+    """The name of the alpha of a factor's module, spelled as that of another module.
+
+    Args:
+        name: The name of the factor.
+        like: The name of a factor of the same role, and of the alpha of its module.
+
+    Raises:
+        MetroFastError: If the alpha is not that of the factor.
+
+    Example:
+        >>> alpha_name("te_q.lora_down.weight", ("te_k.lora_down.weight", "te_k.alpha"))
+        'te_q.alpha'
+    """
+    alpha = _ALPHA.fullmatch(like[1])
+    known = _stems(like[0])
+    if alpha is None or alpha["stem"] not in known:
+        raise MetroFastError(f"{like[1]} is not the alpha of the module of {like[0]}")
+    return _stems(name)[known.index(alpha["stem"])] + like[1][alpha.end("stem") :]
+
+
+def _parse(name: str) -> re.Match[str] | None:
+    """The parts of a factor's name; a factor's alpha, to_q_lora.down.weight.alpha, is not one."""
+    if _FACTOR_ALPHA.fullmatch(name):
+        return None
+    matches = (pattern.fullmatch(name) for pattern in _FACTORS + _FACTORS_IF_LORA)
+    return next((found for found in matches if found), None)
+
+
+def _stems(name: str) -> list[str]:
+    """Parts of a name that may precede .alpha in the name of the alpha of a factor's module."""
+    found, factor = _parse(name), factor_of(name)
+    if found is None or factor is None:
+        raise MetroFastError(f"{name} is not the name of a factor of LoRA")
+    module = found["module"]
+    partner = factor.partner
+    return [
+        _LORA_SUFFIX.sub("", module), module, factor.module, name, partner,
+        name.removesuffix(".weight"), partner.removesuffix(".weight"),
+    ]  # fmt: skip
 
 
 def refuse_unsupported(name: str) -> None:

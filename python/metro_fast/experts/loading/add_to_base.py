@@ -1,5 +1,6 @@
 """Permanent addition of an expert or a merge to the weights of its base."""
 
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,11 +11,17 @@ from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import kind_of, parse_config
 from metro_fast.experts.compression.task_vector import TaskVector
 from metro_fast.experts.expert import Expert, read_expert
-from metro_fast.experts.loading.load import adapt, load_expert, load_whole, peft_config
-from metro_fast.experts.loading.load_full import ModelT
+from metro_fast.experts.loading.adapt import adapt, has_adapters, one_line, peft_config
+from metro_fast.experts.loading.checks import check_base
+from metro_fast.experts.loading.fill import Weights, fill
+from metro_fast.experts.loading.load import load_whole, put
+from metro_fast.experts.loading.load_full import ModelT, replace_weights
+from metro_fast.experts.loading.settings import check_mergeable
+from metro_fast.experts.loading.untie import untie
 from metro_fast.experts.plain.plain import plain_tensors
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
 
 
@@ -63,7 +70,8 @@ def add_to_base(
         )
     """
     peft = require("peft", "peft")
-    if isinstance(model, peft.PeftModel):
+    check_base(model)
+    if has_adapters(model) or isinstance(model, peft.PeftModel):
         raise MetroFastError(
             "the model has adapters already: pass its base model, or call merge_and_unload() first"
         )
@@ -72,78 +80,63 @@ def add_to_base(
     if source.config is None:
         if isinstance(source, Expert):
             return load_whole(model, source, initial)
-        return _add_residual(model, source, initial)
+        before = model.state_dict() if initial is None else initial
+        return replace_weights(model, _plain(source, before))
     if initial is not None:
         raise MetroFastError("initial is given, but this is an adapter, not a full residual")
-    if kind_of(parse_config(source.config)) == "prompt":
+    config = parse_config(source.config)
+    if kind_of(config) == "prompt":
         raise MetroFastError(
             "a prompt is read with every input, so no weight of the model can hold it: use "
             "load_expert"
         )
+    check_mergeable(config)
     quantization = getattr(model, "quantization_method", None)
     if quantization is not None:
         raise MetroFastError(
             f"the model is quantized ({quantization}): load it in its own precision, or keep the "
             "expert beside it with load_expert"
         )
-    if isinstance(source, Expert):
-        adapted: Any = load_expert(model, source)
-    else:
-        adapted = _load(peft, model, source, source.config)
-    return _merged(model, adapted)
-
-
-def _merged(model: ModelT, adapted: Any) -> ModelT:
-    """The model with the weights of its only adapter added to its own."""
-    # A safe merge creates new tensors, so these keep the model's own values.
-    before = [(parameter, parameter.data) for parameter in model.parameters()]
-    try:
-        merged: ModelT = adapted.merge_and_unload(safe_merge=True).eval()
-    except ValueError as error:  # PEFT found a sum that is not finite, after changing other modules
-        for parameter, data in before:
-            parameter.data = data
-        adapted.unload()
-        reason = " ".join(str(error).split())[:200]
-        raise MetroFastError(
-            f"a sum does not fit the model's dtype ({reason}): load the model in a wider dtype"
-        ) from error
+    with ExitStack() as undo:
+        if isinstance(source, Expert):
+            adapted = put(model, source, "default", undo)
+        else:
+            adapted = _put_vector(peft, model, source, undo)
+        untie(adapted)
+        merged: ModelT = _merged(adapted)
+        undo.pop_all()
     return merged
 
 
-def _load(peft: Any, model: Any, vector: TaskVector, config: bytes) -> "PeftModel":
-    """The model with the vector as its adapter; on an error the model is left unchanged."""
-    tensors = {name: tensor.torch() for name, tensor in plain_tensors(vector).items()}
-    with ExitStack() as undo:
-        try:
-            adapted = adapt(peft, model, peft_config(peft, config), "default", undo)
-        except ValueError as error:  # PEFT found none of the adapter's modules
-            raise MetroFastError(f"the merge does not fit the model ({error})") from error
-        places = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
-        for name in sorted(set(tensors) | set(places)):
-            ours, theirs = (tuple(t[name].shape) if name in t else None for t in (tensors, places))
-            if ours != theirs:
-                in_model = f"shape {theirs} in the model" if theirs else "no place in the model"
-                raise MetroFastError(
-                    f"the merge does not fit the model: {name} has "
-                    f"{f'shape {ours}' if ours else 'no values'} in the merge, {in_model}"
-                )
-        peft.set_peft_model_state_dict(adapted, tensors)
-        undo.pop_all()
-    return adapted
+def _merged(adapted: Any) -> Any:
+    """The base with the weights of its only adapter added to its own."""
+    try:
+        with warnings.catch_warnings():
+            # PEFT warns of tied weights, which are not tied any more.
+            warnings.filterwarnings("ignore", ".*(tie_word_embeddings|longer tied)", UserWarning)
+            # A safe merge makes new tensors, so the caller can put the model's own back.
+            return adapted.merge_and_unload(safe_merge=True).eval()
+    except NotImplementedError as error:
+        raise MetroFastError(
+            f"PEFT cannot merge this adapter ({one_line(error)}): use load_expert"
+        ) from error
+    except ValueError as error:  # PEFT found a sum that is not finite
+        raise MetroFastError(
+            f"a sum does not fit the model's dtype ({one_line(error)}): load the model in a wider "
+            "dtype"
+        ) from error
 
 
-def _add_residual(model: ModelT, vector: TaskVector, initial: Any) -> ModelT:
-    state = model.state_dict()
-    tensors = {
-        name: tensor.torch()
-        for name, tensor in plain_tensors(vector, state if initial is None else initial).items()
-    }
-    for name, tensor in tensors.items():
-        shape = tuple(state[name].shape) if name in state else None
-        if shape != tuple(tensor.shape):
-            raise MetroFastError(
-                f"{name} has shape {tuple(tensor.shape)} in the merge, {shape or 'no place'} in "
-                "the model"
-            )
-    model.load_state_dict(tensors, strict=False)
-    return model.eval()
+def _put_vector(peft: Any, model: Any, vector: TaskVector, undo: ExitStack) -> "PeftModel":
+    """The model with a vector as its adapter."""
+    assert vector.config is not None
+    tensors = _plain(vector, None)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    made = adapt(peft, model, peft_config(peft, vector.config), "default", undo)
+    origin = "the merge does not fit the model"
+    fill(peft, made, "default", Weights(shapes, lambda: tensors, origin), undo)
+    return made.model
+
+
+def _plain(vector: TaskVector, initial: Any) -> "dict[str, torch.Tensor]":
+    return {name: tensor.torch() for name, tensor in plain_tensors(vector, initial).items()}

@@ -1,9 +1,13 @@
-"""Checks that the adapter of a model can be changed in place."""
+"""Checks that a model's weights are all here, and that its adapter can be changed in place."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
+
+_MOVING_HOOKS = ("group_offloading", "layerwise_casting")
+"""Hooks of diffusers that hold other weights between two calls than during one."""
 
 
 def check_layers(layers: Sequence[Any], adapter_name: str) -> None:
@@ -66,15 +70,60 @@ def check_parameters(parameters: dict[str, Any]) -> None:
             )
 
 
-def check_offload(model: Any) -> None:
-    """Check that accelerate does not move the weights between calls.
+def check_base(model: Any) -> None:
+    """Check that a model is one into which weights can be loaded: whole, here, and not wrapped.
+
+    Args:
+        model: What a caller passed as the model.
 
     Raises:
-        MetroFastError: If one of its hooks does.
+        TypeError: If it is not a torch module.
+        MetroFastError: If some of its weights are elsewhere (offloaded, on the meta device, sharded
+            by ZeRO-3), or it is a wrapper that changes the names of its tensors.
     """
+    torch = require("torch", "peft")
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"the model is a {type(model).__name__}, expected a torch module")
+    if hasattr(model, "_orig_mod"):
+        raise MetroFastError(
+            "the model is compiled: load the expert into the model itself, and call torch.compile "
+            "afterwards"
+        )
+    if isinstance(model, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+        raise MetroFastError(
+            f"the model is inside a {type(model).__name__}, which renames its tensors: pass "
+            "model.module"
+        )
     for name, module in model.named_modules():
-        if getattr(getattr(module, "_hf_hook", None), "offload", False):
+        if any(getattr(hook, "offload", False) for hook in _accelerate_hooks(module)):
             raise MetroFastError(
-                f"{name} is offloaded by accelerate, which would restore old weights: load the "
-                "model without offloading"
+                f"{name or 'the model'} is offloaded by accelerate, which would restore old "
+                "weights: load the model without offloading"
             )
+        registry = getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
+        moving = [hook for hook in _MOVING_HOOKS if hook in registry]
+        if moving:
+            raise MetroFastError(
+                f"{name or 'the model'} has the hook {moving[0]} of diffusers, which moves or "
+                "rounds its weights: load the expert first, and enable the hook afterwards"
+            )
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if hasattr(tensor, "ds_status") or type(tensor).__name__ == "FlatParameter":
+            raise MetroFastError(
+                f"{name} is sharded over processes (DeepSpeed ZeRO-3 or FSDP), so the whole tensor "
+                "is not here: load the expert before sharding the model"
+            )
+        if tensor.is_meta:
+            raise MetroFastError(
+                f"{name} has no data here (it is on the meta device): load the model with its "
+                "weights in memory, without offloading to disk and without init_empty_weights"
+            )
+
+
+def _accelerate_hooks(module: Any) -> Iterator[Any]:
+    """The hooks that accelerate put on a module, those inside of a sequence of hooks too."""
+    waiting = [getattr(module, "_hf_hook", None)]
+    while waiting:
+        hook = waiting.pop()
+        waiting += getattr(hook, "hooks", ())
+        yield hook

@@ -8,6 +8,8 @@ from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.compression.source import read_initial
 from metro_fast.experts.expert import Expert
+from metro_fast.experts.loading.checks import check_base
+from metro_fast.experts.loading.untie import check_tied
 
 if TYPE_CHECKING:
     import torch
@@ -34,9 +36,10 @@ def load_full(
         The model, in evaluation mode.
 
     Raises:
-        MetroFastError: If the base is a different or a quantized one, or the model lacks a tensor.
+        MetroFastError: If the base is a different or a quantized one, the model lacks a tensor, its
+            weights are elsewhere (offloaded, on the meta device, sharded), or a sum does not fit.
     """
-    torch = require("torch", "peft")
+    check_base(model)
     state = model.state_dict()
     needed = [tensor.name for tensor in expert.manifest.tensors] + list(expert.dense)
     for name in needed:
@@ -54,12 +57,39 @@ def load_full(
             "state_dict()"
         )
     tensors = expert.state_dict(initial=given)
+    return replace_weights(model, {n: t for n, t in tensors.items() if n in state})
+
+
+def replace_weights(model: ModelT, tensors: "Mapping[str, torch.Tensor]") -> ModelT:
+    """Write tensors into a model's weights, if all of them fit.
+
+    Args:
+        model: The model; changed in place, unless something does not fit.
+        tensors: The values by the names of the model's state dict.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        MetroFastError: If the model lacks a name, a shape differs, values differ for two names of
+            one weight, or a value is too large for the dtype of the weight.
+    """
+    torch = require("torch", "peft")
+    state = model.state_dict()
     for name, tensor in tensors.items():
-        if name in state and tuple(state[name].shape) != tuple(tensor.shape):
+        shape = tuple(state[name].shape) if name in state else "no place"
+        if shape != tuple(tensor.shape):
             raise MetroFastError(
-                f"{name} has shape {tuple(tensor.shape)} in the expert, "
-                f"{tuple(state[name].shape)} in the model"
+                f"{name} has shape {tuple(tensor.shape)} in the expert, {shape} in the model"
+            )
+    check_tied(state, tensors)
+    for name, tensor in tensors.items():
+        sums = torch.isfinite(tensor.to(state[name].dtype))
+        if not (sums | ~torch.isfinite(state[name]).to(sums.device)).all():
+            raise MetroFastError(
+                f"{name} does not fit the model's dtype {state[name].dtype} (a sum is not finite): "
+                "load the model in a wider dtype"
             )
     with torch.no_grad():
-        model.load_state_dict({n: t for n, t in tensors.items() if n in state}, strict=False)
+        model.load_state_dict(dict(tensors), strict=False)
     return model.eval()

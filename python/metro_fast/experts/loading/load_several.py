@@ -1,14 +1,16 @@
 """Loading of several weighted experts into one model."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
+from metro_fast.experts.adapters.peft_folder import parse_config
 from metro_fast.experts.expert import Expert, read_expert
-from metro_fast.experts.loading.load import load_expert
+from metro_fast.experts.loading.load import put
+from metro_fast.experts.loading.settings import check_additive
 from metro_fast.experts.merging.fits import check_kinds
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ def load_experts(
         TypeError: If a source is not an expert or a path.
         MissingExtraError: If peft is not installed.
         MetroFastError: If no experts are given, a weight is not finite or has an unknown name, the
-            experts are not all LoRA or all IA3, or one does not fit; the model is left unchanged.
+            experts are not all LoRA or all IA3, two of them have a head, an update does not add up
+            with others (aLoRA), or one does not fit; the model is left unchanged.
 
     Example:
         >>> import torch
@@ -59,20 +62,12 @@ def load_experts(
     with ExitStack() as undo, torch.no_grad():
         adapted: Any = model
         for name, expert in found.items():
-            first = adapted
-            adapted = load_expert(adapted, expert, name)
-            if adapted is first:
-                undo.callback(adapted.delete_adapter, name)
-                # This runs first: PEFT warns if the adapter that it deletes is active.
-                undo.callback(adapted.set_adapter, next(iter(found)))
-            else:
-                undo.callback(adapted.base_model.unload)
-                undo.callback(adapted.base_model.delete_adapter, name)
+            adapted = put(adapted, expert, name, undo)
             _scale(adapted, name, (weights or {}).get(name, 1.0))
+        _check_heads(adapted, found)
         adapted.base_model.set_adapter(list(found))
         adapted.requires_grad_(False)
         undo.pop_all()
-    adapted.eval()
     return adapted
 
 
@@ -87,6 +82,31 @@ def _check(experts: Mapping[str, Expert], weights: Mapping[str, float]) -> None:
         if not -float("inf") < weight < float("inf"):
             raise MetroFastError(f"the weight of {name!r} is {weight}, expected a finite number")
     check_kinds(experts)
+    for name, expert in experts.items():
+        if expert.config is None:
+            raise MetroFastError(
+                f"expert {name!r} has no adapter_config.json, so PEFT cannot load it: use its "
+                "state_dict()"
+            )
+        if len(experts) > 1 or weights.get(name, 1.0) != 1.0:
+            check_additive(name, parse_config(expert.config))
+
+
+def _check_heads(adapted: Any, names: Collection[str]) -> None:
+    """Refuse two experts with a head: only one head of a model can answer."""
+    from peft.utils import ModulesToSaveWrapper
+
+    for path, module in adapted.named_modules():
+        if not isinstance(module, ModulesToSaveWrapper):
+            continue
+        owners = [name for name in names if name in module.modules_to_save]
+        if len(owners) > 1:
+            raise MetroFastError(
+                f"the experts {', '.join(map(repr, owners))} each bring their own "
+                f"{path.removeprefix('base_model.model.')} (modules_to_save), and only one of them "
+                "can answer: merge the experts with heads_from=, or load each into a model of its "
+                "own"
+            )
 
 
 def _scale(adapted: Any, name: str, weight: float) -> None:

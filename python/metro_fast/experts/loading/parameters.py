@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
+from metro_fast.experts.loading.fill import saved_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -16,9 +17,7 @@ def parameters_by_key(adapted: Any, adapter_name: str) -> "dict[str, torch.nn.Pa
         MetroFastError: If a saved tensor is not a parameter of the model.
     """
     peft = require("peft", "peft")
-    saved = peft.get_peft_model_state_dict(
-        adapted, adapter_name=adapter_name, save_embedding_layers=False
-    )
+    saved = saved_tensors(peft, adapted, adapter_name)
     places = {(p.data_ptr(), tuple(p.shape)): p for p in adapted.parameters()}
     found = {}
     for name, tensor in saved.items():

@@ -1,16 +1,30 @@
-"""Checks that experts can be combined: one kind, base and layout, and one scaling of LoRA."""
+"""Checks that experts can be combined: one kind, base and layout, and known scalings of LoRA."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.initial import Initial
 from metro_fast.experts.adapters.peft_folder import parse_config
-from metro_fast.experts.adapters.scaling import lora_scaling, module_of
+from metro_fast.experts.adapters.roles import alphas_of, factor_of
+from metro_fast.experts.adapters.scaling import module_of, module_scalings
+from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.experts.compression.task_vector import TaskVector
 from metro_fast.experts.expert import Expert
 
 Source = Expert | TaskVector
+
+_MUST_EQUAL = (
+    "peft_type",
+    "feedforward_modules",
+    "use_dora",
+    "alora_invocation_tokens",
+    "use_qalora",
+    "arrow_config",
+    "layer_replication",
+)
+"""Settings that decide what an adapter's tensors do, and of which a result can only have one value.
+Ranks and scalings are not among them: they are part of the merged values."""
 
 
 class TensorLayout(NamedTuple):
@@ -62,15 +76,98 @@ def check_layouts(experts: Mapping[str, Source]) -> None:
         for name, ours, theirs in _differences(layout, layout_of(two)):
             if ours is None or theirs is None:
                 raise MetroFastError(f"only one of the experts {first} and {other} has {name}")
-            hint = ": only merge(..., space='delta') combines LoRA experts of different ranks"
+            hint = ": only the updates B A of LoRA experts can be merged across ranks"
             raise MetroFastError(
                 f"{name} has shape {theirs.shape} in expert {other}, {ours.shape} in expert {first}"
                 + (hint if kind_of_source(one) == "lora" else "")
             )
 
 
+def check_settings(experts: Mapping[str, Source]) -> None:
+    """Check that all experts have the kind, the base model and the settings of the first.
+
+    Args:
+        experts: Experts by the names that error messages give them.
+
+    Raises:
+        MetroFastError: If two experts differ; the message names them and the difference.
+    """
+    (first, one), *others = experts.items()
+    for other, two in others:
+        _check_properties(first, one, other, two)
+
+
+def scalings_of(source: Source) -> dict[str, float]:
+    """The factor by which each module of a LoRA multiplies B A, by module.
+
+    Raises:
+        MetroFastError: If the configuration or an alpha among the tensors is not usable.
+    """
+    shapes = {name: entry.shape for name, entry in layout_of(source).items()}
+    shapes |= {name: t.shape for name, t in source.dense.items() if factor_of(name) is not None}
+    return module_scalings(shapes, source.dense, _config_of(source))
+
+
+def check_configs(experts: Mapping[str, Source]) -> None:
+    """Check that all LoRA experts have a configuration, which gives their scalings, or none has.
+
+    Args:
+        experts: Experts by the names that error messages give them; of other kinds, all pass.
+
+    Raises:
+        MetroFastError: If only some have one.
+    """
+    lora = {name: source for name, source in experts.items() if kind_of_source(source) == "lora"}
+    with_config = next((name for name, source in lora.items() if source.config is not None), None)
+    without = next((name for name, source in lora.items() if source.config is None), None)
+    if with_config is not None and without is not None:
+        raise MetroFastError(
+            f"expert {without} has no adapter_config.json, so that its scaling is unknown, and "
+            f"expert {with_config} has one: compress the adapter from its PEFT folder"
+        )
+
+
+def check_updates(experts: Mapping[str, Source]) -> None:
+    """Check that the updates of LoRA experts are the products of their A and B.
+
+    Args:
+        experts: Experts by the names that error messages give them; of other kinds, all pass.
+
+    Raises:
+        MetroFastError: If a tensor was compressed with `initial`, or an update has other parts.
+    """
+    for name, source in experts.items():
+        if kind_of_source(source) != "lora":
+            continue
+        given = next((n for n, entry in layout_of(source).items() if entry.initial == "given"), "")
+        if given:
+            raise MetroFastError(
+                f"expert {name} was compressed with initial= ({given}), so that its update B A is "
+                "not the product of what is stored: compress it without initial="
+            )
+        known = alphas(source)
+        part = next((n for n in source.dense if ".lora_" in n and n not in known), None)
+        if part is not None and factor_of(part) is None:
+            raise MetroFastError(
+                f"expert {name} has {part}, which changes its update B A: only plain LoRA can be "
+                "combined"
+            )
+
+
+def alphas(source: Source) -> dict[str, RawTensor]:
+    """The alphas among the dense tensors of a LoRA without a configuration, by name.
+
+    Raises:
+        MetroFastError: If an alpha belongs to no module.
+    """
+    if kind_of_source(source) != "lora" or source.config is not None:
+        return {}
+    names = set(alphas_of([*layout_of(source), *source.dense]).values())
+    return {name: tensor for name, tensor in source.dense.items() if name in names}
+
+
 def check_scalings(experts: Mapping[str, Source], remedy: str) -> None:
-    """Check that all LoRA experts scale B A alike, so that A and B can be combined separately.
+    """Check that all LoRA experts scale B A alike, so that A and B can be summed as they are.
 
     Args:
         experts: Experts of one layout, by the names that error messages give them.
@@ -80,24 +177,15 @@ def check_scalings(experts: Mapping[str, Source], remedy: str) -> None:
         MetroFastError: If alpha / r differs between two experts.
     """
     (first, one), *others = experts.items()
-    if kind_of_source(one) != "lora" or one.config is None:
+    if kind_of_source(one) != "lora":
         return
-    config, modules = parse_config(one.config), sorted({module_of(n) for n in layout_of(one)})
-    if "r" not in config:
-        return
+    ours = scalings_of(one)
     for other, two in others:
-        if two.config is None:
-            raise MetroFastError(
-                f"expert {other} has no adapter_config.json, so that its scaling cannot be "
-                f"compared with that of expert {first}: {remedy}"
-            )
-        theirs = parse_config(two.config)
-        for module in modules:
-            scalings = lora_scaling(config, module), lora_scaling(theirs, module)
-            if scalings[0] != scalings[1]:
+        for module, theirs in scalings_of(two).items():
+            if ours.get(module) != theirs:
                 raise MetroFastError(
-                    f"expert {other} scales {module} by {scalings[1]:g}, expert {first} by "
-                    f"{scalings[0]:g} (lora_alpha, r or use_rslora differ): {remedy}"
+                    f"expert {other} scales {module_of(module)} by {theirs:g}, expert {first} by "
+                    f"{ours[module]:g} (alpha, r or use_rslora differ): {remedy}"
                 )
 
 
@@ -125,24 +213,24 @@ def check_kinds(experts: Mapping[str, Source], allowed: Collection[str] = ("lora
             )
 
 
-def common_modules(parts: Sequence[Collection[str]]) -> list[str]:
+def common_modules(parts: Mapping[str, Collection[str]]) -> list[str]:
     """The modules that all experts adapt, in ascending order.
 
     Args:
-        parts: The module names of each expert.
+        parts: The module names of each expert, by its name.
 
     Raises:
         MetroFastError: If one expert lacks a module.
 
     Example:
-        >>> common_modules([["q", "v"], ["v", "q"]])
+        >>> common_modules({"one": ["q", "v"], "two": ["v", "q"]})
         ['q', 'v']
     """
-    names = set(parts[0])
-    for i, part in enumerate(parts):
-        if set(part) != names:
-            odd = sorted(set(part) ^ names)[0]
-            raise MetroFastError(f"only one of the experts 0 and {i} adapts {odd}")
+    (first, names), *others = ((name, set(part)) for name, part in parts.items())
+    for other, found in others:
+        if found != names:
+            odd = sorted(found ^ names)[0]
+            raise MetroFastError(f"only one of the experts {first} and {other} adapts {odd}")
     return sorted(names)
 
 
@@ -155,6 +243,17 @@ def _check_properties(first: str, one: Source, other: str, two: Source) -> None:
         if ours != theirs:
             raise MetroFastError(
                 f"expert {other} has {name} {theirs!r}, expert {first} has {name} {ours!r}: "
+                "experts can only be combined if these are equal"
+            )
+    settings, others = (_config_of(source) or {} for source in (one, two))
+    for key in _MUST_EQUAL:
+        # What an older PEFT does not write counts as off.
+        value, their_value = (config.get(key) or None for config in (settings, others))
+        if key == "feedforward_modules" and isinstance(value, list):
+            value, their_value = sorted(value), sorted(their_value or [])
+        if settings and others and value != their_value:
+            raise MetroFastError(
+                f"expert {other} has {key} {their_value!r}, expert {first} has {value!r}: "
                 "experts can only be combined if these are equal"
             )
 
@@ -171,11 +270,14 @@ def _differences(
     ]
 
 
+def _config_of(source: Source) -> dict[str, Any] | None:
+    return None if source.config is None else parse_config(source.config)
+
+
 def _base_of(source: Source) -> str | None:
     if isinstance(source, Expert):
         return source.manifest.base.model
-    config = {} if source.config is None else parse_config(source.config)
-    model = config.get("base_model_name_or_path")
+    model = (_config_of(source) or {}).get("base_model_name_or_path")
     return None if model is None else str(model)
 
 

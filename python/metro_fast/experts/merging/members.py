@@ -1,6 +1,6 @@
 """The experts of one merge or comparison, as planes of bits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,11 @@ class Members:
     """Experts of one layout as planes of bits: 2 bits per parameter and expert.
 
     Args:
-        experts: At least one expert.
+        experts: At least one expert, by the names that messages give them.
         num_threads: Threads to use; the machine's cores by default.
 
     Attributes:
-        experts: The experts.
+        experts: The experts, in order.
         count: Number of trits in the flat sequence.
         starts: First trit of each tensor.
         sizes: Number of trits of each tensor.
@@ -38,16 +38,17 @@ class Members:
         MetroFastError: If there are no experts, or they do not hold the same tensors.
     """
 
-    def __init__(self, experts: Sequence[Expert], num_threads: int | None = None) -> None:
+    def __init__(self, experts: Mapping[str, Expert], num_threads: int | None = None) -> None:
         if not experts:
             raise MetroFastError("no experts are given, expected at least one")
-        check_layouts({str(i): expert for i, expert in enumerate(experts)})
-        self.experts = list(experts)
-        tensors = experts[0].manifest.tensors
+        check_layouts(experts)
+        self.experts = list(experts.values())
+        tensors = self.experts[0].manifest.tensors
         self.starts, self.count = layout([tensor.size for tensor in tensors])
         self.sizes = [tensor.size for tensor in tensors]
         self.scales = np.array(
-            [[float(e.scales[t.group]) for t in e.manifest.tensors] for e in experts], np.float64
+            [[float(e.scales[t.group]) for t in e.manifest.tensors] for e in self.experts],
+            np.float64,
         ).reshape(len(self.experts), len(tensors))
         self.threads = resolve_threads(num_threads, self.count, CHUNK)
         self.planes: list[Planes] = [_core.planes(e.block, self.threads) for e in self.experts]

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast.experts.expert import Expert, read_expert
+from metro_fast.experts.merging.fits import check_configs
 from metro_fast.experts.merging.members import Members
 from metro_fast.experts.merging.names import names_of
+from metro_fast.experts.merging.roots import rooted, scaling_of_tensors
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,9 @@ def similarity(
     """Compare every pair of experts by the cosine of what they add to the weights.
 
     Each expert is decoded once, to two bits per parameter; each pair then takes two passes of AND
-    and POPCNT. LoRA experts are compared by their factors, A with A and B with B. So two experts
-    with different factors, but equal products B A, count as different.
+    and POPCNT. LoRA experts are compared by their factors, A with A and B with B, each times the
+    root of its module's scaling (alpha / r). So two experts with different factors, but equal
+    products B A, count as different.
 
     Args:
         experts: Experts or paths, by name or in order (then named by their folders or numbers).
@@ -93,14 +96,15 @@ def similarity(
     """
     sources = list(experts.values() if isinstance(experts, Mapping) else experts)
     names = list(experts) if isinstance(experts, Mapping) else names_of(sources)
-    members = Members([read_expert(source) for source in sources], num_threads)
+    found = {name: read_expert(source) for name, source in zip(names, sources, strict=True)}
+    members = Members(found, num_threads)
+    check_configs(found)
+    scales = members.scales * rooted(members, scaling_of_tensors(members))
     rows = zip(members.starts, members.sizes, range(len(members.sizes)), strict=True)
     pieces = np.array(list(rows), np.int64).reshape(-1, 3)
     count, tensors = len(sources), len(members.sizes)
     dots = _core.dot_products(members.planes, pieces, tensors, members.count, members.threads)
-    inner = np.einsum(
-        "ijt,it,jt->ij", dots.reshape(count, count, tensors), members.scales, members.scales
-    )
+    inner = np.einsum("ijt,it,jt->ij", dots.reshape(count, count, tensors), scales, scales)
     norms = np.sqrt(np.diag(inner))
     both = np.outer(norms, norms)
     matrix = np.divide(inner, both, out=np.zeros_like(inner), where=both > 0).clip(-1, 1)

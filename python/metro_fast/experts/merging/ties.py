@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,23 @@ from metro_fast.experts.merging.rules import Ties, elect, ties
 SLAB = 1 << 17
 """Positions in one slab; the values of 16 experts take 16 MiB in float64."""
 
-Slabs = Callable[[], Iterator[tuple[slice, NDArray[np.floating]]]]
-"""Returns a new iterator, at each call, over places of the result and their values [experts, n]."""
+
+class Slab(NamedTuple):
+    """A part of what is merged.
+
+    Attributes:
+        place: Its place in the result.
+        values: float [experts, n]: the values there, not weighted.
+        weights: float64 [experts]: the weights of these values.
+    """
+
+    place: slice
+    values: NDArray[np.floating]
+    weights: NDArray[np.float64]
+
+
+Slabs = Callable[[], Iterator[Slab]]
+"""Returns a new iterator over all parts at each call."""
 
 
 def merge_ties(
@@ -24,20 +40,19 @@ def merge_ties(
 
     Args:
         packed: The experts.
-        weights: float64 [experts].
+        weights: float64 [experts, tensors].
         rule: The variant of TIES.
         flat: float32, one entry per trit; nothing is written between the tensors.
     """
     if len(packed.experts) <= NATIVE_EXPERTS:
         _by_combinations(packed, weights, rule, flat)
     else:
-        slabs = partial(_slabs, packed)
-        ties_of_slabs(slabs, weights, rule, flat, global_sign(slabs, rule))
+        slabs = partial(_slabs, packed, weights)
+        ties_of_slabs(slabs, rule, flat, global_sign(slabs, rule))
 
 
 def ties_of_slabs(
     slabs: Slabs,
-    weights: NDArray[np.float64],
     rule: Ties,
     flat: NDArray[np.float32],
     undecided: float,
@@ -45,15 +60,15 @@ def ties_of_slabs(
     """Write the TIES merge of dense values.
 
     Args:
-        slabs: The values.
-        weights: float64 [experts].
+        slabs: The values and their weights.
         rule: The variant of TIES.
         flat: float32: the array that the places of the slabs index.
         undecided: The sign for undecided positions, from `global_sign`.
     """
-    for place, values in slabs():
-        sign = elect(values, rule.sign_ties, rule.majority, undecided)
-        flat[place] = ties(values, weights, sign, rule.function, rule.sign_ties)
+    for slab in slabs():
+        sign = elect(slab.values, rule.sign_ties, rule.majority, undecided)
+        merged = ties(slab.values, slab.weights, sign, rule.function, rule.sign_ties)
+        flat[slab.place] = merged
 
 
 def global_sign(slabs: Slabs, rule: Ties) -> float:
@@ -65,15 +80,17 @@ def global_sign(slabs: Slabs, rule: Ties) -> float:
     """
     if rule.sign_ties != "compeft":
         return 0.0
-    return float(np.sign(sum(elect(v, "compeft", rule.majority).sum() for _, v in slabs())))
+    signs = (elect(slab.values, "compeft", rule.majority).sum() for slab in slabs())
+    return float(np.sign(sum(signs)))
 
 
 def _by_combinations(
     packed: Members, weights: NDArray[np.float64], rule: Ties, flat: NDArray[np.float32]
 ) -> None:
-    pieces, columns = packed.pieces(packed.scales)
-    trits = trits_of_combinations(len(packed.experts))
-    values = [column[:, None] * trits for column in columns.T]
+    count = len(packed.experts)
+    pieces, columns = packed.pieces(np.concatenate([packed.scales, weights]))
+    trits = trits_of_combinations(count)
+    values = [column[:count, None] * trits for column in columns.T]
     undecided = 0.0
     if rule.sign_ties == "compeft":
         counts = _core.count_combinations(
@@ -82,19 +99,19 @@ def _by_combinations(
         signs = [elect(v, "compeft", rule.majority) for v in values]
         undecided = float(np.sign(sum(float(c @ s) for c, s in zip(counts, signs, strict=True))))
     tables = []
-    for v in values:
+    for v, column in zip(values, columns.T, strict=True):
         sign = elect(v, rule.sign_ties, rule.majority, undecided)
-        tables.append(ties(v, weights, sign, rule.function, rule.sign_ties))
+        tables.append(ties(v, column[count:], sign, rule.function, rule.sign_ties))
     _core.look_up(packed.planes, pieces, np.array(tables, np.float32), flat, packed.threads)
 
 
-def _slabs(packed: Members) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-    places = zip(packed.starts, packed.sizes, packed.scales.T, strict=True)
-    for start, size, scales in places:
+def _slabs(packed: Members, weights: NDArray[np.float64]) -> Iterator[Slab]:
+    places = zip(packed.starts, packed.sizes, packed.scales.T, weights.T, strict=True)
+    for start, size, scales, own in places:
         for first in range(start, start + size, SLAB):
             last = min(first + SLAB, start + size)
             trits = np.stack([_trits(planes, first, last) for planes in packed.planes])
-            yield slice(first, last), scales[:, None] * trits
+            yield Slab(slice(first, last), scales[:, None] * trits, own)
 
 
 def _trits(

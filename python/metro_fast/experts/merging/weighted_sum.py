@@ -22,7 +22,7 @@ def weighted_sum(
 
     Args:
         packed: The experts.
-        weights: float64 [experts].
+        weights: float64 [experts], or [experts, tensors] if they differ between the tensors.
         flat: float32, one entry per trit. Between the tensors nothing is written; the values there
             must be finite.
         at_once: Experts per pass, 1 to 8: more experts mean fewer passes and larger tables.
@@ -30,16 +30,17 @@ def weighted_sum(
     Example:
         >>> from metro_fast.experts import compress
         >>> rows = (np.float32([1, -1, 0, 0]), np.float32([1, 0, 0, 3]))
-        >>> experts = [compress({"w": w}, kind="other", density=0.5, alpha=1.0) for w in rows]
+        >>> one, two = (compress({"w": w}, kind="other", density=0.5, alpha=1.0) for w in rows)
         >>> out = np.empty(32, np.float32)
-        >>> weighted_sum(Members(experts), np.array([1.0, 0.0]), out)
-        >>> bool(np.all(out[:4] == experts[0].arrays()["w"]))
+        >>> weighted_sum(Members({"a": one, "b": two}), np.array([1.0, 0.0]), out)
+        >>> bool(np.all(out[:4] == one.arrays()["w"]))
         True
     """
+    scales = packed.scales * weights.reshape(len(packed.experts), -1)
     part = np.zeros_like(flat) if len(packed.experts) > at_once else flat
     for first in range(0, len(packed.experts), at_once):
         some = slice(first, first + at_once)
-        pieces, columns = packed.pieces(packed.scales[some] * weights[some, None])
+        pieces, columns = packed.pieces(scales[some])
         trits = trits_of_combinations(len(columns))
         tables = (columns.T @ trits).astype(np.float32)
         out = flat if first == 0 else part

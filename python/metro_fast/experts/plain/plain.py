@@ -9,6 +9,7 @@ import numpy as np
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.initial import constant_of, read_same_given
 from metro_fast.experts.adapters.peft_folder import CONFIG, PICKLED_WEIGHTS, WEIGHTS, write_folder
+from metro_fast.experts.adapters.state_file import write_safetensors
 from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.experts.compression.source import read_initial
 from metro_fast.experts.compression.task_vector import TaskVector
@@ -52,16 +53,19 @@ def save_plain(
     *,
     initial: Mapping[str, Any] | str | Path | None = None,
 ) -> None:
-    """Write a task vector, for instance a merge, as a plain PEFT folder.
+    """Write a task vector, for instance a merge, as a plain PEFT folder or one safetensors file.
 
     Args:
-        vector: A task vector of a PEFT adapter.
-        folder: Created if it does not exist; each file is written completely or not at all.
+        vector: A task vector.
+        folder: Created if it does not exist; each file is written completely or not at all. A
+            vector without a configuration, for instance a merge of files of kohya, is written to a
+            path that ends in `.safetensors`, as a file.
         initial: The initial values that were subtracted, if any were.
 
     Raises:
-        MetroFastError: If the vector is not that of a PEFT adapter, the folder contains an adapter
-            already, or initial values are missing or not those that were subtracted.
+        MetroFastError: If the vector has a configuration, which a file cannot hold, or none, which
+            a folder needs; the target exists or contains an adapter already; or initial values are
+            missing or not those that were subtracted.
         OSError: If the folder cannot be written to.
 
     Example:
@@ -76,22 +80,34 @@ def save_plain(
         >>> PeftModel.from_pretrained(base(), "merged").active_adapter
         'default'
     """
-    if vector.config is None:
-        raise MetroFastError(
-            "the vector has no adapter_config.json, which a PEFT folder needs: save the tensors "
-            "of the vector instead"
-        )
     folder = Path(folder)
     refuse_adapter(folder)
-    write_folder(folder, plain_tensors(vector, initial), vector.config)
+    if vector.config is not None and folder.suffix == ".safetensors":
+        raise MetroFastError(
+            f"{folder} is the name of a file, which cannot hold the adapter_config.json of the "
+            "vector: choose a folder"
+        )
+    if vector.config is not None:
+        write_folder(folder, plain_tensors(vector, initial), vector.config)
+    elif folder.suffix == ".safetensors":
+        write_safetensors(folder, plain_tensors(vector, initial))
+    else:
+        raise MetroFastError(
+            "the vector has no adapter_config.json, which a PEFT folder needs: choose a target "
+            "that ends in .safetensors"
+        )
 
 
 def refuse_adapter(folder: Path) -> None:
     """Check that a folder contains no adapter; to be called before long work, not after it.
 
+    A path that ends in `.safetensors` stands for a file, which must not exist.
+
     Raises:
         MetroFastError: If it contains one; the message names the file.
     """
+    if folder.suffix == ".safetensors" and folder.exists():
+        raise MetroFastError(f"{folder} exists already: remove it or choose another name")
     for name in (EXPERT_FILE, WEIGHTS, PICKLED_WEIGHTS, CONFIG):
         if (folder / name).exists():
             raise MetroFastError(

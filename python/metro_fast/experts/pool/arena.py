@@ -11,6 +11,7 @@ from metro_fast.experts.adapters.roles import role_of
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.file.manifest import Manifest, layout
 from metro_fast.experts.loading.checks import check_parameters
+from metro_fast.experts.loading.embeddings import base_embeddings, twin_of
 from metro_fast.experts.loading.parameters import parameters_by_key
 
 if TYPE_CHECKING:
@@ -45,9 +46,17 @@ class Arena:
         self.parameters = parameters_by_key(adapted, adapter_name)
         self.shapes = {tensor.name: tensor.shape for tensor in manifest.tensors}
         self.dense = {tensor.name: tensor.shape for tensor in manifest.dense}
+        # Embeddings of the base that PEFT saves with an adapter are copied as heads are.
+        embeddings = base_embeddings(adapted)
+        self.parameters |= {n: embeddings[n] for n in self.dense if n in embeddings}
+        twins = {n: twin_of(n) for n in self.dense if n not in self.parameters}
+        self.parameters |= {n: self.parameters[t] for n, t in twins.items() if t in self.parameters}
         for name in (*self.shapes, *self.dense):
             if name not in self.parameters:
-                raise MetroFastError(f"the model has no parameter for {name}")
+                raise MetroFastError(
+                    f"{name} gets another name or layout when PEFT loads it into this model, but a "
+                    "pool decodes it as it is: use load_expert"
+                )
         check_parameters(self.parameters)
         ternary = [self.parameters[name] for name in self.shapes]
         dtypes = {parameter.dtype for parameter in ternary}

@@ -1,20 +1,20 @@
 """One expert of a pool: its bytes, and what every swap to it needs."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metro_fast.errors import MetroFastError
-from metro_fast.experts.adapters.peft_folder import kind_of, parse_config
+from metro_fast.experts.adapters.peft_folder import CONFIG, kind_of, parse_config
 from metro_fast.experts.adapters.roles import role_of
-from metro_fast.experts.adapters.scaling import lora_scaling, module_of
+from metro_fast.experts.adapters.scaling import lora_rank, lora_scaling, module_of
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.file.manifest import TernaryTensor
 from metro_fast.experts.file.segments import Segments, segments_of
+from metro_fast.experts.loading.settings import check_same_settings
 from metro_fast.experts.pool.arena import RANK_AXIS, Arena
-
-_MUST_EQUAL = ("peft_type", "target_modules", "feedforward_modules", "fan_in_fan_out")
 
 
 @dataclass
@@ -74,31 +74,50 @@ def fitted_segments(
         MetroFastError: If it does not fit; the message names the tensor or the option.
     """
     config = config_of(expert)
-    for key in _MUST_EQUAL:
-        ours, theirs = _comparable(config.get(key)), _comparable(resident.get(key))
-        if ours != theirs:
-            raise MetroFastError(
-                f"{key} is {ours}, but the experts of the pool have {theirs}: use another pool for "
-                "this expert"
-            )
+    check_same_settings(config, resident)
     found = {tensor.name: tensor.shape for tensor in expert.manifest.tensors}
     heads = {tensor.name: tensor.shape for tensor in expert.manifest.dense}
     for name in sorted(set(found) | set(arena.shapes) | set(heads) | set(arena.dense)):
         ours = found.get(name, heads.get(name))
         theirs = arena.shapes.get(name, arena.dense.get(name))
         if not _fits(name, ours, theirs):
-            raise MetroFastError(
-                f"{name} has shape {ours}, in the pool's adapter {theirs}: an expert must have the "
-                "modules of the pool's first expert and at most its rank; use another pool for "
-                "this expert, or add the expert of highest rank first"
-            )
+            raise MetroFastError(_misfit(name, ours, theirs))
 
     def factor(tensor: TernaryTensor) -> float:
         if role_of(tensor.name) != "lora_B":
             return 1.0
-        return lora_scaling(config, module_of(tensor.name)) / scaling[tensor.name]
+        return _scaling(config, tensor) / scaling[tensor.name]
 
     return segments_of(expert.manifest, expert.scales, factor=factor, own_dtype=True)
+
+
+def _scaling(config: Mapping[str, Any], b: TernaryTensor) -> float:
+    """The factor of B A according to the configuration, which must have the rank of B."""
+    module = module_of(b.name)
+    try:
+        rank, factor = lora_rank(config, module), lora_scaling(config, module)
+    except (TypeError, ValueError, ArithmeticError, re.error) as error:
+        raise MetroFastError(
+            f"{CONFIG} has no usable r and lora_alpha for {module} ({error})"
+        ) from error
+    if rank != b.shape[RANK_AXIS["lora_B"]]:
+        raise MetroFastError(
+            f"{b.name} has rank {b.shape[RANK_AXIS['lora_B']]}, but {CONFIG} says {rank}: the two "
+            "files are not of one adapter"
+        )
+    return factor
+
+
+def _misfit(name: str, ours: tuple[int, ...] | None, theirs: tuple[int, ...] | None) -> str:
+    other = "use another pool for this expert"
+    if ours is None or theirs is None:
+        where = "the expert lacks" if ours is None else "only the expert has"
+        return f"{where} {name}: an expert must have the modules of the pool's first; {other}"
+    return (
+        f"{name} has shape {ours}, in the pool's adapter {theirs}: an expert must have the modules "
+        f"of the pool's first expert and at most its rank; {other}, or add the expert of highest "
+        "rank first"
+    )
 
 
 def _fits(name: str, ours: tuple[int, ...] | None, theirs: tuple[int, ...] | None) -> bool:
@@ -110,7 +129,3 @@ def _fits(name: str, ours: tuple[int, ...] | None, theirs: tuple[int, ...] | Non
         return False
     rest = [o == t for i, (o, t) in enumerate(zip(ours, theirs, strict=True)) if i != axis]
     return all(rest) and ours[axis] < theirs[axis]
-
-
-def _comparable(value: Any) -> Any:
-    return sorted(value) if isinstance(value, list | set) else value

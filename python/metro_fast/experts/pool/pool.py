@@ -2,18 +2,18 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metro_fast._extras import require
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.roles import role_of
 from metro_fast.experts.adapters.scaling import module_of
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.hub.fetch import resolve_expert
-from metro_fast.experts.loading.checks import check_layers, check_offload
-from metro_fast.experts.loading.load import load_expert
+from metro_fast.experts.loading.adapt import has_adapters
+from metro_fast.experts.loading.checks import check_base, check_layers
+from metro_fast.experts.loading.load import put
 from metro_fast.experts.pool.arena import Arena
 from metro_fast.experts.pool.decoder import Decoder, decoder_of
 from metro_fast.experts.pool.entry import Entry, config_of, fitted_segments
@@ -78,7 +78,7 @@ class ExpertPool:
     ) -> None:
         if max_bytes is not None and max_bytes <= 0:
             raise MetroFastError(f"max_bytes is {max_bytes}, expected a positive number or None")
-        check_offload(model)
+        check_base(model)
         self.model: torch.nn.Module | PeftModel = model
         self.max_bytes = max_bytes
         self.adapter_name = adapter_name
@@ -140,12 +140,12 @@ class ExpertPool:
             expert = source
             self._check_room(expert.nbytes)
             if self._arena is None:
-                self._start(expert)  # which decodes all of it into the model
+                prepared = self._start(expert)  # which decodes all of it into the model
                 self._lock.resident = name
             else:
                 expert.verify()
-            entry = Entry(expert, path, self._prepared(expert), expert.nbytes)
-            self._entries[name] = entry
+                prepared = self._prepared(expert)
+            self._entries[name] = Entry(expert, path, prepared, expert.nbytes)
             self._added[name] = len(self._added)
             self._drop_beyond_the_limit(keep=name)
 
@@ -199,28 +199,36 @@ class ExpertPool:
         with self.use(name):
             pass
 
-    def _start(self, expert: Expert) -> None:
-        """Put the adapter into the model, and its parameters into a buffer."""
-        peft = require("peft", "peft")
+    def _start(self, expert: Expert) -> Any:
+        """Put the adapter into the model, and its parameters into a buffer; all of it or nothing.
+
+        Returns:
+            What the decoder prepared for swaps to the expert.
+        """
         from peft.tuners.tuners_utils import BaseTunerLayer
 
         config = config_of(expert)
-        if isinstance(self.model, peft.PeftModel) and self.model.peft_config:
-            names = list(self.model.peft_config)
+        if has_adapters(self.model):
+            names = list(getattr(self.model, "peft_config", ()))
             raise MetroFastError(
                 f"the model has the adapters {names}: pass the base model, or unload() them first"
             )
-        adapted: Any = load_expert(self.model, expert, self.adapter_name)
-        arena = Arena(adapted, self.adapter_name, expert.manifest)
-        self._layers = [m for m in adapted.modules() if isinstance(m, BaseTunerLayer)]
-        base = adapted.get_base_model()
-        self._scaling = {
-            name: base.get_submodule(module_of(name)).scaling[self.adapter_name]
-            for name in arena.shapes
-            if role_of(name) == "lora_B"
-        }
-        self._decoder = decoder_of(arena, self._num_threads, self._keep)
+        with ExitStack() as undo:
+            adapted: Any = put(self.model, expert, self.adapter_name, undo)
+            arena = Arena(adapted, self.adapter_name, expert.manifest)
+            layers = [m for m in adapted.modules() if isinstance(m, BaseTunerLayer)]
+            base = adapted.get_base_model()
+            scaling = {
+                name: base.get_submodule(module_of(name)).scaling[self.adapter_name]
+                for name in arena.shapes
+                if role_of(name) == "lora_B"
+            }
+            decoder = decoder_of(arena, self._num_threads, self._keep)
+            prepared = decoder.prepare(expert, fitted_segments(expert, arena, scaling, config))
+            undo.pop_all()
         self.model, self._arena, self._config = adapted, arena, config
+        self._layers, self._scaling, self._decoder = layers, scaling, decoder
+        return prepared
 
     def _prepared(self, expert: Expert) -> Any:
         assert self._arena is not None

@@ -8,8 +8,8 @@ from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import parse_config
 from metro_fast.experts.adapters.scaling import lora_scaling, module_of
-from metro_fast.experts.loading.checks import check_layers, check_offload
-from metro_fast.experts.loading.load import adapt, peft_config
+from metro_fast.experts.loading.adapt import adapt, peft_config
+from metro_fast.experts.loading.checks import check_base, check_layers
 from metro_fast.experts.loading.parameters import parameters_by_key
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Slots:
     ) -> None:
         peft = require("peft", "peft")
         self._torch = require("torch", "peft")
+        check_base(model)
         undo.callback(_set_modes, [(m, m.training) for m in model.modules()])
         if isinstance(model, peft.PeftModel):
             self.model, fresh = model, False
@@ -65,10 +66,7 @@ class Slots:
             )
         else:
             self.adapter_name, fresh = "default", True
-            try:
-                self.model = adapt(peft, model, peft_config(peft, config), "default", undo)
-            except ValueError as error:  # PEFT found none of the adapter's modules
-                raise MetroFastError(f"the experts do not fit the model ({error})") from error
+            self.model = adapt(peft, model, peft_config(peft, config), "default", undo).model
         self._parameters = self._find(shapes)
         self._check_adapter(config, fresh)
         if not fresh:
@@ -87,7 +85,6 @@ class Slots:
                 self._parameters[name].copy_(tensor)
 
     def _find(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-        check_offload(self.model)
         found = parameters_by_key(self.model, self.adapter_name)
         for name in sorted(set(shapes) ^ set(found)):
             where = "the model's adapter" if name not in found else "the experts"

@@ -19,9 +19,12 @@ from metro_fast.experts.file.manifest import layout
 from metro_fast.experts.hub.fetch import resolve_expert
 from metro_fast.experts.merging.fits import (
     Source,
+    alphas,
+    check_configs,
     check_kinds,
     check_layouts,
     check_scalings,
+    check_updates,
     kind_of_source,
     layout_of,
 )
@@ -93,7 +96,7 @@ class Summands:
         self.flat = np.zeros(count, np.float32)
         self._part = np.zeros(0, np.float32)
         self._packed_at = [i for i, s in enumerate(sources) if isinstance(s, Expert)]
-        packed = [s for s in sources if isinstance(s, Expert)]
+        packed = {n: s for n, s in zip(names, sources, strict=True) if isinstance(s, Expert)}
         self._packed = Members(packed, num_threads) if packed else None
         self._plain = {
             i: self._flat_of(s) for i, s in enumerate(sources) if isinstance(s, TaskVector)
@@ -156,6 +159,12 @@ def _check(experts: Mapping[str, Source]) -> None:
     """Check that experts can be summed, tensor by tensor."""
     check_kinds(experts)
     for name, source in experts.items():
+        alpha = next(iter(alphas(source)), None)
+        if alpha is not None:
+            raise MetroFastError(
+                f"expert {name} has the tensor {alpha}, which scales its update, but a model's "
+                "adapter has its scaling from adapter_config.json: compose PEFT adapters"
+            )
         if source.dense:
             raise MetroFastError(
                 f"expert {name} has the dense tensor {next(iter(source.dense))} (a head, or a "
@@ -168,8 +177,10 @@ def _check(experts: Mapping[str, Source]) -> None:
                 f"expert {name} was compressed with initial= ({given}), which sums do not "
                 "support: compress it without"
             )
+    check_configs(experts)
+    check_updates(experts)
     check_layouts(experts)
-    check_scalings(experts, "B cannot be summed as it is, use merge(..., space='delta')")
+    check_scalings(experts, "A and B cannot be summed as they are, but merge() can add updates")
 
 
 def _dtypes_of(source: Source) -> dict[str, str]:
