@@ -32,7 +32,6 @@ _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """PEFT's ways of initializing a LoRA that subtract B A from the base weights."""
 
 _REFUSED = {
-    "use_dora": "DoRA cannot be compressed, only plain LoRA",
     "use_bdlora": "block-diagonal LoRA cannot be compressed, only plain LoRA",
     "kasa_config": "KaSA changes the base weights, so it cannot be compressed",
     "monteclora_config": "MonteCLoRA cannot be compressed, only plain LoRA",
@@ -152,10 +151,5 @@ def kind_of(config: Mapping[str, Any]) -> str:
             f"init_lora_weights is {start!r}: the base was changed when the adapter was made, so "
             "whatever compression drops would be missing from both. Convert the adapter first, "
             "where PEFT can: save_pretrained(..., path_initial_model_for_weight_conversion=...)"
-        )
-    if config.get("bias", "none") != "none" or config.get("lora_bias"):
-        raise MetroFastError(
-            f"bias is {config.get('bias')!r}, lora_bias {config.get('lora_bias')!r}: adapters with "
-            "trained biases cannot be compressed"
         )
     return _KINDS[peft_type]
