@@ -55,6 +55,12 @@ class Row:
     def __init__(self, case: Case, folder: Path) -> None:
         self.case, self.folder = case, folder
 
+    def source(self, number: int) -> tuple[Path, float]:
+        """The folder of the first or second adapter, and the density of its expert."""
+        adapter = self.folder / f"adapter{number}"
+        adapter_kinds.make(self.case, adapter, number)
+        return adapter, 0.5
+
     def cells(self) -> dict[str, str]:
         """Each door's cell, or an error that fails the test."""
         found = {"compress": self._cell(self._compress)}
@@ -84,10 +90,10 @@ class Row:
     def _compress(self) -> None:
         self.experts = []
         for number in (1, 2):
-            adapter_kinds.make(self.case, self.folder / f"adapter{number}", number)
-            self.experts.append(compress(self.folder / f"adapter{number}", density=0.5))
-        for number, expert in enumerate(self.experts, 1):
-            source = peft.utils.load_peft_weights(self.folder / f"adapter{number}", device="cpu")
+            adapter, density = self.source(number)
+            self.experts.append(compress(adapter, density=density))
+            expert = self.experts[-1]
+            source = peft.utils.load_peft_weights(adapter, device="cpu")
             plain = self.folder / f"plain{number}"
             decompress(expert, plain)
             found = peft.utils.load_peft_weights(plain, device="cpu")
@@ -99,8 +105,7 @@ class Row:
                 signs = torch.sign(source[name] - start) * torch.from_numpy(trits).abs()
                 assert torch.equal(torch.sign(found[name] - start), signs), name
             config = "adapter_config.json"
-            before = (self.folder / f"adapter{number}" / config).read_bytes()
-            assert (plain / config).read_bytes() == before
+            assert (plain / config).read_bytes() == (adapter / config).read_bytes()
         self.expected = [logits(stock(self.case, self.folder / f"plain{n}")) for n in (1, 2)]
         base = logits(self.case.base())
         assert all((one - base).abs().max() > 1e-3 for one in self.expected), "it has no effect"

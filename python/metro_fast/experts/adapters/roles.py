@@ -164,7 +164,7 @@ def alpha_name(name: str, like: tuple[str, str]) -> str:
 
 
 def _parse(name: str) -> re.Match[str] | None:
-    """The parts of a factor's name; its alpha, to_q_lora.down.weight.alpha, and bias are not one."""
+    """The parts of a factor's name; its bias and alpha (q_lora.down.weight.alpha) are not one."""
     if name.endswith(".bias") or _FACTOR_ALPHA.fullmatch(name):
         return None
     matches = (pattern.fullmatch(name) for pattern in _FACTORS + _FACTORS_IF_LORA)
