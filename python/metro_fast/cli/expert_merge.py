@@ -15,6 +15,14 @@ from metro_fast.experts.plain.plain import refuse_adapter
 
 app = typer.Typer(add_completion=False)
 
+OutOption = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        help="Folder to write the result to; a .safetensors file for adapters of other tools, "
+        "which have no adapter_config.json.",
+    ),
+]
 FunctionOption = Annotated[
     Literal["sum", "mean", "max"], typer.Option(help="With TIES: how agreeing values merge.")
 ]
@@ -77,14 +85,7 @@ def merge_command(
     experts: Annotated[
         list[str], typer.Argument(help="Folders of compressed experts, or hf:// names.")
     ],
-    target: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            help="Folder to write the result to; a .safetensors file for adapters of other tools, "
-            "which have no adapter_config.json.",
-        ),
-    ],
+    target: OutOption,
     method: Annotated[
         Literal["mean", "task_arithmetic", "ties"], typer.Option(help="How to merge.")
     ] = "mean",

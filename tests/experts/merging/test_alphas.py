@@ -62,7 +62,7 @@ def expert(naming: str, seed: int, alphas: list, **options) -> Expert:
 
 
 def read(naming: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the tool's own reader adds to each module; a name that it does not know is an error."""
+    """The update that the tool's own reader adds to each module; an unknown name is an error."""
     found, left = {}, dict(tensors)
     for module in MODULES:
         a, b, scale = (name.format(module) for name in NAMINGS[naming])
@@ -97,7 +97,7 @@ def tensors_of(vector) -> dict[str, np.ndarray]:
     ],
 )
 def test_updates_of_any_alphas_add_up(naming: str, one: list, two: list, tmp_path: Path):
-    """Of alphas 4 and 1 the second expert got 4 times its share."""
+    """With alphas 4 and 1 the second expert got 4 times its share."""
     from safetensors.numpy import load_file
 
     experts = [expert(naming, 1, one), expert(naming, 2, two)]
@@ -190,6 +190,30 @@ def test_modules_that_share_an_alpha_may_differ_in_rank():
         np.testing.assert_allclose(found[i], expected, rtol=1e-5, atol=1e-5)
 
 
+def test_two_kernels_in_one_module():
+    """The update of a B with a kernel of its own is a sum over r for each pair of its entries."""
+
+    def locon(seed: int, rank: int, alpha: float) -> Expert:
+        rng = np.random.default_rng(seed)
+        shapes = {"lora_down": (rank, 3, 3, 3), "lora_up": (5, rank, 2, 2)}
+        tensors = {f"lycoris_c.{n}.weight": rng.standard_normal(s) for n, s in shapes.items()}
+        tensors = {n: t.astype(np.float32) for n, t in tensors.items()}
+        return compress(tensors | {"lycoris_c.alpha": np.array(alpha, np.float32)}, density=0.5)
+
+    def update(tensors: dict[str, np.ndarray]) -> np.ndarray:
+        down, up = (tensors[f"lycoris_c.lora_{x}.weight"] for x in ("down", "up"))
+        scale = float(tensors["lycoris_c.alpha"]) / len(down)
+        return scale * np.einsum("orxy,rizw->oxyizw", up.astype(np.float64), down)
+
+    experts = [locon(1, 4, 8.0), locon(2, 2, 1.0)]
+    expected = sum(w * update(e.arrays()) for w, e in zip((0.5, -3), experts, strict=True))
+    found = merge(experts, method="task_arithmetic", weights=[0.5, -3])
+    np.testing.assert_allclose(update(tensors_of(found)), expected, atol=1e-5)
+    for options in ({"rank": 4}, {"rank": 4, "method": "ties"}):
+        with pytest.raises(MetroFastError, match=r"B has the kernel \(2, 2\)"):
+            merge(experts, **options)
+
+
 def test_names_of_alphas():
     for factor in ("q.lora_A", "q.lora_down", "to_q_lora.down.weight", "q.lora_up.weight"):
         assert role_of(f"{factor}.alpha") is None
@@ -244,7 +268,7 @@ def test_heads_beside_alphas():
 
 
 def test_a_part_of_an_update_is_not_a_head():
-    """AdaLoRA's E stands between B and A."""
+    """AdaLoRA's E is written between B and A."""
     rng = np.random.default_rng(0)
     tensors = {f"q.lora_{x}": rng.standard_normal((4, 4), np.float32) for x in ("A", "B", "E")}
     one = compress(tensors, density=0.5)

@@ -335,6 +335,7 @@ def test_experts_that_do_not_fit_together_are_refused(adapters):
         ),
         (lambda: merge(experts, space="factors", rank=2), "rank is 2, which needs space='delta'"),
         (lambda: merge(experts, space="delta", rank=0), "rank is 0"),
+        (lambda: merge(experts, rank=2.5), r"rank is 2.5, expected a whole number"),
         (lambda: merge(experts, space="delta", method="ties"), "rank= says which rank"),
         (lambda: merge(experts, space="delta", trim=0.5), "rank= says which rank"),
         (lambda: merge(experts, space="delta", trim=0.0, rank=2), "trim is 0.0, expected a share"),

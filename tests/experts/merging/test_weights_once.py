@@ -4,6 +4,7 @@ What is compared is the update of each layer of a stock PEFT model that loaded t
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,24 @@ def test_one_expert_gets_its_weight_once(tmp_path: Path, method: str, space, wei
     close(merged(vector, tmp_path / "merged"), expected)
 
 
+@pytest.mark.parametrize("weight", [0.5, -2.0])
+@pytest.mark.parametrize("function", ["sum", "mean", "max"])
+@pytest.mark.parametrize("sign_ties", ["peft", "compeft"])
+def test_every_function_of_ties_keeps_weights(tmp_path: Path, sign_ties, function, weight: float):
+    """`max` took the magnitude of a weighted value, so that a negative weight did nothing."""
+    one = expert(1)
+    parts = updates(one, tmp_path / "one")
+    expected = {k: weight * update for k, update in parts.items()}
+    options = {"method": "ties", "merge_function": function, "sign_ties": sign_ties}
+    for name, more in (("factors", {}), ("delta", {"rank": 40}), ("trim", {"rank": 40, "trim": 1})):
+        found = merge([one], weights=[weight], **options, **more)
+        close(merged(found, tmp_path / name), expected)
+    values = {"w": np.float32([[3, -1, 0, 2]])}
+    plain = compress(values, kind="other", density=0.5)
+    found = merge([plain], weights=[weight], **options).residuals["w"].values
+    np.testing.assert_allclose(found, weight * plain.arrays()["w"])
+
+
 @pytest.mark.parametrize("rank", [None, 4])
 @pytest.mark.parametrize("method", ["mean", "task_arithmetic"])
 def test_updates_of_any_ranks_and_scalings_add_up(tmp_path: Path, method: str, rank):
@@ -217,6 +236,28 @@ def test_it_equals_pefts_add_weighted_adapter(tmp_path: Path, ranks, combination
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-4, err_msg=layer)
 
 
+@pytest.mark.parametrize("combination", ["linear", "ties"])
+def test_ten_experts_equal_pefts_too(tmp_path: Path, combination: str):
+    """More than one native call holds; scalings and weights differ between all of them."""
+    layers, names = ["linear", "embedding"], [str(i) for i in range(10)]
+    experts = [expert(i, lora_alpha=i + 1, target_modules=layers) for i in range(10)]
+    for name, one in zip(names, experts, strict=True):
+        decompress(one, tmp_path / name)
+    model = peft.PeftModel.from_pretrained(Layers(), tmp_path / "0", adapter_name="0")
+    for name in names[1:]:
+        model.load_adapter(tmp_path / name, name)
+    weights = [(-1) ** i * 0.1 * (i + 1) for i in range(10)]
+    model.add_weighted_adapter(names, weights, "sum", combination, density=1.0)
+    method = "ties" if combination == "ties" else "task_arithmetic"
+    vector = merge(experts, method=method, weights=weights, space="factors")
+    save_plain(vector, tmp_path / "merged")
+    again = peft.PeftModel.from_pretrained(Layers(), tmp_path / "merged")
+    for layer in layers:
+        expected = layer_update(model, layer, "sum")
+        found = layer_update(again, layer, "default")
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-4, err_msg=layer)
+
+
 def projection(found: dict[str, np.ndarray], true: dict[str, np.ndarray]) -> float:
     """The part of the true mean that a merge has: <found, true> / <true, true>."""
     x, y = (np.concatenate([u.reshape(-1) for u in side.values()]) for side in (found, true))
@@ -298,20 +339,17 @@ REFUSED = [
     (lambda one: [Expert(one.file), one], "expert 0 has no adapter_config.json, so that its"),
     (lambda one: [one, changed(one, alora_invocation_tokens=[1])], "alora_invocation_tokens"),
     (lambda one: [one, changed(one, base_model_name_or_path="other")], "base model 'other'"),
+    (lambda one: [one, changed(one, r=3)], "has rank 4, but adapter_config.json says 3"),
+    (lambda one: [changed(one, lora_alpha="8")], "lora_alpha is '8' in the configuration"),
+    (lambda one: [changed(one, rank_pattern={"(": 4})], "not a pattern"),
     (lambda one: [one, expert(2, target_modules=["linear"])], "only one of the experts"),
 ]
 
 
 def changed(one: Expert, **settings) -> Expert:
     config = json.loads(one.config) | settings
-    vector = compress(_state(one), quantize="prune", density=1.0)
-    from dataclasses import replace
-
+    vector = compress(one.arrays(np.float32), quantize="prune", density=1.0)
     return compress(replace(vector, config=json.dumps(config).encode()), density=0.4)
-
-
-def _state(one: Expert) -> dict[str, np.ndarray]:
-    return one.arrays(np.float32)
 
 
 @pytest.mark.parametrize("space", ["delta", "factors"])
@@ -321,6 +359,15 @@ def test_experts_that_do_not_fit_are_refused_in_both_spaces(make, message: str, 
         merge(make(expert(1)), space=space)
 
 
+def test_a_configuration_without_r_and_alpha_has_pefts_8(tmp_path: Path):
+    one = expert(1, r=8, lora_alpha=2)
+    config = {k: v for k, v in json.loads(one.config).items() if k not in ("r", "lora_alpha")}
+    two = Expert(one.file, json.dumps(config).encode())
+    expected = {k: 4 * update for k, update in updates(one, tmp_path / "one").items()}
+    for space in ("delta", "factors"):
+        close(merged(merge([two], space=space), tmp_path / space), expected)
+
+
 @pytest.mark.parametrize("space", ["delta", "factors"])
 def test_a_lora_with_initial_values_is_refused(space: str):
     rng = np.random.default_rng(0)
@@ -328,6 +375,17 @@ def test_a_lora_with_initial_values_is_refused(space: str):
     one = compress(state, initial={"q.lora_A.weight": np.ones((4, 4), np.float32)}, density=0.5)
     with pytest.raises(MetroFastError, match=r"compressed with initial= \(q.lora_A.weight\)"):
         merge([one], space=space)
+
+
+@pytest.mark.parametrize(("a", "b"), [((4, 6), (8, 3)), ((8, 2, 6), (8, 8, 2)), ((4,), (8, 4))])
+def test_factors_that_form_no_product_are_refused(a: tuple, b: tuple):
+    """Other ranks, one matrix for each expert of a mixture, a vector."""
+    rng = np.random.default_rng(0)
+    shapes = {"q.lora_A.weight": a, "q.lora_B.weight": b}
+    state = {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+    one = compress(state, density=0.5)
+    with pytest.raises(MetroFastError, match="which do not form a product B A"):
+        merge([one])
 
 
 def test_a_factor_that_was_kept_whole_is_merged(tmp_path: Path):

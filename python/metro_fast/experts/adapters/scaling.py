@@ -28,11 +28,31 @@ def lora_scaling(config: Mapping[str, Any], module: str) -> float:
         >>> lora_scaling({"r": 8, "lora_alpha": 16, "alpha_pattern": {"q": 4}}, "layer.0.q")
         0.5
     """
-    rank = _of_pattern(config, "rank_pattern", "r", module)
+    rank = lora_rank(config, module)
     alpha = _of_pattern(config, "alpha_pattern", "lora_alpha", module)
-    if rank <= 0:
-        raise FormatError(f"the configuration gives {module} the rank {rank:g}, expected 1 or more")
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def lora_rank(config: Mapping[str, Any], module: str) -> int:
+    """The rank that PEFT gives to the factors of a module.
+
+    Args:
+        config: adapter_config.json, parsed.
+        module: The module's name in the base model.
+
+    Raises:
+        FormatError: If r is not a whole number above 0, or a pattern is not a regular expression.
+
+    Example:
+        >>> lora_rank({"r": 8, "rank_pattern": {"q": 4}}, "layer.0.q")
+        4
+    """
+    rank = _of_pattern(config, "rank_pattern", "r", module)
+    if rank < 1 or rank != int(rank):
+        raise FormatError(
+            f"the configuration gives {module} the rank {rank:g}, expected a whole number above 0"
+        )
+    return int(rank)
 
 
 def module_scalings(
@@ -52,17 +72,26 @@ def module_scalings(
         config: adapter_config.json, parsed, or None.
 
     Raises:
-        FormatError: If the configuration or an alpha is not usable.
+        FormatError: If the configuration or an alpha is not usable, or the configuration has other
+            ranks than the factors.
         MetroFastError: If an alpha belongs to no module, or a module has two.
 
     Example:
+        >>> import numpy as np
         >>> shapes = {"q.lora_down.weight": (4, 64), "q.lora_up.weight": (64, 4)}
-        >>> alpha = RawTensor.of(np.float32([2.0]), "q.alpha")  # doctest: +SKIP
-        >>> module_scalings(shapes, {"q.alpha": alpha}, None)  # doctest: +SKIP
+        >>> alpha = RawTensor.of(np.float32([2.0]), "q.alpha")
+        >>> module_scalings(shapes, {"q.alpha": alpha}, None)
         {'q': 0.5}
     """
     names = {name: factor for name in shapes if (factor := factor_of(name)) is not None}
     if config is not None:
+        for name, factor in names.items():
+            rank = lora_rank(config, module_of(name))
+            if factor.role == "lora_A" and shapes[name][0] != rank:
+                raise FormatError(
+                    f"{name} has rank {shapes[name][0]}, but adapter_config.json says {rank}: the "
+                    "two files are not of one adapter"
+                )
         return {f.module: lora_scaling(config, module_of(name)) for name, f in names.items()}
     alphas = alphas_of([*names, *dense])
     found: dict[str, float] = {}
@@ -133,6 +162,6 @@ def _of_pattern(config: Mapping[str, Any], patterns: str, default: str, module: 
         if matches:
             value, source = own, f"{patterns} of {key!r}"
             break
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise FormatError(f"{source} is {value!r} in the configuration, expected a number")
     return float(value)

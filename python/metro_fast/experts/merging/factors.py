@@ -12,8 +12,9 @@ from metro_fast.errors import MetroFastError
 class Pair(NamedTuple):
     """The factors of one module's update, scaling * B A.
 
-    The update of a convolution with groups consists of one product per group: of the rows of A and
-    the rows of B that belong to it. So the columns of B times the groups are the rows of A.
+    The update of a convolution with groups consists of one product per group, whose factors are
+    those rows of A and of B that belong to the group. So A has as many rows as B has columns, times
+    the groups.
 
     Attributes:
         a: float [r, ...]: A, of a linear layer [r, in], of a convolution [r, in, height, width].
@@ -41,7 +42,9 @@ class Pair(NamedTuple):
         """
         a, b = self.a.shape, self.b.shape
         fits = len(a) > 1 and len(b) > 1 and a[0] > 0 and b[1] > 0 and a[0] % b[1] == 0
-        if not fits or b[0] % (a[0] // b[1]):
+        # [experts, r, in] and [experts, out, r], of a mixture, could pass for a convolution.
+        mixture = len(a) == len(b) == 3 and b[2] != 1 and (a[0], a[1]) == (b[0], b[2])
+        if not fits or mixture or b[0] % (a[0] // b[1]):
             raise MetroFastError(
                 f"{name} has shape {a} and its other factor {b}, which do not form a product B A"
             )

@@ -76,7 +76,10 @@ def check_layouts(experts: Mapping[str, Source]) -> None:
         for name, ours, theirs in _differences(layout, layout_of(two)):
             if ours is None or theirs is None:
                 raise MetroFastError(f"only one of the experts {first} and {other} has {name}")
-            hint = ": only the updates B A of LoRA experts can be merged across ranks"
+            hint = (
+                ": only the updates B A of LoRA experts can be merged across ranks (merge with "
+                "space='delta', and TIES with rank=)"
+            )
             raise MetroFastError(
                 f"{name} has shape {theirs.shape} in expert {other}, {ours.shape} in expert {first}"
                 + (hint if kind_of_source(one) == "lora" else "")

@@ -137,8 +137,8 @@ def _space(
         why = "space='delta' is" if given is None else f"{given} is {needs_delta[given]}, which is"
         raise MetroFastError(f"{why} for LoRA experts, and these have kind {kind!r}")
     rank = needs_delta["rank"]
-    if rank is not None and rank < 1:
-        raise MetroFastError(f"rank is {rank}, expected at least 1")
+    if rank is not None and (rank < 1 or rank != int(rank)):
+        raise MetroFastError(f"rank is {rank}, expected a whole number of at least 1")
     return space
 
 

@@ -103,7 +103,8 @@ def ties(
         values: float [experts, n].
         weights: float64 [experts]: the weight of an expert's values, applied after the election.
         sign: float64 [n], from `elect`.
-        function: `"sum"`, `"mean"` (over those that agree) or `"max"` (the largest magnitude).
+        function: `"sum"`, `"mean"` (over those that agree) or `"max"` (the value of the largest
+            magnitude, with the sign that its weight gives it).
         sign_ties: With `"compeft"`, where the sign is 0, the negative values are taken, and the
             largest magnitude is 0, as in the code of ComPEFT.
 
@@ -119,6 +120,7 @@ def ties(
     agrees = np.where(positive, values > 0, values < 0)
     chosen = np.where(agrees, values * weights[:, None], 0.0)
     if function == "max":
-        return np.asarray(np.abs(chosen).max(0) * sign)
+        largest = np.abs(chosen).argmax(0)[None]
+        return np.where(sign == 0, 0.0, np.take_along_axis(chosen, largest, 0)[0])
     total = chosen.sum(0)
     return np.asarray(total if function == "sum" else total / np.maximum(agrees.sum(0), 1))

@@ -100,8 +100,9 @@ def compose_fewshot(
 
     The search uses no gradients. It follows arXiv 2307.13269 with its published settings: minimize
     score + l1 * mean |w| over weights within the bounds, from 0, in 40 steps of nevergrad's NGOpt.
-    LoRA experts are summed factor by factor, A = sum w A_i and B = sum w B_i; IA3 vectors as
-    1 + sum w (v_i - 1). Compressed experts stay packed (2 bits per parameter), and each sum is
+    LoRA experts are summed factor by factor, A = sum w A_i and B = sum w B_i, which is LoraHub's
+    rule (so the own update of an expert gets w ** 2, and `merge` needs other weights); IA3 vectors
+    as 1 + sum w (v_i - 1). Compressed experts stay packed (2 bits per parameter), and each sum is
     written directly into the model's adapter. The result is the trial with the lowest objective,
     the first one if several are equal; LoraHub instead takes nevergrad's recommendation, which may
     never have been scored.

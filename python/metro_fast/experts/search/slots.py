@@ -115,7 +115,7 @@ class Slots:
         fields = parse_config(config)
         base = self.model.get_base_model()
         for name in self._parameters:
-            if ".lora_" not in name or "r" not in fields:
+            if ".lora_" not in name:
                 continue
             ours = base.get_submodule(module_of(name)).scaling[self.adapter_name]
             theirs = lora_scaling(fields, module_of(name))
