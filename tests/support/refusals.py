@@ -117,11 +117,11 @@ FAULTS: dict[str, Callable[[], Expert]] = {
     "rank as text": lambda: _with_config(r="two"),
     "dropout 2": lambda: _with_config(lora_dropout=2.0),
     "no target": lambda: _with_config(target_modules=["no_such_module"]),
-    "a target that is no layer": lambda: _with_config(target_modules=["self_attn"]),
+    "a target without weights": lambda: _with_config(target_modules=["self_attn"]),
     "more targets": lambda: _with_config(target_modules=["q_proj", "v_proj", "k_proj"]),
     "fewer targets": lambda: _with_config(target_modules=["q_proj"]),
     "a target that PEFT cannot adapt": lambda: _with_config(target_modules=["q_proj", "norm"]),
-    "an expression that is none": lambda: _with_config(target_modules="(q_proj"),
+    "a broken expression": lambda: _with_config(target_modules="(q_proj"),
     "one layer": lambda: _with_config(layers_to_transform=[0]),
     "no layer": lambda: _with_config(layers_to_transform=[7]),
     "an excluded layer": lambda: _with_config(exclude_modules=["layers.0.self_attn.q_proj"]),
@@ -136,7 +136,7 @@ FAULTS: dict[str, Callable[[], Expert]] = {
     "another kind": lambda: _of_kind("IA3", feedforward_modules=[]),
     "an unknown kind": lambda: _with_config(peft_type="NO_SUCH_KIND"),
     "a prompt": lambda: _of_kind("PROMPT_TUNING", num_virtual_tokens=4, task_type="CAUSAL_LM"),
-    "a config that is none": lambda: Expert(good().file, b"{"),
+    "a broken config": lambda: Expert(good().file, b"{"),
     "an empty config": lambda: Expert(good().file, b"{}"),
     "damaged bytes": _damaged,
     "another model": lambda: compress(
@@ -147,9 +147,9 @@ FAULTS: dict[str, Callable[[], Expert]] = {
 
 
 HARMLESS_IN_A_POOL = {
-    *("a head that lacks", "dropout 2", "no target", "a target that is no layer", "one layer"),
+    *("a head that lacks", "dropout 2", "no target", "a target without weights", "one layer"),
     *("more targets", "fewer targets", "a target that PEFT cannot adapt", "no layer"),
-    *("an expression that is none", "an excluded layer", "an unknown start"),
+    *("a broken expression", "an excluded layer", "an unknown start"),
 }
 """Faults of a configuration alone that a second expert of a pool may have: its layers exist, and
 the names of its tensors say which are adapted."""

@@ -1,5 +1,6 @@
 """Every door is all or nothing: a refusal leaves every tensor and module of the model as it was."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -84,6 +85,22 @@ def test_the_model_still_works_after_all_of_it() -> None:
     found = call(good()).state_dict()
     assert list(found) == list(wanted)
     assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+
+
+class Frozen(OrderedDict[str, Any]):
+    """As the configuration of a model of diffusers: written once."""
+
+    def update(self, *args: Any, **options: Any) -> None:
+        raise TypeError("a frozen dict cannot be changed")
+
+    clear = __delitem__ = update  # type: ignore[assignment]
+
+
+def test_containers_that_refuse_to_be_written_are_left_alone() -> None:
+    model = llama()
+    model._internal_dict = Frozen([("sample_size", 64)])
+    for _, call in list(base_doors(model))[:5]:
+        refused(model, lambda call=call: call(FAULTS["an unknown start"]()))
 
 
 def grouped() -> Any:

@@ -33,7 +33,7 @@ def on_disk(folder: Path) -> Any:
 
 
 def device_map(folder: Path) -> Any:
-    """What `from_pretrained(device_map=...)` does where a part is on disk."""
+    """A part of the model on disk, as from_pretrained(device_map=...) leaves it."""
     model = llama(tied=False)
     places = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk"}
     places |= {"model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}

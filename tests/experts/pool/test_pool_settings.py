@@ -179,6 +179,22 @@ def test_embeddings_and_vocabularies_are_swapped(case: str, tied: bool, tmp_path
             assert before.differences(ModelState(small)) == []
 
 
+def test_a_second_expert_of_untied_embeddings_does_not_fit_a_tied_model(tmp_path: Path) -> None:
+    def expert(tied: bool, seed: int) -> Expert:
+        both = lora(target_modules=["lm_head", "embed_tokens"])
+        adapted = moved(peft.get_peft_model(llama(tied=tied), both), seed)
+        adapted.save_pretrained(tmp_path / str(seed))
+        return compress(tmp_path / str(seed), density=0.5)
+
+    pool = ExpertPool(llama())
+    pool.add("tied", expert(True, 1))
+    before = ModelState(pool.model)
+    with pytest.raises(MetroFastError, match="one weight in the model and two in the expert"):
+        pool.add("untied", expert(False, 2))
+    assert pool.names == ("tied",)
+    assert before.differences(ModelState(pool.model)) == []
+
+
 def test_an_embedding_that_other_adapters_rely_on_is_not_replaced(tmp_path: Path) -> None:
     adapted = peft.get_peft_model(llama(), lora(target_modules=["embed_tokens"]))
     adapted.base_model.model.model.embed_tokens.base_layer.weight.data += 1.0

@@ -18,9 +18,9 @@ _REFUSALS = (
     *(ValueError, TypeError, NotImplementedError, AttributeError, LookupError, AssertionError),
     re.error,
 )
-"""What PEFT raises where a configuration does not suit a model: no target found, a kind of layer
-or of adapter that cannot be combined, groups of a convolution that do not divide the rank, a
-pattern that is not one."""
+"""Errors of PEFT where a configuration does not suit a model: no target found, a kind of layer or
+of adapter that cannot be combined, a rank that the groups of a convolution do not divide, a pattern
+that is broken."""
 
 
 class Adapted(NamedTuple):

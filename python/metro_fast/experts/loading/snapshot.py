@@ -1,11 +1,15 @@
 """The state of a model before an operation, and the way back to it."""
 
-import copy
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+_CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
+"""The containers that PEFT, torch and transformers change. Not their subclasses: the frozen dict of
+a configuration of diffusers, for instance, refuses to be written, and so cannot have changed."""
 
 
 class Snapshot:
@@ -38,9 +42,9 @@ class Snapshot:
             id(value): value
             for _, _, attributes in self._attributes
             for value in attributes.values()
-            if isinstance(value, dict | list | set)
+            if type(value) in _CONTAINERS
         }
-        self._containers = [(value, copy.copy(value)) for value in containers.values()]
+        self._containers = [(value, value.copy()) for value in containers.values()]
         tensors = [*model.parameters(), *model.buffers()]
         self._tensors = [(tensor, tensor.data, tensor.requires_grad) for tensor in tensors]
 

@@ -39,7 +39,7 @@ def untie(adapted: Any) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import AuxiliaryTrainingWrapper
 
-    ends = embedding_layers(adapted.get_base_model())
+    base = adapted.get_base_model()
     owners = list(_owners(adapted))
     for path, around in list(adapted.named_modules()):
         if isinstance(around, AuxiliaryTrainingWrapper):
@@ -52,7 +52,7 @@ def untie(adapted: Any) -> None:
             others = [o for o in owners if id(around) not in o.inside and _overlap(o, own)]
             if not others:
                 continue
-            _check_ends(path, layer, others, ends)
+            _check_ends(path, layer, others, base)
             if isinstance(around, BaseTunerLayer):
                 trained = own.parameter.requires_grad
                 copy = torch.nn.Parameter(own.parameter.detach().clone(), trained)
@@ -116,12 +116,14 @@ def _end(tensor: Any) -> int:
     return int(tensor.data_ptr() + (steps + 1) * tensor.element_size())
 
 
-def _check_ends(path: str, layer: Any, others: Sequence[_Owner], ends: "tuple[Any, Any]") -> None:
+def _check_ends(path: str, layer: Any, others: Sequence[_Owner], base: Any) -> None:
     """Refuse what the configuration of a model cannot say."""
-    embedding, head = ends
-    if head is not None and layer is head:
-        return
-    if embedding is not None and layer is embedding and all(o.layer is head for o in others):
+    embedding, head = embedding_layers(base)
+    rest = {id(other.layer) for other in others}
+    if layer is not None and (
+        (layer is head and (len(rest) == 1 or _ties_always(base.config)))
+        or (layer is embedding and rest == {id(head)})
+    ):
         return
     shared = ", ".join(owner.path.removeprefix("base_model.model.") for owner in others[:3])
     raise MetroFastError(
@@ -129,3 +131,12 @@ def _check_ends(path: str, layer: Any, others: Sequence[_Owner], ends: "tuple[An
         "would change those layers too: keep the expert beside the model with load_expert, or "
         "untie the weights first (tie_word_embeddings=False, and a copy of the weight)"
     )
+
+
+def _ties_always(config: Any) -> bool:
+    """Whether a model ties its embeddings again where its file has only one of them.
+
+    T5 does whatever `tie_word_embeddings` says; BART reads the others at random if it is False.
+    """
+    again = type(config).from_dict(config.to_dict() | {"tie_word_embeddings": False})
+    return bool(again.tie_word_embeddings)

@@ -14,6 +14,7 @@ from metro_fast.experts.expert import Expert
 from metro_fast.experts.file.manifest import TernaryTensor
 from metro_fast.experts.file.segments import Segments, segments_of
 from metro_fast.experts.loading.settings import check_same_settings
+from metro_fast.experts.loading.untie import check_tied
 from metro_fast.experts.pool.arena import RANK_AXIS, Arena
 
 
@@ -88,6 +89,9 @@ def fitted_segments(
         if not _fits(name, ours, theirs):
             raise MetroFastError(_misfit(name, ours, theirs))
 
+    places = {name: arena.parameters[name].data for name in heads}
+    check_tied(places, {name: tensor.torch() for name, tensor in expert.dense.items()})
+
     def factor(tensor: TernaryTensor) -> float:
         if role_of(tensor.name) != "lora_B":
             return 1.0
@@ -107,7 +111,7 @@ def _scaling(config: Mapping[str, Any], b: TernaryTensor) -> float:
     module = module_of(b.name)
     try:
         rank, factor = lora_rank(config, module), lora_scaling(config, module)
-    except (TypeError, ValueError, ArithmeticError, re.error) as error:
+    except (TypeError, ValueError, LookupError, ArithmeticError, re.error) as error:
         raise MetroFastError(
             f"{CONFIG} has no usable r and lora_alpha for {module} ({error})"
         ) from error

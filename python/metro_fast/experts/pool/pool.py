@@ -208,8 +208,8 @@ class ExpertPool:
         from peft.tuners.tuners_utils import BaseTunerLayer
 
         config = config_of(expert)
-        if has_adapters(self.model):
-            names = list(getattr(self.model, "peft_config", ()))
+        names = list(getattr(self.model, "peft_config", None) or ())
+        if names or has_adapters(self.model):
             raise MetroFastError(
                 f"the model has the adapters {names}: pass the base model, or unload() them first"
             )
