@@ -1,4 +1,4 @@
-"""What each door of experts does with each kind of adapter, beside stock PEFT.
+"""The doors of experts with every kind of adapter, each beside stock PEFT.
 
 `python tests/support/adapter_doors.py --write docs/adapter-types.md` writes the tables of the page.
 """

@@ -153,7 +153,7 @@ NAMED = {
     "convolution, use_dora": ("use_dora", "convolution"),
     "modules_to_save": ("modules_to_save", "heads_from"),
 }
-"""What a refusal has to name, where it is not the setting."""
+"""The words that a refusal has to say, where they are not the setting."""
 
 
 def settings() -> dict[str, Case]:

@@ -33,7 +33,7 @@ from shared_files import DATA
 BEGIN = "<!-- table: made by tests/support/real_adapter_doors.py -->\n"
 END = "<!-- end -->\n"
 DENSITIES = (0.5, 0.2)
-"""Of the two experts that are made of each."""
+"""The densities of the two experts that are made of each."""
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""What each server of LoRA adds to the weights of a base for a PEFT folder: slow second readings.
+"""Second, slow readings of a PEFT folder: the updates that each server of LoRA adds to a base.
 
 Each follows the server's own source, which docs/serving.md names, and reads of adapter_config.json
 only the fields that the server reads.

@@ -22,6 +22,7 @@ from metro_fast.experts import (
     load_expert,
     load_experts,
     merge,
+    tune_compression,
 )
 from metro_fast.experts.adapters.peft_folder import kind_of
 from model_state import ModelState
@@ -130,6 +131,29 @@ def test_a_weight_scales_the_bias_of_b_too(tmp_path: Path) -> None:
         if isinstance(layer, peft.tuners.lora.LoraLayer):
             layer.scale_layer(0.5)
     torch.testing.assert_close(found, logits(model), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("setting", ["use_dora", "lora_bias", "bias"])
+def test_a_search_scores_what_peft_computes_and_restores_the_base(
+    setting: str, tmp_path: Path
+) -> None:
+    """The biases of the base that a candidate had replaced stayed in it."""
+    options = adapter_kinds.SETTINGS[setting]
+    adapter_kinds.make(Case(LORA | options), tmp_path / "adapter", 1)
+    decompress(compress(tmp_path / "adapter", density=0.5, alpha=1.0), tmp_path / "plain")
+    expected = logits(stock(Case(LORA | options), tmp_path / "plain"))
+    base, seen = adapter_kinds.llama(), []
+    before = {name: weight.clone() for name, weight in base.state_dict().items()}
+
+    def score(model: torch.nn.Module) -> float:
+        seen.append(logits(model))
+        return 0.0
+
+    tune_compression(tmp_path / "adapter", base, score, densities=[0.5], alphas=[1.0])
+    assert torch.equal(seen[-1], expected)
+    after = base.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
 
 
 def test_a_pool_does_not_scale_a_bias_of_b_wrong(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def made(options: dict, folder: Path, seed: int = 1, dtype: torch.dtype = torch.
 
 
 def updates(folder: Path) -> dict[str, torch.Tensor]:
-    """What stock PEFT adds to each weight."""
+    """The update of each weight by stock PEFT."""
     base = adapter_kinds.llama()
     weights = {n: p.detach().clone() for n, p in base.named_parameters() if p.dim() == 2}
     model = peft.PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=False)

@@ -126,20 +126,6 @@ def read_alpha(name: str, tensor: RawTensor) -> float:
     return alpha
 
 
-def lora_rank(config: Mapping[str, Any], module: str) -> int:
-    """The rank that PEFT gives to the factors of a module.
-
-    Args:
-        config: adapter_config.json, parsed.
-        module: The module's name in the base model.
-
-    Example:
-        >>> lora_rank({"r": 8, "rank_pattern": {"q": 4}}, "layer.0.q")
-        4
-    """
-    return int(_of_pattern(config, "rank_pattern", "r", module))
-
-
 def module_of(name: str) -> str:
     """The name, in the base model, of the module that a LoRA tensor belongs to.
 

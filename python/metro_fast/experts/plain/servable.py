@@ -38,7 +38,7 @@ _WITHOUT_EFFECT = frozenset(
         # The modules, which the names of the tensors say; heads are refused as tensors.
         *("exclude_modules", "layers_pattern", "layers_to_transform", "modules_to_save"),
         "target_modules",
-        # Orientation of the base's own weight, and scalings, which `served` writes anew.
+        # Orientation of the base's own weight, and scalings, which `served` rewrites.
         *("fan_in_fan_out", "alpha_pattern", "lora_alpha", "r", "rank_pattern", "use_rslora"),
     }
 )
