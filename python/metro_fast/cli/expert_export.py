@@ -22,7 +22,7 @@ def export_command(
         typer.Option(help="Dtype of all weights; own keeps the dtype of each tensor."),
     ] = "own",
 ) -> None:
-    """Write experts as plain PEFT folders of the same names, for vLLM, SGLang and LoRAX."""
+    """Write experts as plain PEFT folders of the same names, which servers of LoRA read alike."""
     named = {expert_name(path): path for path in experts}
     if len(named) < len(experts):
         raise typer.BadParameter("two experts have the same name: rename a folder, or export twice")

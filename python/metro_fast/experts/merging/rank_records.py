@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from metro_fast._json import parse_json
 from metro_fast.experts.compression.task_vector import Residual
@@ -57,8 +57,9 @@ def _with_rank(config: Any, rank: int) -> dict[str, Any] | None:
     prefixes = [key.removesuffix("r") for key in config if key == "r" or key.endswith(".r")]
     for prefix in prefixes:
         old, alpha = config[f"{prefix}r"], config.get(f"{prefix}lora_alpha")
-        numbers = all(type(x) in (int, float) and 0 < x < math.inf for x in (old, alpha))
-        if not numbers or any(config.get(f"{prefix}{k}_pattern") for k in ("rank", "alpha")):
+        if not (_is_positive(old) and _is_positive(alpha)):
+            return None
+        if any(config.get(f"{prefix}{each}_pattern") for each in ("rank", "alpha")):
             return None
         rooted = bool(config.get(f"{prefix}use_rslora"))
         scaling = alpha / (math.sqrt(old) if rooted else old)
@@ -66,3 +67,7 @@ def _with_rank(config: Any, rank: int) -> dict[str, Any] | None:
         new = scaling * (math.sqrt(rank) if rooted else rank)
         found[f"{prefix}lora_alpha"] = int(new) if new.is_integer() else new
     return found if prefixes else None
+
+
+def _is_positive(value: Any) -> TypeGuard[float]:
+    return type(value) in (int, float) and 0 < value < math.inf
