@@ -170,9 +170,11 @@ def names_of_modules(expert: Expert) -> dict[str, Names]:
     found: dict[str, Names] = {}
     for module, pair in modules(dict.fromkeys(names)).items():
         if len(pair) != 2:
+            lone = factor_of(pair[0])
+            lacking = "is not a factor of a pair" if lone is None else f"lacks {lone.partner}"
             raise MetroFastError(
-                f"{pair[0]} does not belong to a pair of A and B, so that its update is unknown: "
-                "only space='factors' can merge it"
+                f"{pair[0]} {lacking}, so that its update B A is unknown: save the adapter whole, "
+                "or merge with space='factors', which needs no pairs"
             )
         found[module] = Names(pair[0], pair[1], alphas.get(module))
     return found
