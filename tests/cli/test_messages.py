@@ -23,7 +23,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for factor, shape in (("A", (4, 40)), ("B", (40, 4))):
             key = f"base_model.model.layers.0.q.lora_{factor}.weight"
             raw[key] = RawTensor.of(rng.standard_normal(shape).astype(np.float32), key)
-        write_folder(folder / name, raw, json.dumps({"peft_type": "LORA"}).encode())
+        write_folder(folder / name, raw, json.dumps({"peft_type": "LORA", "r": 4}).encode())
         compress(folder / name, density=0.5).save(folder / f"{name}-packed")
     items = [Item(str(n), {"text": "red ."}, ("red", "blue"), 0) for n in range(2)]
     for name in ("colors", "more"):
@@ -67,7 +67,7 @@ TABLE = [
     ("expert compress one out --kind ia3", 1, "--kind is 'ia3', but the adapter's is 'lora'"),
     (f"{PAIR} --weights a,b", 1, "--weights are 'a,b', expected numbers separated by commas"),
     (f"{PAIR} --heads-from 7", 1, "--heads-from is 7, expected 0 to 1"),
-    (f"{PAIR} --space delta --rank 0", 1, "--rank is 0, expected at least 1"),
+    (f"{PAIR} --space delta --rank 0", 1, "--rank is 0, expected a whole number of at least 1"),
     ("prepare text.txt --output out --train-vocabulary 5", 1, "--train-vocabulary is 5, expected"),
     # files are named, without numbers of the operating system
     ("prompts check --tasks nowhere --instructions words.yaml", 1, "nowhere: No such file"),

@@ -14,8 +14,12 @@ from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, PICKLED
 _PLAIN = (WEIGHTS, PICKLED_WEIGHTS)
 
 
-def find_sources(given: Sequence[Path]) -> list[Path]:
+def find_sources(given: Sequence[Path], dense: Sequence[str] | None) -> list[Path]:
     """The sources in order, with patterns (`adapters/*`) that the shell left as they are expanded.
+
+    Args:
+        given: The arguments of the command.
+        dense: The values of `--dense`; with any, a source that is absent may be meant as another.
 
     Raises:
         MetroFastError: If a pattern matches nothing, or a source is given twice.
@@ -30,6 +34,12 @@ def find_sources(given: Sequence[Path]) -> list[Path]:
         if not matching:
             raise MetroFastError(f"{shown(str(path))} matches no file and no folder")
         found += matching
+    absent = [path for path in found if dense and not path.exists()]
+    if absent:
+        raise MetroFastError(
+            f"there is no {shown(str(absent[0]))}; if it is a value of --dense, give the flag "
+            "before each value, --dense A --dense B"
+        )
     counts = Counter(path.resolve() for path in found)
     twice = [path for path in found if counts[path.resolve()] > 1]
     if twice:
