@@ -109,6 +109,7 @@ def compress_command(
         profile=profile,
         threads=threads,
         replace=replace,
+        several=len(sources) > 1,
     )
     made, refused = _compress_all(ctx, options, sources, folders)
     _say_warnings(made, several=len(sources) > 1)
@@ -143,8 +144,9 @@ def _compress_all(
                 raise
             refused.append((path, error_text(error)))
             continue
-        ctx.params |= {"source": path, "target": folder}
-        save_resolved(ctx, folder)
+        if folder.is_dir():  # a pruned state dict is one file
+            ctx.params |= {"source": path, "target": folder}
+            save_resolved(ctx, folder)
     return made, refused
 
 

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from metro_fast._atomic import write_folder
 from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
+from metro_fast.experts import Expert
 from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, PICKLED_WEIGHTS, WEIGHTS
 
 _PLAIN = (WEIGHTS, PICKLED_WEIGHTS)
@@ -117,15 +119,22 @@ def refuse_existing(folder: Path, *, replace: bool) -> None:
             )
 
 
-def remove_old(folder: Path, config: bytes | None) -> None:
-    """Make room for an expert that replaces the one in a folder.
+def replace_expert(expert: Expert, folder: Path) -> None:
+    """Save an expert over the one in a folder, which is as it was if the new one cannot be written.
 
-    The weights go first, so that they are never beside the configuration of another adapter.
+    Raises:
+        OSError: If it cannot be written.
     """
-    path = folder / CONFIG
-    if path.exists() and path.read_bytes() != config:
-        (folder / EXPERT_FILE).unlink(missing_ok=True)
-        path.unlink()
+
+    def write(temporary: Path) -> None:
+        expert.save(temporary)
+        config = folder / CONFIG
+        if config.exists() and config.read_bytes() != expert.config:
+            # The old weights are never beside the configuration of another adapter.
+            (folder / EXPERT_FILE).unlink(missing_ok=True)
+            config.unlink()
+
+    write_folder(folder, write, keep_others=True)
 
 
 def _parts(path: Path) -> list[str]:
