@@ -32,6 +32,7 @@ def llama(*, tied: bool = True, dtype: Any = torch.float32) -> Any:
         intermediate_size=24,
         num_hidden_layers=2,
         num_attention_heads=2,
+        attention_bias=True,
         tie_word_embeddings=tied,
     )
     return transformers.LlamaForCausalLM(config).to(dtype)

@@ -22,7 +22,7 @@ def export_command(
         typer.Option(help="Dtype of all weights; own keeps the dtype of each tensor."),
     ] = "own",
 ) -> None:
-    """Write experts as plain PEFT folders of the same names, for vLLM, SGLang and LoRAX."""
+    """Write experts as plain PEFT folders of the same names, which servers of LoRA read alike."""
     named: dict[str, str] = {}
     for path in experts:
         name = expert_name(path)

@@ -306,7 +306,7 @@ def test_real_adapters_that_are_not_peft_folders(adapters: Path):
             "has shape",
         ),
         (
-            lambda: compress({"a.lora_magnitude_vector": np.zeros(3, np.float32)} | lora()),
+            lambda: compress({"a.dora_scale": np.zeros(3, np.float32)} | lora()),
             MetroFastError,
             "DoRA",
         ),
@@ -349,13 +349,10 @@ def write_folder(folder: Path, config: dict | bytes, weights: bytes | None = Non
 @pytest.mark.parametrize(
     ("config", "error", "message"),
     [
-        (CONFIG | {"use_dora": True}, MetroFastError, "use_dora"),
         (CONFIG | {"use_bdlora": {"nblocks": 2}}, MetroFastError, "use_bdlora is set: block"),
         (CONFIG | {"kasa_config": {"beta": 1}}, MetroFastError, "kasa_config is set: KaSA"),
         (CONFIG | {"monteclora_config": {"a": 1}}, MetroFastError, "monteclora_config"),
         (CONFIG | {"target_parameters": ["w"]}, MetroFastError, "target_parameters is set"),
-        (CONFIG | {"bias": "all"}, MetroFastError, "bias is 'all'"),
-        (CONFIG | {"lora_bias": True}, MetroFastError, "lora_bias True"),
         (CONFIG | {"peft_type": "LOHA"}, MetroFastError, "peft_type is LOHA"),
         ({}, MetroFastError, "peft_type is MISSING"),
         (b"{", FormatError, "not JSON"),

@@ -124,7 +124,7 @@ def test_an_expert_is_read_by_its_name(full_folder: Path, tmp_path: Path):
     merged = merge([second])
     product = merged.residuals[B].values @ merged.residuals[A].values
     alone = Expert.load(second).arrays()
-    np.testing.assert_allclose(product, alone[B] @ alone[A], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(product, 8 / 4 * alone[B] @ alone[A], rtol=1e-4, atol=1e-5)
     # Plain weights are not an expert, though one is beside them.
     with pytest.raises(FormatError, match=r"adapter_model\.safetensors.*not an expert"):
         Expert.load(full_folder / "adapter_model.safetensors")

@@ -306,8 +306,6 @@ def test_a_tied_model_of_transformers(tmp_path: Path):
         ("lora_unet_to_q.lokr_w1", "LoKr"),
         ("lora_unet_conv.lora_mid.weight", "LoCon"),
         ("q.lora_diag", "KaSA"),
-        ("q.lora_B.bias", "lora_bias"),
-        ("q.lora_B.default.bias", "lora_bias"),
         ("q.lora_variant.x", "variants"),
     ],
 )
@@ -315,6 +313,15 @@ def test_unsupported_configurations_are_refused_by_name(name, message):
     state = {"q.lora_A.weight": floats(2, 4), "q.lora_B.weight": floats(4, 2), name: floats(4)}
     with pytest.raises(MetroFastError, match=message):
         compress(state)
+
+
+@pytest.mark.parametrize("name", ["q.lora_B.bias", "q.lora_B.default.bias", "q.lora_up.bias"])
+def test_a_bias_of_b_stays_whole(name):
+    values = floats(4)
+    state = {"q.lora_A.weight": floats(2, 4), "q.lora_B.weight": floats(4, 2), name: values}
+    expert = compress(state, density=1)
+    assert list(expert.dense) == [name]
+    np.testing.assert_array_equal(expert.arrays()[name], values)
 
 
 def test_a_compressed_expert_is_not_a_source(tmp_path: Path):

@@ -161,9 +161,23 @@ def test_a_merge_keeps_what_all_have_and_refuses_what_it_cannot(tmp_path: Path):
     for members in ([one, other], [other, one], [one, one, other], [one, expert_with({}, 1)]):
         with pytest.raises(MetroFastError, match="metadata 'lora_adapter_metadata' of expert"):
             merge(members, space="factors")
-    # Other ranks: what states them would be wrong.
-    with pytest.raises(MetroFastError, match=r"'lora_adapter_metadata'.*changes ranks"):
-        merge([one, two], space="delta")
+    # Other ranks: what states them is written again, or refused where it cannot be.
+    stated = json.loads(merge([one, two]).metadata["lora_adapter_metadata"])
+    assert stated == CONFIG | {"r": 2 * CONFIG["r"], "lora_alpha": 2 * CONFIG["lora_alpha"]}
+    with pytest.raises(MetroFastError, match="metadata 'lora_adapter_metadata' of expert"):
+        merge([one, other])
+    for config in (CONFIG | {"rank_pattern": {"q": 2}}, {"lora_alpha": 4}, [1], {"r": "4"}):
+        unknown = {"lora_adapter_metadata": json.dumps(config)}
+        with pytest.raises(MetroFastError, match=r"'lora_adapter_metadata'.*changes ranks"):
+            merge([expert_with(unknown), expert_with(unknown, 1)])
+    with pytest.raises(MetroFastError, match=r"'rank'.*changes ranks"):
+        merge([expert_with({"rank": "4"}), expert_with({"rank": "4"}, 1)])
+    rooted = CONFIG | {"use_rslora": True}
+    both = [expert_with({"lora_adapter_metadata": json.dumps(rooted)}, i) for i in range(2)]
+    stated = json.loads(merge(both).metadata["lora_adapter_metadata"])
+    assert stated["lora_alpha"] / stated["r"] ** 0.5 == pytest.approx(
+        CONFIG["lora_alpha"] / CONFIG["r"] ** 0.5
+    )
     # What kohya's scripts record of a run differs between any two runs.
     runs = [
         expert_with({"format": "pt", "ss_seed": str(i), "ss_network_dim": "4"}, i) for i in range(2)
@@ -339,6 +353,16 @@ def test_cloneofsimos_reader_reads_what_comes_back(tmp_path: Path):
         for i, part in enumerate(weights):
             np.testing.assert_array_equal(part, arrays[f"{name}:{i // 2}:{('up', 'down')[i % 2]}"])
     np.testing.assert_array_equal(arrays["<s1>"], state["<s1>"])
+    # Twice the update, in files of twice the rank, as the same reader finds it.
+    merged = merge([expert, expert], method="task_arithmetic", weights=[1, 1], heads_from=0)
+    save_plain(merged, tmp_path / "merged.safetensors")
+    for name, (weights, ranks, target) in parse_safeloras(tmp_path / "merged.safetensors").items():
+        assert (ranks, target) == ([4, 8], before[name][2])
+        for i in range(2):
+            up, down = after[name][0][2 * i : 2 * i + 2]
+            np.testing.assert_allclose(
+                weights[2 * i] @ weights[2 * i + 1], 2 * up @ down, rtol=1e-4, atol=1e-4
+            )
 
 
 @pytest.mark.parametrize("path", real_adapters("sd15_lora_analog/analog_svd_rank4.safetensors"))

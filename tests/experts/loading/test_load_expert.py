@@ -205,12 +205,6 @@ def test_adapters_of_a_changed_base_are_refused(start: str):
         compress(peft.get_peft_model(base(), config))
 
 
-def test_dora_and_trained_biases_are_refused_by_name():
-    dora = peft.get_peft_model(base(), peft.LoraConfig(r=2, target_modules=["q"], use_dora=True))
-    with pytest.raises(MetroFastError, match="DoRA"):
-        compress(dora)
-
-
 def test_torch_tensors_of_state_dict_are_writable_copies():
     expert = compress(trained("lora"), density=0.3)
     first, second = expert.state_dict(), expert.state_dict()

@@ -377,9 +377,9 @@ def test_a_lora_with_initial_values_is_refused(space: str):
         merge([one], space=space)
 
 
-@pytest.mark.parametrize(("a", "b"), [((4, 6), (8, 3)), ((8, 2, 6), (8, 8, 2)), ((4,), (8, 4))])
+@pytest.mark.parametrize(("a", "b"), [((4, 6), (8, 3)), ((8, 2, 6), (8, 8, 2))])
 def test_factors_that_form_no_product_are_refused(a: tuple, b: tuple):
-    """Other ranks, one matrix for each expert of a mixture, a vector."""
+    """Other ranks, one matrix for each expert of a mixture."""
     rng = np.random.default_rng(0)
     shapes = {"q.lora_A.weight": a, "q.lora_B.weight": b}
     state = {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}

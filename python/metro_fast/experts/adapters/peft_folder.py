@@ -44,7 +44,6 @@ _OTHERS = {
 """Libraries that call their configuration by the same name, by keys that PEFT's never has."""
 
 _REFUSED = {
-    "use_dora": "DoRA cannot be compressed, only plain LoRA",
     "use_bdlora": "block-diagonal LoRA cannot be compressed, only plain LoRA",
     "kasa_config": "KaSA changes the base weights, so it cannot be compressed",
     "monteclora_config": "MonteCLoRA cannot be compressed, only plain LoRA",
@@ -192,11 +191,5 @@ def kind_of(config: Mapping[str, Any]) -> str:
             "made, so whatever compression drops would be missing from both. Convert the adapter "
             "first, where PEFT can: save_pretrained(..., "
             "path_initial_model_for_weight_conversion=...)"
-        )
-    if config.get("bias", "none") != "none" or config.get("lora_bias"):
-        raise MetroFastError(
-            f"bias is {shown(repr(config.get('bias')))}, lora_bias "
-            f"{shown(repr(config.get('lora_bias')))}: adapters with "
-            "trained biases cannot be compressed"
         )
     return _KINDS[peft_type]

@@ -35,17 +35,15 @@ _PLAIN = (
 )
 _T_FEW = re.compile(r"\.multi_lora_b(\.|$)")
 _REFUSED = {
-    "lora_magnitude_vector": "DoRA magnitude vectors",
-    "dora_scale": "DoRA magnitude vectors",
+    "dora_scale": "DoRA magnitude vectors of LyCORIS",
     "lora_variant": "variants of LoRA",
     "lora_diag": "KaSA",
     "lora_mid": "LoCon with a core matrix",
     "hada_w": "LoHa",
     "lokr_w": "LoKr",
     "vera_lambda": "VeRA",
-    "trainable_tokens": "trainable tokens",
+    "trainable_tokens": "trained rows of embeddings (trainable_token_indices)",
 }
-_FACTOR_BIAS = re.compile(r"\.lora_(embedding_)?[AB](\..*)?\.bias$")
 
 
 class Factor(NamedTuple):
@@ -166,8 +164,8 @@ def alpha_name(name: str, like: tuple[str, str]) -> str:
 
 
 def _parse(name: str) -> re.Match[str] | None:
-    """The parts of a factor's name; a factor's alpha, to_q_lora.down.weight.alpha, is not one."""
-    if _FACTOR_ALPHA.fullmatch(name):
+    """The parts of a factor's name; its bias and alpha (q_lora.down.weight.alpha) are not one."""
+    if name.endswith(".bias") or _FACTOR_ALPHA.fullmatch(name):
         return None
     matches = (pattern.fullmatch(name) for pattern in _FACTORS + _FACTORS_IF_LORA)
     return next((found for found in matches if found), None)
@@ -195,5 +193,3 @@ def refuse_unsupported(name: str) -> None:
     for part, method in _REFUSED.items():
         if part in name:
             raise MetroFastError(f"{name}: {method} cannot be compressed, only plain LoRA can")
-    if _FACTOR_BIAS.search(name):
-        raise MetroFastError(f"{name}: LoRA with biases (lora_bias) cannot be compressed")

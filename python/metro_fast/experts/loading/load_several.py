@@ -118,5 +118,7 @@ def _scale(adapted: Any, name: str, weight: float) -> None:
             if adapters is None or name not in adapters:
                 continue
             factor = adapters[name]
-            values = factor.weight if hasattr(factor, "weight") else factor
-            values.data.sub_(start).mul_(weight).add_(start)
+            values = [factor.weight, factor.bias] if hasattr(factor, "weight") else [factor]
+            for tensor in values:
+                if tensor is not None:  # B has a bias with lora_bias
+                    tensor.data.sub_(start).mul_(weight).add_(start)

@@ -26,11 +26,13 @@ _NOT_MERGEABLE = {
     "alora_invocation_tokens": "an activated LoRA (aLoRA) changes only the tokens that follow its "
     "invocation, and a weight changes all of them",
     "arrow_config": "Arrow chooses adapters by the input, and a weight is the same for all inputs",
+    "layer_replication": "layers that are repeated share one weight, and each has its own update",
 }
 
 _NOT_ADDITIVE = {
     "alora_invocation_tokens": "PEFT looks for the invocation tokens of one adapter only",
     "arrow_config": "Arrow chooses adapters by the input",
+    "bias": "it replaces biases of the base, and the next expert would replace them again",
     "use_dora": "DoRA scales the sum of the base and its own update, so two do not add up",
 }
 
@@ -86,7 +88,7 @@ def check_additive(name: str, config: Mapping[str, Any]) -> None:
         MetroFastError: If it cannot; the message names the setting.
     """
     for key, reason in _NOT_ADDITIVE.items():
-        if config.get(key):
+        if config.get(key) not in (None, False, "none", []):
             raise MetroFastError(
                 f"{key} of expert {name!r} is set: {reason}; load it alone, with load_expert"
             )

@@ -152,9 +152,14 @@ def check_updates(experts: Mapping[str, Source]) -> None:
         known = alphas(source)
         part = next((n for n in source.dense if ".lora_" in n and n not in known), None)
         if part is not None and factor_of(part) is None:
+            config = _config_of(source) or {}
+            settings = [
+                key for key in ("use_dora", "lora_bias", "velora_config") if config.get(key)
+            ]
+            because = f" ({', '.join(settings)} is set)" if settings else ""
             raise MetroFastError(
-                f"expert {name} has {part}, which changes its update B A: only plain LoRA can be "
-                "combined"
+                f"expert {name} has {part}{because}, which changes its update B A: only plain LoRA "
+                "can be combined"
             )
 
 

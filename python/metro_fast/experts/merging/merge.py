@@ -24,6 +24,7 @@ from metro_fast.experts.merging.lora_trimmed import merge_trimmed
 from metro_fast.experts.merging.members import Members
 from metro_fast.experts.merging.metadata import common_metadata
 from metro_fast.experts.merging.names import names_of
+from metro_fast.experts.merging.rank_records import metadata_of_updates
 from metro_fast.experts.merging.roots import factor_weights
 from metro_fast.experts.merging.rules import METHODS, Ties, choice
 from metro_fast.experts.merging.ties import merge_ties
@@ -72,8 +73,8 @@ def merge(
             merge, largest magnitudes first (PEFT's `density`); the rest becomes 0. Both this and
             `"ties"` of updates compute B A of one module at a time, and need `rank`.
         heads_from: Index of the expert whose dense tensors (heads) the result gets; required if
-            an expert has any. Tensors with the alpha of a LoRA module (`lora_unet_q.alpha` of
-            kohya) are not heads: they are part of the scaling.
+            one of several experts has any. Tensors with the alpha of a LoRA module, such as
+            `lora_unet_q.alpha` of kohya, are not heads: they are part of the scaling.
         num_threads: Threads to use; the machine's cores by default.
 
     Returns:
@@ -106,9 +107,7 @@ def merge(
     check_configs(named)
     check_updates(named)
     heads = _heads(named, heads_from)
-    metadata = common_metadata(
-        {name: member.metadata for name, member in named.items()}, same_ranks=space != "delta"
-    )
+    metadata = {name: member.metadata for name, member in named.items()}
     if space == "delta":
         check_kinds(named, ("lora",))
         check_settings(named)
@@ -116,7 +115,8 @@ def merge(
             merged = merge_trimmed(named, factors, rank, trim, elected, heads)
         else:
             merged = merge_deltas(named, factors, rank, heads)
-        return replace(merged, metadata=metadata)
+        return replace(merged, metadata=metadata_of_updates(metadata, merged.residuals))
+    kept = common_metadata(metadata)
     packed = Members(named, num_threads)
     _check_ternary_factors(named)
     by_tensor = factor_weights(packed, factors)
@@ -126,7 +126,7 @@ def merge(
     else:
         weighted_sum(packed, by_tensor, flat)
     merged = _vector_of(members[0], flat, heads | alphas(members[0]))
-    return replace(merged, metadata=metadata)
+    return replace(merged, metadata=kept)
 
 
 def _space(
@@ -177,7 +177,7 @@ def _weights(weights: Sequence[float] | None, count: int) -> NDArray[np.float64]
 def _heads(experts: Mapping[str, Expert], heads_from: int | None) -> dict[str, RawTensor]:
     """The dense tensors that the result gets: neither factors of LoRA nor their alphas."""
     heads = {name: _heads_of(expert) for name, expert in experts.items()}
-    if heads_from is None:
+    if heads_from is None and len(experts) > 1:
         for name, tensors in heads.items():
             if tensors:
                 raise MetroFastError(
@@ -186,6 +186,7 @@ def _heads(experts: Mapping[str, Expert], heads_from: int | None) -> dict[str, R
                     "heads_from="
                 )
         return {}
+    heads_from = heads_from or 0
     if not 0 <= heads_from < len(experts):
         raise MetroFastError(f"heads_from is {heads_from}, expected 0 to {len(experts) - 1}")
     return list(heads.values())[heads_from]

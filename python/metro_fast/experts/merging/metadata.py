@@ -48,7 +48,7 @@ def common_metadata(
         value = first.get(key)
         other = next((name for name, m in experts.items() if m.get(key) != value), None)
         record = key.startswith(_RECORDS)
-        if not record and not same_ranks:
+        if other is None and not record and not same_ranks:
             raise MetroFastError(
                 f"the files of the experts carry the metadata {key[:80]!r}, from which readers may "
                 "take ranks and scalings: a merge that changes ranks cannot keep it; merge with "

@@ -6,14 +6,20 @@ from typing import Any
 
 from metro_fast._atomic import write_folder as write_whole_folder
 from metro_fast.errors import MetroFastError
-from metro_fast.experts.adapters.peft_folder import CONFIG, kind_of, parse_config, write_folder
+from metro_fast.experts.adapters.peft_folder import write_folder
 from metro_fast.experts.expert import Expert, read_expert
+from metro_fast.experts.plain.served import Plan, plan, served
 
 
 def export(
     experts: Mapping[str, Expert | str | Path], target: str | Path, *, dtype: Any = None
 ) -> list[Path]:
-    """Write each expert as a folder that vLLM, SGLang and LoRAX load.
+    """Write each expert as a folder that vLLM, SGLang, LoRAX, TGI and llama.cpp load.
+
+    They read `lora_alpha` and `r`, but not the patterns, and some not `use_rslora`. So all modules
+    get one rank (8 or a multiple of 16, with zeros) and one scaling, by which B is multiplied where
+    the expert's own differ. Stock PEFT reads the same update from the folder. What they do not
+    read at all (aLoRA, DoRA, biases, heads) is refused by name.
 
     Args:
         experts: Experts, their paths or `hf://` names, by the names that their folders get.
@@ -27,8 +33,13 @@ def export(
 
     Raises:
         TypeError: If a source is not an expert or a path, or the dtype is not a float.
+        FormatError: If an expert is damaged, or its configuration has no usable r or lora_alpha.
         MetroFastError: If a name cannot be the name of a folder or is taken, or an expert cannot
-            be served: it must be a LoRA, without dense tensors, that names its base model.
+            be served: it must be a LoRA, without dense tensors or settings that servers do not
+            read, that names its base model.
+
+    Warns:
+        UserWarning: If some of the servers leave out a part of an expert, for instance embeddings.
 
     Example:
         >>> export({"math": "expert-math"}, "served")  # doctest: +SKIP
@@ -36,28 +47,34 @@ def export(
     """
     target = Path(target)
     found = {name: read_expert(source) for name, source in experts.items()}
+    plans = {}
     for name, expert in found.items():
         check_name(name)
-        _check_served(name, expert)
+        plans[name] = plan(name, expert)
         if (target / name).exists():
             raise MetroFastError(f"{target / name} exists already: remove it or use another name")
     target.mkdir(parents=True, exist_ok=True)
-    return [write_plain(expert, target / name, dtype) for name, expert in found.items()]
+    return [
+        write_plain(expert, plans[name], target / name, dtype) for name, expert in found.items()
+    ]
 
 
-def write_plain(expert: Expert, folder: Path, dtype: Any = None) -> Path:
+def write_plain(expert: Expert, planned: Plan, folder: Path, dtype: Any = None) -> Path:
     """Write one expert as a plain folder that appears complete, since a server may be watching.
 
     Args:
-        expert: An expert with an adapter_config.json.
+        expert: The expert.
+        planned: What `plan` returned for it.
         folder: The folder, which must not exist.
         dtype: As for `export`.
+
+    Raises:
+        MetroFastError: If a B that has to be scaled does not fit the dtype.
     """
-    config = expert.config
-    assert config is not None
+    tensors = served(expert, planned, dtype)
     return write_whole_folder(
         folder,
-        lambda temporary: write_folder(temporary, expert.raw(dtype), config, expert.metadata),
+        lambda temporary: write_folder(temporary, tensors, planned.config, expert.metadata),
     )
 
 
@@ -72,19 +89,3 @@ def check_name(name: str) -> None:
             f"the name {name!r} cannot be the name of a folder: it must not be empty, begin with a "
             "dot or contain a separator"
         )
-
-
-def _check_served(name: str, expert: Expert) -> None:
-    if expert.config is None:
-        raise MetroFastError(f"{name} has no {CONFIG}, and servers only load PEFT adapters")
-    config = parse_config(expert.config)
-    kind = kind_of(config)
-    if kind != "lora":
-        raise MetroFastError(f"{name} has kind {kind!r}, and servers only load LoRA")
-    if not config.get("base_model_name_or_path"):
-        raise MetroFastError(
-            f"the {CONFIG} of {name} has no base_model_name_or_path, which servers need: add it"
-        )
-    if expert.dense:
-        head = next(iter(expert.dense))
-        raise MetroFastError(f"{name} has dense tensors ({head}), which servers do not load")

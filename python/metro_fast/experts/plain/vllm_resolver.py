@@ -15,6 +15,7 @@ from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, parse_config
 from metro_fast.experts.expert import EXPERT_FILE, Expert
 from metro_fast.experts.plain.export import check_name, write_plain
+from metro_fast.experts.plain.served import plan
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
@@ -65,6 +66,7 @@ def expand(folder: Path, plain: Path, base_model: str, name: str) -> Path | None
 
     Raises:
         FormatError: If the expert is damaged.
+        MetroFastError: If vLLM would not add what PEFT adds, for instance for DoRA.
     """
     try:
         check_name(name)
@@ -78,12 +80,14 @@ def expand(folder: Path, plain: Path, base_model: str, name: str) -> Path | None
     config = parse_config(expert.config)
     if config.get("peft_type") != "LORA" or config.get("base_model_name_or_path") != base_model:
         return None
-    version = zlib.crc32(expert.config, zlib.crc32(expert.file.tobytes()))
+    planned = plan(name, expert)
+    # Of what is written, not of its source, which another release may write otherwise.
+    version = zlib.crc32(planned.config, zlib.crc32(expert.file.tobytes()))
     target = plain / f"{name}-{version:08x}"
     if not (target / CONFIG).exists():
         plain.mkdir(parents=True, exist_ok=True)
         try:
-            write_plain(expert, target)
+            write_plain(expert, planned, target)
         except OSError:
             # If another process was first, its folder is complete.
             if not (target / CONFIG).exists():

@@ -52,6 +52,11 @@ def config_of(expert: Expert) -> dict[str, Any]:
         raise MetroFastError(
             f"the expert has kind {kind!r}, expected lora or ia3: use load_expert for prompts"
         )
+    if config.get("bias", "none") != "none":
+        raise MetroFastError(
+            f"bias is {config['bias']!r}: the expert replaces biases of the base, which a pool "
+            "leaves as they are, so use load_expert"
+        )
     if expert.manifest.needs_initial:
         raise MetroFastError(
             "the expert was compressed with initial=..., which a pool does not keep: compress it "
@@ -90,7 +95,13 @@ def fitted_segments(
     def factor(tensor: TernaryTensor) -> float:
         if role_of(tensor.name) != "lora_B":
             return 1.0
-        return _scaling(config, tensor) / scaling[tensor.name]
+        ratio = _scaling(config, tensor) / scaling[tensor.name]
+        if config.get("lora_bias") and ratio != 1:
+            raise MetroFastError(
+                f"lora_bias is set, and the expert scales {module_of(tensor.name)} otherwise than "
+                "the experts of the pool, which would scale its bias wrong: use another pool"
+            )
+        return ratio
 
     return segments_of(expert.manifest, expert.scales, factor=factor, own_dtype=True)
 

@@ -52,7 +52,7 @@ class Slots:
         check_base(model)
         undo.callback(_set_modes, [(m, m.training) for m in model.modules()])
         if isinstance(model, peft.PeftModel):
-            self.model, fresh = model, False
+            self.model, fresh, old = model, False, list(model.parameters())
             active = list(model.active_adapters)
             if len(active) != 1:
                 raise MetroFastError(
@@ -66,12 +66,13 @@ class Slots:
             )
         else:
             self.adapter_name, fresh = "default", True
-            self.model = adapt(peft, model, peft_config(peft, config), "default", undo).model
+            self.model, old = adapt(peft, model, peft_config(peft, config), "default", undo)
         self._parameters = self._find(shapes)
         self._check_adapter(config, fresh)
-        if not fresh:
-            before = {name: p.detach().clone() for name, p in self._parameters.items()}
-            undo.callback(self.write, before)
+        # A new adapter has some of them, too: with bias="all", the biases of the base.
+        owned = {id(parameter) for parameter in old}
+        kept = {n: p.detach().clone() for n, p in self._parameters.items() if id(p) in owned}
+        undo.callback(self.write, kept)
         self.model.eval()
 
     def write(self, tensors: Mapping[str, Any]) -> None:
