@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from front_door import call
+from metro_fast import _core
 from metro_fast.cli.expert_compress_sources import folder_names
 from metro_fast.experts import Expert, compress, fidelity
 from metro_fast.experts.adapters.peft_folder import write_folder
@@ -135,6 +136,23 @@ def test_an_expert_is_replaced_on_request_alone(room: Path):
     assert "2 written" in run(room, "compress law b/math many --replace").stdout
 
 
+def test_an_expert_stays_if_its_replacement_cannot_be_written(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run(room, "compress law out --quiet")
+    before = {path.name: path.read_bytes() for path in (room / "out").iterdir()}
+    (room / "a/math" / CONFIG).write_text('{"peft_type": "LORA", "r": 4}')
+
+    def full(path: Path, _: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_core, "write_file", full)
+        ended = run(room, "compress a/math out --replace", status=1)
+    assert "No space left on device" in ended.said
+    assert {path.name: path.read_bytes() for path in (room / "out").iterdir()} == before
+
+
 def test_a_large_adapter_is_one_screen(room: Path):
     write(room / "llama", 64)
     ended = run(room, "compress llama out")
@@ -181,6 +199,16 @@ def test_json_has_everything_and_nothing_else_is_printed(room: Path):
     shown = json.loads(run(room, "inspect out/law --json").stdout)
     assert shown["bytes"] == expert.nbytes
     assert [row["tensor"] for row in shown["tensors"]] == [t.name for t in expert.manifest.tensors]
+
+
+def test_pruned_sources_are_plain_folders_and_files(room: Path):
+    ended = run(room, "compress law sst2.npy out --quantize prune --density 0.25")
+    found = sorted(str(path.relative_to(room)) for path in room.glob("out/**/*.safetensors"))
+    assert found == ["out/law/adapter_model.safetensors", "out/sst2.safetensors"]
+    assert ended.stdout.count("25.0% kept") == 2
+    ended = run(room, "compress sst2.npy one.safetensors --quantize prune --density 0.25")
+    assert ended.stdout == "one.safetensors: plain tensors, 128 of 512 entries kept\n"
+    assert (room / "one.safetensors").read_bytes() == (room / found[1]).read_bytes()
 
 
 def test_options_of_printing_exclude_each_other(room: Path):

@@ -75,6 +75,12 @@ def test_every_parameter_that_a_command_passes_is_a_flag_in_its_messages(command
         ("merge", "rank is 3, which needs space='delta'", "--rank is 3, which needs --space delta"),
         ("compose", "was compressed with initial= (m.q)", "was compressed with --initial (m.q)"),
         ("compose", "are different, but merge() can add", "`metro-fast expert merge` can add"),
+        (
+            "compose",
+            "(merge with space='delta', and TIES with rank=)",
+            "(`metro-fast expert merge",
+        ),
+        ("merge", "(merge with space='delta', and TIES with rank=)", "and TIES with --rank)"),
         ("compress", "it is compressed already: use Expert.load", "expert inspect` shows it"),
         ("compress", "those that dense= keeps whole", "those that --dense keeps whole"),
         ("inspect", "a=b is a path", "a=b is a path"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cell_cases import make_cell
-from metro_fast.experts import compress, tune_compression
+from metro_fast.experts import compress, fidelity, tune_compression
 from metro_fast.experts.pictures import expert_page, similarity_page, tuning_page
 from metro_fast.metro import draw_curves
 from metro_fast.metro.strip_page import strip_page
@@ -102,14 +102,17 @@ def one_expert(folder: Path) -> str:
     """An expert of many modules with long names."""
     del folder
     names = tuple(f"SelfAttention.{name}" for name in ("q", "k", "v", "o", UNBROKEN))
-    return expert_page(compress(_state(names), density=0.2), f"path/to/{UNBROKEN}")
+    state = _state(names)
+    expert = compress(state, density=0.2)
+    return expert_page(expert, f"path/to/{UNBROKEN}", fidelity(state, expert))
 
 
 def few_modules(folder: Path) -> str:
     """An expert of one layer and one module, and many groups."""
     del folder
     state = {f"layers.0.{UNBROKEN}{i}.ia3_l": np.ones(8, np.float32) for i in range(30)}
-    return expert_page(compress(state, density=0.5), "short")
+    expert = compress(state, density=0.5)
+    return expert_page(expert, "short", fidelity(state, expert))
 
 
 def similar_experts(folder: Path) -> str:

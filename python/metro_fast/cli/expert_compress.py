@@ -92,13 +92,7 @@ def compress_command(
     """
     del config
     refuse_several(verbose=verbose, quiet=quiet, json=json)
-    sources = find_sources(source)
-    absent = [path for path in sources if dense and not path.exists()]
-    if absent:
-        raise MetroFastError(
-            f"there is no {shown(str(absent[0]))}; if it is a value of --dense, give the flag "
-            "before each value, --dense A --dense B"
-        )
+    sources = find_sources(source, dense)
     folders = target_folders(sources, target)
     options = CompressOptions(
         source=sources[0],
@@ -115,11 +109,10 @@ def compress_command(
         profile=profile,
         threads=threads,
         replace=replace,
+        several=len(sources) > 1,
     )
     made, refused = _compress_all(ctx, options, sources, folders)
-    for each in made:
-        for text in each.warnings:
-            say_warning(f"{shown(each.target.name)}: {text}" if len(sources) > 1 else text)
+    _say_warnings(made, several=len(sources) > 1)
     if json:
         typer.echo(as_json(made, refused))
     elif not quiet:
@@ -151,9 +144,16 @@ def _compress_all(
                 raise
             refused.append((path, error_text(error)))
             continue
-        ctx.params |= {"source": path, "target": folder}
-        save_resolved(ctx, folder)
+        if folder.is_dir():  # a pruned state dict is one file
+            ctx.params |= {"source": path, "target": folder}
+            save_resolved(ctx, folder)
     return made, refused
+
+
+def _say_warnings(made: list[Made], *, several: bool) -> None:
+    for each in made:
+        for text in each.warnings:
+            say_warning(f"{shown(each.target.name)}: {text}" if several else text)
 
 
 def _say_profile(made: Made, profile: str) -> None:

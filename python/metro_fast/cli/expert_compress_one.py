@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from metro_fast.cli.console import plain_console
 from metro_fast.cli.expert_compress_options import CompressOptions
-from metro_fast.cli.expert_compress_sources import refuse_existing, remove_old
+from metro_fast.cli.expert_compress_sources import refuse_existing, replace_expert
 from metro_fast.cli.expert_fidelity import length_warning
 from metro_fast.cli.messages import RUNNING, say_warning, translated
 from metro_fast.errors import MetroFastError
@@ -106,13 +106,14 @@ def _compress(options: CompressOptions, made: Made) -> None:
     )
     made.modules = fidelity(vector, expert, initial=initial)  # refuses factors without a product
     if options.replace:
-        remove_old(options.target, expert.config)
-    expert.save(options.target)
+        replace_expert(expert, options.target)
+    else:
+        expert.save(options.target)
     made.expert = expert
 
 
 def _prune(options: CompressOptions, made: Made) -> None:
-    """Save a pruned adapter as a plain PEFT folder."""
+    """Save a pruned adapter as a plain PEFT folder, or as a file if it has no configuration."""
     initial = read_initial(options.initial)
     vector = compress(
         read_vector(options.source, options.kind, initial, options.dense),
@@ -122,10 +123,13 @@ def _prune(options: CompressOptions, made: Made) -> None:
         upstream=options.upstream,
         num_threads=options.threads,
     )
-    save_plain(vector, options.target, initial=initial)
+    if options.several and vector.config is None:  # a PEFT folder needs a configuration
+        made.target = options.target.with_name(f"{options.target.name}.safetensors")
+    save_plain(vector, made.target, initial=initial)
     residuals = vector.residuals.values()
     made.kind = vector.kind
-    made.nbytes = sum(path.stat().st_size for path in options.target.glob("*.safetensors"))
+    written = [made.target] if made.target.is_file() else made.target.glob("*.safetensors")
+    made.nbytes = sum(path.stat().st_size for path in written)
     made.entries = (
         sum(int((residual.values != 0).sum()) for residual in residuals),
         sum(residual.values.size for residual in residuals),

@@ -100,6 +100,7 @@ class CompressOptions:
         profile: Whether to search for the smallest file.
         threads: Threads to use.
         replace: Whether to replace an expert in the folder.
+        several: Whether this source is one of several, each with a name of its own.
     """
 
     source: Path
@@ -116,6 +117,7 @@ class CompressOptions:
     profile: Profile
     threads: int | None
     replace: bool
+    several: bool = False
 
     def __post_init__(self) -> None:
         """Refuse options that exclude each other.

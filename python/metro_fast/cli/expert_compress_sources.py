@@ -7,15 +7,21 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from metro_fast._atomic import write_folder
 from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
+from metro_fast.experts import Expert
 from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, PICKLED_WEIGHTS, WEIGHTS
 
 _PLAIN = (WEIGHTS, PICKLED_WEIGHTS)
 
 
-def find_sources(given: Sequence[Path]) -> list[Path]:
+def find_sources(given: Sequence[Path], dense: Sequence[str] | None) -> list[Path]:
     """The sources in order, with patterns (`adapters/*`) that the shell left as they are expanded.
+
+    Args:
+        given: The arguments of the command.
+        dense: The values of `--dense`; with any, a source that is absent may be meant as another.
 
     Raises:
         MetroFastError: If a pattern matches nothing, or a source is given twice.
@@ -30,6 +36,12 @@ def find_sources(given: Sequence[Path]) -> list[Path]:
         if not matching:
             raise MetroFastError(f"{shown(str(path))} matches no file and no folder")
         found += matching
+    absent = [path for path in found if dense and not path.exists()]
+    if absent:
+        raise MetroFastError(
+            f"there is no {shown(str(absent[0]))}; if it is a value of --dense, give the flag "
+            "before each value, --dense A --dense B"
+        )
     counts = Counter(path.resolve() for path in found)
     twice = [path for path in found if counts[path.resolve()] > 1]
     if twice:
@@ -107,15 +119,22 @@ def refuse_existing(folder: Path, *, replace: bool) -> None:
             )
 
 
-def remove_old(folder: Path, config: bytes | None) -> None:
-    """Make room for an expert that replaces the one in a folder.
+def replace_expert(expert: Expert, folder: Path) -> None:
+    """Save an expert over the one in a folder, which is as it was if the new one cannot be written.
 
-    The weights go first, so that they are never beside the configuration of another adapter.
+    Raises:
+        OSError: If it cannot be written.
     """
-    path = folder / CONFIG
-    if path.exists() and path.read_bytes() != config:
-        (folder / EXPERT_FILE).unlink(missing_ok=True)
-        path.unlink()
+
+    def write(temporary: Path) -> None:
+        expert.save(temporary)
+        config = folder / CONFIG
+        if config.exists() and config.read_bytes() != expert.config:
+            # The old weights are never beside the configuration of another adapter.
+            (folder / EXPERT_FILE).unlink(missing_ok=True)
+            config.unlink()
+
+    write_folder(folder, write, keep_others=True)
 
 
 def _parts(path: Path) -> list[str]:

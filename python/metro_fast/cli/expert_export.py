@@ -23,8 +23,13 @@ def export_command(
     ] = "own",
 ) -> None:
     """Write experts as plain PEFT folders of the same names, which servers of LoRA read alike."""
-    named = {expert_name(path): path for path in experts}
-    if len(named) < len(experts):
-        raise typer.BadParameter("two experts have the same name: rename a folder, or export twice")
+    named: dict[str, str] = {}
+    for path in experts:
+        name = expert_name(path)
+        if name in named:
+            raise typer.BadParameter(
+                f"{named[name]} and {path} have the same name: rename a folder, or export twice"
+            )
+        named[name] = path
     for folder in export(named, target, dtype=None if dtype == "own" else dtype):
         typer.echo(f"wrote {folder}")

@@ -30,7 +30,8 @@ def print_made(made: Made, rows: int, *, verbose: bool) -> None:
     """
     if made.expert is None:
         kept, total = made.entries
-        typer.echo(f"{made.target}: plain PEFT folder, {kept:,} of {total:,} entries kept")
+        form = "plain PEFT folder" if made.target.is_dir() else "plain tensors"
+        typer.echo(f"{made.target}: {form}, {kept:,} of {total:,} entries kept")
         return
     if verbose:
         print_tensors(made.expert, made.target)

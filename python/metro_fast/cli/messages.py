@@ -81,6 +81,10 @@ def translated(text: str, ctx: Any) -> str:
     )
     for call, words in _CALLS.items():
         text = re.sub(call, words, text)
+    if "space" not in flags:  # another command's options
+        text = text.replace(
+            "(merge with --space delta, and TIES with --rank)", "(`metro-fast expert merge`)"
+        )
     underscored = {each for each in flags if "_" in each or "." in each}
 
     def alone(found: re.Match[str]) -> str:
