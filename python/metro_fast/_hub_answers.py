@@ -1,8 +1,5 @@
 """Asks once whether the Hub can be reached, before a name is looked up there."""
 
-import ssl
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from metro_fast._extras import require
@@ -34,15 +31,9 @@ def check_hub(name: str | Path, folder: Path | None) -> None:
         return
     hub_url = hub.constants.ENDPOINT
     try:
-        urllib.request.urlopen(
-            urllib.request.Request(hub_url, method="HEAD"), timeout=_SECONDS
-        ).close()
-    except urllib.error.HTTPError:
-        return  # this is an answer too
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLError):
-            return  # huggingface_hub may have certificates of its own
+        # The Hub's own client, with the proxies and certificates that the downloads would have.
+        hub.get_session().head(hub_url, timeout=_SECONDS)  # any answer will do
+    except hub.errors.HTTPError as error:
         raise OSError(
-            f"{name} is not a folder here, and {hub_url} cannot be reached to look it up ({reason})"
+            f"{name} is not a folder here, and {hub_url} cannot be reached to look it up ({error})"
         ) from error

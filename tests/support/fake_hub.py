@@ -68,6 +68,8 @@ class FakeHub:
         path = request.url.raw_path.decode().partition("?")[0]
         if path == "/api/agent-harnesses":  # the client asks once, for its user agent
             return httpx.Response(404, json={})
+        if path == "/":  # whether the Hub can be reached at all
+            return httpx.Response(200)
         self.asked.append((request.method, unquote(path)))
         self.tokens.add(request.headers.get("authorization"))
         for part, answer in self.fail.items():
