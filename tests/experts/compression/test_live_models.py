@@ -355,3 +355,25 @@ def test_models_that_are_spread_over_processes(one_process: None, tmp_path: Path
     fully_shard(sharded)
     with pytest.raises(MetroFastError, match=r"lora_A\.default\.weight is a DTensor, sharded"):
         compress(sharded)
+
+
+@pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
+def test_a_merged_embedding_is_not_counted_twice(target: str):
+    """PEFT saves the weight of such a layer too, and a merged one holds the update already."""
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", target])
+    model = trained(peft.get_peft_model(llama(), config))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = compress(model, density=0.3).trits()
+        model.merge_adapter()
+        with pytest.raises(
+            MetroFastError, match=rf"merged into the weight of \S+{target}, .*twice"
+        ):
+            compress(model, density=0.3)
+        model.unmerge_adapter()
+        found = compress(model, density=0.3).trits()
+        assert all((found[name] == trits).all() for name, trits in expected.items())
+    plain = trained(peft.get_peft_model(llama(), peft.LoraConfig(r=2, target_modules=["q_proj"])))
+    expected = compress(plain, density=0.3).file.tobytes()
+    plain.merge_adapter()
+    assert compress(plain, density=0.3).file.tobytes() == expected
