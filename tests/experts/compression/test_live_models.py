@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metro_fast import MetroFastError
-from metro_fast.experts import Expert, compress
+from metro_fast.experts import Expert, compress, load_expert
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
@@ -377,3 +377,16 @@ def test_a_merged_embedding_is_not_counted_twice(target: str):
     expected = compress(plain, density=0.3).file.tobytes()
     plain.merge_adapter()
     assert compress(plain, density=0.3).file.tobytes() == expected
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_an_expert_of_a_compiled_base_says_why_it_does_not_fit():
+    """Stock PEFT warns of missing keys and leaves the adapter at its start."""
+    model, _, _ = a_compiled_base()
+    expert = compress(model, density=0.3)
+    assert any("_orig_mod" in name for name in expert.arrays())
+    plain = llama()
+    before = state_of(plain)
+    with pytest.raises(MetroFastError, match=r"but has \S*_orig_mod\S*: one of .* was compiled"):
+        load_expert(plain, expert)
+    assert state_of(plain) == before
