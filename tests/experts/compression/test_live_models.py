@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metro_fast import MetroFastError
-from metro_fast.experts import Expert, compress
+from metro_fast.experts import Expert, compress, load_expert
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
@@ -355,3 +355,38 @@ def test_models_that_are_spread_over_processes(one_process: None, tmp_path: Path
     fully_shard(sharded)
     with pytest.raises(MetroFastError, match=r"lora_A\.default\.weight is a DTensor, sharded"):
         compress(sharded)
+
+
+@pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
+def test_a_merged_embedding_is_not_counted_twice(target: str):
+    """PEFT saves the weight of such a layer too, and a merged one holds the update already."""
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", target])
+    model = trained(peft.get_peft_model(llama(), config))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = compress(model, density=0.3).trits()
+        model.merge_adapter()
+        with pytest.raises(
+            MetroFastError, match=rf"merged into the weight of \S+{target}, .*twice"
+        ):
+            compress(model, density=0.3)
+        model.unmerge_adapter()
+        found = compress(model, density=0.3).trits()
+        assert all((found[name] == trits).all() for name, trits in expected.items())
+    plain = trained(peft.get_peft_model(llama(), peft.LoraConfig(r=2, target_modules=["q_proj"])))
+    expected = compress(plain, density=0.3).file.tobytes()
+    plain.merge_adapter()
+    assert compress(plain, density=0.3).file.tobytes() == expected
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_an_expert_of_a_compiled_base_says_why_it_does_not_fit():
+    """Stock PEFT warns of missing keys and leaves the adapter at its start."""
+    model, _, _ = a_compiled_base()
+    expert = compress(model, density=0.3)
+    assert any("_orig_mod" in name for name in expert.arrays())
+    plain = llama()
+    before = state_of(plain)
+    with pytest.raises(MetroFastError, match=r"but has \S*_orig_mod\S*: one of .* was compiled"):
+        load_expert(plain, expert)
+    assert state_of(plain) == before

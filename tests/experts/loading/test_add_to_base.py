@@ -141,7 +141,7 @@ def test_experts_that_cannot_be_added_are_named():
     adapted = peft.get_peft_model(t5(), CONFIGS["lora"]())
     with pytest.raises(MetroFastError, match="the model has adapters already"):
         add_to_base(adapted, expert)
-    with pytest.raises(MetroFastError, match="not a full residual"):
+    with pytest.raises(MetroFastError, match="compressed without initial values"):
         add_to_base(t5(), expert, initial={})
     quantized = t5()
     quantized.quantization_method = "bitsandbytes"
@@ -153,6 +153,18 @@ def test_experts_that_cannot_be_added_are_named():
         add_to_base(t5(), prompt)
     with pytest.raises(FileNotFoundError):
         add_to_base(t5(), "no/such/folder")
+
+
+@pytest.mark.filterwarnings("ignore:.*(has no bias|invalid shape):UserWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_bias_of_b_needs_a_bias_of_the_base():
+    """PEFT loads such an adapter, but has no place for the sum (T5 has no biases)."""
+    expert = adapter(1, peft.LoraConfig(r=4, target_modules=["q"], lora_bias=True))
+    model = t5()
+    with pytest.raises(MetroFastError, match=r"base layer has no bias.*use load_expert"):
+        add_to_base(model, expert)
+    assert same(model, t5())
+    assert not hasattr(model, "peft_config")
 
 
 def test_the_command_writes_a_whole_model(tmp_path: Path):

@@ -78,3 +78,13 @@ def test_an_expert_that_does_not_fit_leaves_the_model_unchanged():
             load_experts(model, given, weights)
         assert [name for name, _ in model.named_parameters()] == names
         assert torch.equal(output(model), before)
+
+
+def test_a_weight_that_the_dtype_cannot_hold_leaves_the_model_unchanged():
+    """The largest float16 is 65504."""
+    model = base().to(torch.float16)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(MetroFastError, match=r"the weight 1e\+06 of 'e0' makes .* torch.float16"):
+        load_experts(model, loras(), {"e0": 1e6})
+    assert list(model.state_dict()) == list(before)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -399,3 +399,19 @@ def test_a_factor_that_was_kept_whole_is_merged(tmp_path: Path):
     np.testing.assert_allclose(product, expected, rtol=1e-6, atol=1e-6)
     with pytest.raises(MetroFastError, match=r"q.lora_B.weight as a dense tensor"):
         merge([one], space="factors")
+
+
+def test_experts_and_weights_of_the_wrong_type_are_named() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((4, 64)).astype(np.float32) for _ in "AB")
+    one = compress({"q.lora_A.weight": a, "q.lora_B.weight": b.T}, density=0.5)
+    for alone in (one, "folder", {"a": one}):
+        with pytest.raises(TypeError, match=f"experts is a {type(alone).__name__}, expected a"):
+            merge(alone)
+    for weights in ("ab", {"a": 1}, ["x", 1]):
+        with pytest.raises(TypeError, match=r"weights are .*, expected 2 numbers"):
+            merge([one, one], weights=weights)
+    generated = merge(expert for expert in [one, one])
+    expected = merge([one, one])
+    for name, residual in expected.residuals.items():
+        assert np.array_equal(generated.residuals[name].values, residual.values)

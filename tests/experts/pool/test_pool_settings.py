@@ -79,6 +79,27 @@ def _loaded(expert: Expert) -> Any:
     return load_expert(llama(), expert)
 
 
+def test_a_scaling_of_0_is_one_like_others(tmp_path: Path) -> None:
+    def expert(alpha: int) -> Expert:
+        model = moved(peft.get_peft_model(llama(), lora(lora_alpha=alpha, task_type="CAUSAL_LM")))
+        return compress(model, density=0.5)
+
+    off, on = expert(0), expert(8)
+    pool = ExpertPool(llama())
+    pool.add("off", off)
+    pool.add("same", off)
+    assert torch.equal(logits(pool.model), logits(llama()))
+    with pytest.raises(MetroFastError, match=r"scales \S+ by 0 \(lora_alpha\), so that no B"):
+        pool.add("on", on)
+    pool = ExpertPool(llama())
+    pool.add("on", on)
+    pool.add("off", off)
+    expected = {n: stock(e, tmp_path / n, llama()) for n, e in (("on", on), ("off", off))}
+    for name in ("on", "off", "on"):
+        with pool.use(name) as model:
+            assert torch.equal(logits(model), expected[name])
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

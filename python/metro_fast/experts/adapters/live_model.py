@@ -55,6 +55,7 @@ def save_adapter(model: Any, folder: Path) -> Path:
     _refuse_fsdp(model)
     save = _method(model)
     _refuse_shards(model)
+    _refuse_merged_embeddings(model)
     with _configurations_kept(model):
         try:
             return save(folder)
@@ -154,6 +155,26 @@ def _refuse_shards(model: Any) -> None:
             )
         if dtensor is not None and isinstance(parameter, dtensor.DTensor) and not gathers:
             raise MetroFastError(f"{name} is a DTensor, sharded over processes: {_GATHER}")
+
+
+def _refuse_merged_embeddings(model: Any) -> None:
+    """Refuse merged layers whose own weight is saved with the adapter, which would count twice.
+
+    PEFT saves the weights of embeddings and of the head that have LoRA.
+    """
+    torch = require("torch", "peft")
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.constants import EMBEDDING_LAYER_NAMES
+
+    for name, module in model.named_modules():
+        if not isinstance(module, BaseTunerLayer) or not module.merged:
+            continue
+        saved = name.rpartition(".")[2] in EMBEDDING_LAYER_NAMES
+        if saved or isinstance(module.get_base_layer(), torch.nn.Embedding):
+            raise MetroFastError(
+                f"an adapter is merged into the weight of {name}, which is saved beside its "
+                "factors, so that the update would be loaded twice: call unmerge_adapter() first"
+            )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from metro_fast._json import parse_json
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.absent import absent
+from metro_fast.experts.adapters.live_names import saved_names
 from metro_fast.experts.adapters.state_file import (
     other_file,
     read_pickle,
@@ -19,6 +20,7 @@ from metro_fast.experts.adapters.state_file import (
     write_safetensors,
 )
 from metro_fast.experts.adapters.tensors import RawTensor, StateDict
+from metro_fast.experts.adapters.unfit import refuse_lone_factors
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -119,7 +121,12 @@ class _Config(NamedTuple):
 
     def adapter(self, file: Path) -> Adapter:
         read = read_safetensors if file.name == WEIGHTS else read_pickle
-        return Adapter(read(file), self.content, self.kind)
+        state = read(file)
+        if self.kind == "lora":
+            names = saved_names(state)
+            refuse_lone_factors(names.values())
+            state = StateDict({names[n]: t for n, t in state.items()}, state.metadata)
+        return Adapter(state, self.content, self.kind)
 
 
 def write_folder(

@@ -1,17 +1,21 @@
-"""Tensors of which no adapter can be made: shards that nobody gathered, and wide dtypes."""
+"""Tensors of which no adapter can be made: ungathered shards, wide dtypes, lone factors."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
+from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
+from metro_fast.experts.adapters.live_names import refuse_whole_model
 from metro_fast.experts.adapters.tensors import RawTensor
 
+_FACTOR = re.compile(r"(.*\.lora_(?:embedding_)?)([AB])(|\.weight)")
 _GATHER = (
     "as it is when shards of DeepSpeed ZeRO-3 or FSDP are saved: gather them before save_pretrained"
 )
 
 
 def refuse_shards(tensors: Mapping[str, RawTensor], roles: Mapping[str, str | None]) -> None:
-    """Check that tensors are whole, as far as their shapes and the roles of their names say.
+    """Check that tensors are whole, and an adapter's alone, as far as shapes and names say.
 
     ZeRO-3 leaves empty tensors, FSDP flat ones; an adapter with one of them makes an expert that
     changes nothing, or the wrong thing. Whole models may have tensors without entries.
@@ -21,7 +25,7 @@ def refuse_shards(tensors: Mapping[str, RawTensor], roles: Mapping[str, str | No
         roles: Their roles, as `role_of` gives them.
 
     Raises:
-        MetroFastError: Naming the first tensor that is not whole.
+        MetroFastError: Naming the first tensor that is not whole, or a weight of the base.
 
     Example:
         >>> import numpy as np
@@ -32,6 +36,7 @@ def refuse_shards(tensors: Mapping[str, RawTensor], roles: Mapping[str, str | No
         metro_fast._core.MetroFastError: q.lora_B.weight is empty, as it is when shards of \
 DeepSpeed ZeRO-3 or FSDP are saved: gather them before save_pretrained
     """
+    refuse_whole_model(tensors)
     for name, tensor in tensors.items():
         role, shape = roles[name], tensor.shape
         if 0 in shape and (role or tensor.is_float):
@@ -61,4 +66,33 @@ def refuse_wide(
             raise MetroFastError(
                 f"{name} has dtype {tensor.dtype}, of which no trits are made: convert the "
                 "adapter to float32, float16 or bfloat16, or name the tensor in dense"
+            )
+
+
+def refuse_lone_factors(names: Iterable[str]) -> None:
+    """Check that each A of a LoRA that PEFT saved has its B, and each B its A.
+
+    Args:
+        names: The names in the file.
+
+    Raises:
+        MetroFastError: Naming the first factor without its partner.
+
+    Example:
+        >>> refuse_lone_factors(["q.lora_A.weight", "q.lora_B.weight", "v.lora_A.weight"])
+        Traceback (most recent call last):
+        ...
+        metro_fast._core.MetroFastError: v.lora_B.weight is missing beside v.lora_A.weight, so \
+the file is incomplete: save the adapter again
+    """
+    known = set(names)
+    for name in sorted(known):
+        factor = _FACTOR.fullmatch(name)
+        if factor is None:
+            continue
+        partner = factor[1] + {"A": "B", "B": "A"}[factor[2]] + factor[3]
+        if partner not in known:
+            raise MetroFastError(
+                f"{shown(partner)} is missing beside {shown(name)}, so the file is incomplete: "
+                "save the adapter again"
             )

@@ -14,7 +14,7 @@ from metro_fast.experts.expert import Expert, read_expert
 from metro_fast.experts.loading.adapt import adapt, has_adapters, one_line, peft_config
 from metro_fast.experts.loading.checks import check_base
 from metro_fast.experts.loading.fill import Weights, fill
-from metro_fast.experts.loading.load import load_whole, put
+from metro_fast.experts.loading.load import check_needed, load_whole, put
 from metro_fast.experts.loading.load_full import ModelT, replace_weights
 from metro_fast.experts.loading.settings import check_mergeable
 from metro_fast.experts.loading.untie import untie
@@ -43,7 +43,8 @@ def add_to_base(
             does not fit, it is left unchanged.
         source: A task vector, for instance from `merge`, an `Expert`, or the path or Hub name of
             an expert.
-        initial: For a full residual: the original base, if the model has other weights by now.
+        initial: For a full residual: the original base, if the model has other weights by now. For
+            an adapter that was compressed with `initial`: the same values.
 
     Returns:
         The model, in evaluation mode, with the heads of `modules_to_save`.
@@ -82,8 +83,6 @@ def add_to_base(
             return load_whole(model, source, initial)
         before = model.state_dict() if initial is None else initial
         return replace_weights(model, _plain(source, before))
-    if initial is not None:
-        raise MetroFastError("initial is given, but this is an adapter, not a full residual")
     config = parse_config(source.config)
     if kind_of(config) == "prompt":
         raise MetroFastError(
@@ -99,9 +98,9 @@ def add_to_base(
         )
     with ExitStack() as undo:
         if isinstance(source, Expert):
-            adapted = put(model, source, "default", undo)
+            adapted = put(model, source, "default", undo, initial)
         else:
-            adapted = _put_vector(peft, model, source, undo)
+            adapted = _put_vector(peft, model, source, undo, initial)
         untie(adapted)
         merged: ModelT = _merged(adapted)
         undo.pop_all()
@@ -116,7 +115,7 @@ def _merged(adapted: Any) -> Any:
             warnings.filterwarnings("ignore", ".*(tie_word_embeddings|longer tied)", UserWarning)
             # A safe merge makes new tensors, so the caller can put the model's own back.
             return adapted.merge_and_unload(safe_merge=True).eval()
-    except NotImplementedError as error:
+    except (NotImplementedError, RuntimeError) as error:  # a bias of B where the base has none
         raise MetroFastError(
             f"PEFT cannot merge this adapter ({one_line(error)}): use load_expert"
         ) from error
@@ -127,10 +126,13 @@ def _merged(adapted: Any) -> Any:
         ) from error
 
 
-def _put_vector(peft: Any, model: Any, vector: TaskVector, undo: ExitStack) -> "PeftModel":
+def _put_vector(
+    peft: Any, model: Any, vector: TaskVector, undo: ExitStack, initial: Any
+) -> "PeftModel":
     """The model with a vector as its adapter."""
     assert vector.config is not None
-    tensors = _plain(vector, None)
+    check_needed(initial, needed=vector.initial_crc32c is not None)
+    tensors = _plain(vector, initial)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     made = adapt(peft, model, peft_config(peft, vector.config), "default", undo)
     origin = "the merge does not fit the model"

@@ -112,6 +112,7 @@ def _as_loaded(adapted: Any, adapter_name: str, shapes: Shapes, origin: str) -> 
 def _check_names(found: Shapes, expected: "Mapping[str, torch.Tensor]", origin: str) -> None:
     for name, tensor in expected.items():
         if name not in found:
+            _refuse_compiled(name, found)
             raise MetroFastError(f"the expert lacks {name}: {origin}")
         if found[name] != tuple(tensor.shape):
             raise MetroFastError(
@@ -120,6 +121,18 @@ def _check_names(found: Shapes, expected: "Mapping[str, torch.Tensor]", origin: 
     extra = next((name for name in found if name not in expected), None)
     if extra is not None:
         raise MetroFastError(f"the model has no place for {extra}: {origin}")
+
+
+def _refuse_compiled(name: str, found: Shapes) -> None:
+    """Say so if a name is lacking only because torch.compile puts `_orig_mod` into names."""
+    plain = name.replace("_orig_mod.", "")
+    other = next((n for n in found if n.replace("_orig_mod.", "") == plain), None)
+    if other is not None:
+        raise MetroFastError(
+            f"the expert lacks {name}, but has {other}: one of the two models was compiled before "
+            "it got its adapter, which changes names: load into a model that is compiled like the "
+            "trained one, or take ._orig_mod out of the names and compress again"
+        )
 
 
 def _check_vocabulary(

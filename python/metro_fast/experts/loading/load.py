@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from metro_fast._extras import require
 from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
+from metro_fast.experts.compression.source import read_initial
 from metro_fast.experts.expert import Expert, read_expert
 from metro_fast.experts.loading.adapt import adapt, peft_config
 from metro_fast.experts.loading.fill import Weights, fill
 from metro_fast.experts.loading.load_full import ModelT, load_full
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
 
 
@@ -37,7 +39,8 @@ def load_expert(
             `Expert`.
         adapter_name: The name of the new adapter; it becomes the active one.
         initial: For a full residual: the original base, as a state dict or a checkpoint, if the
-            model has other weights by now. A residual is never subtracted again.
+            model has other weights by now. A residual is never subtracted again. For an adapter
+            that was compressed with `initial`: the same values.
 
     Returns:
         The PeftModel, in evaluation mode; for a full residual the model itself.
@@ -65,15 +68,19 @@ def load_expert(
     expert = read_expert(path)
     if expert.config is None:
         return load_whole(model, expert, initial)
-    if initial is not None:
-        raise MetroFastError("initial is given, but the expert is an adapter, not a full residual")
     with ExitStack() as undo:
-        adapted = put(model, expert, adapter_name, undo)
+        adapted = put(model, expert, adapter_name, undo, initial)
         undo.pop_all()
     return adapted
 
 
-def put(model: Any, expert: Expert, adapter_name: str, undo: ExitStack) -> "PeftModel":
+def put(
+    model: Any,
+    expert: Expert,
+    adapter_name: str,
+    undo: ExitStack,
+    initial: Mapping[str, Any] | str | Path | None = None,
+) -> "PeftModel":
     """Put an adapter into a model; the caller decides whether it stays.
 
     Args:
@@ -81,6 +88,7 @@ def put(model: Any, expert: Expert, adapter_name: str, undo: ExitStack) -> "Peft
         expert: An expert with an adapter_config.json.
         adapter_name: The name of the new adapter; it becomes the active one.
         undo: Receives the callbacks that put the model back into the state that it had.
+        initial: The values from which the expert is a residual, if it is one.
 
     Returns:
         The PeftModel, in evaluation mode.
@@ -89,16 +97,36 @@ def put(model: Any, expert: Expert, adapter_name: str, undo: ExitStack) -> "Peft
         MetroFastError: As for `load_expert`.
     """
     peft = require("peft", "peft")
+    if not isinstance(adapter_name, str):
+        raise TypeError(f"adapter_name is a {type(adapter_name).__name__}, expected a string")
     if not adapter_name or "." in adapter_name:
         raise MetroFastError(f"adapter_name is {adapter_name!r}, expected a name without a dot")
     assert expert.config is not None
+    check_needed(initial, needed=expert.manifest.needs_initial)
+    given = read_initial(initial)
     shapes = {tensor.name: tensor.shape for tensor in expert.manifest.tensors}
     shapes |= {tensor.name: tensor.shape for tensor in expert.manifest.dense}
     made_for = shown(expert.manifest.base.model or "a model that it does not name")
     origin = f"the expert was made for {made_for}, is this that model?"
+
+    def decode() -> "Mapping[str, torch.Tensor]":
+        return expert.state_dict(initial=given)
+
     adapted = adapt(peft, model, peft_config(peft, expert.config), adapter_name, undo)
-    fill(peft, adapted, adapter_name, Weights(shapes, expert.state_dict, origin), undo)
+    fill(peft, adapted, adapter_name, Weights(shapes, decode, origin), undo)
     return adapted.model.eval()
+
+
+def check_needed(initial: object, *, needed: bool) -> None:
+    """Check that initial values are not given to an adapter that is whole without them.
+
+    Raises:
+        MetroFastError: If they are.
+    """
+    if initial is not None and not needed:
+        raise MetroFastError(
+            "initial is given, but the adapter was compressed without initial values: leave it out"
+        )
 
 
 def load_whole(

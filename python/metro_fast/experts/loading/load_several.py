@@ -40,9 +40,10 @@ def load_experts(
     Raises:
         TypeError: If a source is not an expert or a path.
         MissingExtraError: If peft is not installed.
-        MetroFastError: If no experts are given, a weight is not finite or has an unknown name, the
-            experts are not all LoRA or all IA3, two of them have a head, an update does not add up
-            with others (aLoRA), or one does not fit; the model is left unchanged.
+        MetroFastError: If no experts are given, a weight is not finite, too large for the dtype of
+            the adapter or has an unknown name, the experts are not all LoRA or all IA3, two of them
+            have a head, an update does not add up with others (aLoRA), or one does not fit; the
+            model is left unchanged.
 
     Example:
         >>> import torch
@@ -122,3 +123,12 @@ def _scale(adapted: Any, name: str, weight: float) -> None:
             for tensor in values:
                 if tensor is not None:  # B has a bias with lora_bias
                     tensor.data.sub_(start).mul_(weight).add_(start)
+                    _check_finite(tensor, name, weight)
+
+
+def _check_finite(tensor: "torch.Tensor", name: str, weight: float) -> None:
+    if not bool(tensor.isfinite().all()):
+        raise MetroFastError(
+            f"the weight {weight:g} of {name!r} makes entries that {tensor.dtype} cannot hold: "
+            "load the model in a wider dtype, or give a smaller weight"
+        )

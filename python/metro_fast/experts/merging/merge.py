@@ -81,7 +81,8 @@ def merge(
         The task vector, float32, with the configuration, or the alphas, that fit it.
 
     Raises:
-        TypeError: If a source is not an expert or a path.
+        TypeError: If a source is not an expert or a path, `experts` is one source alone or not a
+            list, or a weight is not a number.
         MetroFastError: If experts or options do not fit each other; the message says which.
 
     Example:
@@ -96,6 +97,9 @@ def merge(
     choice("method", method, METHODS)
     rule = Ties(merge_function, sign_ties, majority)
     rule.check()
+    if isinstance(experts, str | Path | Expert | Mapping):
+        raise TypeError(f"experts is a {type(experts).__name__}, expected a list of experts")
+    experts = list(experts)
     members = [read_expert(expert) for expert in experts]
     factors = _weights(weights, len(members))
     if method == "mean":
@@ -168,7 +172,10 @@ def _vector_of(first: Expert, flat: NDArray[np.float32], heads: dict[str, RawTen
 def _weights(weights: Sequence[float] | None, count: int) -> NDArray[np.float64]:
     if count == 0:
         raise MetroFastError("no experts are given, expected at least one")
-    values = np.ones(count) if weights is None else np.array(weights, np.float64)
+    try:
+        values = np.ones(count) if weights is None else np.array(weights, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"weights are {weights}, expected {count} numbers") from error
     if values.shape != (count,) or not np.isfinite(values).all():
         raise MetroFastError(f"weights are {weights}, expected {count} finite numbers")
     return values

@@ -95,7 +95,13 @@ def fitted_segments(
     def factor(tensor: TernaryTensor) -> float:
         if role_of(tensor.name) != "lora_B":
             return 1.0
-        ratio = _scaling(config, tensor) / scaling[tensor.name]
+        ours, theirs = _scaling(config, tensor), scaling[tensor.name]
+        if theirs == 0 and ours != 0:
+            raise MetroFastError(
+                f"the first expert of the pool scales {module_of(tensor.name)} by 0 (lora_alpha), "
+                f"so that no B there gives {ours:g}: make the pool with another expert first"
+            )
+        ratio = ours / theirs if theirs else 1.0
         if config.get("lora_bias") and ratio != 1:
             raise MetroFastError(
                 f"lora_bias is set, and the expert scales {module_of(tensor.name)} otherwise than "
