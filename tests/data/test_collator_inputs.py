@@ -145,3 +145,35 @@ def test_a_keyword_of_a_value_is_named_with_its_home():
         )
     with pytest.raises(TypeError, match=r"DataCollatorForMetro takes no .* count: give masking"):
         DataCollatorForMetro(mask_token_id=3, vocab_size=9, pad_token_id=0, count="electra")
+
+
+@pytest.mark.filterwarnings("ignore:the batch has no sample_id")
+@pytest.mark.parametrize("name", COLLATORS)
+def test_columns_of_pandas_and_masks_of_bfloat16_are_read(name):
+    """`frame["input_ids"].values` is an array of objects."""
+    rows = [[30, 31, 32, 33], [34, 35]]
+    expected = COLLATORS[name]()({"input_ids": rows})
+    objects = np.empty(2, object)
+    objects[:] = [np.array(row) for row in rows]
+    padded = {
+        "input_ids": torch.tensor([rows[0], [*rows[1], 0, 0]]),
+        "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]], dtype=torch.bfloat16),
+    }
+    for batch in ({"input_ids": objects}, padded):
+        found = COLLATORS[name]()(batch)
+        assert all(found[key].equal(expected[key]) for key in expected)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("name", COLLATORS)
+def test_arrays_whose_meaning_would_be_lost_are_refused(name):
+    """A masked array lost its mask, and its padding became text."""
+    ids, mask = np.array([[30, 31, 32, 0]]), np.array([[0, 0, 0, 1]])
+    masked = np.ma.masked_array(ids, mask)
+    nested = torch.nested.nested_tensor([torch.tensor([30, 31]), torch.tensor([32])])
+    for batch in (masked, {"input_ids": masked}, [masked[0]], [{"input_ids": masked[0]}]):
+        with pytest.raises(TypeError, match="is a masked array, expected a plain one"):
+            COLLATORS[name]()(batch)
+    for batch in (nested, {"input_ids": nested}):
+        with pytest.raises(TypeError, match=r"is a nested tensor.* \.unbind\(\)"):
+            COLLATORS[name]()(batch)

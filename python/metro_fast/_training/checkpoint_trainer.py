@@ -12,6 +12,7 @@ from metro_fast._training.checkpoints import MARK, mark_complete, read_mark
 from metro_fast._training.evaluation_trainer import EvaluationTrainer
 from metro_fast._training.extension import finished_state, planned_steps
 from metro_fast._training.objective import Objective
+from metro_fast._training.optimizer import check_resumed, steady_settings
 from metro_fast._training.tied_weights import check_adapters, check_loaded
 from metro_fast._training.window import MetricWindow
 
@@ -65,6 +66,12 @@ class CheckpointTrainer(EvaluationTrainer):
         with explained(f"the weights of {resume_from_checkpoint}"):
             check_adapters(self.model if model is None else model, Path(resume_from_checkpoint))
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        wanted = None if self.optimizer is None else steady_settings(self.optimizer)
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and wanted is not None:
+            check_resumed(wanted, self.optimizer, checkpoint)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         check_loaded(self.model, load_result)

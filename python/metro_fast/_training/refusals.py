@@ -76,6 +76,11 @@ REFUSALS: Mapping[str, Refusal] = {
         "has no effect, since the labels of a batch are read from `labels`: leave it out, and let "
         "the collator use that name",
     ),
+    "max_steps": Refusal(
+        lambda value: value == 0,
+        "would take one step nevertheless: leave it out to train for num_train_epochs, or do not "
+        "call train()",
+    ),
     "save_total_limit": Refusal(
         lambda value: value == 1,
         "deletes the old checkpoint before the new one is known to be whole, so a kill at that "

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from metro_fast._training.loader_options import worker_options
+from metro_fast._training.loader_options import check_epochs_reach_workers, worker_options
 from metro_fast._training.objective import Batch
 from metro_fast._training.training_rows import filler
 from metro_fast.errors import MetroFastError
@@ -163,6 +163,7 @@ def stream_loader(
         A loader of whole batches, not of rows, so that a resumed run skips those it has trained
         on, in whichever pass they were.
     """
+    check_epochs_reach_workers(args, dataset, collator)
     rows = dataset
     if args.split_stream:
         rows = rows_of_rank(dataset, args.process_index, args.world_size)

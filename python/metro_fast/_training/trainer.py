@@ -21,7 +21,7 @@ from metro_fast._training.extension import ResumedRunCallback
 from metro_fast._training.finite import FiniteGuard
 from metro_fast._training.flops import Seq2SeqFlops, trained_factor
 from metro_fast._training.objective import Batch, Objective, StepResult, normalized, tokens_of
-from metro_fast._training.optimizer import has_our_groups, make_optimizer
+from metro_fast._training.optimizer import check_optimizer, has_our_groups, make_optimizer
 from metro_fast._training.pace import Pace
 from metro_fast._training.predictions import (
     check_arguments_type,
@@ -70,6 +70,9 @@ class SummedLossTrainer(CheckpointTrainer):
         check_combinations(args)
         check_one_process_per_gpu(args)
         check_evaluation(objective, args, options)
+        optimizer = (options.get("optimizers") or (None, None))[0]
+        if optimizer is not None and options.get("model") is not None:
+            check_optimizer(optimizer, options["model"])
         if is_stream(options.get("train_dataset")):
             check_stream(args)
         if options.get("train_dataset") is not None and options.get("model") is not None:

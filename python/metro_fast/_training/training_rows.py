@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers.trainer_utils import seed_worker
 
-from metro_fast._training.loader_options import worker_options
+from metro_fast._training.loader_options import check_epochs_reach_workers, worker_options
 from metro_fast._training.objective import Batch
 from metro_fast.errors import MetroFastError
 
@@ -154,6 +154,7 @@ def training_loader(
         collator: Makes batches.
         batch_size: Rows per batch.
     """
+    check_epochs_reach_workers(args, dataset, collator)
     step_rows = batch_size * args.gradient_accumulation_steps * args.world_size
     batches = RankBatches(
         order,

@@ -111,6 +111,8 @@ def read_tokens(name: str, column: Any) -> Tokens:
     if is_arrow(column):
         values, offsets, _ = read_arrow(column, what=what)
         return Tokens(values, offsets)
+    if isinstance(column, np.ndarray) and column.dtype == object and column.ndim == 1:
+        column = list(column)  # as pandas gives a column of rows
     if isinstance(column, np.ndarray) or is_tensor(column):
         return Tokens(_matrix(name, what, column), None)
     rows = [_one_row(name, row, index) for index, row in enumerate(_sequence(column))]
@@ -165,7 +167,7 @@ def _features(features: Sequence[Any]) -> dict[str, list[Any]]:
 
 
 def _matrix(name: str, what: str, value: Any) -> npt.NDArray[Any]:
-    matrix = view(what, value)
+    matrix = _view(name, what, value)
     if matrix.ndim != 2 or matrix.dtype.kind not in _kinds(name):
         raise TypeError(
             f"{what} is an array of {matrix.dtype} in {matrix.ndim} dimensions, expected "
@@ -176,6 +178,13 @@ def _matrix(name: str, what: str, value: Any) -> npt.NDArray[Any]:
             f"{what} has shape {matrix.shape}, expected at least 1 row of at least 1 token"
         )
     return matrix
+
+
+def _view(name: str, what: str, value: Any) -> npt.NDArray[Any]:
+    """The view of an array or tensor; numpy has no bfloat16, of which a mask may be."""
+    if name == "attention_mask" and is_tensor(value) and value.is_floating_point():
+        value = value.float()
+    return view(what, value)
 
 
 def _kinds(name: str) -> str:
@@ -192,7 +201,8 @@ def _one_row(name: str, values: Any, index: int) -> Ids:
         except (TypeError, OverflowError):
             row = np.asarray(values)
     else:
-        row = view(name, values) if is_tensor(values) else np.asarray(values)
+        is_array = is_tensor(values) or isinstance(values, np.ndarray)
+        row = _view(name, name, values) if is_array else np.asarray(values)
     if row.ndim != 1 or (row.size > 0 and row.dtype.kind not in _kinds(name)):
         advice = {0: ": a batch of one row is a list of one list"}.get(row.ndim, "")
         if row.ndim == 2:

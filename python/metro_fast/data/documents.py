@@ -1,6 +1,5 @@
 """Reads the documents of text files one by one, from a whole file or from a range of its lines."""
 
-import codecs
 import gzip
 import io
 import json
@@ -19,6 +18,7 @@ from metro_fast.data.reading import (
     documents_of,
     without_mark,
 )
+from metro_fast.data.signatures import LONGEST, refuse_other_form
 from metro_fast.errors import FormatError
 
 PACKED = (".gz", ".zst")
@@ -132,7 +132,7 @@ def read_documents(
                     yield text
     except (UnicodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         number += _lines_before(path, start, reading)
-        hint = f": {_advice(path)}" if isinstance(error, UnicodeError) else ""
+        hint = f": {ADVICE}" if isinstance(error, UnicodeError) else ""
         raise FormatError(
             f"{path} is damaged at or after line {number + 1}: {error}{hint}"
         ) from error
@@ -177,13 +177,22 @@ class _Range(io.RawIOBase):
 
 def _open_text(path: Path, start: int, stop: int | None, reading: Reading) -> IO[str]:
     form: dict[str, Any] = {"encoding": reading.encoding, "errors": reading.errors}
+    stream: Any
     if path.name.endswith(".gz"):
-        return io.TextIOWrapper(gzip.open(path), **form)
-    if path.name.endswith(".zst"):
+        stream = gzip.open(path)  # noqa: SIM115 (the caller closes it)
+    elif path.name.endswith(".zst"):
         # Python itself has zstd only from 3.14 on.
-        stream = require("pyarrow", "data").input_stream(str(path), compression="zstd")
-        return io.TextIOWrapper(stream, **form)
-    return io.TextIOWrapper(io.BufferedReader(_Range(path, start, stop)), **form)
+        packed = require("pyarrow", "data").input_stream(str(path), compression="zstd")
+        stream = io.BufferedReader(packed)
+    else:
+        stream = io.BufferedReader(_Range(path, start, stop))
+    try:
+        if start == 0:
+            refuse_other_form(path, stream.peek(LONGEST)[:LONGEST], reading.encoding)
+    except BaseException:
+        stream.close()
+        raise
+    return io.TextIOWrapper(stream, **form)
 
 
 def _lines_before(path: Path, start: int, reading: Reading) -> int:
@@ -193,14 +202,6 @@ def _lines_before(path: Path, start: int, reading: Reading) -> int:
     before = io.BufferedReader(_Range(path, 0, start))
     with io.TextIOWrapper(before, encoding=reading.encoding, errors="replace") as file:
         return sum(1 for _ in file)
-
-
-def _advice(path: Path) -> str:
-    """The way out of bytes that the encoding cannot hold."""
-    with path.open("rb") as file:
-        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return "it begins as UTF-16 does, give encoding='utf-16' (--encoding)"
-    return ADVICE
 
 
 class _WrongLineError(ValueError):

@@ -34,7 +34,7 @@ def find_inputs(folder: Path, skipped: Counter[str]) -> list[Path]:
     Args:
         folder: The folder.
         skipped: Where to count the entries that are left out, by their kind: files of other types
-            by suffix, hidden folders, corpora, and links to a folder around them.
+            by suffix, hidden files and folders, corpora, and links to a folder around them.
 
     Raises:
         MetroFastError: If it holds no input, or a saved DatasetDict is among them.
@@ -69,6 +69,8 @@ def _walk(folder: Path, skipped: Counter[str], around: tuple[Path, ...]) -> Iter
                 yield from _walk(entry, skipped, (*around, inside))
         elif has_tokenizer and entry.name in _OF_TOKENIZERS:
             skipped["file of a tokenizer"] += 1
+        elif entry.name.startswith("."):  # such as ._a.txt, which macOS writes beside a.txt
+            skipped["hidden file"] += 1
         elif entry.name.endswith(SUFFIXES):
             yield entry
         else:

@@ -1,5 +1,6 @@
 """Finds the inputs of `prepare`: files, saved datasets and datasets in memory."""
 
+import stat
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -73,6 +74,8 @@ def find_sources(
                 f"an input is a {type(one).__name__}, expected a path, or a Dataset or "
                 "IterableDataset of Hugging Face datasets"
             )
+        elif not str(one):
+            raise MetroFastError("an input is empty, expected a path, such as . for this folder")
         elif Path(one).is_dir() and not is_saved(Path(one)):
             found += [_of_path(path, reading) for path in find_inputs(Path(one), skipped)]
         else:
@@ -149,7 +152,11 @@ def _of_path(path: Path, reading: Reading) -> Source:
         path.stat()  # a folder that does not exist, rather than a file of another type
     if not path.name.endswith(SUFFIXES):
         raise MetroFastError(f"{path} does not end in one of {', '.join(SUFFIXES)}")
-    path.stat()
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
+        raise MetroFastError(
+            f"{path} is not a regular file, expected one that can be read more than once: write "
+            "the texts to a file first, or give an IterableDataset"
+        )
     if path.name.endswith(".parquet"):
         from metro_fast.data.parquet_source import ParquetFile
 

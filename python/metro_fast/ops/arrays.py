@@ -46,9 +46,15 @@ def view(name: str, value: object, *, bits: bool = False) -> npt.NDArray[Any]:
             ids.
 
     Raises:
-        TypeError: If it is neither of the two, or a tensor that is not in dense CPU memory.
+        TypeError: If it is neither of the two, a masked array, or a tensor that is not in dense
+            CPU memory.
     """
     if isinstance(value, np.ndarray):
+        if isinstance(value, np.ma.MaskedArray):  # as an array, it would be without its mask
+            raise TypeError(
+                f"{name} is a masked array, expected a plain one: give its .data, and what its "
+                "mask means as an argument"
+            )
         return value
     if not is_tensor(value):
         raise TypeError(
@@ -57,6 +63,10 @@ def view(name: str, value: object, *, bits: bool = False) -> npt.NDArray[Any]:
     import torch
 
     assert isinstance(value, torch.Tensor)
+    if value.is_nested:
+        raise TypeError(
+            f"{name} is a nested tensor, expected one with a shape: give its rows, .unbind()"
+        )
     if value.device.type != "cpu" or value.layout != torch.strided:
         raise TypeError(
             f"{name} is a {value.layout} tensor on {value.device}, expected a dense CPU tensor: "
