@@ -1,4 +1,4 @@
-"""Settings that a run would drop in silence are refused: of a resume, of workers, of optimizers."""
+"""A resume, workers and optimizers refuse settings that a run would drop in silence."""
 
 import shutil
 from copy import deepcopy
