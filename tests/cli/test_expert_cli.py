@@ -82,15 +82,22 @@ def test_every_option_reaches_the_function(adapter: Path, tmp_path: Path):
     names = [tensor.name for tensor in compress(adapter).manifest.tensors]
     start = {name: RNG.standard_normal(160).astype(np.float32) for name in names if "_A" in name}
     raw = {name: RawTensor("F32", values.reshape(4, 40)) for name, values in start.items()}
-    write_folder(tmp_path / "start", raw, (adapter / "adapter_config.json").read_bytes())
+    write_safetensors(tmp_path / "s.safetensors", raw)  # A alone: B starts at 0
     config = tmp_path / "run.yaml"
     config.write_text("quantize: stc\nprofile: size\nscope: tensor\n")
     arguments = ["--density", 0.1, "--upstream", "--kind", "lora", "--threads", 1, "--rows", 3]
-    arguments += ["--initial", tmp_path / "start", "--dense", "*.7.q.*", "--dense", "*.8.q.*"]
+    arguments += [
+        "--initial",
+        tmp_path / "s.safetensors",
+        "--dense",
+        "*.7.q.*",
+        "--dense",
+        "*.8.q.*",
+    ]
     arguments += ["--config", config, "--scope", "global"]
     output = run(adapter, tmp_path / "out", *arguments)
     expert = compress(
-        adapter, quantize="stc", density=0.1, scope="global", initial=tmp_path / "start",
+        adapter, quantize="stc", density=0.1, scope="global", initial=tmp_path / "s.safetensors",
         dense=("*.7.q.*", "*.8.q.*"), upstream=True,
     )  # fmt: skip
     assert Expert.load(tmp_path / "out").file.tobytes() == expert.file.tobytes()
