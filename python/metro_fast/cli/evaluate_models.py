@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from metro_fast._adapter import load_adapter
 from metro_fast._extras import require
 from metro_fast._pretrained import load_model, load_tokenizer
+from metro_fast.cli.distinct_names import distinct_names
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import EXPERT_FILE, load_expert
 from metro_fast.experts.adapters.peft_folder import CONFIG
@@ -96,16 +97,7 @@ def model_names(model: str, experts: Sequence[str], given: str) -> list[str]:
         raise MetroFastError(f"--expert {twice[0]} is given twice: leave one out")
     whole = [[*_parents(place), expert_name(place)] for place in places]
     depths = [2 if _says_nothing(parts[-1]) else 1 for parts in whole]
-    while True:
-        names = ["/".join(parts[-depth:]) for parts, depth in zip(whole, depths, strict=True)]
-        counts = Counter(names)
-        longer = [
-            depth + (counts[name] > 1 and depth < len(parts))
-            for name, parts, depth in zip(names, whole, depths, strict=True)
-        ]
-        if longer == depths:
-            return names
-        depths = longer
+    return distinct_names(whole, "/", depths)
 
 
 def pick_device(wanted: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from metro_fast._atomic import write_folder
 from metro_fast._shown import shown
+from metro_fast.cli.distinct_names import distinct_names
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import Expert
 from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, PICKLED_WEIGHTS, WEIGHTS
@@ -81,20 +82,7 @@ def folder_names(sources: Sequence[Path]) -> list[str]:
     for place, path in enumerate(sources):
         if twice[tuple(whole[place])] > 1:  # prompt.npy beside prompt.bin
             whole[place] = [*whole[place][:-1], path.name]
-    depths = [1] * len(whole)
-    while True:
-        names = [
-            "-".join(parts[len(parts) - depth :])
-            for parts, depth in zip(whole, depths, strict=True)
-        ]
-        counts = Counter(names)
-        longer = [
-            depth + (counts[name] > 1 and depth < len(parts))
-            for name, parts, depth in zip(names, whole, depths, strict=True)
-        ]
-        if longer == depths:
-            return names
-        depths = longer
+    return distinct_names(whole, "-")
 
 
 def refuse_existing(folder: Path, *, replace: bool) -> None:
