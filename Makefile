@@ -116,19 +116,12 @@ gpu:  ## Check and time the CUDA kernels here (a GPU, torch, peft, transformers,
 
 # ---- readers of files that strangers made ----
 
-FUZZ_SECONDS ?= 60
-FUZZ_TARGETS := block manifest container expert
-FUZZ_DIR := target/fuzz
+export FUZZ_SECONDS ?= 60
 
 .PHONY: fuzz
-fuzz:  ## Fuzz the readers of such files, FUZZ_SECONDS for each target (needs a nightly toolchain)
-	@if ! cargo +nightly --version >/dev/null 2>&1; then \
-		echo "fuzz: skipped, there is no nightly toolchain (rustup toolchain install nightly)"; exit 0; \
-	fi; \
-	cargo +nightly fuzz --version >/dev/null 2>&1 || cargo +nightly install --locked --quiet cargo-fuzz; \
-	for target in $(FUZZ_TARGETS); do \
-		echo "fuzz: $$target, $(FUZZ_SECONDS) s"; mkdir -p $(FUZZ_DIR)/corpus/$$target $(FUZZ_DIR)/found; \
-		CARGO_TARGET_DIR=$(FUZZ_DIR) cargo +nightly fuzz run $$target \
-			$(FUZZ_DIR)/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) \
-			-timeout=10 -verbosity=0 -print_final_stats=1 -artifact_prefix=$(FUZZ_DIR)/found/; \
-	done
+fuzz:  ## Fuzz the readers of such files, FUZZ_SECONDS for each target (needs a C++ compiler)
+	.ci/fuzz
+
+.PHONY: asan
+asan:  ## Run the tests of the core under the address sanitizer
+	.ci/asan

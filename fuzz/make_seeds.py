@@ -20,6 +20,27 @@ def write(target: str, name: str, data: bytes) -> None:
     (SEEDS / target / name).write_bytes(data)
 
 
+def write_corpora() -> None:
+    """Write the seeds of the corpus: the kind, the length of the index, the index, the tokens."""
+
+    def seed(name: str, kind: int, index: bytes, tokens: bytes) -> None:
+        write("corpus", name, struct.pack("<BH", kind, len(index)) + index + tokens)
+
+    ids = range(3, 3 + 40)
+    ends = struct.pack("<4Q", 10, 10, 25, 40)
+    seed("datatrove_2", 1, ends, struct.pack("<40H", *ids))
+    seed("datatrove_4", 3, ends, struct.pack("<40I", *ids))
+    lengths = (10, 1, 14, 15)
+    starts = (0, 10, 11, 25)
+    for name, code, width, letter in (("u16", 8, 2, "H"), ("i32", 4, 4, "i"), ("u8", 1, 1, "B")):
+        entries = struct.pack("<4i4q", *lengths, *(width * start for start in starts))
+        tokens = struct.pack(f"<40{letter}", *ids)
+        head = b"MMIDIDX\0\0" + struct.pack("<QB", 1, code)
+        seed(f"fairseq_{name}", 0, head + struct.pack("<Q", 4) + entries, tokens)
+        table = struct.pack("<3q", 0, 2, 4)
+        seed(f"megatron_{name}", 0, head + struct.pack("<QQ", 4, 3) + entries + table, tokens)
+
+
 def main() -> None:
     """Write all seeds."""
     rng = np.random.default_rng(0)
@@ -65,6 +86,7 @@ def main() -> None:
         dense = b"".join(data for key, data in parts.items() if key.startswith("dense."))
         lengths = struct.pack("<3H", len(json), len(scales), len(trits))
         write("expert", f"{name}_parts", lengths + json + scales + trits + dense)
+    write_corpora()
     write("container", "empty", struct.pack("<Q", 2) + b"{}")
 
 

@@ -1,6 +1,12 @@
 //! Corrects the checksums of damaged bytes. Without this, every mutation would fail at the first
 //! checksum, and the code behind it would never be reached.
 
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use metro_fast_core::corpus::blocks::{BlockMode, Blocks};
+use metro_fast_core::corpus::{Corpus, Width};
+use metro_fast_core::rng::{Key, Stream};
 use metro_fast_core::simd::Level;
 use metro_fast_core::ternary::codec::Block;
 use serde_json::{Value, json};
@@ -140,4 +146,68 @@ pub fn expert_file(manifest: &[u8], scales: &[u8], block: &[u8], dense: &[u8]) -
     file.extend_from_slice(header.as_bytes());
     file.extend(data);
     file
+}
+
+/// A folder for the files that a corpus is mapped from, which .ci/fuzz puts into memory.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = std::env::temp_dir().join(format!("metro-fast-fuzz-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    })
+}
+
+/// Writes the files of a corpus and reads all of it. The first byte chooses the format, the next two
+/// are the length of the index; the index and the tokens follow.
+pub fn corpus(data: &[u8]) {
+    let Some(([kind, low, high], rest)) = data.split_first_chunk::<3>() else { return };
+    let length = usize::from(u16::from_le_bytes([*low, *high])).min(rest.len());
+    let (index, tokens) = rest.split_at(length);
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder().join(name), bytes).unwrap();
+    let path = if kind & 1 == 0 {
+        write("pair.idx", index);
+        write("pair.bin", tokens);
+        folder().join("pair")
+    } else {
+        let datatrove = folder().join("datatrove");
+        std::fs::create_dir_all(&datatrove).unwrap();
+        // The number of tokens is right, as a checksum would be corrected.
+        let width = if kind & 2 == 0 { 2 } else { 4 };
+        let metadata = format!("a|{width}\n{}\n", tokens.len() / width);
+        write("datatrove/a.ds", tokens);
+        write("datatrove/a.ds.index", index);
+        write("datatrove/a.ds.metadata", metadata.as_bytes());
+        datatrove
+    };
+    if let Ok(corpus) = Corpus::open(&path) {
+        read_corpus(&Arc::new(corpus));
+    }
+}
+
+/// Every token is in exactly one item, and the blocks are ranges of the text.
+fn read_corpus(corpus: &Arc<Corpus>) {
+    let count = corpus.tokens();
+    assert_eq!(corpus.items_from(0).map(|item| item.length).sum::<u64>(), count as u64);
+    let mut segments = vec![0; count];
+    corpus.segments(0, &mut segments).unwrap();
+    assert!(segments.is_sorted() && segments[0] == 1);
+    match corpus.width() {
+        Width::Two => drop(corpus.read(0, &mut vec![0u16; count])),
+        Width::Four => drop(corpus.read(0, &mut vec![0u32; count])),
+    }
+    let modes =
+        [BlockMode::None, BlockMode::Complete, BlockMode::CompleteDoc, BlockMode::Eos, BlockMode::Pack];
+    let crop = Key::new(1, 2, Stream::Crop);
+    for mode in modes {
+        for size in [1, 5, 1 << 20] {
+            let Ok(blocks) = Blocks::new(corpus.clone(), mode, size, false) else { continue };
+            let mut last = 0;
+            for block in 0..blocks.count().min(256) {
+                let (start, end) = blocks.range(block, crop);
+                assert!(last <= start && start < end && end <= count as u64 && end - start <= size);
+                last = end;
+            }
+        }
+    }
 }

@@ -73,6 +73,16 @@ int cuFuncSetAttribute(void *function, int which, int value) {
     CALL("attribute %p %d %d", function, which, value);
     return 0;
 }
+#ifndef STUB_BEFORE_12_4
+/* The sizes of the parameters are the digits of $STUB_SIZES. */
+int cuFuncGetParamInfo(void *function, size_t index, size_t *offset, size_t *size) {
+    const char *sizes = getenv("STUB_SIZES");
+    if (!sizes || index >= strlen(sizes)) return 1;
+    *offset = 8 * index;
+    *size = sizes[index] - '0';
+    return 0;
+}
+#endif
 #ifdef STUB_QUIET
 int cuLaunchKernel() {
     return 0;

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from metro_fast._extras import require
+from metro_fast._regular import check_regular, open_regular
 from metro_fast.data.reading import (
     ADVICE,
     READING,
@@ -46,11 +47,12 @@ def cut_lines(path: Path, piece_bytes: int) -> list[tuple[int, int]]:
         >>> cut_lines(Path("three.txt"), piece_bytes=5)
         [(0, 8), (8, 13)]
     """
+    check_regular(path)
     size = path.stat().st_size
     ranges: list[tuple[int, int]] = []
     start = 0
     if not path.name.endswith(PACKED):
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while size - start > piece_bytes:
                 file.seek(start + piece_bytes - 1)
                 file.readline()
@@ -84,7 +86,7 @@ def cut_paragraphs(path: Path, piece_bytes: int) -> list[tuple[int, int]]:
     for _, stop in cut_lines(path, piece_bytes):
         if stop <= start:
             continue
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(stop)
             while (line := file.readline()) and line.strip():
                 pass
@@ -158,7 +160,7 @@ class _Range(io.RawIOBase):
     """A range of bytes of a file, read as if it were the whole file."""
 
     def __init__(self, path: Path, start: int, stop: int | None) -> None:
-        self._file = path.open("rb", buffering=0)
+        self._file = open_regular(path)
         self._file.seek(start)
         self._left = (path.stat().st_size if stop is None else stop) - start
 
@@ -178,6 +180,7 @@ class _Range(io.RawIOBase):
 def _open_text(path: Path, start: int, stop: int | None, reading: Reading) -> IO[str]:
     form: dict[str, Any] = {"encoding": reading.encoding, "errors": reading.errors}
     stream: Any
+    check_regular(path)
     if path.name.endswith(".gz"):
         stream = gzip.open(path)  # noqa: SIM115 (the caller closes it)
     elif path.name.endswith(".zst"):

@@ -77,7 +77,7 @@ class Expert(ExpertFile):
         data = read_bytes(file)
         config = folder / CONFIG
         try:
-            return cls(data, config.read_bytes() if config.exists() else None)
+            return cls(data, read_bytes(config).tobytes() if config.exists() else None)
         except FormatError as error:
             raise FormatError(f"{file}: {shown(str(error), 300)}") from error
 

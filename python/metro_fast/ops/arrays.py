@@ -1,5 +1,6 @@
 """numpy views of the caller's arrays and tensors, and results of the kind that came in."""
 
+import mmap
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -35,7 +36,7 @@ def on_cuda(value: object) -> bool:
     return is_tensor(value) and bool(getattr(value, "is_cuda", False))
 
 
-def view(name: str, value: object, *, bits: bool = False) -> npt.NDArray[Any]:
+def view(name: str, value: object, *, bits: bool = False, write: bool = False) -> npt.NDArray[Any]:
     """The numpy array that shares its memory with an array or a CPU tensor.
 
     Args:
@@ -44,10 +45,13 @@ def view(name: str, value: object, *, bits: bool = False) -> npt.NDArray[Any]:
         bits: Whether to return a bfloat16 tensor, for which numpy lacks a type, as the uint16 array
             of its bits. Only for arguments that are floats, since the bits could pass for token
             ids.
+        write: Whether the array will be written to. If not, a tensor that is stored negated or
+            conjugated is copied.
 
     Raises:
         TypeError: If it is neither of the two, a masked array, or a tensor that is not in dense
             CPU memory.
+        MetroFastError: If its file was truncated after it was mapped.
     """
     if isinstance(value, np.ndarray):
         if isinstance(value, np.ma.MaskedArray):  # as an array, it would be without its mask
@@ -55,35 +59,39 @@ def view(name: str, value: object, *, bits: bool = False) -> npt.NDArray[Any]:
                 f"{name} is a masked array, expected a plain one: give its .data, and what its "
                 "mask means as an argument"
             )
-        return value
+        _check_mapping(name, value)
+        # A matrix would keep two dimensions wherever it is reshaped.
+        return value if type(value) is np.ndarray else value.view(np.ndarray)
     if not is_tensor(value):
         raise TypeError(
             f"{name} is a {type(value).__name__}, expected a numpy array or a torch tensor"
         )
-    import torch
+    from metro_fast.ops.tensors import tensor_view
 
-    assert isinstance(value, torch.Tensor)
-    if value.is_nested:
-        raise TypeError(
-            f"{name} is a nested tensor, expected one with a shape: give its rows, .unbind()"
+    return tensor_view(name, value, bits, write)
+
+
+def _check_mapping(name: str, array: npt.NDArray[Any]) -> None:
+    """Refuse an array in a mapped file that is shorter by now.
+
+    To read behind its end ends the process. A file that is truncated during the call still does.
+
+    Raises:
+        MetroFastError: If it is.
+    """
+    base: Any = array.base
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and base.size() < len(base):
+        raise MetroFastError(
+            f"{name} is mapped from a file that had {len(base)} bytes and now has {base.size()}: "
+            "it was truncated, write it again and open it again"
         )
-    if value.device.type != "cpu" or value.layout != torch.strided:
-        raise TypeError(
-            f"{name} is a {value.layout} tensor on {value.device}, expected a dense CPU tensor: "
-            "call .cpu() first"
-        )
-    value = value.detach()
-    if value.dtype == torch.bfloat16:
-        if not bits:
-            raise TypeError(f"{name} is a bfloat16 tensor, expected integers")
-        value = value.view(torch.uint16)
-    array: npt.NDArray[Any] = value.numpy()
-    return array
 
 
 def contiguous(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The array itself if it is row-major, else a copy; a scalar keeps its 0 dimensions."""
-    return np.ascontiguousarray(array).reshape(array.shape)
+    """The array itself if it is row-major and aligned, else a copy; a scalar keeps its shape."""
+    return np.require(array, requirements="CA").reshape(array.shape)
 
 
 def typed(name: str, value: object, dtype: type[np.generic]) -> npt.NDArray[Any]:
@@ -108,13 +116,20 @@ def give(array: npt.NDArray[Any], *, tensor: bool) -> Any:
     return torch.from_numpy(array)
 
 
-def integers(name: str, value: object) -> npt.NDArray[np.int64]:
+def integers(name: str, value: object, *, copy: bool = True) -> npt.NDArray[np.int64]:
     """One-dimensional integers (an array, tensor or sequence) as contiguous int64.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: The integers.
+        copy: Whether they are always copied: a kernel checks them before it uses them, and another
+            thread may change the caller's array in between. Only for a kernel that checks as it
+            uses them is it False.
 
     Raises:
         TypeError: If they are not integers, or not one-dimensional.
     """
-    array = view(name, value) if is_tensor(value) else np.asarray(value)
+    array = view(name, value) if _is_array(value) else np.asarray(value)
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size > 0):
         raise TypeError(
             f"{name} has dtype {array.dtype} and {array.ndim} dimensions, "
@@ -122,7 +137,9 @@ def integers(name: str, value: object) -> npt.NDArray[np.int64]:
         )
     if array.dtype == np.uint64 and array.size > 0 and int(array.max()) >= 1 << 63:
         raise TypeError(f"{name} holds {int(array.max())}, which does not fit in int64")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    if copy:
+        return np.array(array, dtype=np.int64)
+    return np.require(array, dtype=np.int64, requirements="CA")
 
 
 def refuse_shared(outs: Mapping[str, object], inputs: Mapping[str, object]) -> None:
@@ -166,14 +183,15 @@ def writable(name: str, value: object, dtype: type[np.generic], ndim: int) -> np
     Raises:
         TypeError: If it has another dtype or number of dimensions, is read-only or not contiguous.
     """
-    array = view(name, value)
+    array = view(name, value, write=True)
     if array.dtype != np.dtype(dtype) or array.ndim != ndim:
         raise TypeError(
             f"{name} is an array of {array.dtype} in {array.ndim} dimensions, "
             f"expected {np.dtype(dtype)} in {ndim}"
         )
-    if not array.flags.c_contiguous or not array.flags.writeable:
-        raise TypeError(f"{name} must be contiguous (row-major) and writable")
+    flags = array.flags
+    if not (flags.c_contiguous and flags.writeable and flags.aligned):
+        raise TypeError(f"{name} must be contiguous (row-major), aligned and writable")
     return array
 
 

@@ -99,8 +99,8 @@ def replaced_token_labels(
         )
     _core.replaced_token_labels(
         array,
-        integers("masked_positions", masked_positions),
-        integers("sampled", sampled),
+        integers("masked_positions", masked_positions, copy=False),
+        integers("sampled", sampled, copy=False),
         pad_token_id=check_counter("pad_token_id", pad_token_id),
         num_threads=resolve_threads(num_threads, array.size, _GRAIN),
         input_ids=inputs,

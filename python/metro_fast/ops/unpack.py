@@ -130,7 +130,7 @@ def _allocate(count: int, dtype: Any, packed: object) -> Any:
 
 def _writable(out: Any) -> tuple[NDArray[Any], str]:
     """The view that the native module writes, and the name of its dtype."""
-    array = view("out", out, bits=True)
+    array = view("out", out, bits=True, write=True)
     name = str(out.dtype).removeprefix("torch.")
     if name not in _NATIVE:
         raise TypeError(f"dtype is {name}, expected one of {', '.join(_NATIVE)}")

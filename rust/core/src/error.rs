@@ -30,6 +30,9 @@ pub enum Error {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// The caller of [`crate::interrupt::during`] stopped the call; outputs may be half written.
+    #[error("the call was interrupted")]
+    Interrupted,
 }
 
 impl Error {

@@ -2,12 +2,11 @@
 //! copied.
 #![allow(unsafe_code)]
 
-use std::fs::File;
 use std::path::Path;
 
 use memmap2::Mmap;
 
-use crate::{Error, Result};
+use crate::{Error, Result, regular};
 
 /// A file mapped read-only into memory; an empty file gives an empty slice.
 #[derive(Debug)]
@@ -17,22 +16,26 @@ impl Map {
     /// Maps the whole file.
     ///
     /// # Errors
-    /// The error of the operating system, with the path.
+    /// [`Error::Format`] if it is not a regular file, else the error of the operating system, with
+    /// the path.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let context = |e| Error::io(format!("cannot map {}", path.display()), e);
-        let file = File::open(path).map_err(context)?;
-        let metadata = file.metadata().map_err(context)?;
-        if !metadata.is_file() {
-            return Err(Error::Format(format!("{} is not a regular file", path.display())));
-        }
-        if metadata.len() == 0 {
+        let (file, size) = regular::open(path, "map")?;
+        if size == 0 {
             // mmap reports an error for an empty mapping.
             return Ok(Self(None));
         }
-        // SAFETY: token files are written once, by a rename, and not changed in place.
-        // `TokenCorpus` documents the condition that nobody truncates or writes a file while it is
-        // read.
-        let map = unsafe { Mmap::map(&file) }.map_err(context)?;
+        // SAFETY: a mapping is sound as long as nobody changes the file: a `&[u8]` promises bytes
+        // that stay as they are. What we do for that: the mapping is private and read-only, `file`
+        // is a regular file (a device may change by itself), `prepare` writes token files under
+        // another name, renames them, and never changes them in place, so that a corpus that is made
+        // again gets other files while this one keeps its own. What rests on the user, as
+        // `TokenCorpus` and SECURITY.md say: that no other program writes to the file or shortens
+        // it. If one does, then no index that was checked when the corpus was opened is relied on
+        // for a bound: every access to the bytes is checked against the length of the mapping, a
+        // changed byte is at worst a wrong id or an error. A page that was cut off ends the process
+        // with SIGBUS, which no check before the access can exclude.
+        let map = unsafe { Mmap::map(&file) }
+            .map_err(|error| Error::io(format!("cannot map {}", path.display()), error))?;
         Ok(Self(Some(map)))
     }
 

@@ -92,8 +92,12 @@ pub(crate) fn pack<'py>(
 
 /// Returns the number of trits, the number of nonzeros, and the parameter S of a block.
 #[pyfunction]
-pub(crate) fn block_info(packed: PyReadonlyArray1<'_, u8>) -> PyResult<(usize, u64, u32)> {
-    let block = Block::parse(packed.as_slice()?).map_err(to_python)?;
+pub(crate) fn block_info(
+    py: Python<'_>,
+    packed: PyReadonlyArray1<'_, u8>,
+) -> PyResult<(usize, u64, u32)> {
+    let packed = packed.as_slice()?;
+    let block = enter(py, || Block::parse(packed))?;
     Ok((block.count(), block.nonzeros(), block.steps()))
 }
 

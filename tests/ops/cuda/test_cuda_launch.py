@@ -1,6 +1,7 @@
 """Compiling, caching and launching CUDA kernels without a GPU, by a libcuda that logs its calls."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from metro_fast.ops.cuda import launch
 
 STUB = Path(__file__).parents[2] / "support" / "stub_libcuda.c"
 SOURCE = "replaced_token_labels.cu"
+SOURCES = ("apply_lora.cu", SOURCE, "sample_replacements.cu", "unpack.cu")
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
 
@@ -157,6 +159,77 @@ print(launch.module("replaced_token_labels.cu", 0).origin)
         "0000803f feffffffffffffff",
         "pop",
     ]
+
+
+@needs_compiler
+@needs_nvrtc
+def test_a_launch_with_other_arguments_than_the_kernel_has_is_refused(machine: Machine):
+    """The driver reads as many addresses as the kernel has parameters, whatever it was given."""
+    out = machine.run(
+        LAUNCH
+        + """
+for arguments in ([], [None], [None, None], [None, ctypes.c_float(1.0), None]):
+    try:
+        start(arguments=arguments)
+    except CudaError as error:
+        print(error)
+start(arguments=[None, ctypes.c_float(1.0)])
+""",
+        STUB_SIZES="84",
+    )
+    assert out.splitlines() == [
+        f"the arguments of replaced_token_labels_fill have the sizes {sizes}, but its parameters "
+        "have [8, 4]: give one argument for each"
+        for sizes in ("[]", "[8]", "[8, 8]", "[8, 4, 8]")
+    ]
+    assert len(machine.calls("launch")) == 1
+
+
+@needs_compiler
+@needs_nvrtc
+def test_a_driver_before_cuda_12_4_is_asked_nothing_and_the_sources_decide(tmp_path: Path):
+    library = tmp_path / "before.so"
+    command = [str(COMPILER), "-shared", "-fPIC", "-DSTUB_BEFORE_12_4", "-o", library, STUB]
+    subprocess.run(command, check=True)
+    machine = Machine(tmp_path, library)
+    cases = [(source, *case) for source in SOURCES for case in _parameters(source)]
+    assert len(cases) == 14
+    out = machine.run(
+        f"""
+for source, kernel, sizes in {cases!r}:
+    for given in (sizes, sizes[1:], sizes + [8]):
+        arguments = [None if size == 8 else ctypes.c_uint32(1) for size in given]
+        try:
+            launch.launch(source, kernel, arguments, device=0, stream=0, grid=1, block=1)
+        except CudaError as error:
+            assert f"have the sizes {{given}}, but its parameters have {{sizes}}" in str(error)
+try:
+    launch.launch("unpack.cu", "other", [], device=0, stream=0, grid=1, block=1)
+except CudaError as error:
+    print(error)
+"""
+    )
+    assert "the parameters of the kernel \"other\" are unknown" in out
+    assert len(machine.calls("launch")) == 14
+
+
+def _parameters(source: str) -> list[tuple[str, list[int]]]:
+    """The kernels of a source and the sizes of their parameters, read from its text."""
+    text = (STUB.parents[2] / "cuda" / source).read_text().replace("\\\n", "\n")
+    found = []
+    pattern = r"__global__ void __launch_bounds__\(.*?\)\s+(\w+)\(([^)]*)\) \{"
+    for name, arguments in re.findall(pattern, text, re.DOTALL):
+        kinds = [argument.split() for argument in arguments.split(",")]
+        wide = [
+            8 if any("*" in word for word in kind) or kind[0] in ("u64", "i64") else 4
+            for kind in kinds
+        ]
+        names = [name]
+        if name == "name":  # a macro, of which the kernels are uses
+            macro = re.findall(r"#define (\w+)\(name, Format\)", text[: text.index(arguments)])[-1]
+            names = re.findall(rf"^{macro}\((\w+), \w+\)$", text, re.MULTILINE)
+        found += [(each, wide) for each in names]
+    return found
 
 
 @needs_compiler

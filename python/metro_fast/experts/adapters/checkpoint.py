@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from metro_fast import _core
+from metro_fast._regular import read_array
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError
 from metro_fast.experts.adapters.absent import absent
@@ -49,12 +50,13 @@ class Place:
             OSError: If it cannot be read.
         """
         # The file is not mapped: if another process cut it, ours would be killed.
-        data = np.fromfile(self.path, element(self.dtype), self.size, offset=self.offset)
-        if data.size != self.size:
+        kind = np.dtype(element(self.dtype))
+        data = read_array(self.path, self.offset, self.size * kind.itemsize)
+        if data.size != self.size * kind.itemsize:
             raise FormatError(
                 f"{self.path} ends within a tensor: it is cut, or was changed while it was read"
             )
-        return RawTensor(self.dtype, data.reshape(self.shape))
+        return RawTensor(self.dtype, data.view(kind).reshape(self.shape))
 
 
 def read_places(path: Path) -> StateDict[Place]:

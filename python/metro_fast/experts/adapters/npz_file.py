@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from metro_fast._regular import check_regular
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError
 from metro_fast.experts.adapters.limits import check_tensors
@@ -20,6 +21,7 @@ def read_npz(path: Path) -> dict[str, RawTensor]:
         FormatError: If it is damaged, or an array is larger than its header says.
         TypeError: If adapters do not have the dtype of an array.
     """
+    check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
             entries = {e.filename.removesuffix(".npy"): e for e in archive.infolist()}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from metro_fast import _core
 from metro_fast._extras import require
 from metro_fast._json import parse_json
+from metro_fast._regular import read_array
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.absent import absent
@@ -101,7 +102,7 @@ def write_safetensors(
 
 def read_bytes(path: Path) -> NDArray[np.uint8]:
     """The bytes of a file, which is not mapped: if another process cut it, ours would be killed."""
-    return np.fromfile(path, np.uint8)
+    return read_array(path)
 
 
 def read_pickle(path: Path) -> StateDict[RawTensor]:
@@ -112,7 +113,7 @@ def read_pickle(path: Path) -> StateDict[RawTensor]:
         FormatError: If it is damaged, or is more than a state dict.
     """
     torch = require("torch", "peft")
-    content = path.read_bytes()
+    content = read_array(path).tobytes()
     other = other_file(content)
     if other is not None:
         raise FormatError(f"{path} is not a pickle of tensors alone: it is {other}")
@@ -180,7 +181,7 @@ def read_npy(path: Path) -> RawTensor:
         FormatError: If it is damaged, or holds Python objects.
         TypeError: If adapters do not have its dtype.
     """
-    content = path.read_bytes()
+    content = read_array(path).tobytes()
     other = other_file(content)
     if other is not None:
         raise FormatError(f"{path} is not an array as numpy saves it: it is {other}")
@@ -225,7 +226,7 @@ def shard_files(folder: Path) -> tuple[list[Path], set[str]]:
         return [folder / _MODEL], set()
     if not (folder / _SHARDS).exists():
         raise absent(folder, "model", f"{_MODEL} or {_SHARDS}")
-    index = parse_json((folder / _SHARDS).read_bytes(), folder / _SHARDS)
+    index = parse_json(read_array(folder / _SHARDS).tobytes(), folder / _SHARDS)
     shards = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict):
         raise FormatError(f"{folder / _SHARDS} holds no weight_map, which names the shards")

@@ -2,15 +2,15 @@
 //! (in tokens, u64) of all documents, and `NAME.ds.metadata`, whose first line is the tokenizer, a
 //! `|` and the bytes per token, and whose second line is the number of tokens.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use super::files::beside;
 use super::index::{Index, Layout};
 use super::stored::Stored;
+use crate::interrupt::point;
 use crate::map::Map;
-use crate::{Error, Result};
+use crate::{Error, Result, regular};
 
 /// The contents of a `.metadata` file.
 pub(super) struct Metadata {
@@ -46,7 +46,7 @@ impl Metadata {
             Error::io(format!("cannot read {} ({about})", path.display()), e)
         };
         let mut text = Vec::new();
-        let file = File::open(path).map_err(context)?;
+        let (file, _) = regular::open_or(path, context)?;
         file.take(MAX_METADATA).read_to_end(&mut text).map_err(context)?;
         let text = String::from_utf8_lossy(&text);
         let mut lines = text.lines();
@@ -92,6 +92,7 @@ fn read_index(path: &Path, tokens: usize) -> Result<Index> {
     let index = Index::new(map, Layout::Ends, count);
     let mut last = 0;
     for document in 0..count {
+        point(8)?;
         let end = index.end(document);
         if end < last {
             return Err(Error::Format(format!(

@@ -19,8 +19,12 @@ use self::index::Index;
 pub use self::index::Item;
 pub use self::stored::{Gathered, Width};
 use self::stored::{Stored, read_ids};
+use crate::interrupt::point;
 use crate::map::Map;
 use crate::{Error, Result};
+
+/// The most tokens that are copied between two chances to interrupt the call.
+const PIECE: usize = 1 << 20;
 
 /// One file of tokens and the index of its items.
 #[derive(Debug)]
@@ -135,7 +139,8 @@ impl Corpus {
         let (mut from, mut out) = (start, out);
         while !out.is_empty() {
             let shard = &self.shards[index];
-            let count = out.len().min(shard.end - from);
+            let count = out.len().min(shard.end - from).min(PIECE);
+            point(4 * count)?;
             let (now, later) = out.split_at_mut(count);
             let local = from - shard.first;
             let width = shard.stored.bytes();
@@ -149,7 +154,8 @@ impl Corpus {
                     u32::MAX
                 ))
             })?;
-            (from, out, index) = (from + count, later, index + 1);
+            (from, out) = (from + count, later);
+            index += usize::from(from == shard.end);
         }
         Ok(())
     }

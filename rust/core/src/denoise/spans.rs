@@ -9,6 +9,7 @@ use super::IGNORED;
 use super::layout::{write_inputs, write_targets};
 use super::span_options::SpanCorruption;
 use super::span_plan::{Share, SpanPlan};
+use crate::interrupt::point;
 use crate::simd::{Job, Lanes, Level};
 use crate::threads::for_each;
 use crate::tokens::{Id, Rows, Token};
@@ -91,10 +92,7 @@ pub fn corrupt_spans<T: Token, O: Id>(
             denoisers: denoisers.next().unwrap_or_default(),
         });
     }
-    for_each(num_threads, writers, |writer| {
-        level.run(writer);
-        Ok(())
-    })
+    for_each(num_threads, writers, |writer| level.run(writer))
 }
 
 struct Writer<'a, 'b, T, O> {
@@ -113,10 +111,10 @@ struct Writer<'a, 'b, T, O> {
 }
 
 impl<T: Token, O: Id> Job for Writer<'_, '_, T, O> {
-    type Output = ();
+    type Output = Result<()>;
 
     #[inline(always)]
-    fn run<L: Lanes>(mut self) {
+    fn run<L: Lanes>(mut self) -> Result<()> {
         let options = self.options;
         let (pad, ignored) = (O::from_i64(options.pad), O::from_i64(IGNORED));
         let mut long = Vec::new();
@@ -124,6 +122,7 @@ impl<T: Token, O: Id> Job for Writer<'_, '_, T, O> {
             let row = self.share.row(place);
             let denoiser = &options.denoisers[row.denoiser];
             let (ids, length) = self.rows.from_row(self.first + place);
+            point(8 * length)?;
             let (start, width) = (place * self.widths.0, self.widths.0);
             let out = &mut self.inputs[start..];
             if options.longest_input == Some(row.input_length) {
@@ -160,6 +159,7 @@ impl<T: Token, O: Id> Job for Writer<'_, '_, T, O> {
             self.label_lengths[place] = row.target_length as i64;
             self.denoisers[place] = row.denoiser as i64;
         }
+        Ok(())
     }
 }
 

@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::interrupt::point;
 use crate::{Error, Result};
+
+/// The most bytes that are written between two chances to interrupt the call.
+const PIECE: usize = 8 << 20;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
@@ -22,14 +26,19 @@ static COUNTER: AtomicU64 = AtomicU64::new(0);
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let context = || format!("cannot write {}", path.display());
     let (temporary, mut file) = create_beside(path)?;
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&temporary, path));
+    let failed = |error| Error::io(context(), error);
+    let written = bytes
+        .chunks(PIECE)
+        .try_for_each(|piece| {
+            point(piece.len())?;
+            file.write_all(piece).map_err(failed)
+        })
+        .and_then(|()| file.sync_all().map_err(failed))
+        .and_then(|()| fs::rename(&temporary, path).map_err(failed));
     if let Err(error) = written {
         // The first error is the one to report; a file left behind does no harm.
         let _ = fs::remove_file(&temporary);
-        return Err(Error::io(context(), error));
+        return Err(error);
     }
     sync_folder(path).map_err(|error| Error::io(context(), error))
 }

@@ -1,6 +1,5 @@
 //! A safetensors file: written in one fixed order, read through the safetensors crate's checks.
 
-use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
@@ -11,7 +10,8 @@ use serde_json::{Map, Value, json};
 use super::dtype::Dtype;
 use super::metadata::Metadata;
 use super::unique_keys;
-use crate::{Error, Result};
+use crate::interrupt::append;
+use crate::{Error, Result, regular};
 
 /// A file begins with the length of its header, a little-endian integer of this many bytes.
 const LENGTH: usize = 8;
@@ -99,7 +99,7 @@ pub fn encode(mut tensors: Vec<Entry<'_>>, metadata: &[(&str, &str)]) -> Result<
     file.extend_from_slice(&(text.len() as u64).to_le_bytes());
     file.extend_from_slice(text.as_bytes());
     for tensor in &tensors {
-        file.extend_from_slice(tensor.bytes);
+        append(&mut file, tensor.bytes)?;
     }
     Ok(file)
 }
@@ -127,8 +127,7 @@ pub fn contents(file: &[u8]) -> Result<Contents> {
 /// [`Error::Io`] if the file cannot be read, else the errors of [`decode`].
 pub fn read_contents(path: &Path) -> Result<Contents> {
     let failed = |error| Error::io(format!("cannot read {}", path.display()), error);
-    let mut file = File::open(path).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?.len();
+    let (mut file, size) = regular::open(path, "read")?;
     let mut start = Vec::new();
     // Long enough to recognize other formats by.
     file.by_ref().take(2 * LENGTH as u64).read_to_end(&mut start).map_err(failed)?;

@@ -16,6 +16,9 @@ pub use manifest::{AlphaRule, Base, Dense, Group, Initial, Kind, Manifest, Scope
 
 /// The CRC32C of bytes, which protects dense tensors and given initial values. `before` is the
 /// checksum of the bytes that precede them, or 0.
-pub fn checksum(before: u32, bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(before, bytes)
+///
+/// # Errors
+/// [`crate::Error::Interrupted`] if the caller stops the call.
+pub fn checksum(before: u32, bytes: &[u8]) -> crate::Result<u32> {
+    crate::interrupt::checksum(before, bytes)
 }

@@ -1,10 +1,14 @@
 //! Replaced-token detection: the input of the main model and its labels.
 
+use crate::interrupt::point;
 use crate::threads::for_each;
 use crate::{Error, Result};
 
 /// The label of padding, which the loss ignores.
 const IGNORED: i8 = -100;
+
+/// The most tokens between two chances to interrupt the call.
+const MOST: usize = 1 << 20;
 
 /// The outputs of [`replaced_token_labels`], which are as long as `original`.
 #[derive(Debug)]
@@ -43,7 +47,7 @@ pub fn replaced_token_labels(
             original.len()
         )));
     }
-    let share = original.len().div_ceil(num_threads.max(1)).max(1);
+    let share = original.len().div_ceil(num_threads.max(1)).clamp(1, MOST);
     let shares = original
         .chunks(share)
         .zip(output.input_ids.chunks_mut(share).zip(output.labels.chunks_mut(share)))
@@ -58,10 +62,18 @@ pub fn replaced_token_labels(
         let start = index * share;
         let first = positions.partition_point(|p| (*p as usize) < start);
         let last = positions.partition_point(|p| (*p as usize) < start + original.len());
-        for (position, sample) in positions[first..last].iter().zip(&sampled[first..last]) {
-            let place = *position as usize - start;
-            input[place] = *sample;
-            labels[place] = i8::from(*sample != original[place]);
+        let pairs = positions.get(first..last).unwrap_or_default().iter();
+        for (position, sample) in pairs.zip(sampled.get(first..last).unwrap_or_default()) {
+            let place = (*position as usize).wrapping_sub(start);
+            let (Some(input), Some(label), Some(original)) =
+                (input.get_mut(place), labels.get_mut(place), original.get(place))
+            else {
+                return Err(Error::Shape(
+                    "masked_positions changed during the call: give an array that no other thread writes".into(),
+                ));
+            };
+            *input = *sample;
+            *label = i8::from(*sample != *original);
         }
         Ok(())
     })
@@ -77,6 +89,7 @@ fn check(original: &[i64], positions: &[i64], sampled: &[i64]) -> Result<()> {
     }
     let mut above = -1;
     for (index, (position, sample)) in positions.iter().zip(sampled).enumerate() {
+        point(16)?;
         if *position <= above || *position >= original.len() as i64 {
             return Err(Error::argument(
                 "masked_positions",
@@ -84,7 +97,7 @@ fn check(original: &[i64], positions: &[i64], sampled: &[i64]) -> Result<()> {
                 format!("flat indices below {}, strictly ascending", original.len()),
             ));
         }
-        if original[*position as usize] < 0 {
+        if original.get(*position as usize).is_none_or(|id| *id < 0) {
             return Err(Error::argument(
                 "masked_positions",
                 format!("{position} at {index}, which is padding"),

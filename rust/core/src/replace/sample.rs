@@ -7,6 +7,7 @@
 
 use super::exp2::{distance, scale, weight};
 use super::logits::Logit;
+use crate::interrupt::point;
 use crate::rng::Key;
 use crate::threads::for_each;
 use crate::tokens::SampleIds;
@@ -104,9 +105,10 @@ pub fn sample_replacements<L: Logit>(
     for_each(num_threads, shares, |(index, (logits, out))| {
         let mut totals = Vec::with_capacity(vocabulary.div_ceil(BLOCK));
         for (offset, (logits, id)) in logits.chunks_exact(vocabulary).zip(out).enumerate() {
+            point(4 * vocabulary)?;
             let row = index * share + offset;
             let max = greatest(logits, row)?;
-            *id = draw(logits, max, scale, draws.uniform(row), &mut totals) as i64;
+            *id = draw(logits, max, scale, draws.uniform(row), &mut totals, row)? as i64;
         }
         Ok(())
     })
@@ -158,7 +160,8 @@ fn draw<L: Logit>(
     scale: f32,
     uniform: u64,
     totals: &mut Vec<u64>,
-) -> usize {
+    row: usize,
+) -> Result<usize> {
     let weigh = |logit: &L| weight(distance(max, logit.to_f32(), scale));
     totals.clear();
     let mut total = 0;
@@ -170,13 +173,16 @@ fn draw<L: Logit>(
     let block = totals.partition_point(|sum| *sum <= target);
     let mut sum = if block == 0 { 0 } else { totals[block - 1] };
     let start = block * BLOCK;
-    for (offset, logit) in logits[start..].iter().enumerate() {
+    for (offset, logit) in logits.get(start..).unwrap_or_default().iter().enumerate() {
         sum += weigh(logit);
         if sum > target {
-            return start + offset;
+            return Ok(start + offset);
         }
     }
-    unreachable!("the target is below the total, which the greatest logit keeps above 0")
+    // The target is below the total, which the greatest logit keeps above 0.
+    Err(Error::Shape(format!(
+        "logits changed at row {row} while it was read: give an array that no other thread writes"
+    )))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::chunks::{CHUNK, Chunk, chunks, entries, not_finite, share_len, shares
 use super::passes::{Agreement, CountTies, Emit, Refine, Scan};
 use super::rule::{Part, Rule, Ternary};
 use super::select::{Decisive, LOW_BINS, MAGNITUDE, Selection, Table};
+use crate::interrupt::point;
 use crate::simd::Level;
 use crate::{Error, Result, threads};
 
@@ -86,6 +87,7 @@ impl Quantizer {
             work,
             |((share, upper), sums): ((&[Chunk<'_>], &mut Table), &mut [f64])| {
                 for (chunk, sum) in share.iter().zip(sums) {
+                    point(CHUNK)?;
                     let (found, finite) = level.run(Scan { values: chunk.values, upper });
                     if !finite {
                         return Err(not_finite(parts, chunk));
@@ -123,6 +125,7 @@ impl Quantizer {
             .collect();
         threads::for_each(num_threads, work.iter_mut().collect(), |(share, squares, lower)| {
             for (chunk, square) in share.iter().zip(squares.iter_mut()) {
+                point(CHUNK)?;
                 *square = level.run(Refine { values: chunk.values, mean, high, lower });
             }
             Ok(())

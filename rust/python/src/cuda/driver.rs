@@ -6,7 +6,8 @@ use std::ptr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::failure::{Failure, Result};
-use super::library::{functions, open};
+use super::library::{functions, open, optional};
+use super::sources::known_parameters;
 
 type Handle = *mut c_void;
 
@@ -30,15 +31,21 @@ functions! { Calls {
     error_string = b"cuGetErrorString" (c_int, *mut *const c_char);
 } }
 
+/// `cuFuncGetParamInfo`, which CUDA 12.4 introduced: function, index, offset and size.
+type ParamInfo = unsafe extern "C" fn(Handle, usize, *mut usize, *mut usize) -> c_int;
+
 const MULTIPROCESSORS: c_int = 16;
 const CAPABILITY_MAJOR: c_int = 75;
 const CAPABILITY_MINOR: c_int = 76;
 const SHARED_PER_BLOCK: c_int = 97;
 const MAX_DYNAMIC_SHARED: c_int = 8;
+/// The answer for the parameter after the last.
+const INVALID_VALUE: c_int = 1;
 
 /// The driver, as opened by this process.
 pub(super) struct Driver {
     calls: Calls,
+    param_info: Option<ParamInfo>,
     process: u32,
     /// The primary context of each device, which is retained once and shared with torch.
     contexts: Mutex<HashMap<i32, usize>>,
@@ -62,6 +69,8 @@ pub(super) struct Loaded {
 
 struct Function {
     handle: usize,
+    /// The number of bytes of each parameter.
+    parameters: Vec<usize>,
     /// The most dynamic shared memory that was requested from the driver so far.
     shared_bytes: u32,
 }
@@ -101,8 +110,11 @@ impl Driver {
         };
         let (library, name) =
             open("the CUDA driver (it is installed with the driver of the GPU)", &names)?;
+        // SAFETY: the type is that of the function in NVIDIA's header, and the library stays open.
+        let param_info = unsafe { optional(&library, b"cuFuncGetParamInfo") };
         let calls = Calls::load(library, &name)?;
-        let driver = Self { calls, process: std::process::id(), contexts: Mutex::default() };
+        let (process, contexts) = (std::process::id(), Mutex::default());
+        let driver = Self { calls, param_info, process, contexts };
         // SAFETY: cuInit takes no pointers.
         driver.check("cuInit", unsafe { (driver.calls.init)(0) })?;
         Ok(driver)
@@ -217,7 +229,11 @@ impl Driver {
     /// Launches a kernel without allocating device memory or waiting. From the second launch on,
     /// nothing is loaded either, so that a CUDA graph can capture the launch.
     ///
-    /// `arguments` are the values of the parameters, each in the lowest bytes of a word.
+    /// `arguments` are the values of the parameters, each in the lowest bytes of a word, and `sizes`
+    /// the number of bytes of each.
+    ///
+    /// # Errors
+    /// If the sizes are not those of the kernel's parameters, or a call of the driver fails.
     pub fn launch(
         &self,
         loaded: &Loaded,
@@ -225,14 +241,18 @@ impl Driver {
         shape: Shape,
         stream: u64,
         arguments: &mut [u64],
+        sizes: &[usize],
     ) -> Result<()> {
         self.within(loaded.context, || {
-            let function = self.function(loaded, kernel, shape.shared_bytes)?;
+            let function = self.function(loaded, kernel, shape.shared_bytes, sizes)?;
             let mut addresses: Vec<*mut c_void> =
                 arguments.iter_mut().map(|word| ptr::from_mut(word).cast()).collect();
             let ((gx, gy, gz), (bx, by, bz)) = (shape.grid, shape.block);
-            // SAFETY: the function and the stream belong to the current context, and there is one
-            // word for each parameter of the kernel, which the driver copies.
+            // SAFETY: the function belongs to the current context, and `function` checked that there
+            // is one word for each of its parameters, which the driver copies. What rests on the
+            // caller, `metro_fast.ops.cuda.launch`, is what no call of the driver tells: that the
+            // stream is one of this context, and that addresses among the arguments are those of
+            // live device memory of the size that the kernel uses.
             let code = unsafe {
                 (self.calls.launch)(
                     function as Handle,
@@ -252,12 +272,26 @@ impl Driver {
         })
     }
 
-    fn function(&self, loaded: &Loaded, kernel: &str, shared_bytes: u32) -> Result<usize> {
+    /// The handle of a kernel whose parameters have these sizes.
+    fn function(
+        &self,
+        loaded: &Loaded,
+        kernel: &str,
+        shared_bytes: u32,
+        sizes: &[usize],
+    ) -> Result<usize> {
         let mut functions = loaded.functions.lock().unwrap_or_else(PoisonError::into_inner);
         let function = match functions.get_mut(kernel) {
             Some(function) => function,
             None => functions.entry(kernel.into()).or_insert(self.find(loaded, kernel)?),
         };
+        if sizes != function.parameters {
+            return Err(Failure(format!(
+                "the arguments of {kernel} have the sizes {sizes:?}, but its parameters have {:?}: \
+                 give one argument for each",
+                function.parameters
+            )));
+        }
         if shared_bytes > function.shared_bytes {
             // SAFETY: the handle of the function was looked up above.
             let code = unsafe {
@@ -285,8 +319,28 @@ impl Driver {
             (self.calls.module_function)(&raw mut handle, loaded.module as Handle, name.as_ptr())
         };
         self.check(&format!("cuModuleGetFunction of {kernel}"), code)?;
+        let parameters = self.parameters(handle, kernel)?;
         // By default a kernel gets 48 KiB minus its static shared memory, so a launch with slightly
         // less than 48 KiB needs a request too.
-        Ok(Function { handle: handle as usize, shared_bytes: 0 })
+        Ok(Function { handle: handle as usize, parameters, shared_bytes: 0 })
+    }
+
+    /// The sizes of a kernel's parameters: those that the driver tells, or, before CUDA 12.4, those
+    /// of the source. Not yet run on a GPU.
+    fn parameters(&self, function: Handle, kernel: &str) -> Result<Vec<usize>> {
+        let Some(param_info) = self.param_info else {
+            return known_parameters(kernel);
+        };
+        let mut sizes = Vec::new();
+        loop {
+            let (mut offset, mut size) = (0, 0);
+            // SAFETY: the function was looked up by the caller, and the driver writes two sizes.
+            let code = unsafe { param_info(function, sizes.len(), &raw mut offset, &raw mut size) };
+            match code {
+                0 => sizes.push(size),
+                INVALID_VALUE => return Ok(sizes),
+                code => self.check(&format!("cuFuncGetParamInfo of {kernel}"), code)?,
+            }
+        }
     }
 }

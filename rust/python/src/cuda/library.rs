@@ -23,6 +23,15 @@ pub(super) fn reason(error: &libloading::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
+/// Looks up a function that older libraries do not have.
+///
+/// # Safety
+/// `F` must be the type of the function, and the library must stay open while it is used.
+pub(super) unsafe fn optional<F: Copy>(library: &Library, symbol: &[u8]) -> Option<F> {
+    // SAFETY: the caller promises the type.
+    unsafe { library.get::<F>(symbol) }.ok().map(|found| *found)
+}
+
 /// Defines a struct of C functions, which are looked up by name when it is made. The library stays
 /// open as long as the process runs.
 macro_rules! functions {

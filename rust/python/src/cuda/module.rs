@@ -56,7 +56,8 @@ impl CudaModule {
         let mut words = words(arguments, &sizes)?;
         let shape = Shape { grid, block, shared_bytes };
         // The driver waits if the queue of launches is full, so the GIL is released.
-        Ok(py.detach(|| driver()?.launch(&self.loaded, kernel, shape, stream, &mut words))?)
+        Ok(py
+            .detach(|| driver()?.launch(&self.loaded, kernel, shape, stream, &mut words, &sizes))?)
     }
 }
 

@@ -25,3 +25,30 @@ pub(super) fn source(name: &str) -> Result<&'static str> {
         Failure(format!("there is no CUDA source {name:?}, expected one of {known}"))
     })
 }
+
+/// The sizes of the parameters of each kernel, without the format at the end of its name; a test
+/// compares them with the sources.
+const PARAMETERS: [(&str, &[usize]); 6] = [
+    ("apply_lora", &[8, 8, 4, 4, 4, 8, 8, 4, 8]),
+    ("replaced_token_labels_fill", &[8, 8, 8, 8, 8]),
+    ("replaced_token_labels_scatter", &[8, 8, 8, 8, 8, 8, 8, 8]),
+    ("sample_replacements", &[8, 8, 4, 4, 8, 8, 8, 4, 4, 8, 8]),
+    ("unpack", &[8, 8, 8, 4, 8]),
+    ("unpack_flat", &[8, 8, 8, 8, 4, 4, 4, 8]),
+];
+
+/// The sizes of the parameters of a kernel, for a driver that does not tell them.
+///
+/// # Errors
+/// If the kernel is unknown.
+pub(super) fn known_parameters(kernel: &str) -> Result<Vec<usize>> {
+    let formats = ["_f32", "_f16", "_bf16"];
+    let name = formats.iter().find_map(|format| kernel.strip_suffix(format)).unwrap_or(kernel);
+    match PARAMETERS.iter().find(|(known, _)| *known == name) {
+        Some((_, sizes)) => Ok(sizes.to_vec()),
+        None => Err(Failure(format!(
+            "the parameters of the kernel {kernel:?} are unknown, and this driver does not tell them: \
+             it needs CUDA 12.4"
+        ))),
+    }
+}

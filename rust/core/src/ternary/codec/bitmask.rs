@@ -68,7 +68,8 @@ pub(super) fn decode<L: Lanes>(
         left -= count;
     }
     // `next` is now `nonzeros`, and the length check above ensures that `signs` has that many bits.
-    let mut rest = signs[next / 8..].iter();
+    // Only if another thread changes the bytes meanwhile, it is more.
+    let mut rest = signs.get(next / 8..).unwrap_or_default().iter();
     let first = rest.next().is_some_and(|byte| byte >> (next % 8) != 0);
     if first || rest.any(|byte| *byte != 0) {
         return Err(damaged("has a sign bit past its last sign".into()));

@@ -4,6 +4,7 @@ use super::decode::{Decode, Row};
 use super::layout::{GUARD, HEADER, MAGIC, MAX_COUNT, ROW, T4, VERSION, ZERO};
 use super::sink::{Sink, Spread, past_the_caches};
 use super::t4_rans;
+use crate::interrupt::point;
 use crate::simd::Level;
 use crate::simd::quads::Value;
 use crate::{Error, Result, threads};
@@ -189,6 +190,7 @@ fn rows<'a>(index: &[u8], payload: &'a [u8]) -> Result<Vec<Row<'a>>> {
         if bytes.is_empty() != (coding == ZERO) || (nonzeros == 0) != (coding == ZERO) {
             return bad("is empty but not marked as zero, or marked as zero but not empty");
         }
+        point(bytes.len())?;
         if crc32c::crc32c(bytes) != word(row, 12) {
             return bad("does not match its checksum: the packed bytes are damaged");
         }

@@ -3,6 +3,7 @@
 use super::keys::{keys_of_trits, kinds_of_keys, nonzeros};
 use super::layout::{BITMASK, GUARD, HEADER, MAGIC, ROW, T4, VERSION, ZERO};
 use super::{bitmask, t4_rans};
+use crate::interrupt::append;
 use crate::simd::{Job, Lanes, Level};
 use crate::{Error, Result, threads};
 
@@ -124,7 +125,7 @@ pub(super) fn assemble(count: usize, steps: u32, streams: &[Stream]) -> Result<V
     block.extend_from_slice(&crc.to_le_bytes());
     block.extend_from_slice(&index);
     for stream in streams {
-        block.extend_from_slice(&stream.bytes);
+        append(&mut block, &stream.bytes)?;
     }
     block.resize(total, 0);
     Ok(block)

@@ -2,6 +2,7 @@
 //! before it.
 
 use super::encode::{Coding, Encode, Stream, assemble, stream_len};
+use crate::interrupt::point;
 use crate::simd::Level;
 use crate::{Error, Result, threads};
 
@@ -37,7 +38,15 @@ impl Packer {
     /// # Errors
     /// [`Error::Argument`] if a trit is not -1, 0 or 1; in that case no trit is added.
     pub fn push(&mut self, trits: &[i8], level: Level, num_threads: usize) -> Result<()> {
-        if let Some(at) = trits.iter().position(|trit| !(-1..=1).contains(trit)) {
+        let mut bad = None;
+        for (piece, trits) in trits.chunks(self.stream_len).enumerate() {
+            point(trits.len() / 4)?;
+            if let Some(at) = trits.iter().position(|trit| !(-1..=1).contains(trit)) {
+                bad = Some(piece * self.stream_len + at);
+                break;
+            }
+        }
+        if let Some(at) = bad {
             let value = format!("{} at index {}", trits[at], self.count() + at);
             return Err(Error::argument("trits", value, "-1, 0 or 1"));
         }

@@ -2,6 +2,7 @@
 
 use super::decode::Planes;
 use super::pieces::{MAX_EXPERTS, Parts, Piece, check};
+use crate::interrupt::point;
 use crate::simd::{Job, Lanes, Level};
 use crate::{Error, Result, threads};
 
@@ -95,6 +96,7 @@ pub fn count(
     let work = totals.iter_mut().enumerate().collect();
     threads::for_each(threads, work, |(thread, totals): (usize, &mut Vec<u64>)| {
         for share in (thread..shares).step_by(threads) {
+            point(SHARE)?;
             let first = share * SHARE;
             level.run(Count { experts, pieces, first, len: SHARE.min(len - first), totals });
         }

@@ -2,6 +2,7 @@
 
 use super::decode::Planes;
 use super::pieces::{Piece, check};
+use crate::interrupt::point;
 use crate::{Result, threads};
 
 /// Computes the inner products of the trits of all pairs of n experts. The product of experts i and
@@ -26,6 +27,7 @@ pub fn dot_products(
         for (j, (out, b)) in row.chunks_mut(tables.max(1)).zip(experts).enumerate() {
             if j <= i {
                 for piece in pieces {
+                    point(piece.len / 8)?;
                     out[piece.table] += dot(a, b, piece.start, piece.len);
                 }
             }
