@@ -1,4 +1,4 @@
-"""Ctrl-C during one long native call, which is answered within 0.3 s, and files that wait for ever."""
+"""Ctrl-C during one long native call, and files that would wait for ever."""
 
 import os
 import signal
@@ -98,7 +98,8 @@ def test_a_long_call_answers_within_a_third_of_a_second(name: str, threads: int,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.stdin.write("go\n")
         process.stdin.flush()
@@ -111,7 +112,7 @@ def test_a_long_call_answers_within_a_third_of_a_second(name: str, threads: int,
     # Measured on a busy machine: the scheduler alone may take as long again.
     assert took < 2 * LIMIT
     if name == "write":
-        assert list(tmp_path.iterdir()) in ([], [path]), "an interrupted write leaves nothing beside"
+        assert list(tmp_path.iterdir()) in ([], [path])
 
 
 def test_a_handler_that_raises_nothing_does_not_end_the_call():
@@ -126,7 +127,8 @@ def test_a_handler_that_raises_nothing_does_not_end_the_call():
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     np.testing.assert_array_equal(drawn, ops.sample_replacements(logits, num_threads=1))
-    assert handled and handled[0] <= ended
+    assert handled
+    assert handled[0] <= ended
 
 
 def irregular(folder: Path, kind: str) -> Path:
@@ -200,7 +202,7 @@ def test_only_regular_files_are_opened(door: object, kind: str, tmp_path: Path):
 
 def test_a_folder_and_a_missing_file_keep_the_systems_error(tmp_path: Path):
     (tmp_path / "x.npy").mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(IsADirectoryError):
         compress(tmp_path / "x.npy")
     with pytest.raises(FileNotFoundError):
         compress(tmp_path / "nothing.safetensors")

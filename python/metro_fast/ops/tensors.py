@@ -24,7 +24,7 @@ def tensor_view(name: str, value: Any, bits: bool, write: bool) -> npt.NDArray[A
     if kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         # A DTensor or a fake tensor: its own memory is not its values.
         raise TypeError(
-            f"{name} is a {kind.__name__}, expected a plain tensor: of a DTensor, give "
+            f"{name} is a {kind.__name__}, expected a plain tensor: for a DTensor, give "
             ".full_tensor() or .to_local()"
         )
     if value.is_quantized:

@@ -97,11 +97,10 @@ pub(crate) fn helping<T>(stop: Option<&Arc<AtomicBool>>, work: impl FnOnce() -> 
 pub(crate) fn wait(stop: &AtomicBool, mut finished: impl FnMut(Duration) -> bool) -> Result<()> {
     let mut result = Ok(());
     while !finished(EVERY / 2) {
-        if result.is_ok() {
+        // After a yes the question is not asked again: the caller's own share may have asked it.
+        if !stop.load(Ordering::Relaxed) {
             result = ask();
-            if result.is_err() {
-                stop.store(true, Ordering::Relaxed);
-            }
+            stop.store(result.is_err(), Ordering::Relaxed);
         }
     }
     result
@@ -173,7 +172,7 @@ mod tests {
 
     #[test]
     fn pieces_make_the_checksum_of_the_whole() {
-        let bytes: Vec<u8> = (0..3 * GRAIN + 5).map(|i| (i * i >> 7) as u8).collect();
+        let bytes: Vec<u8> = (0..3 * GRAIN + 5).map(|i| ((i * i) >> 7) as u8).collect();
         let (head, tail) = bytes.split_at(99);
         assert_eq!(checksum(crc32c::crc32c(head), tail).unwrap(), crc32c::crc32c(&bytes));
         let mut copy = vec![1];

@@ -52,7 +52,9 @@ fn stopped() -> bool {
         }
         let raised = py.check_signals().err();
         let stop = raised.is_some();
-        RAISED.set(raised);
+        if stop {
+            RAISED.set(raised);
+        }
         stop
     })
 }

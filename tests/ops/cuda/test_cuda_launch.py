@@ -209,7 +209,7 @@ except CudaError as error:
     print(error)
 """
     )
-    assert "the parameters of the kernel \"other\" are unknown" in out
+    assert 'the parameters of the kernel "other" are unknown' in out
     assert len(machine.calls("launch")) == 14
 
 
