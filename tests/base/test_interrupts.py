@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from metro_fast import ops
+from metro_fast._regular import read_array
 from metro_fast.data import TokenCorpus
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import Expert, compress
@@ -201,8 +202,10 @@ def test_only_regular_files_are_opened(door: object, kind: str, tmp_path: Path):
 
 
 def test_a_folder_and_a_missing_file_keep_the_systems_error(tmp_path: Path):
-    (tmp_path / "x.npy").mkdir()
     with pytest.raises(IsADirectoryError):
-        compress(tmp_path / "x.npy")
+        read_array(tmp_path)
     with pytest.raises(FileNotFoundError):
-        compress(tmp_path / "nothing.safetensors")
+        read_array(tmp_path / "nothing")
+    (tmp_path / "some").write_bytes(b"0123456789")
+    assert read_array(tmp_path / "some", 3, 4).tobytes() == b"3456"
+    assert read_array(tmp_path / "some", 8, 4).tobytes() == b"89"

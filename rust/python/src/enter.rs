@@ -47,10 +47,12 @@ fn stopped() -> bool {
         return false;
     }
     Python::attach(|py| {
-        if HANDLES_SIGNALS.get().is_none() {
-            HANDLES_SIGNALS.set(Some(is_main_thread(py).unwrap_or(true)));
+        let main = HANDLES_SIGNALS.get().map_or_else(|| is_main_thread(py), Ok);
+        if let Ok(main) = &main {
+            HANDLES_SIGNALS.set(Some(*main));
         }
-        let raised = py.check_signals().err();
+        // `threading` is written in Python, so that a handler may raise its exception there.
+        let raised = main.err().or_else(|| py.check_signals().err());
         let stop = raised.is_some();
         if stop {
             RAISED.set(raised);

@@ -177,6 +177,7 @@ impl Quantizer {
         let mut found = vec![Agreement::default(); chunks.len()];
         if num_threads == 1 || chunks.len() < 2 {
             for ((chunk, out), found) in chunks.iter().zip(outs).zip(&mut found) {
+                point(CHUNK)?;
                 let (values, ties) = (chunk.values, state.left);
                 let (here, used) = level.run(Emit { values, out, threshold, ties });
                 *found = here;
