@@ -4,10 +4,10 @@ To open a FIFO waits for a writer, and Ctrl-C is not noticed where a library ope
 have no end.
 """
 
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ def check_regular(path: Path) -> None:
     _check(path, found.st_mode)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a regular file to read its bytes.
 
     Raises:
@@ -83,9 +83,9 @@ def read_array(path: Path, start: int = 0, size: int | None = None) -> NDArray[n
         left = max(os.fstat(file.fileno()).st_size - start, 0)
         data = np.empty(left if size is None else min(size, left), np.uint8)
         file.seek(start)
-        view, done = memoryview(data), 0
+        view, done = memoryview(data.data), 0
         while done < len(data):
-            count = file.readinto(view[done : done + _PIECE])  # type: ignore[attr-defined]
+            count = file.readinto(view[done : done + _PIECE])
             if not count:  # it became shorter meanwhile, and its reader says what is missing
                 return data[:done]
             done += count

@@ -91,7 +91,7 @@ def _check_mapping(name: str, array: npt.NDArray[Any]) -> None:
 
 def contiguous(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The array itself if it is row-major and aligned, else a copy; a scalar keeps its shape."""
-    return np.require(array, requirements="CA").reshape(array.shape)
+    return np.require(array, requirements=("C", "A")).reshape(array.shape)
 
 
 def typed(name: str, value: object, dtype: type[np.generic]) -> npt.NDArray[Any]:
@@ -139,7 +139,7 @@ def integers(name: str, value: object, *, copy: bool = True) -> npt.NDArray[np.i
         raise TypeError(f"{name} holds {int(array.max())}, which does not fit in int64")
     if copy:
         return np.array(array, dtype=np.int64)
-    return np.require(array, dtype=np.int64, requirements="CA")
+    return np.require(array, dtype=np.int64, requirements=("C", "A"))
 
 
 def refuse_shared(outs: Mapping[str, object], inputs: Mapping[str, object]) -> None:
