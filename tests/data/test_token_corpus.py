@@ -222,7 +222,7 @@ def test_a_missing_or_foreign_folder_is_named(tmp_path):
         TokenCorpus(tmp_path, block_size=5)
     (tmp_path / "a.ds").mkdir()
     (tmp_path / "a.ds.metadata").write_text("unknown|2\n0")
-    with pytest.raises(FormatError, match="not a regular file"):
+    with pytest.raises(FormatError, match="is a folder, expected a regular file"):
         TokenCorpus(tmp_path, block_size=5)
 
 

@@ -44,10 +44,11 @@ def rust_functions(lines: list[str]) -> Iterator[tuple[str, int]]:
     for start, line in enumerate(lines):
         found = re.match(r"( *)(?:pub(?:\(\w+\))? )?(?:const )?(?:unsafe )?fn (\w+)", line)
         if found and not line.rstrip().endswith(("}", ";")):
-            ending = f"{found[1]}}}"
+            # A function of a trait may have no body, and end with its arguments.
+            ending = re.compile(rf"{found[1]}(\}}|\).*;$)")
             yield (
                 found[2],
-                next((i + 1 for i, end in enumerate(lines[start:]) if end.startswith(ending)), 1),
+                next((i + 1 for i, end in enumerate(lines[start:]) if ending.match(end)), 1),
             )
 
 

@@ -91,6 +91,8 @@ def _check_mapping(name: str, array: npt.NDArray[Any]) -> None:
 
 def contiguous(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The array itself if it is row-major and aligned, else a copy; a scalar keeps its shape."""
+    if array.flags.c_contiguous and array.flags.aligned:
+        return array
     return np.require(array, requirements=("C", "A")).reshape(array.shape)
 
 

@@ -60,6 +60,22 @@ pub fn point(work: usize) -> Result<()> {
     look()
 }
 
+/// Collects the work of short pieces, so that a [`point`] of a microsecond's work costs nothing.
+#[derive(Default)]
+pub(crate) struct Pace(usize);
+
+impl Pace {
+    /// A [`point`] if enough work has come together.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if the call shall stop.
+    #[inline(always)]
+    pub(crate) fn step(&mut self, work: usize) -> Result<()> {
+        self.0 += work;
+        if self.0 < GRAIN / 4 { Ok(()) } else { point(std::mem::take(&mut self.0)) }
+    }
+}
+
 #[cold]
 fn look() -> Result<()> {
     let stopped = STOP.with_borrow(|stop| stop.as_ref().is_some_and(|s| s.load(Ordering::Relaxed)));

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::files::beside;
 use super::index::{Index, Layout};
 use super::stored::Stored;
-use crate::interrupt::point;
+use crate::interrupt::Pace;
 use crate::map::Map;
 use crate::{Error, Result, regular};
 
@@ -91,8 +91,9 @@ fn read_index(path: &Path, tokens: usize) -> Result<Index> {
     let count = bytes / 8;
     let index = Index::new(map, Layout::Ends, count);
     let mut last = 0;
+    let mut pace = Pace::default();
     for document in 0..count {
-        point(8)?;
+        pace.step(8)?;
         let end = index.end(document);
         if end < last {
             return Err(Error::Format(format!(

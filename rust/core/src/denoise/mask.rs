@@ -12,7 +12,7 @@ use super::mask_choice::Chooser;
 use super::mask_plan::Plan;
 use super::masking::Masking;
 use super::subset::read_bits;
-use crate::interrupt::point;
+use crate::interrupt::Pace;
 use crate::rng::{Key, Stream};
 use crate::simd::{Job, Lanes, Level};
 use crate::threads::for_each;
@@ -119,10 +119,11 @@ impl<T: Token, O: Id> Job for Masker<'_, '_, T, O> {
         let (mut positions, width) = (Vec::new(), self.width);
         let expected = self.plan.probability * (self.lengths.len() * width) as f64;
         self.positions.reserve(expected as usize + 64);
+        let mut pace = Pace::default();
         for place in 0..self.lengths.len() {
             let row = self.first + place;
             let ids = self.rows.row(row);
-            point(16 * ids.len())?;
+            pace.step(16 * ids.len())?;
             let sample_id = self.sample_ids.get(row);
             chooser.choose::<L, T>(self.plan, ids, row, sample_id)?;
             let chosen = read_bits::<L>(&chooser.bits, &mut positions);

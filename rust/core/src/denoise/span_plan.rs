@@ -6,7 +6,7 @@ use super::noise::Runs;
 use super::span_checks::{check_ids, check_output_ids, check_phases};
 use super::span_options::SpanCorruption;
 use super::words_of_row::RowWords;
-use crate::interrupt::point;
+use crate::interrupt::Pace;
 use crate::rng::{Key, Stream};
 use crate::simd::{Job, Lanes, Level};
 use crate::threads::for_each;
@@ -162,9 +162,10 @@ impl<T: Token> Job for Planner<'_, '_, T> {
         let mut words = RowWords::default();
         let mut mask = self.draw.noise_mask.map(|mask| &mask[self.rows.start(self.range.start)..]);
         self.share.rows.reserve(self.range.len());
+        let mut pace = Pace::default();
         for row in self.range.clone() {
             let ids = self.rows.row(row);
-            point(8 * ids.len())?;
+            pace.step(8 * ids.len())?;
             check_ids(ids, row, options, self.largest)?;
             let sample_id = self.sample_ids.get(row);
             let chosen = self.choose(mixture, row, sample_id);

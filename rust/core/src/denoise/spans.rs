@@ -9,7 +9,7 @@ use super::IGNORED;
 use super::layout::{write_inputs, write_targets};
 use super::span_options::SpanCorruption;
 use super::span_plan::{Share, SpanPlan};
-use crate::interrupt::point;
+use crate::interrupt::Pace;
 use crate::simd::{Job, Lanes, Level};
 use crate::threads::for_each;
 use crate::tokens::{Id, Rows, Token};
@@ -118,11 +118,12 @@ impl<T: Token, O: Id> Job for Writer<'_, '_, T, O> {
         let options = self.options;
         let (pad, ignored) = (O::from_i64(options.pad), O::from_i64(IGNORED));
         let mut long = Vec::new();
+        let mut pace = Pace::default();
         for place in 0..self.share.len() {
             let row = self.share.row(place);
             let denoiser = &options.denoisers[row.denoiser];
             let (ids, length) = self.rows.from_row(self.first + place);
-            point(8 * length)?;
+            pace.step(8 * length)?;
             let (start, width) = (place * self.widths.0, self.widths.0);
             let out = &mut self.inputs[start..];
             if options.longest_input == Some(row.input_length) {

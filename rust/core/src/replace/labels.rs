@@ -1,6 +1,6 @@
 //! Replaced-token detection: the input of the main model and its labels.
 
-use crate::interrupt::point;
+use crate::interrupt::Pace;
 use crate::threads::for_each;
 use crate::{Error, Result};
 
@@ -88,8 +88,9 @@ fn check(original: &[i64], positions: &[i64], sampled: &[i64]) -> Result<()> {
         )));
     }
     let mut above = -1;
+    let mut pace = Pace::default();
     for (index, (position, sample)) in positions.iter().zip(sampled).enumerate() {
-        point(16)?;
+        pace.step(16)?;
         if *position <= above || *position >= original.len() as i64 {
             return Err(Error::argument(
                 "masked_positions",

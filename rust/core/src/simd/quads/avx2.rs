@@ -167,6 +167,9 @@ impl Quads for Avx2 {
     fn spread<T: Value>(table: &ByKey<T>, keys: &[u8], out: &mut [T], _past: bool) {
         spread_by_key(table, keys, out);
     }
+
+    #[inline(always)]
+    fn fence() {} // There are no streaming stores.
 }
 
 /// Advances eight states by one symbol, without refilling them: returns the new states and the

@@ -72,8 +72,13 @@ pub(crate) trait Quads {
     /// Prepares the values of -1, 0 and +1 for spreading.
     fn table<T: Value>(values: [T; 3]) -> Self::Table<T>;
     /// Writes the four values of each key; `out` must hold four values per key. With `past`, the
-    /// values are written past the caches, because they will not be read soon.
+    /// values are written past the caches, because they will not be read soon; before they are,
+    /// this thread must call [`Self::fence`].
     fn spread<T: Value>(table: &Self::Table<T>, keys: &[u8], out: &mut [T], past: bool);
+
+    /// Completes the stores of [`Self::spread`], which the processor orders neither with later
+    /// stores nor with loads.
+    fn fence();
 }
 
 /// A density class, prepared for encoding: one entry per kind, and eight entries so that no bound

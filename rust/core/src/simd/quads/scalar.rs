@@ -113,6 +113,9 @@ impl Quads for Scalar {
     fn spread<T: Value>(table: &ByKey<T>, keys: &[u8], out: &mut [T], _past: bool) {
         spread_by_key(table, keys, out);
     }
+
+    #[inline(always)]
+    fn fence() {} // There are no streaming stores.
 }
 
 /// [`Quads::encode_row`] for every level that has no compressing store.

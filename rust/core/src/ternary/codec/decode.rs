@@ -1,5 +1,7 @@
 //! Decodes one stream and checks it against its row of the index.
 
+use std::marker::PhantomData;
+
 use super::keys::{BLOCK, TakeKeys, nonzeros};
 use super::layout::{BITMASK, T4};
 use super::sink::Sink;
@@ -29,6 +31,7 @@ impl<S: Sink> Job for Decode<'_, '_, S> {
     #[inline(always)]
     fn run<L: Lanes>(self) -> Result<()> {
         let Self { row, trits, sink } = self;
+        let _fence = Fence(PhantomData::<L>);
         let quads = trits.div_ceil(4);
         let sink = sink.start::<L>();
         let mut counted = Counted::<S, L> { sink, trits, done: 0, nonzeros: 0 };
@@ -47,6 +50,17 @@ impl<S: Sink> Job for Decode<'_, '_, S> {
             return Err(damaged(format!("has {nonzeros} nonzeros, but its index says {expected}")));
         }
         S::end::<L>(sink)
+    }
+}
+
+/// Completes the stores of a stream before its output can be read, however its decoding ends. A
+/// fence for every block of keys instead takes 6 % of the time of `unpack`.
+struct Fence<L: Lanes>(PhantomData<L>);
+
+impl<L: Lanes> Drop for Fence<L> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        L::fence();
     }
 }
 

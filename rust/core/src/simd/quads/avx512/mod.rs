@@ -3,7 +3,7 @@
 mod spread;
 
 use std::arch::x86_64::{
-    __m256i, __m512i, _mm_loadu_si128, _mm_setzero_si128, _mm256_loadu_si256,
+    __m256i, __m512i, _mm_loadu_si128, _mm_setzero_si128, _mm_sfence, _mm256_loadu_si256,
     _mm256_mask_compressstoreu_epi16, _mm512_add_epi32, _mm512_and_si512, _mm512_castsi128_si512,
     _mm512_castsi256_si512, _mm512_castsi512_si256, _mm512_cmpge_epu32_mask,
     _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_epi16, _mm512_cvtepu8_epi32,
@@ -207,6 +207,12 @@ impl Quads for Avx512 {
     #[inline(always)]
     fn spread<T: Value>(table: &Three<T>, keys: &[u8], out: &mut [T], past: bool) {
         spread(table, keys, out, past);
+    }
+
+    #[inline(always)]
+    fn fence() {
+        // SAFETY: every x86-64 machine has SSE.
+        unsafe { _mm_sfence() };
     }
 }
 

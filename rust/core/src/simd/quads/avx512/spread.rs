@@ -1,10 +1,10 @@
 //! 64 keys to 256 values at a time, by masked moves.
 
 use std::arch::x86_64::{
-    __mmask16, __mmask32, __mmask64, _mm_sfence, _mm256_storeu_si256, _mm512_and_si512,
-    _mm512_cvtepi16_epi8, _mm512_loadu_si512, _mm512_mask_mov_epi8, _mm512_mask_mov_epi16,
-    _mm512_mask_mov_epi32, _mm512_or_si512, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32,
-    _mm512_srli_epi16, _mm512_storeu_si512, _mm512_stream_si512,
+    __mmask16, __mmask32, __mmask64, _mm256_storeu_si256, _mm512_and_si512, _mm512_cvtepi16_epi8,
+    _mm512_loadu_si512, _mm512_mask_mov_epi8, _mm512_mask_mov_epi16, _mm512_mask_mov_epi32,
+    _mm512_or_si512, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_srli_epi16,
+    _mm512_storeu_si512, _mm512_stream_si512,
 };
 
 use super::super::Value;
@@ -13,7 +13,9 @@ use super::super::Value;
 #[derive(Clone, Copy)]
 pub(crate) struct Three<T>(pub [T; 3]);
 
-/// Writes the four values of each key.
+/// Writes the four values of each key; with `past`, by streaming stores, which need a
+/// `fence` by this thread before anybody reads the values: `Decode::run`, the only caller that passes
+/// `past` on, makes it when a stream ends, also by an error or a panic.
 #[inline(always)]
 pub(super) fn spread<T: Value>(table: &Three<T>, keys: &[u8], out: &mut [T], past: bool) {
     let (rows, rest) = keys.as_chunks::<64>();
@@ -21,12 +23,6 @@ pub(super) fn spread<T: Value>(table: &Three<T>, keys: &[u8], out: &mut [T], pas
     let past = past && out.as_ptr().addr().is_multiple_of(64);
     for (keys, out) in rows.iter().zip(out.as_chunks_mut::<256>().0) {
         spread_row(table, keys, out, past);
-    }
-    if past {
-        // Streaming stores are ordered neither with later stores nor with loads, not even with those
-        // of this thread: they must be complete before this function gives `out` back to safe code.
-        // SAFETY: every x86-64 machine has SSE.
-        unsafe { _mm_sfence() };
     }
     if !rest.is_empty() {
         let (mut keys, mut values) = ([0; 64], [table.0[1]; 256]);
@@ -42,7 +38,7 @@ pub(super) fn spread<T: Value>(table: &Three<T>, keys: &[u8], out: &mut [T], pas
 fn spread_row<T: Value>(table: &Three<T>, keys: &[u8; 64], out: &mut [T; 256], past: bool) {
     // SAFETY: AVX-512 was detected before any job runs with these lanes. A value has 1, 2 or 4
     // bytes, as the match requires, so 256 values fill 4, 8 or 16 vectors; `past` is true only if
-    // they are aligned to 64 bytes.
+    // they are aligned to 64 bytes, and the caller of `spread` then calls `fence`.
     unsafe {
         let keys = _mm512_loadu_si512(keys.as_ptr().cast());
         let (low, high) = (_mm512_set1_epi16(0x0f), _mm512_set1_epi16(0xf0));
