@@ -6,6 +6,9 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from metro_fast._file_errors import named, told
+from metro_fast._folder_lock import LOCK, is_empty, owned_folder
+
 __all__ = [
     "damaged_file",
     "move_files",
@@ -39,11 +42,12 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(target)
     try:
-        with temporary.open("xb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        with named(target):
+            with temporary.open("xb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(target.parent)
@@ -84,7 +88,8 @@ def write_folder(
     temporary = _beside(target / "new" if one_by_one else target)
     try:
         temporary.mkdir()
-        write(temporary)
+        with told(temporary, target):
+            write(temporary)
         if one_by_one:
             move_files(temporary, target)
         else:
@@ -106,6 +111,9 @@ def move_folder(source: Path, target: Path) -> None:
         OSError: If the folder cannot be moved, for instance because `target` is not empty.
     """
     if target.is_dir():
+        if (target / LOCK).exists() and is_empty(target):  # a killed run has left it
+            with owned_folder(target):
+                pass
         target.rmdir()
     source.rename(target)
     _sync_folder(target.parent)
@@ -135,6 +143,8 @@ def move_files(source: Path, target: Path) -> dict[str, int]:
 def sync_files(folder: Path, *, but: str | None = None) -> dict[str, int]:
     """Make every file of a folder last, so that a mark written afterwards does not outlive them.
 
+    A file that a library has closed to others gets the mode of a new file, as the umask has it.
+
     Args:
         folder: Its files at every depth are synced, and so are the folders themselves.
         but: Name of the mark itself, which is left out.
@@ -145,11 +155,14 @@ def sync_files(folder: Path, *, but: str | None = None) -> dict[str, int]:
     Raises:
         OSError: If a file cannot be read.
     """
-    sizes = {}
+    sizes, usual = {}, _mode_of_new_file(folder)
     for path in sorted(folder.rglob("*")):
         if path.is_dir():
             _sync_folder(path)
         elif path.is_file() and path.name != but:
+            mode = path.stat().st_mode
+            if usual & ~mode:
+                path.chmod(mode | usual)
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             sizes[str(path.relative_to(folder))] = path.stat().st_size
@@ -181,6 +194,15 @@ def _beside(target: Path) -> Path:
     umask says, and a rename keeps that.
     """
     return target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+
+
+def _mode_of_new_file(folder: Path) -> int:
+    """The permissions of a new file; to ask for the umask itself is to change it, for a moment."""
+    probe = _beside(folder / "mode")
+    with probe.open("xb") as file:
+        mode = os.fstat(file.fileno()).st_mode & 0o666
+    probe.unlink()
+    return mode
 
 
 def _sync_folder(folder: Path) -> None:

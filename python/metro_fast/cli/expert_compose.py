@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from metro_fast._folder_lock import owned_folder
 from metro_fast._pretrained import load_model, load_tokenizer
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.console import plain_console
@@ -63,6 +64,7 @@ def compose_command(
     """Search for the weighted sum of experts that does best on a few examples (LoraHub)."""
     refuse_without_tasks(ctx, tasks)
     refuse_adapter(target)
+    ctx.with_resource(owned_folder(target))
     tokenizer = load_tokenizer(model)
     rating = make_rating(
         tokenizer, examples=examples, tasks=tasks, instructions=instructions,

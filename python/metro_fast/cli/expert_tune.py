@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from metro_fast._atomic import write_atomically
+from metro_fast._folder_lock import owned_folder
 from metro_fast._pretrained import load_model, load_tokenizer
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.console import plain_console
@@ -85,6 +86,7 @@ def tune_command(
 ) -> None:
     """Compress an adapter at every density and alpha, score each result, and keep the best."""
     shares, scales = _grid(ctx, tasks, quantize, densities, alphas)
+    ctx.with_resource(owned_folder(target))
     rating = make_rating(
         load_tokenizer(model), examples=examples, tasks=tasks, instructions=instructions,
         max_input_length=max_input_length, strict=strict,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._atomic import damaged_file, move_folder, sync_files, write_atomically
-from metro_fast._extras import require
+from metro_fast._folder_lock import is_empty, locked_file
 from metro_fast._json import parse_json
 from metro_fast.data.pieces import COUNTS, MARKS, UNFINISHED, count
 from metro_fast.errors import FormatError, MetroFastError
@@ -33,25 +33,19 @@ def work_folder(final: Path) -> Path:
 def locked(work: Path) -> Iterator[None]:
     """Keep other processes out of the work folder; the lock ends with the process that holds it.
 
+    The file is beside the folder, which a new call may remove and the last step renames.
+
     Raises:
         MetroFastError: If another process uses the folder.
         OSError: If the folder above cannot be written.
     """
-    filelock = require("filelock", "train")
-    work.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(work.with_name(f"{work.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise MetroFastError(
-            f"another process is preparing this output (it holds {lock.lock_file}): wait for it, "
-            "or choose another output"
-        ) from error
-    try:
+    file = work.with_name(f"{work.name}.lock")
+    with locked_file(
+        file,
+        f"another process is preparing this output (it holds {file}): wait for it, or choose "
+        "another output",
+    ):
         yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
 
 
 def is_finished(final: Path, record: dict[str, Any] | None) -> bool:
@@ -61,7 +55,7 @@ def is_finished(final: Path, record: dict[str, Any] | None) -> bool:
         MetroFastError: If it holds anything else.
         FormatError: If it is that result, but a file is missing or cut.
     """
-    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
+    if not final.exists() or (final.is_dir() and is_empty(final)):
         return False
     made = final / RECORD
     if not made.is_file():

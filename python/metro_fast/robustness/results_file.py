@@ -91,7 +91,10 @@ def read_results(path: Path) -> ResultsFile:
         FileNotFoundError: If it is absent.
         FormatError: If it is not a results file of this version, or was changed.
     """
-    record = parse_json(path.read_bytes(), path)
+    try:
+        record = parse_json(path.read_bytes(), path)
+    except FormatError as error:
+        raise FormatError(f"{error}: delete it and recompute the folder") from error
     try:
         block = record["metro_fast"]
         if block["format"] != RESULTS_FORMAT:
@@ -113,7 +116,10 @@ def read_results(path: Path) -> ResultsFile:
     except FormatError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, MetroFastError) as error:
-        raise FormatError(f"{path} is not a report ({type(error).__name__}: {error})") from error
+        raise FormatError(
+            f"{path} is not a report ({type(error).__name__}: {error}): delete it and recompute "
+            "the folder"
+        ) from error
 
 
 def write_results(
