@@ -1,15 +1,18 @@
 """Files and folders that are either whole or absent, also after a power failure."""
 
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from metro_fast._file_errors import named, told
 from metro_fast._folder_lock import LOCK, is_empty, owned_folder
+from metro_fast._temporary import temporary_file, temporary_folder
+from metro_fast.errors import MetroFastError
 
 __all__ = [
+    "checked_path",
     "damaged_file",
     "move_files",
     "move_folder",
@@ -19,17 +22,20 @@ __all__ = [
 ]
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> Path:
+def write_atomically(path: str | os.PathLike[str], data: Any) -> Path:
     """Write a file so that no reader ever sees half of it.
+
+    If the process dies, a hidden `.tmp` file may stay, which the next write to `path` removes.
 
     Args:
         path: File to write; its folder is made when absent. An existing file is replaced.
-        data: Content; text is written as UTF-8.
+        data: Content: bytes, or whatever has bytes, such as an array; text is written as UTF-8.
 
     Returns:
         The path.
 
     Raises:
+        MetroFastError: If the path is empty.
         OSError: If the folder cannot be made or written; the file at `path` is then untouched.
 
     Example:
@@ -38,41 +44,45 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str) -> Path:
         >>> write_atomically(f"{folder}/a.txt", "whole").read_text()
         'whole'
     """
-    target = Path(path)
+    target = checked_path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(target)
-    try:
-        with named(target):
-            with temporary.open("xb") as file:
-                file.write(data.encode() if isinstance(data, str) else data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(target.parent)
+    with named(target), temporary_file(target) as (temporary, descriptor):
+        rest = memoryview(data.encode() if isinstance(data, str) else data).cast("B")
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+        if os.name == "nt":
+            os.close(descriptor)
+        temporary.replace(target)
+        _sync_folder(target.parent)
     return target
 
 
 def write_folder(
-    folder: str | os.PathLike[str], write: Callable[[Path], object], *, keep_others: bool = False
+    folder: str | os.PathLike[str],
+    write: Callable[[Path], object],
+    *,
+    keep_others: bool = False,
+    last: str | None = None,
 ) -> Path:
     """Let `write` fill a temporary folder, then move it, or its files, into place.
 
     If `write` fails, or the process dies before it is done, `folder` is as it was before. A killed
-    process may leave a hidden `.tmp` folder behind; an exception does not.
+    process may leave a hidden `.tmp` folder, which the next call removes; an exception does not.
 
     Args:
         folder: Where the files end up. It must not exist or be empty, unless `keep_others` is set.
         write: Called with the path of the temporary folder, which exists and is empty.
         keep_others: Whether `folder` may hold other files, which stay. In a folder that is there,
             the new files are then moved one by one, so that a kill between two moves leaves some of
-            them old and some new, each of them whole.
+            them old and some new, each of them whole. Nobody else writes there meanwhile.
+        last: Name of the file that is then moved last, since its presence means that all are there.
 
     Returns:
         The path of the folder.
 
     Raises:
+        MetroFastError: If the path is empty, or another process writes to the folder.
         OSError: If a folder cannot be made or written, or `folder` is not empty.
 
     Example:
@@ -81,22 +91,45 @@ def write_folder(
         >>> sorted(path.name for path in write_folder("results", write).iterdir())
         ['a.txt']
     """
-    target = Path(folder)
+    target = checked_path(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
-    one_by_one = keep_others and target.is_dir()
-    # Inside the folder if that stays, since it may be a file system of its own.
-    temporary = _beside(target / "new" if one_by_one else target)
-    try:
-        temporary.mkdir()
+    with ExitStack() as stack:
+        one_by_one = keep_others and target.is_dir()
+        if one_by_one:
+            stack.enter_context(owned_folder(target))
+        # Inside the folder if that stays, since it may be a file system of its own.
+        beside = target / "new" if one_by_one else target
+        temporary = stack.enter_context(temporary_folder(beside))
         with told(temporary, target):
             write(temporary)
-        if one_by_one:
-            move_files(temporary, target)
-        else:
-            sync_files(temporary)
-            move_folder(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            if one_by_one:
+                move_files(temporary, target, last=last)
+            else:
+                sync_files(temporary)
+                move_folder(temporary, target)
+    return target
+
+
+def checked_path(path: str | os.PathLike[str]) -> Path:
+    """A path to write to.
+
+    Raises:
+        MetroFastError: If it is empty, which `Path` takes for the current folder, or a symbolic
+            link to nothing.
+
+    Example:
+        >>> checked_path("")
+        Traceback (most recent call last):
+        metro_fast._core.MetroFastError: the path to write to is empty: give a name
+    """
+    if not os.fspath(path):
+        raise MetroFastError("the path to write to is empty: give a name")
+    target = Path(path)
+    if target.is_symlink() and not target.exists():
+        raise MetroFastError(
+            f"{target} is a symbolic link to {target.readlink()}, which does not exist: make that, "
+            "remove the link, or choose another output"
+        )
     return target
 
 
@@ -119,12 +152,13 @@ def move_folder(source: Path, target: Path) -> None:
     _sync_folder(target.parent)
 
 
-def move_files(source: Path, target: Path) -> dict[str, int]:
+def move_files(source: Path, target: Path, *, last: str | None = None) -> dict[str, int]:
     """Move everything in one folder into another, and make it last; the first is then removed.
 
     Args:
         source: A folder that nobody else writes to.
         target: An existing folder on the same file system. Files of the same names are replaced.
+        last: Name of the file that is moved last, when the others are sure to stay.
 
     Returns:
         The size in bytes of each file, by its path in the folder.
@@ -133,7 +167,9 @@ def move_files(source: Path, target: Path) -> dict[str, int]:
         OSError: If a file cannot be moved.
     """
     sizes = sync_files(source)
-    for path in sorted(source.iterdir()):
+    for path in sorted(source.iterdir(), key=lambda path: (path.name == last, path.name)):
+        if path.name == last:
+            _sync_folder(target)
         path.replace(target / path.name)
     source.rmdir()
     _sync_folder(target)
@@ -155,7 +191,8 @@ def sync_files(folder: Path, *, but: str | None = None) -> dict[str, int]:
     Raises:
         OSError: If a file cannot be read.
     """
-    sizes, usual = {}, _mode_of_new_file(folder)
+    # A new folder has the permissions of a new file, and those to enter it besides.
+    sizes, usual = {}, folder.stat().st_mode & 0o666
     for path in sorted(folder.rglob("*")):
         if path.is_dir():
             _sync_folder(path)
@@ -185,24 +222,6 @@ def damaged_file(folder: Path, sizes: Mapping[str, int]) -> str | None:
         if not path.is_file() or path.stat().st_size != size:
             return f"{path} is missing or does not have its {size} bytes"
     return None
-
-
-def _beside(target: Path) -> Path:
-    """A free name in the same folder, and so on the same file system.
-
-    The module tempfile is not used: its files and folders are closed to other users whatever the
-    umask says, and a rename keeps that.
-    """
-    return target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
-
-
-def _mode_of_new_file(folder: Path) -> int:
-    """The permissions of a new file; to ask for the umask itself is to change it, for a moment."""
-    probe = _beside(folder / "mode")
-    with probe.open("xb") as file:
-        mode = os.fstat(file.fileno()).st_mode & 0o666
-    probe.unlink()
-    return mode
 
 
 def _sync_folder(folder: Path) -> None:

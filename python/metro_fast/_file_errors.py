@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +51,7 @@ def told(folder: Path, final: Path | None = None) -> Iterator[None]:
         final: The name that the folder gets at the end, and has in the message.
 
     Raises:
-        OSError: In the place of those of torch and of safetensors; others pass.
+        OSError: In the place of those of torch, safetensors and tokenizers; others pass.
     """
     try:
         yield
@@ -62,19 +61,12 @@ def told(folder: Path, final: Path | None = None) -> Iterator[None]:
         path = _newest(folder) if error.filename is None else Path(os.fsdecode(error.filename))
         error.filename = str(_final(path, folder, final))
         raise
-    except (RuntimeError, ValueError, _safetensors_error()) as error:
+    except Exception as error:  # tokenizers raises just that
         code = _code(error, folder)
         if code is None:
             raise
         path = _final(_newest(folder), folder, final)
         raise OSError(code, os.strerror(code), str(path)) from error
-
-
-def _safetensors_error() -> type[Exception]:
-    """The error of safetensors; if that was not imported, one that is never raised twice."""
-    module = sys.modules.get("safetensors")
-    found: type[Exception] = RuntimeError if module is None else module.SafetensorError
-    return found
 
 
 def _code(error: Exception, folder: Path) -> int | None:
@@ -85,7 +77,7 @@ def _code(error: Exception, folder: Path) -> int | None:
         (None, None)
     """
     text = str(error)
-    if type(error).__name__ == "SafetensorError":
+    if type(error) is Exception or type(error).__name__ == "SafetensorError":
         found = _SAFETENSORS.search(text)
         return None if found is None else int(found[1])
     if isinstance(error, RuntimeError) and any(part in text for part in _TORCH):

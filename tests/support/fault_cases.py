@@ -59,11 +59,21 @@ def cases(inputs: Path) -> Iterator[Case]:
     compress = ("expert", "compress", str(one), "out", "--quiet")
     beside = ("expert", "compress", str(other), "out", "--quiet")
     yield Case("compress", compress, done=FINISHED, other=beside)
-    yield Case("compress, folder with files", compress, with_readme, done=FINISHED, other=beside)
+    # In a folder that is there the weights come last: without them there is no expert yet.
+    first_files = ("out/adapter_config.json", "out/resolved_config.yaml")
+    yield Case(
+        "compress, folder with files",
+        compress,
+        with_readme,
+        done=FINISHED,
+        growing=first_files,
+        other=beside,
+    )
     yield Case(
         "compress --replace, same configuration",
         (*compress, "--replace"),
         partial(with_expert, packed[0]),
+        growing=first_files,
         other=(*beside, "--replace"),
     )
     yield Case(
@@ -84,7 +94,14 @@ def cases(inputs: Path) -> Iterator[Case]:
     merge = ("expert", "merge", first, second, "--out", "out")
     merged = ("expert", "merge", first, "--out", "out", "--method", "task_arithmetic")
     yield Case("merge", merge, done=FINISHED, other=merged)
-    yield Case("merge, folder with files", merge, with_readme, done=FINISHED, other=merged)
+    yield Case(
+        "merge, folder with files",
+        merge,
+        with_readme,
+        done=FINISHED,
+        growing=first_files,
+        other=merged,
+    )
     yield Case("merge --density", (*merge, "--density", "0.3"), done=FINISHED)
     yield Case(
         "export",
@@ -96,7 +113,7 @@ def cases(inputs: Path) -> Iterator[Case]:
     yield Case(
         "similarity",
         ("expert", "similarity", first, second, "--html", "page.html", "--csv", "table.csv"),
-        growing=("table.csv",),
+        growing=("table.csv",),  # two files, each of them whole
     )
     plain = compressed(one, inputs / "card-packed")
     (plain / "README.md").unlink()
@@ -148,14 +165,14 @@ def _search_cases(inputs: Path) -> Iterator[Case]:
         "compose",
         compose,
         done=FINISHED,
-        growing=("out/search.jsonl",),
+        growing=("out/search.jsonl", "out/adapter_config.json", "out/resolved_config.yaml"),
         other=("expert", "compose", one, three, "--out", "out", "--steps", "3", *rating),
     )
     grid = ("--densities", "0.1,0.5", "--alphas", "1,2")
     yield Case(
         "tune",
         ("expert", "tune", one, "out", *grid, *rating),
-        growing=("out/search.jsonl",),
+        growing=("out/search.jsonl", "out/tuning.*", "out/*_config.*"),
         other=("expert", "tune", two, "out", *grid, *rating),
     )
     whole = str(compressed(inputs / "fine-one", inputs / "fine-packed"))

@@ -243,8 +243,10 @@ def _hidden(name: str) -> bool:
 
 
 def _temporary(name: str) -> bool:
-    """Whether a leftover is inside a hidden `.tmp`, which the next save removes."""
-    return any(part.startswith(".") and part.endswith(".tmp") for part in Path(name).parts)
+    """Whether a leftover is inside a hidden `.tmp`, or a lock file: the next save removes both."""
+    return name.endswith("/.metro_fast.lock") or any(
+        part.startswith(".") and part.endswith(".tmp") for part in Path(name).parts
+    )
 
 
 def _shown(tree: Tree) -> Tree:

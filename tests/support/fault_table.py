@@ -7,7 +7,6 @@ folder and returns `Case`s.
 """
 
 import argparse
-import dataclasses
 import gc
 import importlib
 import json
@@ -103,7 +102,7 @@ def _rows(options: argparse.Namespace) -> list[dict]:
                 if case.other is not None and not options.no_two:
                     found.append(check.two(options.stride, options.most))
                 seconds = time.monotonic() - began
-                rows += [dataclasses.asdict(row) | {"seconds": seconds} for row in found]
+                rows += [vars(row) | {"seconds": seconds} for row in found]
                 sys.stderr.write(f"{case.name}: {seconds:.0f} s\n")
     return rows
 

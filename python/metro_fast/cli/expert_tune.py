@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from metro_fast._atomic import write_atomically
+from metro_fast._atomic import checked_path, write_atomically
 from metro_fast._folder_lock import owned_folder
 from metro_fast._pretrained import load_model, load_tokenizer
 from metro_fast.cli.config import ConfigOption, save_resolved
@@ -86,6 +86,7 @@ def tune_command(
 ) -> None:
     """Compress an adapter at every density and alpha, score each result, and keep the best."""
     shares, scales = _grid(ctx, tasks, quantize, densities, alphas)
+    checked_path(target)
     ctx.with_resource(owned_folder(target))
     rating = make_rating(
         load_tokenizer(model), examples=examples, tasks=tasks, instructions=instructions,
@@ -107,10 +108,13 @@ def tune_command(
         about={**rating.about, "model": model_fingerprint(network)},
         num_threads=threads,
     )
-    found.expert.save(target)
-    found.write_csv(target / CSV)
-    write_atomically(target / PAGE, tuning_page(found, f"Density and alpha of {source.name}"))
-    save_resolved(ctx, target)
+
+    def write_more(folder: Path) -> None:
+        found.write_csv(folder / CSV)
+        write_atomically(folder / PAGE, tuning_page(found, f"Density and alpha of {source.name}"))
+        save_resolved(ctx, folder)
+
+    found.expert.save_beside(target, write_more)
     print_tuning(found, rating.description)
     typer.echo(f"wrote {target}; the page is {target / PAGE}")
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
+from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
 from metro_fast._json import parse_json
 from metro_fast._shown import shown
@@ -94,9 +95,20 @@ def write_safetensors(
     Raises:
         OSError: If it cannot be written.
     """
+    write_atomically(path, encoded(state, metadata))
+
+
+def encoded(
+    state: Mapping[str, RawTensor], metadata: Mapping[str, str] | None = None
+) -> NDArray[np.uint8]:
+    """The bytes of a safetensors file.
+
+    Args:
+        state: Tensors by name.
+        metadata: The text beside them, as `StateDict` has it.
+    """
     entries = [(name, t.dtype, list(t.shape), t.bytes) for name, t in state.items()]
-    text = dict(metadata or PLAIN_METADATA)
-    _core.write_file(path, _core.encode_safetensors(entries, text))
+    return _core.encode_safetensors(entries, dict(metadata or PLAIN_METADATA))
 
 
 def read_bytes(path: Path) -> NDArray[np.uint8]:

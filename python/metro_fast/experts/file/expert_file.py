@@ -1,6 +1,7 @@
 """The file of a compressed expert: its checked bytes, and the tensors that they decode to."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
+from metro_fast._atomic import write_atomically, write_folder
 from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.initial import read_same_given
@@ -80,21 +82,44 @@ class ExpertFile:
     def save(self, folder: str | Path) -> Path:
         """Write the expert's adapter_config.json and its weights.
 
-        Each file is written whole or not at all, even if the process dies, and the weights come
-        last: if they exist, so does their configuration.
+        A new folder appears whole or not at all, even if the process dies. In one that is there
+        already each file is whole, and the weights come last: if they exist, so does their
+        configuration.
 
         Args:
-            folder: It is made if it does not exist.
+            folder: It is made if it does not exist; other files in it stay.
 
         Returns:
             The path of the weights file.
 
         Raises:
             MetroFastError: If the folder holds a plain adapter, which stock PEFT would load
-                instead, or the configuration of another adapter.
+                instead, or the configuration of another adapter; if the path is empty; or if
+                another process writes to the folder.
             OSError: If the folder cannot be written to.
         """
-        folder = Path(folder)
+        return self.save_beside(folder, None)
+
+    def save_beside(self, folder: str | Path, more: Callable[[Path], object] | None) -> Path:
+        """Save the expert and, as one with it, what a function writes.
+
+        Args:
+            folder: As for `save`.
+            more: Called with a folder, to which it writes more files; or None.
+
+        Returns:
+            The path of the weights file.
+
+        Raises:
+            MetroFastError: As for `save`.
+            OSError: If the folder cannot be written to.
+        """
+        write = partial(self._write, Path(folder), more)
+        write_folder(folder, write, keep_others=True, last=EXPERT_FILE)
+        return Path(folder) / EXPERT_FILE
+
+    def _write(self, folder: Path, more: Callable[[Path], object] | None, temporary: Path) -> None:
+        """Write the files to a temporary folder, unless what is in `folder` is in their way."""
         for name in (WEIGHTS, PICKLED_WEIGHTS):
             if (folder / name).exists():
                 raise MetroFastError(
@@ -107,11 +132,11 @@ class ExpertFile:
                 f"{folder} holds another {CONFIG}, and its weights would be read with the wrong "
                 "one if this save were interrupted: remove it or choose another folder"
             )
-        folder.mkdir(parents=True, exist_ok=True)
         if self.config is not None and not config.exists():
-            _core.write_file(config, np.frombuffer(self.config, np.uint8))
-        _core.write_file(folder / EXPERT_FILE, self.file)
-        return folder / EXPERT_FILE
+            write_atomically(temporary / CONFIG, self.config)
+        write_atomically(temporary / EXPERT_FILE, self.file)
+        if more is not None:
+            more(temporary)
 
     def raw(
         self,
