@@ -124,13 +124,16 @@ def locked_file(path: Path, refusal: str) -> Iterator[None]:
 
 def _acquire(path: Path, refusal: str) -> int:
     """Lock the file that has this name: another process may have removed the one that we opened."""
+    absent: FileNotFoundError | None = None
     for _ in range(_ATTEMPTS):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
             descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
-        except FileNotFoundError:  # the folder was removed in between
+        except FileNotFoundError as error:  # the folder was removed in between
+            absent = error
             continue
+        absent = None
         try:
             _lock(descriptor)
             if _has_name(descriptor, path):
@@ -153,6 +156,8 @@ def _acquire(path: Path, refusal: str) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+    if absent is not None:  # /proc has folders in which no file can be made
+        raise absent
     raise MetroFastError(refusal)
 
 

@@ -57,13 +57,14 @@ def temporary_file(target: Path) -> Iterator[tuple[Path, int]]:
     path, descriptor = _claim(target, _make_file)
     try:
         yield path, descriptor
-    except BaseException:
-        with suppress(OSError):  # the first error is the one to report
-            path.unlink(missing_ok=True)
-        raise
     finally:
+        with suppress(OSError):  # an error of the caller is the one to report
+            if os.name != "nt" and _has_name(descriptor, path):
+                path.unlink()
         with suppress(OSError):  # closed by the caller, as Windows wants it before a rename
             os.close(descriptor)
+        if os.name == "nt":
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

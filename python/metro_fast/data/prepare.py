@@ -113,6 +113,7 @@ def prepare(
     for name, value in (("tasks", tasks), ("num_workers", num_workers)):
         if value is not None and check_counter(name, value) == 0:
             raise MetroFastError(f"{name} is 0, expected 1 or more")
+    final = checked_path(output)
     plan = make_plan(
         inputs,
         tokenizer,
@@ -125,7 +126,7 @@ def prepare(
         encoding=encoding,
         on_bad_text=on_bad_text,
     )
-    final, start, speed = checked_path(output), f"{output} is already finished", None
+    start, speed = f"{output} is already finished", None
     work = work_folder(final)
     with locked(work):
         if not is_finished(final, plan.record) and not finish_complete(work, final, plan.record):
