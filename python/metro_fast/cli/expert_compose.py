@@ -66,13 +66,11 @@ def compose_command(
 ) -> None:
     """Search for the weighted sum of experts that does best on a few examples (LoraHub)."""
     refuse_without_tasks(ctx, tasks)
-    checked_path(target)
     refuse_adapter(target)
-    ctx.with_resource(owned_folder(target))
+    ctx.with_resource(owned_folder(checked_path(target)))
     refuse_adapter(target)  # another process may have written one before this one owned it
-    tokenizer = load_tokenizer(model)
     rating = make_rating(
-        tokenizer, examples=examples, tasks=tasks, instructions=instructions,
+        load_tokenizer(model), examples=examples, tasks=tasks, instructions=instructions,
         max_input_length=max_input_length, strict=strict,
     )  # fmt: skip
     network = load_model(model).eval()
