@@ -1,14 +1,16 @@
 """Files and folders that are either whole or absent, also after a power failure."""
 
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from metro_fast._exchange import exchange
 from metro_fast._file_errors import named, told
 from metro_fast._folder_lock import LOCK, is_empty, owned_folder
-from metro_fast._temporary import temporary_file, temporary_folder
+from metro_fast._temporary import remove_dead, temporary_file, temporary_folder
 from metro_fast.errors import MetroFastError
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "damaged_file",
     "move_files",
     "move_folder",
+    "replace_folder",
     "sync_files",
     "write_atomically",
     "write_folder",
@@ -97,6 +100,7 @@ def write_folder(
         one_by_one = keep_others and target.is_dir()
         if one_by_one:
             stack.enter_context(owned_folder(target))
+            remove_dead(target)
         # Inside the folder if that stays, since it may be a file system of its own.
         beside = target / "new" if one_by_one else target
         temporary = stack.enter_context(temporary_folder(beside))
@@ -108,6 +112,63 @@ def write_folder(
                 sync_files(temporary)
                 move_folder(temporary, target)
     return target
+
+
+def replace_folder(
+    folder: Path, write: Callable[[Path], object], without: Collection[str], last: str
+) -> None:
+    """Replace some files of a folder at once, and keep the others.
+
+    A copy of the folder, in which the other files are links to the same contents, takes its place
+    in one step. Where that is not possible, the files `without` are removed and the new ones moved
+    one by one, so that a kill in between leaves none of them.
+
+    Args:
+        folder: An existing folder. Nobody else writes there meanwhile.
+        write: Called with a temporary folder, to which it writes the new files.
+        without: Names of the files that are replaced or go away.
+        last: Name of the file that is moved last.
+
+    Raises:
+        MetroFastError: If another process writes to the folder.
+        OSError: If the folder cannot be written.
+    """
+    target = Path(os.path.realpath(folder))
+    with owned_folder(target), named(target), temporary_folder(target / "new") as temporary:
+        with told(temporary, target):
+            write(temporary)
+        sync_files(temporary)
+        if os.access(target.parent, os.W_OK) and not target.is_mount():
+            with temporary_folder(target) as whole:
+                _link_files(target, whole, {*without, LOCK, temporary.name})
+                _link_files(temporary, whole, set())
+                sync_files(whole)
+                shutil.copystat(target, whole)
+                if exchange(whole, target):
+                    _sync_folder(target.parent)
+                    return
+        for name in sorted(without, key=lambda name: name != last):
+            (target / name).unlink(missing_ok=True)
+        move_files(temporary, target, last=last)
+
+
+def _link_files(source: Path, target: Path, but: Collection[str]) -> None:
+    """Give the files of a folder names in another one, or copy them where that cannot be."""
+
+    def link(one: str, two: str) -> None:
+        try:
+            os.link(one, two, follow_symlinks=False)
+        except (PermissionError, NotImplementedError):
+            shutil.copy2(one, two, follow_symlinks=False)
+
+    for path in sorted(source.iterdir()):
+        if path.name in but:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, target / path.name, symlinks=True, copy_function=link)
+        else:
+            Path(target / path.name).unlink(missing_ok=True)
+            link(str(path), str(target / path.name))
 
 
 def checked_path(path: str | os.PathLike[str]) -> Path:

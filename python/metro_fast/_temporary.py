@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["temporary_file", "temporary_folder"]
+__all__ = ["remove_dead", "temporary_file", "temporary_folder"]
 
 _MOST = 1000
 """Saves to one place at a time; more are taken for a file system that does not forget locks."""
@@ -87,17 +87,30 @@ def temporary_folder(target: Path) -> Iterator[Path]:
             os.close(descriptor)
 
 
+def remove_dead(target: Path) -> None:
+    """Remove what a dead save of a folder has left beside it, for a save that works in it.
+
+    Args:
+        target: The folder.
+    """
+    _remove_dead(_name(target, 0))
+
+
+def _name(target: Path, number: int) -> Path:
+    return target.with_name(f".{target.name[:200]}.{number:08x}.tmp")
+
+
 def _claim(target: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
     """Make a temporary under the first name that no running save has, and lock it."""
     for number in range(_MOST):
-        path = target.with_name(f".{target.name[:200]}.{number:08x}.tmp")
+        path = _name(target, number)
         _remove_dead(path)
         try:
             descriptor = make(path)
         except FileExistsError:
             continue
         if descriptor < 0 or (_lock(descriptor) is not False and _has_name(descriptor, path)):
-            _remove_dead(target.with_name(f".{target.name[:200]}.{number + 1:08x}.tmp"))
+            _remove_dead(_name(target, number + 1))
             return path, descriptor
         os.close(descriptor)  # taken for a dead one before it was locked
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))

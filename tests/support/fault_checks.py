@@ -1,4 +1,4 @@
-"""The check of one fault: the old state or the new one, and then the same call goes on."""
+"""The check of one fault: the old state or the new one, and then the same call continues."""
 
 import errno
 import fnmatch
@@ -26,7 +26,7 @@ class Case:
         name: Name in the table.
         arguments: The command line; the output is inside the current folder.
         before: Makes the state that the command finds, in the current folder.
-        again: The command line that goes on after a fault; the same one by default.
+        again: The command line that continues after a fault; the same one by default.
         done: A part of the message with which a finished command refuses to run again; empty if
             it runs again.
         growing: Patterns of paths that change while the command runs and that a state between the
@@ -161,7 +161,7 @@ class Check:
                 wrong.append(f"{where}: ended with {ended.status}, not by the kill: {ended.said}")
         elif ended.status == 0:
             if state != "new":
-                wrong.append(f"{where}: success is told, and the state is {state}")
+                wrong.append(f"{where}: the status is 0 and the state {state}")
         elif not _is_plain(ended) or _reason(fault) not in ended.said:
             wrong.append(f"{where}: status {ended.status} and the words {ended.said[-1500:]!r}")
         elif state == "old":
@@ -255,7 +255,11 @@ def _shown(tree: Tree) -> Tree:
 
 def _is_plain(ended: Ended) -> bool:
     """Whether a command failed as it should: exit status 1 and words, without a traceback."""
-    return ended.status == 1 and "Traceback" not in ended.said and "metro-fast: " in ended.said
+    return (
+        ended.status == 1
+        and "Traceback" not in ended.said
+        and ("metro-fast: " in ended.said or "refused: " in ended.said)
+    )
 
 
 def _reason(fault: Fault) -> str:

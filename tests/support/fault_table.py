@@ -1,7 +1,7 @@
 """Fault injection over commands: `python tests/support/fault_table.py [NAMES] [--stride N]`.
 
 For each command every call that changes files fails once, meets a full disk, or is where the
-process dies, also with the loss of power; then the same call goes on. A table is printed; with
+process dies, also with the loss of power; then the same call continues. A table is printed; with
 `--json` the rows are. A module of cases has a function `cases(folder)` that makes the inputs in a
 folder and returns `Case`s.
 """
@@ -109,7 +109,7 @@ def _rows(options: argparse.Namespace) -> list[dict]:
 
 def print_table(rows: list[dict]) -> None:
     """Print the rows, and then what is wrong."""
-    print(f"{'command':44} {'calls':>6} {'points':>7} {'went on':>8} {'wrong':>6}  states")
+    print(f"{'command':44} {'calls':>6} {'points':>7} {'resumed':>8} {'wrong':>6}  states")
     for row in rows:
         states = ", ".join(f"{name} {n}" for name, n in sorted(row["states"].items()))
         print(

@@ -26,7 +26,7 @@ LIMIT = 120.0  # seconds until a command counts as hanging
 
 
 class Action(enum.IntEnum):
-    """What happens at the chosen call; the numbers are those of faults.c."""
+    """Events at the chosen call; the numbers are those of faults.c."""
 
     COUNT = 0  # nothing: the calls are counted and logged
     FAIL = 1  # the call fails once, with the error of the fault
@@ -38,7 +38,7 @@ class Action(enum.IntEnum):
 
 
 class Fault(NamedTuple):
-    """What happens at which call; `power` is a kill after which unsynced contents are gone."""
+    """An event at a call; `power` is a kill after which unsynced contents are gone."""
 
     at: int
     action: Action

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from metro_fast._atomic import write_atomically, write_folder
+from metro_fast._atomic import replace_folder, write_atomically, write_folder
 from metro_fast._shown import shown
+from metro_fast.cli.config import RESOLVED
 from metro_fast.cli.distinct_names import distinct_names
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import Expert
@@ -128,13 +129,13 @@ def replace_expert(expert: Expert, folder: Path, more: Callable[[Path], object])
         if expert.config is not None:
             write_atomically(temporary / CONFIG, expert.config)
         more(temporary)
-        config = folder / CONFIG
-        if config.exists() and config.read_bytes() != expert.config:
-            # The old weights are never beside the configuration of another adapter.
-            (folder / EXPERT_FILE).unlink(missing_ok=True)
-            config.unlink()
 
-    write_folder(folder, write, keep_others=True, last=EXPERT_FILE)
+    config = folder / CONFIG
+    if config.exists() and config.read_bytes() != expert.config:
+        # The old weights are never beside the configuration of another adapter.
+        replace_folder(folder, write, {CONFIG, EXPERT_FILE, RESOLVED}, EXPERT_FILE)
+    else:
+        write_folder(folder, write, keep_others=True, last=EXPERT_FILE)
 
 
 def _parts(path: Path) -> list[str]:

@@ -108,7 +108,7 @@ def _is_of(made: Path, record: dict[str, Any]) -> bool:
 
 
 def _without_results(record: dict[str, Any]) -> dict[str, Any]:
-    """What a record has of the arguments of its call."""
+    """The arguments of its call that a record holds."""
     return {name: value for name, value in record.items() if name not in (_FILES, _COUNTS)}
 
 

@@ -1,7 +1,6 @@
 """The file of a compressed expert: its checked bytes, and the tensors that they decode to."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
-from metro_fast._atomic import write_atomically, write_folder
 from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.initial import read_same_given
-from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, PICKLED_WEIGHTS, WEIGHTS
 from metro_fast.experts.adapters.tensors import RawTensor, dtype_name
 from metro_fast.experts.adapters.tied import tied_groups
 from metro_fast.experts.adapters.updates import ModuleFidelity
 from metro_fast.experts.file.decode import decode_file
 from metro_fast.experts.file.describe import TensorRow, describe_tensors
 from metro_fast.experts.file.manifest import TernaryTensor
+from metro_fast.experts.file.save import save_expert
 from metro_fast.experts.file.segments import NATIVE, segments_of
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
@@ -114,29 +112,7 @@ class ExpertFile:
             MetroFastError: As for `save`.
             OSError: If the folder cannot be written to.
         """
-        write = partial(self._write, Path(folder), more)
-        write_folder(folder, write, keep_others=True, last=EXPERT_FILE)
-        return Path(folder) / EXPERT_FILE
-
-    def _write(self, folder: Path, more: Callable[[Path], object] | None, temporary: Path) -> None:
-        """Write the files to a temporary folder, unless what is in `folder` is in their way."""
-        for name in (WEIGHTS, PICKLED_WEIGHTS):
-            if (folder / name).exists():
-                raise MetroFastError(
-                    f"{folder} holds {name}, which PEFT would load instead of the expert: "
-                    "remove it or choose another folder"
-                )
-        config = folder / CONFIG
-        if config.exists() and config.read_bytes() != self.config:
-            raise MetroFastError(
-                f"{folder} holds another {CONFIG}, and its weights would be read with the wrong "
-                "one if this save were interrupted: remove it or choose another folder"
-            )
-        if self.config is not None and not config.exists():
-            write_atomically(temporary / CONFIG, self.config)
-        write_atomically(temporary / EXPERT_FILE, self.file)
-        if more is not None:
-            more(temporary)
+        return save_expert(self.file, self.config, folder, more)
 
     def raw(
         self,
