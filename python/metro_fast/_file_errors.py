@@ -4,13 +4,14 @@ import errno
 import os
 import re
 import sys
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["named", "told"]
 
-_TORCH = ("inline_container", "PytorchStreamWriter", "unexpected pos")
+_TORCH = ("inline_container", "PytorchStreamWriter", "unexpected pos", "iostream error")
 _SAFETENSORS = re.compile(r"\(os error (\d+)\)")
 _PROBE_BYTES = 1 << 20
 
@@ -127,5 +128,8 @@ def _final(path: Path, folder: Path, final: Path | None) -> Path:
 
 
 def _newest(folder: Path) -> Path:
+    """The file that was being written: one of torch that is no whole zip file, or the newest."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return max(files, key=lambda path: path.stat().st_mtime_ns, default=folder)
+    torchs = [path for path in files if path.suffix in (".bin", ".pt", ".pth")]
+    cut = [path for path in torchs if not zipfile.is_zipfile(path)]
+    return max(cut or files, key=lambda path: path.stat().st_mtime_ns, default=folder)
