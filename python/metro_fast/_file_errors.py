@@ -67,7 +67,9 @@ def told(folder: Path, final: Path | None = None) -> Iterator[None]:
         code = _code(error, folder)
         if code is None:
             raise
-        path = _final(_newest(folder), folder, final)
+        # safetensors has removed the temporary file that it wrote
+        written = _newest(folder) if isinstance(error, RuntimeError) else folder
+        path = _final(written, folder, final)
         raise OSError(code, os.strerror(code), str(path)) from error
 
 

@@ -40,9 +40,9 @@ class Holder:
 def test_the_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "run"
     holder = Holder(folder)
-    with pytest.raises(MetroFastError, match=f"another run writes to {folder}.*choose another"):
-        with owned_folder(folder):
-            pass
+    refusal = f"another run writes to {folder}.*choose another"
+    with pytest.raises(MetroFastError, match=refusal), owned_folder(folder):
+        pass
     holder.end.set()
     holder.process.join(60)
     assert holder.process.exitcode == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fault_checks import Case
 
+
 def stop_the_clock() -> None:
     """No figure of a run depends on the time, so that two runs have the same bytes."""
     import transformers.trainer
