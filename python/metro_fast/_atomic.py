@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._exchange import exchange
-from metro_fast._file_errors import named, told
+from metro_fast._file_errors import named, os_errors
 from metro_fast._folder_lock import LOCK, is_empty, owned_folder
 from metro_fast._temporary import remove_dead, temporary_file, temporary_folder
 from metro_fast.errors import MetroFastError
@@ -104,7 +104,7 @@ def write_folder(
         # Inside the folder if that stays, since it may be a file system of its own.
         beside = target / "new" if one_by_one else target
         temporary = stack.enter_context(temporary_folder(beside))
-        with told(temporary, target):
+        with os_errors(temporary, target):
             write(temporary)
             if one_by_one:
                 move_files(temporary, target, last=last)
@@ -135,7 +135,7 @@ def replace_folder(
     """
     target = Path(os.path.realpath(folder))
     with owned_folder(target), named(target), temporary_folder(target / "new") as temporary:
-        with told(temporary, target):
+        with os_errors(temporary, target):
             write(temporary)
         sync_files(temporary)
         if os.access(target.parent, os.W_OK) and not target.is_mount():

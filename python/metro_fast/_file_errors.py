@@ -3,13 +3,14 @@
 import errno
 import os
 import re
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["named", "told"]
+__all__ = ["named", "os_errors"]
 
-_TORCH = ("inline_container", "PytorchStreamWriter", "unexpected pos")
+_TORCH = ("inline_container", "PytorchStreamWriter", "unexpected pos", "iostream error")
 _SAFETENSORS = re.compile(r"\(os error (\d+)\)")
 _PROBE_BYTES = 1 << 20
 
@@ -40,7 +41,7 @@ def named(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def told(folder: Path, final: Path | None = None) -> Iterator[None]:
+def os_errors(folder: Path, final: Path | None = None) -> Iterator[None]:
     """Turn the errors of libraries that cannot write into a folder into an OSError with its cause.
 
     torch raises a RuntimeError about its zip container, without the error of the operating system;
@@ -65,7 +66,9 @@ def told(folder: Path, final: Path | None = None) -> Iterator[None]:
         code = _code(error, folder)
         if code is None:
             raise
-        path = _final(_newest(folder), folder, final)
+        # safetensors has removed the temporary file that it wrote
+        written = _newest(folder) if isinstance(error, RuntimeError) else folder
+        path = _final(written, folder, final)
         raise OSError(code, os.strerror(code), str(path)) from error
 
 
@@ -119,5 +122,8 @@ def _final(path: Path, folder: Path, final: Path | None) -> Path:
 
 
 def _newest(folder: Path) -> Path:
+    """The file that was being written: one of torch that is no whole zip file, or the newest."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return max(files, key=lambda path: path.stat().st_mtime_ns, default=folder)
+    torchs = [path for path in files if path.suffix in (".bin", ".pt", ".pth")]
+    cut = [path for path in torchs if not zipfile.is_zipfile(path)]
+    return max(cut or files, key=lambda path: path.stat().st_mtime_ns, default=folder)

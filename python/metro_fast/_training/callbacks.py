@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -80,6 +81,8 @@ class HistoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers is
         if self._begun:
             with named(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
             return
         # A run logs without having begun only if it was finished before.
         lines = self._lines()

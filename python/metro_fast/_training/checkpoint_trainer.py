@@ -8,7 +8,7 @@ from torch import nn
 from transformers import TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from metro_fast._file_errors import told
+from metro_fast._file_errors import os_errors
 from metro_fast._pretrained import explained
 from metro_fast._training.checkpoints import MARK, Sums, mark_complete, read_mark
 from metro_fast._training.evaluation_trainer import EvaluationTrainer
@@ -104,7 +104,7 @@ class CheckpointTrainer(EvaluationTrainer):
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
         if self.args.should_save:  # a run resumed from an earlier one writes this again
             (folder / MARK).unlink(missing_ok=True)
-        with told(folder):
+        with os_errors(folder):
             super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # the mark means that every rank's state is there
         if self.args.should_save:

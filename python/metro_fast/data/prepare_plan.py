@@ -8,7 +8,7 @@ from typing import Any
 
 from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
-from metro_fast._file_errors import told
+from metro_fast._file_errors import os_errors
 from metro_fast._pretrained import load_tokenizer
 from metro_fast._tokenizer_files import check_unknown, read_tokenizer_file, unknown_id
 from metro_fast.data.pieces import Piece, cut
@@ -52,7 +52,7 @@ class Plan:
 
     def save_tokenizer(self, work: Path) -> None:
         """Write the tokenizer, for the user and for the steps."""
-        with told(work):
+        with os_errors(work):
             self.tokenizer.save_pretrained(work / "tokenizer")
         if not isinstance(self.backend, SlowText):
             write_atomically(work / BACKEND, self.backend.to_str())
