@@ -24,6 +24,9 @@ __all__ = [
     "write_folder",
 ]
 
+_PIECE = 8 << 20
+"""The most bytes that are written before Python looks for Ctrl-C."""
+
 
 def write_atomically(path: str | os.PathLike[str], data: Any) -> Path:
     """Write a file so that no reader ever sees half of it.
@@ -52,7 +55,7 @@ def write_atomically(path: str | os.PathLike[str], data: Any) -> Path:
     with named(target), temporary_file(target) as (temporary, descriptor):
         rest = memoryview(data.encode() if isinstance(data, str) else data).cast("B")
         while rest:
-            rest = rest[os.write(descriptor, rest) :]
+            rest = rest[os.write(descriptor, rest[:_PIECE]) :]
         os.fsync(descriptor)
         if os.name == "nt":
             os.close(descriptor)

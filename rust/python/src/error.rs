@@ -30,7 +30,11 @@ pub(crate) fn to_python(error: Error) -> PyErr {
         Error::Format(_) => FormatError::new_err(error.to_string()),
         Error::Io { context, source } => match source.raw_os_error() {
             // OSError(errno, message) becomes FileNotFoundError, PermissionError and so on.
-            Some(code) => PyOSError::new_err((code, context)),
+            Some(code) => {
+                let reason = source.to_string();
+                let reason = reason.split(" (os error ").next().unwrap_or_default();
+                PyOSError::new_err((code, format!("{context}: {reason}")))
+            }
             None => PyOSError::new_err(format!("{context}: {source}")),
         },
         other => MetroFastError::new_err(other.to_string()),

@@ -111,18 +111,6 @@ pub(crate) fn encode_safetensors<'py>(
     Ok(PyArray1::from_vec(py, file))
 }
 
-/// Writes a file whole or not at all: to a temporary file in the same folder, which is synced and
-/// renamed.
-#[pyfunction]
-pub(crate) fn write_file(
-    py: Python<'_>,
-    path: PathBuf,
-    data: PyReadonlyArray1<'_, u8>,
-) -> PyResult<()> {
-    let data = data.as_slice()?;
-    enter(py, || expert::write_file(&path, data))
-}
-
 /// The CRC32C (Castagnoli) of bytes; `before` is the checksum of the bytes that precede them.
 #[pyfunction]
 #[pyo3(signature = (data, before=0))]

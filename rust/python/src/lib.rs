@@ -35,7 +35,7 @@ mod _core {
     #[pymodule_export]
     use super::expert::{
         check_metadata, crc32c, decode_expert, decode_safetensors, decode_safetensors_file,
-        encode_expert, encode_safetensors, read_safetensors_header, write_file,
+        encode_expert, encode_safetensors, read_safetensors_header,
     };
     #[pymodule_export]
     use super::mask::{MaskOptions, mask_tokens};
