@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 __all__ = ["exchange"]
 
@@ -32,7 +33,7 @@ def exchange(one: Path, two: Path) -> bool:
         >>> exchange(Path("a"), Path("b")), Path("b/text").exists()  # doctest: +SKIP
         (True, True)
     """
-    library = None if os.name == "nt" else ctypes.CDLL(None, use_errno=True)
+    library: Any = None if os.name == "nt" else ctypes.CDLL(None, use_errno=True)
     names = os.fsencode(one), os.fsencode(two)
     if sys.platform == "darwin":
         done = library.renamex_np(*names, ctypes.c_uint(_SWAP))

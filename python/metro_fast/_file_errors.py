@@ -122,7 +122,7 @@ def _final(path: Path, folder: Path, final: Path | None) -> Path:
 
 
 def _newest(folder: Path) -> Path:
-    """The file that was being written: one of torch that is no whole zip file, or the newest."""
+    """The file that was being written: one of torch that is not a whole zip file, or the newest."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     torchs = [path for path in files if path.suffix in (".bin", ".pt", ".pth")]
     cut = [path for path in torchs if not zipfile.is_zipfile(path)]

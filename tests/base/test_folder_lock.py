@@ -28,7 +28,7 @@ def hold(folder, began, end):
 
 
 class Holder:
-    """A process that owns a folder until it is told to end, or is killed."""
+    """A process that owns a folder until it is asked to end, or is killed."""
 
     def __init__(self, folder: Path) -> None:
         self.began, self.end = FORK.Event(), FORK.Event()

@@ -19,7 +19,7 @@ MARK = "metric_window.json"
 
 
 SET_ASIDE = "damaged-"
-"""What the names of damaged checkpoints begin with, which transformers then neither counts nor
+"""The beginning of the names of damaged checkpoints, which transformers then neither counts nor
 removes."""
 
 Window = dict[str, list[float]]
@@ -88,7 +88,7 @@ def read_mark(checkpoint: Path) -> Sums:
 
 
 def _damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint that has a mark, or None."""
+    """The fault of a checkpoint that has a mark, or None."""
     try:
         read_mark(checkpoint)
     except FormatError as error:

@@ -21,9 +21,8 @@ class FrontCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the flags; `--tasks a b` is `--tasks a --tasks b`."""
         RUNNING.set(ctx)
-        for each in self.params:
-            if _is_path(each):
-                each.process_value = _refuse_empty(each)
+        for each in filter(_is_path, self.params):
+            vars(each)["process_value"] = _refuse_empty(each)
         normal = ctx.token_normalize_func or (lambda token: token)
         repeatable = {*self.listed, *_flags_of(self, multiple=True)}
         valued = {*self.listed, *_flags_of(self, multiple=False)}
