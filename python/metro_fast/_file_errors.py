@@ -36,7 +36,9 @@ def named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno is not None:
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
+            if error.filename2 is not None:  # of a rename; None would be printed
+                del error.filename2
         raise
 
 
