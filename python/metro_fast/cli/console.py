@@ -1,6 +1,11 @@
 """The console of every table, which shows names letter by letter, without markup."""
 
+from typing import Any
+
 from rich.console import Console
+from rich.text import Text
+
+from metro_fast._shown import printable
 
 __all__ = ["plain_console"]
 
@@ -15,4 +20,12 @@ def plain_console(*, stderr: bool = False) -> Console:
         >>> plain_console().print("layers[0].q")
         layers[0].q
     """
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    return _PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+class _PlainConsole(Console):
+    """Escapes what moves the cursor or turns the direction of writing, in cells and lines alike."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text of a cell, a title or a line."""
+        return super().render_str(printable(text), **options)
