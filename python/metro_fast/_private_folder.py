@@ -44,7 +44,7 @@ def private_problem(folder: Path) -> str | None:
 
 
 def private_folder(folder: Path, variable: str) -> Path:
-    """A folder that only this user writes to; it is made, open to nobody else, if there is none.
+    """A folder that only this user writes to; it is made, open to nobody else, if absent.
 
     Args:
         folder: Its path.

@@ -10,7 +10,7 @@ _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
     "form-action 'none'"
 )
-"""What a browser may do with a page: use its own styles, and load and run nothing. Names and texts
+"""The rights of a page in a browser: to use its own styles, and to load and run nothing. Names and texts
 from strangers' files are escaped; if one slips through all the same, it stays without effect."""
 
 
@@ -48,7 +48,7 @@ def document(
 
     Example:
         >>> html = document("a < b", ["One sentence."], [Section("Sizes", "<p>12</p>")])
-        >>> "<h1>a &lt; b</h1>" in html, "http" in html
+        >>> "<h1>a &lt; b</h1>" in html, "://" in html
         (True, False)
     """
     sentences = "".join(f'<p class="lead">{escape(sentence)}</p>\n' for sentence in lead)

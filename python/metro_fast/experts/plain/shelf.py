@@ -86,7 +86,7 @@ class Shelf:
         return [each for each in found if each.name.rpartition("-")[0] == name]
 
     def _unfinished(self, name: str) -> list[Path]:
-        """What processes that were killed have left; nobody else writes during our turn."""
+        """The remains of processes that were killed; nobody else writes during our turn."""
         return [
             each
             for each in self._folder.glob(".*.tmp")

@@ -27,7 +27,7 @@ impl OwnFolder {
     /// Opens a folder.
     ///
     /// # Errors
-    /// `NotFound` if there is none; otherwise a sentence's end that says why it is not used.
+    /// `NotFound` if it does not exist; otherwise a sentence's end that says why it is not used.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = match open(path, flags, Mode::empty()) {

@@ -13,7 +13,7 @@ impl OwnFolder {
     /// Opens a folder.
     ///
     /// # Errors
-    /// `NotFound` if there is none.
+    /// `NotFound` if it does not exist.
     pub fn open(path: &Path) -> io::Result<Self> {
         if path.is_dir() { Ok(Self(path.into())) } else { Err(io::ErrorKind::NotFound.into()) }
     }
