@@ -10,8 +10,8 @@ _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
     "form-action 'none'"
 )
-"""The rights of a page in a browser: to use its own styles, and to load and run nothing. Names and texts
-from strangers' files are escaped; if one slips through all the same, it stays without effect."""
+"""The rights of a page in a browser: to use its own styles, and to load and run nothing. Names and
+texts from strangers' files are escaped; one that slips through all the same has no effect."""
 
 
 class Section(NamedTuple):
