@@ -9,6 +9,8 @@ from metro_fast._shown import printable
 
 __all__ = ["plain_console"]
 
+_NARROWEST = 10
+
 
 def plain_console(*, stderr: bool = False) -> Console:
     """A console on which `[red]` and `:tada:` in the name of a tensor or a file stay as they are.
@@ -20,7 +22,10 @@ def plain_console(*, stderr: bool = False) -> Console:
         >>> plain_console().print("layers[0].q")
         layers[0].q
     """
-    return _PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
+    console = _PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if console.width < _NARROWEST:  # COLUMNS=0 printed empty lines in place of a table
+        console.width = 80
+    return console
 
 
 class _PlainConsole(Console):
