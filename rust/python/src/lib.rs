@@ -10,6 +10,7 @@ mod batches;
 mod corpus;
 mod cuda;
 mod enter;
+mod environment;
 mod error;
 mod expert;
 mod mask;

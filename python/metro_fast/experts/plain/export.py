@@ -5,11 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._atomic import checked_path, write_folder
+from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, WEIGHTS, write_files
 from metro_fast.experts.adapters.state_file import encoded
 from metro_fast.experts.expert import Expert, read_expert
 from metro_fast.experts.plain.served import Plan, plan, served
+
+LONGEST_NAME = 160
+"""Most bytes of the name of an expert. File systems allow 255, of which a version (33) and the end
+of a temporary folder's name (14) take some, and `Shelf` reads the name from either."""
 
 
 def export(
@@ -94,10 +99,23 @@ def check_name(name: str) -> None:
     """Check that a name is that of a folder inside the folder it is joined to.
 
     Raises:
-        MetroFastError: If it is empty, hidden, or has a separator.
+        MetroFastError: If it is empty, hidden or long, or has a separator or a character that
+            cannot be printed.
     """
-    if not name or name != Path(name).name or name.startswith(".") or "\\" in name:
+    if (
+        not name
+        or name != Path(name).name
+        or name.startswith(".")
+        or "\\" in name
+        or not name.isprintable()
+    ):
         raise MetroFastError(
-            f"the name {name!r} cannot be the name of a folder: it must not be empty, begin with a "
-            "dot or contain a separator"
+            f"the name {shown(repr(name))} cannot be the name of a folder: it must not be empty, "
+            "begin with a dot, or contain a separator or a character that cannot be printed"
+        )
+    size = len(name.encode())
+    if size > LONGEST_NAME:
+        raise MetroFastError(
+            f"the name {shown(repr(name))} has {size:,} bytes, expected at most {LONGEST_NAME}, "
+            "which with a version and an ending is what file systems hold"
         )
