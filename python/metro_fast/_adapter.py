@@ -6,10 +6,6 @@ from typing import TYPE_CHECKING, Any
 from metro_fast._extras import require
 from metro_fast._pretrained import explained
 from metro_fast.errors import FormatError
-from metro_fast.experts.loading.embeddings import base_embeddings
-from metro_fast.experts.loading.fill import saved_tensors
-from metro_fast.experts.loading.snapshot import Snapshot, keep_values, put_back
-from metro_fast.experts.loading.undo import Undo, all_or_nothing
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -24,7 +20,7 @@ def load_adapter(model: Any, folder: str | Path) -> "PeftModel":
     at its start (where a LoRA changes nothing) with a warning, and drops one without a place.
 
     Args:
-        model: A transformers model, which is changed in place; after any error it is as it was.
+        model: A transformers model, which is changed in place; after an error it is of no use.
         folder: The folder of the adapter.
 
     Returns:
@@ -46,25 +42,13 @@ def load_adapter(model: Any, folder: str | Path) -> "PeftModel":
         'default'
     """
     peft = require("peft", "peft")
-    return all_or_nothing(lambda undo: _load(peft, model, folder, undo))
-
-
-def _load(peft: Any, model: Any, folder: str | Path, undo: Undo) -> "PeftModel":
     with explained(f"the adapter at {folder}"):
         config = peft.PeftConfig.from_pretrained(str(folder))
         config.inference_mode = True
         kind = peft.MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, peft.PeftModel)
-        names = set(peft.load_peft_weights(str(folder), device="cpu"))
-        undo.callback(Snapshot(model).restore)
-        old = list(model.parameters())
         adapted = kind(model, config, "default")
-        # Weights of the base that the file has too (embeddings, trained biases): PEFT writes them.
-        saved = _saved(adapted, "default")
-        written = {tensor.data_ptr() for tensor in saved.values()}
-        embeddings = base_embeddings(adapted)
-        written |= {p.data_ptr() for name, p in embeddings.items() if name in names}
-        undo.callback(put_back, keep_values([p for p in old if p.data_ptr() in written]))
         # The weights of a prompt are not in PEFT's list of loaded names, but among those it saves.
+        saved = _saved_names(adapted, "default")
         result = adapted.load_adapter(str(folder), "default")
     # PEFT marks the names of loaded weights with that of the adapter.
     missing = [name.replace(".default", "", 1) for name in result.missing_keys]
@@ -88,15 +72,19 @@ def check_adapter_names(adapted: Any, folder: Path, adapter_name: str) -> None:
     load_weights = require("peft", "peft").load_peft_weights
     with explained(f"the adapter at {folder}"):
         there = set(load_weights(str(folder), device="cpu"))
-    saved = set(_saved(adapted, adapter_name))
+    saved = _saved_names(adapted, adapter_name)
     # The embeddings of a vocabulary that was resized are saved with the adapter.
     extra = there - saved - set(adapted.state_dict())
     _refuse(folder, sorted(saved - there), sorted(extra))
 
 
-def _saved(adapted: Any, adapter_name: str) -> dict[str, Any]:
-    """The tensors of an adapter, by the names that PEFT saves them under."""
-    return saved_tensors(require("peft", "peft"), adapted, adapter_name)
+def _saved_names(adapted: Any, adapter_name: str) -> set[str]:
+    # The default, "auto", would ask the Hub whether the vocabulary was resized.
+    return set(
+        require("peft", "peft").get_peft_model_state_dict(
+            adapted, adapter_name=adapter_name, save_embedding_layers=False
+        )
+    )
 
 
 def _refuse(folder: str | Path, missing: list[str], unexpected: list[str]) -> None:

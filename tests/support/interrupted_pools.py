@@ -32,7 +32,7 @@ def expert(seed: int) -> Expert:
 
 
 def weights(model: Any) -> Weights:
-    """What an expert brings: the factors and the head."""
+    """The weights of an expert: the factors and the head."""
     named = model.named_parameters()
     return {n: p.detach().clone() for n, p in named if "lora_" in n or "modules_to_save" in n}
 
@@ -115,7 +115,7 @@ class Case:
             pool.swap("b")
 
     def faults(self, pool: ExpertPool) -> list[str]:
-        """What is wrong with a pool after an interruption; an empty list if nothing is."""
+        """The faults of a pool after an interruption; an empty list if nothing is."""
         found = []
         names, resident = pool.names, pool.resident
         if sorted(set(names)) != sorted(names) or pool.nbytes < 0:

@@ -23,7 +23,7 @@ from metro_fast.experts.pool.arena import RANK_AXIS, Arena
 Shapes = Mapping[str, tuple[int, ...]]
 
 _UNUSABLE = (TypeError, ValueError, LookupError, ArithmeticError, re.error)
-"""What other values than numbers give where a rank and a scaling are computed."""
+"""Errors that other values than numbers give where a rank and a scaling are computed."""
 
 
 def config_of(expert: Expert) -> dict[str, Any]:

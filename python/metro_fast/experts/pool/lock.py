@@ -24,7 +24,7 @@ class ResidentLock:
     A request from inside of a block for the same name does not wait for anything, and neither
     does one from another task of its event loop, since waiting would stop the loop.
 
-    Nothing of the state can be left wrong by an exception at any moment (see `Claim`).
+    An exception at any moment leaves its state right (see `Claim`).
 
     Attributes:
         resident: The name that is resident, or None; `make_resident` sets it.
