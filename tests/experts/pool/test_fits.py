@@ -1,4 +1,4 @@
-"""What is refused when an expert is added, so that no use fails for it."""
+"""Refusals when an expert is added, so that no use fails for it."""
 
 import json
 import tracemalloc

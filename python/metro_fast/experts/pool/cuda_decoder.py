@@ -164,7 +164,7 @@ class SideStream:
         try:
             with self._torch.cuda.stream(self._stream):
                 yield
-        finally:  # what was begun ends before the current stream goes on, after an error too
+        finally:  # what was begun ends before the current stream continues, after an error too
             current.wait_stream(self._stream)
 
     def settle(self) -> None:

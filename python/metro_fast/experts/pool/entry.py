@@ -30,7 +30,7 @@ class Entry:
         packed: The expert in memory; None after it was dropped from there.
         path: The path from which it can be read again, or None.
         nbytes: Bytes of its file.
-        checksum: Of its file and its configuration, see `checksum_of`.
+        checksum: The checksums of file and configuration, see `checksum_of`.
         used: The number of its last use; those of later uses are higher.
     """
 
