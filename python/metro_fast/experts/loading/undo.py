@@ -30,10 +30,17 @@ class Undo:
 
     def back(self) -> None:
         """Run the steps, the last one first; a second call does nothing if the first one ended."""
-        if not self._back:
-            for step in reversed(self._steps):
+        if self._back:
+            return
+        failed: BaseException | None = None
+        for step in reversed(self._steps):
+            try:
                 step()
-            self._back = True
+            except BaseException as error:  # noqa: BLE001  (the other steps have to run too)
+                failed = error
+        if failed is not None:
+            raise failed
+        self._back = True
 
 
 def all_or_nothing(work: Callable[[Undo], T]) -> T:
