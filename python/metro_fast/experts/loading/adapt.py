@@ -2,7 +2,6 @@
 
 import re
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +10,7 @@ from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, kind_of, parse_config
 from metro_fast.experts.loading.checks import check_base
 from metro_fast.experts.loading.snapshot import Snapshot
+from metro_fast.experts.loading.undo import Undo
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -55,9 +55,7 @@ def peft_config(peft: Any, config: bytes) -> "PeftConfig":
     return parsed
 
 
-def adapt(
-    peft: Any, model: Any, config: "PeftConfig", adapter_name: str, undo: ExitStack
-) -> Adapted:
+def adapt(peft: Any, model: Any, config: "PeftConfig", adapter_name: str, undo: Undo) -> Adapted:
     """Put an adapter with random weights into a model.
 
     Args:
@@ -65,7 +63,7 @@ def adapt(
         model: A transformers model, or a PeftModel that gets one more adapter.
         config: PEFT's configuration of the adapter.
         adapter_name: The adapter's name; it becomes the active one.
-        undo: Receives the callback that puts the model back into its state.
+        undo: Receives the step that puts the model back into its state.
 
     Returns:
         The PeftModel, and the parameters that are older than the adapter.
@@ -73,7 +71,7 @@ def adapt(
     Raises:
         MetroFastError: If the model's weights are elsewhere, it has an adapter of that name or a
             merged one, or PEFT cannot put the adapter into it. The model is unchanged once `undo`
-            is closed.
+            has run.
     """
     check_base(model)
     _check_adapters(peft, model, adapter_name)
