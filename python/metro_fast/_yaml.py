@@ -14,7 +14,7 @@ __all__ = ["MOST_BYTES", "MOST_NODES", "parse_yaml"]
 MOST_BYTES = 16 * 2**20
 """Most bytes of a file; all templates of promptsource together are smaller."""
 MOST_NODES = 100_000
-"""Most values of a file, where an alias counts as all that it stands for; about 0.5 s of parsing."""
+"""Most values of a file, where an alias counts as all that it stands for; 0.5 s of parsing."""
 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _REAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)")
@@ -88,7 +88,7 @@ class _Builder:
             if isinstance(event, self._yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    raise self._error(event, "a second document begins; keep one in a file")
+                    raise self._error(event, "a second document begins; keep only the first")
                 value = self._value(next(self._events), 0)
         return value
 

@@ -91,7 +91,7 @@ def read_results(path: Path) -> ResultsFile:
         FileNotFoundError: If it is absent.
         FormatError: If it is not a results file of this version, or was changed.
     """
-    record = parse_json(path.read_bytes(), path)
+    record = parse_json(path.read_bytes(), path, not_finite=True)
     try:
         block = record["metro_fast"]
         if block["format"] != RESULTS_FORMAT:
