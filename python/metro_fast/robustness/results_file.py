@@ -92,7 +92,7 @@ def read_results(path: Path) -> ResultsFile:
         FormatError: If it is not a results file of this version, or was changed.
     """
     try:
-        record = parse_json(path.read_bytes(), path)
+        record = parse_json(path.read_bytes(), path, not_finite=True)
     except FormatError as error:
         raise FormatError(f"{error}: delete it and recompute the folder") from error
     try:
