@@ -12,6 +12,7 @@ from metro_fast._json import parse_json
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.absent import absent
+from metro_fast.experts.adapters.config_fields import check_fields
 from metro_fast.experts.adapters.live_names import saved_names
 from metro_fast.experts.adapters.state_file import (
     other_file,
@@ -35,8 +36,15 @@ _KINDS = {
     "P_TUNING": "prompt",
 }
 
+MOST_BYTES = 2 << 20
+"""The largest adapter_config.json that is read. PEFT writes 1 to 3 kB; a rank for each of 18,000
+experts of a mixture takes 1.1 MB."""
+
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """PEFT's ways of initializing a LoRA that subtract B A from the base weights."""
+
+_STARTS = ("gaussian", "eva", "orthogonal", "mica")
+"""Its ways that leave the base as it is."""
 
 _OTHERS = {
     "an AdapterHub adapter (the library adapters)": {"config", "model_type", "model_class"},
@@ -116,7 +124,7 @@ class _Config(NamedTuple):
 
     @classmethod
     def of(cls, folder: Path) -> "_Config":
-        content = (folder / CONFIG).read_bytes()
+        content = read_config(folder / CONFIG)
         return cls(content, kind_of(parse_config(content, folder / CONFIG)))
 
     def adapter(self, file: Path) -> Adapter:
@@ -151,23 +159,50 @@ def write_folder(
     _core.write_file(folder / CONFIG, np.frombuffer(config, np.uint8))
 
 
+def read_config(path: Path) -> bytes:
+    """The bytes of an adapter_config.json, but of no more than one that can be parsed.
+
+    Raises:
+        OSError: If it cannot be read, or is not a file (a pipe, a device).
+        FormatError: If it is larger than a configuration is.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is not a file")
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise _too_large(path)
+    return content
+
+
 def parse_config(config: bytes, where: object = CONFIG) -> dict[str, Any]:
-    """Parse adapter_config.json.
+    """Parse adapter_config.json, and check what its fields hold.
 
     Args:
         config: Its bytes.
         where: Its path, for messages.
 
     Raises:
-        FormatError: If it is not a JSON object.
+        FormatError: If it is not a JSON object, is too large, or a field that PEFT or an expert
+            may read has another type or a value out of its range.
     """
+    if len(config) > MOST_BYTES:
+        raise _too_large(where)
     other = other_file(config)
     if other is not None:
         raise FormatError(f"{where}: not JSON: it is {other}")
     fields = parse_json(config, where)
     if not isinstance(fields, dict):
         raise FormatError(f"{where} holds a {type(fields).__name__}, expected an object")
+    check_fields(fields, where)
     return fields
+
+
+def _too_large(where: object) -> FormatError:
+    return FormatError(
+        f"{where} has more than {MOST_BYTES:,} bytes, and a configuration of PEFT has some "
+        "thousands: remove from it what PEFT did not write"
+    )
 
 
 def kind_of(config: Mapping[str, Any]) -> str:
@@ -198,5 +233,10 @@ def kind_of(config: Mapping[str, Any]) -> str:
             "made, so whatever compression drops would be missing from both. Convert the adapter "
             "first, where PEFT can: save_pretrained(..., "
             "path_initial_model_for_weight_conversion=...)"
+        )
+    if isinstance(start, str) and start.lower() not in _STARTS:
+        raise MetroFastError(
+            f"init_lora_weights is {shown(repr(start))}, expected true, false or one of "
+            + ", ".join(_STARTS)
         )
     return _KINDS[peft_type]

@@ -1,6 +1,5 @@
 """One expert of a pool: its bytes, and what every swap to it needs."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, kind_of, parse_config
 from metro_fast.experts.adapters.roles import role_of
-from metro_fast.experts.adapters.scaling import lora_rank, lora_scaling, module_of
+from metro_fast.experts.adapters.scaling import Scalings, module_of
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.file.manifest import TernaryTensor
 from metro_fast.experts.file.segments import Segments, segments_of
@@ -92,10 +91,12 @@ def fitted_segments(
     places = {name: arena.parameters[name].data for name in heads}
     check_tied(places, {name: tensor.torch() for name, tensor in expert.dense.items()})
 
+    scalings = Scalings(config)
+
     def factor(tensor: TernaryTensor) -> float:
         if role_of(tensor.name) != "lora_B":
             return 1.0
-        ours, theirs = _scaling(config, tensor), scaling[tensor.name]
+        ours, theirs = _scaling(scalings, tensor), scaling[tensor.name]
         if theirs == 0 and ours != 0:
             raise MetroFastError(
                 f"the first expert of the pool scales {module_of(tensor.name)} by 0 (lora_alpha), "
@@ -112,15 +113,10 @@ def fitted_segments(
     return segments_of(expert.manifest, expert.scales, factor=factor, own_dtype=True)
 
 
-def _scaling(config: Mapping[str, Any], b: TernaryTensor) -> float:
+def _scaling(scalings: Scalings, b: TernaryTensor) -> float:
     """The factor of B A according to the configuration, which must have the rank of B."""
     module = module_of(b.name)
-    try:
-        rank, factor = lora_rank(config, module), lora_scaling(config, module)
-    except (TypeError, ValueError, LookupError, ArithmeticError, re.error) as error:
-        raise MetroFastError(
-            f"{CONFIG} has no usable r and lora_alpha for {module} ({error})"
-        ) from error
+    rank, factor = scalings.rank(module), scalings.scaling(module)
     if rank != b.shape[RANK_AXIS["lora_B"]]:
         raise MetroFastError(
             f"{b.name} has rank {b.shape[RANK_AXIS['lora_B']]}, but {CONFIG} says {rank}: the two "
