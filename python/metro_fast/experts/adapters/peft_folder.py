@@ -194,8 +194,14 @@ def parse_config(config: bytes, where: object = CONFIG) -> dict[str, Any]:
     fields = parse_json(config, where)
     if not isinstance(fields, dict):
         raise FormatError(f"{where} holds a {type(fields).__name__}, expected an object")
-    check_fields(fields, where)
+    if "peft_type" not in fields or _peft_type(fields) in _KINDS:
+        # Other kinds have other fields, and `kind_of` refuses them.
+        check_fields(fields, where)
     return fields
+
+
+def _peft_type(config: Mapping[str, Any]) -> str:
+    return str(config["peft_type"]).rpartition(".")[2].upper()
 
 
 def _too_large(where: object) -> FormatError:
@@ -218,7 +224,7 @@ def kind_of(config: Mapping[str, Any]) -> str:
             + (f"is that of {owner}. " if owner else "is therefore not PEFT's. ")
             + "Give the file of weights instead of the folder, and say of which kind it is"
         )
-    peft_type = str(config["peft_type"]).rpartition(".")[2].upper()
+    peft_type = _peft_type(config)
     if peft_type not in _KINDS:
         known = ", ".join(_KINDS)
         given = shown(peft_type)
