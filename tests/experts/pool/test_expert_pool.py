@@ -542,7 +542,7 @@ def test_a_base_of_few_bits(tmp_path):
 
 
 def test_scaling_equals_that_of_peft():
-    from metro_fast.experts.adapters.scaling import lora_scaling
+    from metro_fast.experts.adapters.scaling import Scalings
 
     name = "encoder.block.0.layer.0.SelfAttention.q"
     for options in (
@@ -558,4 +558,4 @@ def test_scaling_equals_that_of_peft():
         assert len(layers) == 12
         for module, layer in layers.items():
             base = module.removeprefix("base_model.model.")
-            assert lora_scaling(fields, base) == layer.scaling["default"], (options, module)
+            assert Scalings(fields).scaling(base) == layer.scaling["default"], (options, module)

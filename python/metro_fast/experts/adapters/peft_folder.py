@@ -11,6 +11,7 @@ from metro_fast._json import parse_json
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.absent import absent
+from metro_fast.experts.adapters.config_fields import check_fields
 from metro_fast.experts.adapters.live_names import saved_names
 from metro_fast.experts.adapters.state_file import (
     other_file,
@@ -34,8 +35,15 @@ _KINDS = {
     "P_TUNING": "prompt",
 }
 
+MOST_BYTES = 2 << 20
+"""The largest adapter_config.json that is read. PEFT writes 1 to 3 kB; a rank for each of 18,000
+experts of a mixture takes 1.1 MB."""
+
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """PEFT's ways of initializing a LoRA that subtract B A from the base weights."""
+
+_STARTS = ("gaussian", "eva", "orthogonal", "mica")
+"""Its ways that leave the base as it is."""
 
 _OTHERS = {
     "an AdapterHub adapter (the library adapters)": {"config", "model_type", "model_class"},
@@ -115,7 +123,7 @@ class _Config(NamedTuple):
 
     @classmethod
     def of(cls, folder: Path) -> "_Config":
-        content = (folder / CONFIG).read_bytes()
+        content = read_config(folder / CONFIG)
         return cls(content, kind_of(parse_config(content, folder / CONFIG)))
 
     def adapter(self, file: Path) -> Adapter:
@@ -182,23 +190,56 @@ def write_files(
     write_safetensors(folder / WEIGHTS, state, metadata)
 
 
+def read_config(path: Path) -> bytes:
+    """The bytes of an adapter_config.json, but of no more than one that can be parsed.
+
+    Raises:
+        OSError: If it cannot be read, or is not a file (a pipe, a device).
+        FormatError: If it is larger than a configuration is.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is not a file")
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise _too_large(path)
+    return content
+
+
 def parse_config(config: bytes, where: object = CONFIG) -> dict[str, Any]:
-    """Parse adapter_config.json.
+    """Parse adapter_config.json, and check what its fields hold.
 
     Args:
         config: Its bytes.
         where: Its path, for messages.
 
     Raises:
-        FormatError: If it is not a JSON object.
+        FormatError: If it is not a JSON object, is too large, or a field that PEFT or an expert
+            may read has another type or a value out of its range.
     """
+    if len(config) > MOST_BYTES:
+        raise _too_large(where)
     other = other_file(config)
     if other is not None:
         raise FormatError(f"{where}: not JSON: it is {other}")
     fields = parse_json(config, where)
     if not isinstance(fields, dict):
         raise FormatError(f"{where} holds a {type(fields).__name__}, expected an object")
+    if "peft_type" not in fields or _peft_type(fields) in _KINDS:
+        # Other kinds have other fields, and `kind_of` refuses them.
+        check_fields(fields, where)
     return fields
+
+
+def _peft_type(config: Mapping[str, Any]) -> str:
+    return str(config["peft_type"]).rpartition(".")[2].upper()
+
+
+def _too_large(where: object) -> FormatError:
+    return FormatError(
+        f"{where} has more than {MOST_BYTES:,} bytes, and a configuration of PEFT has some "
+        "thousands: remove from it what PEFT did not write"
+    )
 
 
 def kind_of(config: Mapping[str, Any]) -> str:
@@ -214,7 +255,7 @@ def kind_of(config: Mapping[str, Any]) -> str:
             + (f"is that of {owner}. " if owner else "is therefore not PEFT's. ")
             + "Give the file of weights instead of the folder, and say of which kind it is"
         )
-    peft_type = str(config["peft_type"]).rpartition(".")[2].upper()
+    peft_type = _peft_type(config)
     if peft_type not in _KINDS:
         known = ", ".join(_KINDS)
         given = shown(peft_type)
@@ -229,5 +270,10 @@ def kind_of(config: Mapping[str, Any]) -> str:
             "made, so whatever compression drops would be missing from both. Convert the adapter "
             "first, where PEFT can: save_pretrained(..., "
             "path_initial_model_for_weight_conversion=...)"
+        )
+    if isinstance(start, str) and start.lower() not in _STARTS:
+        raise MetroFastError(
+            f"init_lora_weights is {shown(repr(start))}, expected true, false or one of "
+            + ", ".join(_STARTS)
         )
     return _KINDS[peft_type]

@@ -134,7 +134,7 @@ def _put_vector(peft: Any, model: Any, vector: TaskVector, undo: Undo, initial: 
     check_needed(initial, needed=vector.initial_crc32c is not None)
     tensors = _plain(vector, initial)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    made = adapt(peft, model, peft_config(peft, vector.config), "default", undo)
+    made = adapt(peft, model, peft_config(peft, vector.config), shapes, "default", undo)
     origin = "the merge does not fit the model"
     fill(peft, made, "default", Weights(shapes, lambda: tensors, origin), undo)
     return made.model

@@ -109,7 +109,7 @@ def put(
     def decode() -> "Mapping[str, torch.Tensor]":
         return expert.state_dict(initial=given)
 
-    adapted = adapt(peft, model, peft_config(peft, expert.config), adapter_name, undo)
+    adapted = adapt(peft, model, peft_config(peft, expert.config), shapes, adapter_name, undo)
     fill(peft, adapted, adapter_name, Weights(shapes, decode, origin), undo)
     return adapted.model.eval()
 

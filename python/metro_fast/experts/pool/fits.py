@@ -1,7 +1,6 @@
 """Whether an expert fits the adapter of a pool, and the values that its trits have there."""
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, kind_of, parse_config
 from metro_fast.experts.adapters.roles import role_of
-from metro_fast.experts.adapters.scaling import lora_rank, lora_scaling, module_of
+from metro_fast.experts.adapters.scaling import Scalings, module_of
 from metro_fast.experts.adapters.tensors import RawTensor
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.file.manifest import TernaryTensor
@@ -21,9 +20,6 @@ from metro_fast.experts.loading.untie import check_tied
 from metro_fast.experts.pool.arena import RANK_AXIS, Arena
 
 Shapes = Mapping[str, tuple[int, ...]]
-
-_UNUSABLE = (TypeError, ValueError, LookupError, ArithmeticError, re.error)
-"""Errors that other values than numbers give where a rank and a scaling are computed."""
 
 
 def config_of(expert: Expert) -> dict[str, Any]:
@@ -89,13 +85,14 @@ def fitted_segments(
                 "the two are not weights of one kind, so compress the adapter again"
             )
     check_tied(places, heads)
+    scalings = Scalings(config)
     for tensor in expert.manifest.tensors:
-        _check_rank(config, tensor)
+        _check_rank(scalings, tensor)
 
     def factor(tensor: TernaryTensor) -> float:
         if role_of(tensor.name) != "lora_B":
             return 1.0
-        ours, theirs = _scaling(config, tensor), scaling[tensor.name]
+        ours, theirs = scalings.scaling(module_of(tensor.name)), scaling[tensor.name]
         if theirs == 0 and ours != 0:
             raise MetroFastError(
                 f"the pool's adapter scales {module_of(tensor.name)} by 0 (lora_alpha), so that no "
@@ -158,33 +155,17 @@ def _check_finite(expert: Expert, segments: Segments, dtype: str) -> None:
             )
 
 
-def _check_rank(config: Mapping[str, Any], tensor: TernaryTensor) -> None:
+def _check_rank(scalings: Scalings, tensor: TernaryTensor) -> None:
     """Check that the configuration has the rank of a factor, since alpha is divided by it."""
     axis = RANK_AXIS.get(role_of(tensor.name) or "")
     if axis is None:
         return
-    try:
-        rank = lora_rank(config, module_of(tensor.name))
-    except _UNUSABLE as error:
-        raise MetroFastError(_unusable(tensor, error)) from error
+    rank = scalings.rank(module_of(tensor.name))
     if rank != tensor.shape[axis]:  # the shapes fit by now, so there is such an axis
         raise MetroFastError(
             f"{tensor.name} has rank {tensor.shape[axis]}, but {CONFIG} says {rank}: the two files "
             "are not of one adapter"
         )
-
-
-def _scaling(config: Mapping[str, Any], b: TernaryTensor) -> float:
-    """The factor of B A according to the configuration."""
-    try:
-        return lora_scaling(config, module_of(b.name))
-    except _UNUSABLE as error:
-        raise MetroFastError(_unusable(b, error)) from error
-
-
-def _unusable(tensor: TernaryTensor, error: Exception) -> str:
-    module = shown(module_of(tensor.name))
-    return f"{CONFIG} has no usable r and lora_alpha for {module} ({shown(str(error), 300)})"
 
 
 def _misfit(name: str, ours: tuple[int, ...] | None, theirs: tuple[int, ...] | None) -> str:

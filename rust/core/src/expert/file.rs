@@ -79,7 +79,7 @@ pub fn decode(file: &[u8]) -> Result<Parts> {
     let found = head.first().copied().unwrap_or_default();
     if !VERSIONS.contains(&found) {
         return bad(format!(
-            "the format has version {found}, this reader knows 1 and 2: update metro_fast"
+            "the format has version {found}, this reader knows 1 to 3: update metro_fast"
         ));
     }
     let [version, inflated, crc, zero] = head[..] else {

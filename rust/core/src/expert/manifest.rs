@@ -2,14 +2,15 @@
 //!
 //! Fields are declared in alphabetical order, which is the order in which they are written.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::dtype::Dtype;
 use super::metadata::{self, Metadata};
 use crate::{Error, Result};
 
-/// The format versions that this code reads and writes: the second one has metadata.
-pub const VERSIONS: [u32; 2] = [1, 2];
+/// The format versions that this code reads and writes: the second one has metadata, the third one
+/// the checksum of a configuration, with or without metadata.
+pub const VERSIONS: [u32; 3] = [1, 2, 3];
 /// Tensors start at multiples of this many trits.
 pub const ALIGNMENT: u64 = 32;
 const MAX_TRITS: u64 = 1 << 40;
@@ -22,6 +23,9 @@ const MAX_DIMENSIONS: usize = 8;
 pub struct Manifest {
     pub alpha_rule: AlphaRule,
     pub base: Base,
+    // Versions 1 and 2 do not know the key, so it must be absent there.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub config_crc32c: Option<u32>,
     pub dense: Vec<Dense>,
     pub groups: Vec<Group>,
     pub kind: Kind,
@@ -174,8 +178,12 @@ impl Manifest {
 
     fn check(&self) -> Result<()> {
         metadata::check(&self.metadata)?;
-        // An expert has one form: version 2 is for those that version 1 cannot hold.
-        let version = VERSIONS[usize::from(!self.metadata.is_empty())];
+        // An expert has one form: each version is for those that the earlier ones cannot hold.
+        let version = match (self.config_crc32c, self.metadata.is_empty()) {
+            (Some(_), _) => 3,
+            (None, false) => 2,
+            (None, true) => 1,
+        };
         if self.version != version {
             return bad(format!("it has version {}, expected {version}", self.version));
         }
@@ -224,6 +232,13 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// Reads a number that is there: null would be a second form of its absence.
+fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<u32>, D::Error> {
+    u32::deserialize(deserializer).map(Some)
 }
 
 fn ascending<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {

@@ -38,6 +38,36 @@ fn metadata_makes_version_2() {
 }
 
 #[test]
+fn a_configuration_makes_version_3() {
+    let third = EXAMPLE
+        .replace(r#""dense":["#, r#""config_crc32c":4294967295,"dense":["#)
+        .replace(r#""version":1"#, r#""version":3"#);
+    let both = third.replace(r#","scope""#, r#","metadata":{"a":"b"},"scope""#);
+    for text in [&third, &both] {
+        let manifest = Manifest::parse(text).unwrap();
+        assert_eq!(manifest.config_crc32c, Some(u32::MAX));
+        assert_eq!(&manifest.to_json(), text);
+    }
+    for (from, to) in [
+        (r#""version":3"#, r#""version":1"#),
+        (r#""version":3"#, r#""version":2"#),
+        (r#""version":3"#, r#""version":4"#),
+        (r#""config_crc32c":4294967295,"#, ""),
+        ("4294967295", "4294967296"),
+        ("4294967295", "-1"),
+        ("4294967295", "null"),
+        ("4294967295", r#""7""#),
+        (r#","scope""#, r#","config_crc32c":7,"scope""#),
+    ] {
+        for text in [&third, &both] {
+            let forged = text.replacen(from, to, 1);
+            assert_ne!(&forged, text);
+            assert!(Manifest::parse(&forged).is_err(), "{to}");
+        }
+    }
+}
+
+#[test]
 fn numbers_are_read_back_to_the_last_bit() {
     let far =
         EXAMPLE.replace(r#""alpha":1.0"#, r#""alpha":1222222222222222222222222222222222222220"#);
