@@ -5,6 +5,7 @@ pub mod container;
 mod deflated;
 mod dtype;
 mod file;
+mod json;
 mod manifest;
 pub mod metadata;
 mod unique_keys;
