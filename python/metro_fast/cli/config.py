@@ -8,6 +8,7 @@ import typer
 import yaml
 
 from metro_fast._atomic import write_atomically
+from metro_fast._memory import check_file
 from metro_fast.errors import MetroFastError
 
 RESOLVED = "resolved_config.yaml"
@@ -31,6 +32,7 @@ def read_config(path: Path) -> dict[str, Any]:
         >>> read_config(Path("run.yaml"))
         {'noise_density': 0.3}
     """
+    check_file(path)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

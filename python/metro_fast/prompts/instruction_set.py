@@ -9,6 +9,7 @@ from typing import Any, overload
 
 from metro_fast._atomic import write_atomically
 from metro_fast._json import parse_json
+from metro_fast._memory import check_file
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts.instruction import KINDS, Instruction
 
@@ -207,6 +208,7 @@ def _is_yaml(path: Path) -> bool:
 def _parse(path: Path) -> Any:
     """Read the plain values of a YAML or JSON file; nothing in it is executed."""
     is_yaml = _is_yaml(path)
+    check_file(path)
     content = path.read_bytes()
     if is_yaml:
         import yaml

@@ -61,6 +61,7 @@ pub fn for_each<T: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
 
     #[test]
     fn every_item_is_done_once_at_any_thread_count() {

@@ -9,6 +9,7 @@ import numpy as np
 
 from metro_fast import _core
 from metro_fast._json import parse_json
+from metro_fast._memory import check_file
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.absent import absent
@@ -116,6 +117,7 @@ class _Config(NamedTuple):
 
     @classmethod
     def of(cls, folder: Path) -> "_Config":
+        check_file(folder / CONFIG)
         content = (folder / CONFIG).read_bytes()
         return cls(content, kind_of(parse_config(content, folder / CONFIG)))
 

@@ -138,7 +138,7 @@ mod tests {
         type Output = Vec<u8>;
         #[inline(always)]
         fn run<L: Lanes>(self) -> Vec<u8> {
-            encode::<L>(self.0, self.1)
+            encode::<L>(self.0, self.1).unwrap()
         }
     }
 
