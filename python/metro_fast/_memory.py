@@ -1,8 +1,8 @@
 """The limit on what a file may take in memory, asked before anything is decoded or read."""
 
 import os
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
@@ -81,7 +81,7 @@ def check_file(path: Path, most: int = SMALL_FILE) -> None:
         )
 
 
-def read_bounded(file: IO[bytes], path: Path) -> bytes:
+def read_bounded(file: BufferedIOBase, path: Path) -> bytes:
     """Read a deflated file, which may be a thousand times smaller than its content.
 
     Args:

@@ -41,9 +41,7 @@ def test_no_door_decodes_more_than_the_limit(door: str, trits: int) -> None:
 def test_the_variable_is_the_limit_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     expert = compress({"w": np.float32([[1, -3] * 16])}, kind="other")
     monkeypatch.setenv("METRO_FAST_MAX_DECODED_BYTES", "127")
-    with pytest.raises(
-        MetroFastError, match="would take 128 bytes .* limit is 127"
-    ):
+    with pytest.raises(MetroFastError, match=r"would take 128 bytes .* limit is 127"):
         expert.arrays()
     monkeypatch.setenv("METRO_FAST_MAX_DECODED_BYTES", "128")
     assert expert.arrays()["w"].shape == (1, 32)

@@ -1,4 +1,4 @@
-"""What an expert takes on disk and in memory, and the limit on the latter."""
+"""Sizes of an expert on disk and in memory, and the limit on the latter."""
 
 import numpy as np
 from numpy.typing import NDArray

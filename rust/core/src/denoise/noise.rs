@@ -39,7 +39,7 @@ impl Runs {
     /// # Errors
     /// [`crate::Error::Memory`] if there is not enough memory.
     pub(super) fn reserve(&mut self, longest: usize, metro: bool) -> Result<()> {
-        // Spans lie in different gaps between tokens, before the first and after the last.
+        // Spans are in different gaps between tokens, before the first and after the last.
         memory::grow(&mut self.keep, longest + 2)?;
         memory::grow(&mut self.noise, longest + 2)?;
         self.subset.reserve(longest + 1)?;

@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::dtype::Dtype;
 use super::json::json_text;
-use super::manifest::{MAX_TENSORS, product};
+use super::manifest::MAX_TENSORS;
 use super::metadata::Metadata;
+use super::shapes::check_shape;
 use super::unique_keys;
 use crate::{Error, Result, memory};
 
@@ -19,8 +20,6 @@ use crate::{Error, Result, memory};
 const LENGTH: usize = 8;
 /// The longest header that the safetensors crate accepts.
 const MAX_HEADER: u64 = 100_000_000;
-/// The most elements of a tensor, where a size of 0 counts as 1.
-const MAX_ELEMENTS: u64 = 1 << 40;
 /// Bytes that are allocated for each byte of a header, in pieces.
 const PER_BYTE: usize = 16;
 /// Bytes that are allocated for each tensor whose header is written, in pieces, and for each byte of
@@ -192,19 +191,6 @@ fn parse(start: &[u8], size: u64) -> Result<Contents> {
         .collect();
     places.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Contents { places, metadata })
-}
-
-/// Refuses sizes that no tensor in memory can have. The safetensors crate takes `[0, 2^63]`, whose
-/// product is 0.
-fn check_shape(name: &str, shape: &[usize]) -> Result<()> {
-    let sizes: Vec<u64> = shape.iter().map(|size| *size as u64).collect();
-    match product(&sizes) {
-        Some(elements) if elements <= MAX_ELEMENTS => Ok(()),
-        _ => Err(Error::Format(format!(
-            "{name:?} has a shape of more than 2^40 elements (a size of 0 counts as 1): \
-             the file is damaged"
-        ))),
-    }
 }
 
 /// The end of the header, which is where the tensors begin.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::dtype::Dtype;
 use super::json::json_text;
 use super::metadata::{self, Metadata};
+use super::shapes::product;
 use crate::{Error, Result, memory};
 
 /// The format versions that this code reads and writes: the second one has metadata.
@@ -147,11 +148,6 @@ pub fn elements(name: &str, shape: &[u64]) -> Result<u64> {
             shape.len()
         )),
     }
-}
-
-/// The product of the sizes, in which 0 counts as 1.
-pub(super) fn product(shape: &[u64]) -> Option<u64> {
-    shape.iter().try_fold(1u64, |product, size| product.checked_mul((*size).max(1)))
 }
 
 impl Manifest {

@@ -8,6 +8,7 @@ mod file;
 mod json;
 mod manifest;
 pub mod metadata;
+mod shapes;
 mod unique_keys;
 
 pub use atomic::write_file;

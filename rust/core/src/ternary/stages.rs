@@ -189,21 +189,8 @@ impl Quantizer {
                 state.left -= used;
             }
         } else {
-            let left = state.left;
-            let allowed = state.share_ties(&chunks, threshold, level, num_threads)?;
-            let work = memory::collect(chunks.iter().zip(outs).zip(allowed).zip(&mut found));
-            let emitted = work.and_then(|work| {
-                threads::for_each(num_threads, work, |(((chunk, out), ties), found)| {
-                    let values = chunk.values;
-                    *found = level.run(Emit { values, out, threshold, ties }).0;
-                    Ok(())
-                })
-            });
-            if let Err(error) = emitted {
-                // The pass may be repeated.
-                state.left = left;
-                return Err(error);
-            }
+            let outs = memory::collect(outs)?;
+            state.emit_apart(&chunks, outs, &mut found, threshold, level, num_threads)?;
         }
         for (chunk, found) in chunks.iter().zip(found) {
             agreements[chunk.part] += found;
@@ -286,6 +273,33 @@ impl Emission {
         };
         let Statistics { count, kept, .. } = *statistics;
         Ok(Self { count, seen: 0, std, kept, selection, left, nonzeros: 0, magnitudes: 0.0 })
+    }
+
+    /// Writes the trits of all chunks in parallel.
+    fn emit_apart(
+        &mut self,
+        chunks: &[Chunk<'_>],
+        outs: Vec<&mut [i8]>,
+        found: &mut [Agreement],
+        threshold: u32,
+        level: Level,
+        num_threads: usize,
+    ) -> Result<()> {
+        let left = self.left;
+        let allowed = self.share_ties(chunks, threshold, level, num_threads)?;
+        let work = memory::collect(chunks.iter().zip(outs).zip(allowed).zip(found));
+        let emitted = work.and_then(|work| {
+            threads::for_each(num_threads, work, |(((chunk, out), ties), found)| {
+                let values = chunk.values;
+                *found = level.run(Emit { values, out, threshold, ties }).0;
+                Ok(())
+            })
+        });
+        if emitted.is_err() {
+            // The pass may be repeated.
+            self.left = left;
+        }
+        emitted
     }
 
     /// Decides how many ties each chunk may keep; ties at lower positions come first.
