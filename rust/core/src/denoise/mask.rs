@@ -94,7 +94,9 @@ pub fn mask_tokens<T: Token, O: Id>(
         return Ok(positions.swap_remove(0));
     }
     let mut all = memory::with_room(positions.iter().map(Vec::len).sum())?;
-    positions.iter().for_each(|some| all.extend_from_slice(some));
+    for some in &positions {
+        all.extend_from_slice(some);
+    }
     Ok(all)
 }
 
