@@ -186,7 +186,7 @@ def main() -> NoReturn:
     try:
         with spoken_once():
             app(prog_name="metro-fast")
-    except (MetroFastError, MissingExtraError, OSError, TypeError) as error:
+    except (MetroFastError, MissingExtraError, OSError, TypeError, MemoryError) as error:
         sys.stderr.write(f"metro-fast: {error_text(error)}\n")
         sys.exit(1)
     except (KeyboardInterrupt, SystemExit) as stop:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metro_fast._memory import check_file
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError
 from metro_fast.experts.adapters.absent import absent
@@ -40,13 +41,15 @@ class Expert(ExpertFile):
     """
 
     @classmethod
-    def load(cls, path: str | Path) -> "Expert":
+    def load(cls, path: str | Path, *, max_decoded_bytes: int | None = None) -> "Expert":
         """Read an expert's folder, or its weights file alone.
 
         Args:
             path: A folder with the weights file and, for a PEFT adapter, adapter_config.json; or
                 the weights file, beside which the configuration is looked for; or a name on the
                 Hub, `hf://owner/name[@revision][/folder]` (see `resolve_expert`).
+            max_decoded_bytes: Most bytes that a call may decode the expert to; by default
+                METRO_FAST_MAX_DECODED_BYTES, and without it the free memory.
 
         Returns:
             The expert; nothing is decoded yet.
@@ -76,8 +79,11 @@ class Expert(ExpertFile):
             raise absent(path, "compressed expert", EXPERT_FILE)
         data = read_bytes(file)
         config = folder / CONFIG
+        if config.exists():
+            check_file(config)
+        text = config.read_bytes() if config.exists() else None
         try:
-            return cls(data, config.read_bytes() if config.exists() else None)
+            return cls(data, text, max_decoded_bytes=max_decoded_bytes)
         except FormatError as error:
             raise FormatError(f"{file}: {shown(str(error), 300)}") from error
 

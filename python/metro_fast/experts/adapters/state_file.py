@@ -15,6 +15,7 @@ from metro_fast import _core
 from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
 from metro_fast._json import parse_json
+from metro_fast._memory import check_decoded, check_file
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.absent import absent
@@ -113,6 +114,7 @@ def encoded(
 
 def read_bytes(path: Path) -> NDArray[np.uint8]:
     """The bytes of a file, which is not mapped: if another process cut it, ours would be killed."""
+    check_decoded(path.stat().st_size, f"reading {shown(str(path))}")
     return np.fromfile(path, np.uint8)
 
 
@@ -124,7 +126,7 @@ def read_pickle(path: Path) -> StateDict[RawTensor]:
         FormatError: If it is damaged, or is more than a state dict.
     """
     torch = require("torch", "peft")
-    content = path.read_bytes()
+    content = read_bytes(path).tobytes()
     other = other_file(content)
     if other is not None:
         raise FormatError(f"{path} is not a pickle of tensors alone: it is {other}")
@@ -192,7 +194,7 @@ def read_npy(path: Path) -> RawTensor:
         FormatError: If it is damaged, or holds Python objects.
         TypeError: If adapters do not have its dtype.
     """
-    content = path.read_bytes()
+    content = read_bytes(path).tobytes()
     other = other_file(content)
     if other is not None:
         raise FormatError(f"{path} is not an array as numpy saves it: it is {other}")
@@ -237,6 +239,7 @@ def shard_files(folder: Path) -> tuple[list[Path], set[str]]:
         return [folder / _MODEL], set()
     if not (folder / _SHARDS).exists():
         raise absent(folder, "model", f"{_MODEL} or {_SHARDS}")
+    check_file(folder / _SHARDS)
     index = parse_json((folder / _SHARDS).read_bytes(), folder / _SHARDS)
     shards = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict):

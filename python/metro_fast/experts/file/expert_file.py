@@ -19,6 +19,7 @@ from metro_fast.experts.file.describe import TensorRow, describe_tensors
 from metro_fast.experts.file.manifest import TernaryTensor
 from metro_fast.experts.file.save import save_expert
 from metro_fast.experts.file.segments import NATIVE, segments_of
+from metro_fast.experts.file.sized import Sized
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class ExpertFile:
+class ExpertFile(Sized):
     """The bytes of an expert file (docs/expert-format.md), checked, and decoded when asked.
 
     This class knows nothing of paths to read from or of the Hub; `Expert` adds both.
@@ -35,9 +36,11 @@ class ExpertFile:
         file: uint8, the bytes of the file.
         manifest: Names, shapes, groups and origin.
         scales: float32 [groups].
-        config: The bytes of adapter_config.json, or None if the expert is not a PEFT adapter.
+        config: The bytes of adapter_config.json, or None if it is not a PEFT adapter.
         block: uint8, the packed trits of all tensors, a view of the file.
         dense: The tensors that are kept whole, by name.
+        max_decoded_bytes: Most bytes that a call may decode to; None stands for
+            METRO_FAST_MAX_DECODED_BYTES, and without it for the free memory.
         estimated_fidelity: One row per module with an estimate of how well its update is kept,
             for an expert that was made in this process (see `estimate_updates`; `fidelity`
             computes it exactly); else ().
@@ -45,6 +48,7 @@ class ExpertFile:
     Args:
         file: uint8, the bytes of an expert file.
         config: The bytes of adapter_config.json.
+        max_decoded_bytes: See the attribute.
 
     Raises:
         FormatError: If the bytes are not a whole, undamaged expert file.
@@ -57,9 +61,11 @@ class ExpertFile:
         (64, 512)
     """
 
-    def __init__(self, file: NDArray[np.uint8], config: bytes | None = None) -> None:
-        self.file = file
-        self.config = config
+    def __init__(
+        self, file: NDArray[np.uint8], config: bytes | None = None, *,
+        max_decoded_bytes: int | None = None,
+    ) -> None:  # fmt: skip
+        self.file, self.config, self.max_decoded_bytes = file, config, max_decoded_bytes
         self.manifest, self.scales, self.block, dense = decode_file(file)
         self.estimated_fidelity: tuple[ModuleFidelity, ...] = ()
         self.dense = {
@@ -142,6 +148,10 @@ class ExpertFile:
             )
         checksum = self.manifest.base.initial_crc32c
         given = read_same_given(initial, shapes, checksum, "this expert")
+        # Each dtype, and given tensors, have a sequence of all trits of their own.
+        kinds = {(target or t.dtype, t.initial == "given") for t in self.manifest.tensors}
+        widths = [4 if kind == "F32" or given else 2 for kind, given in kinds]
+        self.check_size(sum(widths), "decoding the expert")
         tensors: dict[str, RawTensor] = {}
         for name in sorted({target or tensor.dtype for tensor in self.manifest.tensors}):
             chosen = [t for t in self.manifest.tensors if (target or t.dtype) == name]
@@ -219,21 +229,6 @@ class ExpertFile:
         """The S of docs/expert-format.md, 4.1: each stream codes 64 S trits."""
         return _core.block_info(self.block)[2]
 
-    @property
-    def nbytes(self) -> int:
-        """Size of the weights file in bytes."""
-        return self.file.nbytes
-
-    @property
-    def bits_per_parameter(self) -> float:
-        """Bits of the whole weights file divided by all parameters, including dense ones."""
-        return 8 * self.nbytes / max(1, self.manifest.parameters)
-
-    @property
-    def ratio(self) -> float:
-        """How many times smaller the weights file is than 16 bits per parameter."""
-        return 16 / self.bits_per_parameter
-
     def trits(self, num_threads: int | None = None) -> dict[str, NDArray[np.int8]]:
         """The trits of each ternary tensor.
 
@@ -251,6 +246,7 @@ class ExpertFile:
             >>> compress({"w": np.float32([[1, -3]])}, kind="other", density=0.5).trits()["w"]
             array([[ 0, -1]], dtype=int8)
         """
+        self.check_size(1, "decoding the trits of the expert")
         flat = np.empty(self.manifest.trits, np.int8)
         threads = resolve_threads(num_threads, self.manifest.trits, CHUNK)
         _core.unpack(self.block, 1.0, "i8", flat, threads)
@@ -279,6 +275,7 @@ class ExpertFile:
         Raises:
             FormatError: If a stream is damaged.
         """
+        self.check_size(2, "decoding the expert")
         self._decode(
             list(self.manifest.tensors), "BF16", resolve_threads(None, self.manifest.trits, CHUNK)
         )

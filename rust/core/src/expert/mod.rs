@@ -4,8 +4,10 @@ pub mod container;
 mod deflated;
 mod dtype;
 mod file;
+mod json;
 mod manifest;
 pub mod metadata;
+mod shapes;
 mod unique_keys;
 
 pub use dtype::Dtype;
