@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from metro_fast import _atomic as whole
 from metro_fast._atomic import write_atomically
 from metro_fast._json import parse_json
-from metro_fast._memory import check_file
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.absent import absent
