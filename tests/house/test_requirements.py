@@ -54,7 +54,7 @@ def floors() -> dict[str, Version]:
 
 
 def lowest() -> dict[str, Version]:
-    """What `make test-lowest` installs."""
+    """The versions that `make test-lowest` installs."""
     text = (ROOT / "requirements" / "lowest.txt").read_text(encoding="utf-8")
     pairs = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", text, re.MULTILINE)
     return {canonicalize_name(name): Version(version) for name, version in pairs}

@@ -1,4 +1,4 @@
-"""All of an operation or nothing of it, whenever it is interrupted."""
+"""An operation that is whole or has not happened, whenever it is interrupted."""
 
 from collections.abc import Callable
 from functools import partial
