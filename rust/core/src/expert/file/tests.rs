@@ -25,6 +25,7 @@ fn example_with(count: u64, density: u64, metadata: Metadata) -> Vec<u8> {
     let manifest = Manifest {
         alpha_rule: AlphaRule::Fixed,
         base: Base { initial_crc32c: None, model: Some("t5".into()), revision: None },
+        config_crc32c: None,
         dense: vec![Dense {
             crc32c: crc32c::crc32c(&dense),
             dtype: Dtype::I16,
