@@ -124,13 +124,14 @@ def locked_file(path: Path, refusal: str) -> Iterator[None]:
 
 def _acquire(path: Path, refusal: str) -> int:
     """Lock the file that has this name: another process may have removed the one that we opened."""
-    absent: FileNotFoundError | None = None
+    absent: OSError | None = None
     for _ in range(_ATTEMPTS):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
             descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
-        except FileNotFoundError as error:  # the folder was removed in between
+        # Another process removed the folder in between; mkdir then says that it exists.
+        except (FileNotFoundError, FileExistsError) as error:
             absent = error
             continue
         absent = None

@@ -340,7 +340,7 @@ REFUSED = [
     (lambda one: [one, changed(one, alora_invocation_tokens=[1])], "alora_invocation_tokens"),
     (lambda one: [one, changed(one, base_model_name_or_path="other")], "base model 'other'"),
     (lambda one: [one, changed(one, r=3)], "has rank 4, but adapter_config.json says 3"),
-    (lambda one: [changed(one, lora_alpha="8")], "lora_alpha is '8' in the configuration"),
+    (lambda one: [changed(one, lora_alpha="8")], "lora_alpha is '8', expected a finite number"),
     (lambda one: [changed(one, rank_pattern={"(": 4})], "not a pattern"),
     (lambda one: [one, expert(2, target_modules=["linear"])], "only one of the experts"),
 ]

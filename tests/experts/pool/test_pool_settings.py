@@ -146,7 +146,10 @@ def test_the_rank_of_the_configuration_must_be_that_of_the_tensors() -> None:
     """The scaling is alpha / r, so a wrong r would scale the update without any sign of it."""
     pool = ExpertPool(llama())
     pool.add("first", good(1))
-    for value, message in ((3, "has rank 2, but adapter_config.json says 3"), ("x", "no usable r")):
+    for value, message in (
+        (3, "has rank 2, but adapter_config.json says 3"),
+        ("x", "r is 'x', expected a whole number"),
+    ):
         expert = good(2)
         other = Expert(expert.file, json.dumps(json.loads(expert.config) | {"r": value}).encode())
         with pytest.raises(MetroFastError, match=message):

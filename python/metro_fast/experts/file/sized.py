@@ -48,6 +48,8 @@ class Sized:
 
         Example:
             >>> from metro_fast.experts import compress
-            >>> compress({"w": np.float32([[1, -3]])}, kind="other").check_size(4, "decoding it")
+            >>> compress({"w": np.float32([[1, -3]])}, kind="other", density=0.5).check_size(
+            ...     4, "decoding it"
+            ... )
         """
         check_decoded(int(self.manifest.trits * per_trit), what, self.max_decoded_bytes)
