@@ -40,7 +40,13 @@ class Expert(ExpertFile):
     """
 
     @classmethod
-    def load(cls, path: str | Path, *, new_config: bool = False) -> "Expert":
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        new_config: bool = False,
+        max_decoded_bytes: int | None = None,
+    ) -> "Expert":
         """Read an expert's folder, or its weights file alone.
 
         Args:
@@ -49,6 +55,8 @@ class Expert(ExpertFile):
                 Hub, `hf://owner/name[@revision][/folder]` (see `resolve_expert`).
             new_config: Whether settings in adapter_config.json were changed on purpose since the
                 expert was made; `save` then records the change, which is otherwise an error.
+            max_decoded_bytes: Most bytes that a call may decode the expert to; by default
+                METRO_FAST_MAX_DECODED_BYTES, and without it the free memory.
 
         Returns:
             The expert; nothing is decoded yet.
@@ -84,8 +92,8 @@ class Expert(ExpertFile):
             raise MetroFastError(f"new_config is given, but {folder} has no {CONFIG}: leave it out")
         try:
             if new_config and config is not None:
-                return cls(data).with_config(config)
-            return cls(data, config)
+                return cls(data, max_decoded_bytes=max_decoded_bytes).with_config(config)
+            return cls(data, config, max_decoded_bytes=max_decoded_bytes)
         except FormatError as error:
             raise FormatError(f"{file}: {shown(str(error), 500)}") from error
 

@@ -143,6 +143,7 @@ def read_expert(
     for entry in manifest["tensors"]:
         require(entry["start"] == free, "a start")
         size = math.prod(entry["shape"])
+        require(math.prod(max(n, 1) for n in entry["shape"]) <= 1 << 40, "an impossible shape")
         free += -(-size // 32) * 32
         require(not trits[entry["start"] + size : free].any(), "a gap that is not zero")
         part = trits[entry["start"] : entry["start"] + size].reshape(entry["shape"])

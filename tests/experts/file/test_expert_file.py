@@ -341,7 +341,7 @@ def test_an_unwritable_folder_is_an_os_error(tmp_path: Path):
         example().save(tmp_path / "file")
     if os.geteuid() == 0:
         # Even root cannot write here.
-        with pytest.raises(OSError, match="cannot write /proc/self/"):
+        with pytest.raises(OSError, match="/proc/self"):
             example().save("/proc/self")
         return
     tmp_path.chmod(0o500)

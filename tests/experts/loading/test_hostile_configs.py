@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 peft = pytest.importorskip("peft")
 
-import torch  # noqa: E402
+import torch
 
-import config_attacks  # noqa: E402
-from metro_fast import FormatError, MetroFastError  # noqa: E402
-from metro_fast.experts import Expert, compress, decompress, load_expert  # noqa: E402
-from metro_fast.experts.adapters.pattern_work import Work, count, parse  # noqa: E402
-from metro_fast.experts.adapters.patterns import Patterns  # noqa: E402
-from metro_fast.experts.adapters.scaling import Scalings  # noqa: E402
+import config_attacks
+from metro_fast import FormatError, MetroFastError
+from metro_fast.experts import Expert, compress, decompress, load_expert
+from metro_fast.experts.adapters.pattern_work import Work, count, parse
+from metro_fast.experts.adapters.patterns import Patterns
+from metro_fast.experts.adapters.scaling import Scalings
 
 CONFIG = "adapter_config.json"
 UNSLOTH = (

@@ -86,12 +86,12 @@ def test_a_scaling_of_0_is_one_like_others(tmp_path: Path) -> None:
 
     off, on = expert(0), expert(8)
     pool = ExpertPool(llama())
-    pool.add("off", off)
-    pool.add("same", off)
-    assert torch.equal(logits(pool.model), logits(llama()))
-    with pytest.raises(MetroFastError, match=r"scales \S+ by 0 \(lora_alpha\), so that no B"):
-        pool.add("on", on)
-    pool = ExpertPool(llama())
+    before = ModelState(pool.model)
+    # As the first of a pool it could never be swapped for another, nor be removed.
+    with pytest.raises(MetroFastError, match=r"scales \S+ by 0 \(lora_alpha\): add another"):
+        pool.add("off", off)
+    assert (pool.names, pool.resident) == ((), None)
+    assert before.differences(ModelState(pool.model)) == []
     pool.add("on", on)
     pool.add("off", off)
     expected = {n: stock(e, tmp_path / n, llama()) for n, e in (("on", on), ("off", off))}

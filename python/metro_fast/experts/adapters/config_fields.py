@@ -29,7 +29,7 @@ _TEXT = 4096
 
 
 class _Rule(NamedTuple):
-    """What a field may hold, as a test and in words."""
+    """The values that a field may hold, as a test and in words."""
 
     accepts: Callable[[Any], bool]
     expected: str

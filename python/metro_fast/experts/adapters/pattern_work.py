@@ -25,7 +25,7 @@ class TooMuchWork(Exception):
 
 
 class Work:
-    """What may still be done for one configuration.
+    """The work that may still be done for one configuration.
 
     Args:
         steps: The steps that `re` may take; it takes 10 to 20 million in a second.
@@ -141,13 +141,13 @@ class _Count:
         if word == "BRANCH":
             return _sum([self.sequence(part, ends) for part in value[1]])
         if word.endswith("_REPEAT"):
-            return self._repeat(*value, ends)
-        if word == "ASSERT":
-            return self._look(*value, ends)
-        if word == "ASSERT_NOT":
+            least, most, body = value
+            return self._repeat(least, most, body, ends)
+        if word in ("ASSERT", "ASSERT_NOT"):
+            direction, body = value
+            found = self._look(direction, body, ends)
             # What is not there cannot be counted from above, so that all ways go on.
-            self._look(*value, ends)
-            return ends
+            return found if word == "ASSERT" else ends
         fits = self._fits(word, value)
         return {at + 1: ways for at, ways in ends.items() if fits(at)}
 

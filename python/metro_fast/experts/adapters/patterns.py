@@ -25,11 +25,11 @@ _FRAMES = {
     "layers_pattern": r"(?:^|.*?\.){}\.(?P<idx>\d+)\.",
     "modules_to_save": r"(^|.*\.){}($|\..*)",
 }
-"""What PEFT 0.21 puts around the pattern of a field (peft.tuners.tuners_utils and
+"""The text that PEFT 0.21 puts around the pattern of a field (peft.tuners.tuners_utils and
 peft.utils.other)."""
 
 _STEPS_OF_A_NAME = 10
-"""What a comparison with a name costs: 0.3 µs here, as long as 10 steps of `re` take at most."""
+"""The cost of a comparison with a name: 0.3 µs here, as long as 10 steps of `re` take at most."""
 
 _NAME = re.compile(r"[\w./-]+")
 """A name of a module. Its dots stand for any character, and nothing in it for several."""

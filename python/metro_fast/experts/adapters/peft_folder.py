@@ -1,13 +1,12 @@
 """Adapter folders as PEFT writes them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from metro_fast import _core
+from metro_fast import _atomic as whole
+from metro_fast._atomic import write_atomically
 from metro_fast._json import parse_json
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
@@ -142,21 +141,53 @@ def write_folder(
     state: Mapping[str, RawTensor],
     config: bytes,
     metadata: Mapping[str, str] | None = None,
+    *,
+    check: Callable[[], object] = lambda: None,
+    more: Callable[[Path], object] = lambda folder: None,
 ) -> None:
-    """Write a plain PEFT folder; each file is written whole or not at all.
+    """Write a plain PEFT folder: a new one whole or not at all.
+
+    In a folder that is there each file is whole, and the weights come last.
 
     Args:
-        folder: It is made if it does not exist.
+        folder: It is made if it does not exist; other files in it stay.
         state: Tensors by name.
         config: The bytes of adapter_config.json.
         metadata: The text beside the tensors, as `StateDict` has it.
+        check: Called when nobody else can write to the folder any more, to refuse what is in it.
+        more: Called with a folder, to which it writes more files that come with these.
 
     Raises:
         OSError: If the folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+
+    def write(temporary: Path) -> None:
+        check()
+        write_files(temporary, state, config, metadata)
+        more(temporary)
+
+    whole.write_folder(folder, write, keep_others=True, last=WEIGHTS)
+
+
+def write_files(
+    folder: Path,
+    state: Mapping[str, RawTensor],
+    config: bytes,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write the two files of a plain PEFT folder into one that exists.
+
+    Args:
+        folder: The folder.
+        state: As for `write_folder`.
+        config: As for `write_folder`.
+        metadata: As for `write_folder`.
+
+    Raises:
+        OSError: If the folder cannot be written to.
+    """
+    write_atomically(folder / CONFIG, config)
     write_safetensors(folder / WEIGHTS, state, metadata)
-    _core.write_file(folder / CONFIG, np.frombuffer(config, np.uint8))
 
 
 def read_config(path: Path) -> bytes:

@@ -3,7 +3,6 @@
 import re
 import warnings
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +12,7 @@ from metro_fast.experts.adapters.peft_folder import CONFIG, kind_of, parse_confi
 from metro_fast.experts.loading.checks import check_base
 from metro_fast.experts.loading.config_fits import check_fits
 from metro_fast.experts.loading.snapshot import Snapshot
+from metro_fast.experts.loading.undo import Undo
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -89,7 +89,7 @@ def adapt(
     config: "PeftConfig",
     shapes: Mapping[str, tuple[int, ...]],
     adapter_name: str,
-    undo: ExitStack,
+    undo: Undo,
 ) -> Adapted:
     """Put an adapter with random weights into a model.
 
@@ -99,7 +99,7 @@ def adapt(
         config: PEFT's configuration of the adapter.
         shapes: The shapes of the tensors that are to be loaded, by name.
         adapter_name: The adapter's name; it becomes the active one.
-        undo: Receives the callback that puts the model back into its state.
+        undo: Receives the step that puts the model back into its state.
 
     Returns:
         The PeftModel, and the parameters that are older than the adapter.
@@ -108,7 +108,7 @@ def adapt(
         FormatError: If a pattern of the configuration takes too long.
         MetroFastError: If the model's weights are elsewhere, it has an adapter of that name or a
             merged one, or PEFT cannot put the adapter into it. The model is unchanged once `undo`
-            is closed.
+            has run.
     """
     check_base(model)
     _check_adapters(peft, model, adapter_name)

@@ -1,7 +1,6 @@
 """The adapter of a model, which is overwritten with one set of weights after another."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
@@ -11,6 +10,7 @@ from metro_fast.experts.adapters.scaling import Scalings, module_of
 from metro_fast.experts.loading.adapt import adapt, peft_config
 from metro_fast.experts.loading.checks import check_base, check_layers
 from metro_fast.experts.loading.parameters import parameters_by_key
+from metro_fast.experts.loading.undo import Undo
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -25,7 +25,7 @@ class Slots:
         model: A transformers model or a PeftModel.
         config: The bytes of an adapter_config.json that fits the weights.
         shapes: The shapes of the weights, by name.
-        undo: Receives the callbacks that restore the previous weights, or remove the new adapter,
+        undo: Receives the steps that restore the previous weights, or remove the new adapter,
             and restore training or evaluation mode.
 
     Attributes:
@@ -45,7 +45,7 @@ class Slots:
         model: Any,
         config: bytes | None,
         shapes: Mapping[str, tuple[int, ...]],
-        undo: ExitStack,
+        undo: Undo,
     ) -> None:
         peft = require("peft", "peft")
         self._torch = require("torch", "peft")

@@ -5,8 +5,10 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::dtype::Dtype;
+use super::json::json_text;
 use super::metadata::{self, Metadata};
-use crate::{Error, Result};
+use super::shapes::product;
+use crate::{Error, Result, memory};
 
 /// The format versions that this code reads and writes: the second one has metadata, the third one
 /// the checksum of a configuration, with or without metadata.
@@ -15,6 +17,10 @@ pub const VERSIONS: [u32; 3] = [1, 2, 3];
 pub const ALIGNMENT: u64 = 32;
 const MAX_TRITS: u64 = 1 << 40;
 const MAX_DIMENSIONS: usize = 8;
+/// The most tensors of an expert, ternary and dense together: more than any published model has.
+pub(super) const MAX_TENSORS: usize = 1 << 17;
+/// Bytes that are allocated for each byte of JSON, in pieces: `"":0,` makes the largest share.
+const PER_BYTE: usize = 16;
 
 /// The description of an expert, which its file carries.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,11 +139,13 @@ pub enum Initial {
 /// The number of entries of a tensor of this shape.
 ///
 /// # Errors
-/// [`Error::Format`] if there are too many dimensions or the product overflows.
+/// [`Error::Format`] if there are too many dimensions or the product overflows, in which a size of 0
+/// counts as 1: numpy and PyTorch refuse such shapes.
 pub fn elements(name: &str, shape: &[u64]) -> Result<u64> {
-    let product = shape.iter().try_fold(1u64, |product, size| product.checked_mul(*size));
-    match product {
-        Some(n) if shape.len() <= MAX_DIMENSIONS && n <= MAX_TRITS => Ok(n),
+    match product(shape) {
+        Some(n) if shape.len() <= MAX_DIMENSIONS && n <= MAX_TRITS => {
+            Ok(if shape.contains(&0) { 0 } else { n })
+        }
         _ => bad(format!(
             "{name} has the impossible shape {:?} (of {} dimensions)",
             &shape[..shape.len().min(MAX_DIMENSIONS)],
@@ -150,8 +158,10 @@ impl Manifest {
     /// Reads and checks a manifest.
     ///
     /// # Errors
-    /// [`Error::Format`] if it is not a manifest of a known version whose parts fit each other.
+    /// [`Error::Format`] if it is not a manifest of a known version whose parts fit each other,
+    /// [`Error::Memory`] if there is not enough memory.
     pub fn parse(json: &str) -> Result<Self> {
+        memory::expect(json.len().saturating_mul(PER_BYTE).saturating_add(1 << 16))?;
         let manifest: Self = serde_json::from_str(json)
             .map_err(|error| Error::Format(format!("expert manifest: {error}")))?;
         manifest.check()?;
@@ -159,8 +169,11 @@ impl Manifest {
     }
 
     /// Canonical JSON.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("strings and numbers always have a JSON form")
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if there is not enough memory.
+    pub fn to_json(&self) -> Result<String> {
+        json_text(self)
     }
 
     /// The number of trits in the flat sequence, including the gaps between tensors.
@@ -186,6 +199,10 @@ impl Manifest {
         };
         if self.version != version {
             return bad(format!("it has version {}, expected {version}", self.version));
+        }
+        let count = self.tensors.len() + self.dense.len();
+        if count > MAX_TENSORS {
+            return bad(format!("it has {count} tensors, but at most {MAX_TENSORS} are allowed"));
         }
         let mut free = 0u64;
         for tensor in &self.tensors {
