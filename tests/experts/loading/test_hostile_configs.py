@@ -71,7 +71,7 @@ def test_a_plain_configuration_passes_each_door(tmp_path: Path):
         ({"r": 2**40}, "r is 1099511627776, expected a whole number from 1"),
         ({"r": True}, "r is True"),
         ({"lora_alpha": float("nan")}, "lora_alpha is nan|NaN"),
-        ({"alpha_pattern": {"q": 10**400}}, "alpha_pattern"),
+        ({"alpha_pattern": {"q": 10**299}}, "alpha_pattern"),
         ({"megatron_config": {"a": 1}, "megatron_core": "os"}, "megatron_config.*import a module"),
         ({"init_lora_weights": "unknown"}, "init_lora_weights is 'unknown'"),
         ({"target_modules": "x" * 10**6}, "target_modules is 'xxx"),
@@ -194,9 +194,13 @@ def test_the_work_for_all_modules_is_bounded():
     keys = {f"a{n}.*b.*": 4 for n in range(256)}
     scalings = Scalings({"r": 4, "rank_pattern": keys})
     start = time.perf_counter()
-    with pytest.raises(FormatError, match="takes too long"):
+
+    def ranks() -> None:
         for n in range(10**6):
             scalings.rank(f"layers.{n}." + "a." * 400)
+
+    with pytest.raises(FormatError, match="takes too long"):
+        ranks()
     assert time.perf_counter() - start < 5  # 0.6 s on an idle machine
 
 

@@ -13,6 +13,7 @@ from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.config_checksum import config_checksum
 from metro_fast.experts.adapters.initial import read_same_given
+from metro_fast.experts.adapters.peft_folder import CONFIG
 from metro_fast.experts.adapters.tensors import RawTensor, dtype_name
 from metro_fast.experts.adapters.tied import tied_groups
 from metro_fast.experts.adapters.updates import ModuleFidelity
