@@ -266,8 +266,8 @@ def test_an_inflate_bomb_is_refused():
 
 def test_other_versions_are_refused_by_name():
     expert = example()
-    for words in ((3, 0, 0, 0), (3, 0), (0,)):
-        with pytest.raises(FormatError, match=f"version {words[0]}, this reader knows 1 and 2"):
+    for words in ((4, 0, 0, 0), (4, 0), (0,)):
+        with pytest.raises(FormatError, match=f"version {words[0]}, this reader knows 1 to 3"):
             Expert(rebuilt(expert, head=struct.pack(f"<{len(words)}I", *words)))
 
 

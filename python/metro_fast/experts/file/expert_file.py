@@ -1,16 +1,19 @@
 """The file of a compressed expert: its checked bytes, and the tensors that they decode to."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast._shown import shown
-from metro_fast.errors import MetroFastError
+from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.experts.adapters.config_checksum import config_checksum
 from metro_fast.experts.adapters.initial import read_same_given
+from metro_fast.experts.adapters.peft_folder import CONFIG
 from metro_fast.experts.adapters.tensors import RawTensor, dtype_name
 from metro_fast.experts.adapters.tied import tied_groups
 from metro_fast.experts.adapters.updates import ModuleFidelity
@@ -51,7 +54,8 @@ class ExpertFile(Sized):
         max_decoded_bytes: See the attribute.
 
     Raises:
-        FormatError: If the bytes are not a whole, undamaged expert file.
+        FormatError: If the bytes are not a whole, undamaged expert file, or the configuration is
+            not the one that the expert was made with.
 
     Example:
         >>> from metro_fast.experts import compress
@@ -67,6 +71,7 @@ class ExpertFile(Sized):
     ) -> None:  # fmt: skip
         self.file, self.config, self.max_decoded_bytes = file, config, max_decoded_bytes
         self.manifest, self.scales, self.block, dense = decode_file(file)
+        self._check_config()
         self.estimated_fidelity: tuple[ModuleFidelity, ...] = ()
         self.dense = {
             entry.name: RawTensor.from_bytes(entry.dtype, entry.shape, file[slice(*place)])
@@ -82,6 +87,43 @@ class ExpertFile(Sized):
             f"{type(self).__name__}(kind={manifest.kind!r}{origin}, density={density or None}, "
             f"{self.nbytes:,} bytes, {self.ratio:.1f}x smaller than 16 bits)"
         )
+
+    def with_config(self, config: bytes) -> Self:
+        """The same weights with another adapter_config.json, whose checksum the file then has.
+
+        Args:
+            config: The bytes of the configuration.
+
+        Raises:
+            FormatError: If it is not a configuration.
+
+        Example:
+            >>> from metro_fast.experts import compress
+            >>> expert = compress({"w": np.float32([[1, -3]])}, kind="other", density=0.5)
+            >>> expert.with_config(b'{"peft_type": "LORA", "r": 4}').manifest.version
+            3
+        """
+        manifest = replace(self.manifest, config_crc32c=config_checksum(config))
+        file = _core.encode_expert(
+            manifest.to_json(),
+            self.scales,
+            self.block,
+            [tensor.bytes for tensor in self.dense.values()],
+        )
+        return type(self)(file, config)
+
+    def _check_config(self) -> None:
+        recorded = self.manifest.config_crc32c
+        if self.config is None or recorded is None:
+            return
+        found = config_checksum(self.config)
+        if found != recorded:
+            raise FormatError(
+                f"{CONFIG} is not the one that the expert was made with: the checksum of its "
+                f"settings is {found:08x}, in the weights file {recorded:08x}. Put the old one "
+                "back; or, if the change is meant, record it with "
+                "Expert.load(folder, new_config=True).save(folder)"
+            )
 
     def save(self, folder: str | Path) -> Path:
         """Write the expert's adapter_config.json and its weights.
