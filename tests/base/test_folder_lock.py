@@ -102,9 +102,10 @@ def test_a_child_that_outlives_a_killed_process_keeps_no_lock(tmp_path: Path) ->
     if parent == 0:
         with owned_folder(tmp_path):
             child = os.fork()
-            if child == 0:
-                signal.pause()
-            os.write(writer, f"{child}\n".encode())
+            if (
+                child == 0
+            ):  # it reports itself, and so after the fork has closed its copy of the lock
+                os.write(writer, f"{os.getpid()}\n".encode())
             signal.pause()
     child = int(os.read(reader, 100))
     os.kill(parent, signal.SIGKILL)
