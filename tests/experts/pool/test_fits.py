@@ -13,7 +13,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
 
 from interrupted_pools import Case, base, equal, weights
-from metro_fast.experts import Expert, ExpertPool, compress
+from metro_fast.experts import ExpertPool, compress
+from strangers import with_other_config
 
 HEAD = "base_model.model.1.weight"
 
@@ -28,7 +29,7 @@ def test_a_head_that_is_ternary_in_one_expert_and_whole_in_the_other(case: Case)
     assert HEAD in whole.dense
     ternary = {n: t.numpy() for n, t in whole.state_dict().items()}
     made = compress(ternary, kind="other", density=1.0)
-    other = Expert(made.file, whole.config)
+    other = with_other_config(made, whole.config)
     assert HEAD in {tensor.name for tensor in other.manifest.tensors}
     for first, second, words in ((whole, other, "is ternary in"), (other, whole, "is whole in")):
         pool = ExpertPool(base())
@@ -48,7 +49,7 @@ def test_shapes_are_compared_before_anything_is_decoded(case: Case) -> None:
     zeros[name] = np.zeros((1 << 18, 16), np.float32)
     zeros[name][0, 0] = 1.0
     made = compress(zeros, kind="lora", density=1.0)
-    large = Expert(made.file, small.config)
+    large = with_other_config(made, small.config)
     del zeros
     assert large.nbytes < 100_000
     pool = case.of_one()
@@ -94,7 +95,7 @@ def test_hostile_configurations_get_named_errors(case: Case) -> None:
     refused = longest = 0
     for key in [*fields, "a_later_field"]:
         for value in HOSTILE:
-            other = Expert(expert.file, json.dumps(fields | {key: value}).encode())
+            other = with_other_config(expert, json.dumps(fields | {key: value}).encode())
             try:
                 pool.add("b", other)
             except MetroFastError as error:

@@ -23,6 +23,7 @@ pytest.importorskip("transformers")
 
 from model_state import ModelState
 from refusals import good, llama, lora, moved
+from strangers import with_other_config
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*(tie_word_embeddings|save_embedding_layers|ensure_weight_tying):UserWarning"
@@ -116,7 +117,9 @@ def test_a_setting_that_changes_the_forward_pass_must_be_equal(field: str, value
     pool.add("first", good(1))
     before = ModelState(pool.model)
     expert = good(2)
-    other = Expert(expert.file, json.dumps(json.loads(expert.config) | {field: value}).encode())
+    other = with_other_config(
+        expert, json.dumps(json.loads(expert.config) | {field: value}).encode()
+    )
     with pytest.raises(MetroFastError, match=f"{field} is "):
         pool.add("second", other)
     assert before.differences(ModelState(pool.model)) == []
@@ -136,7 +139,7 @@ def test_what_the_tensors_say_may_be_written_in_other_words(tmp_path: Path) -> N
             {"target_modules": ["q_proj", "v_proj"], "layers_to_transform": [0, 1]},
         )
     ):
-        other = Expert(expert.file, json.dumps(few | more).encode())
+        other = with_other_config(expert, json.dumps(few | more).encode())
         pool.add(str(i), other)
         with pool.use(str(i)) as model:
             assert torch.equal(logits(model), stock(other, tmp_path / str(i), llama()))
@@ -151,7 +154,9 @@ def test_the_rank_of_the_configuration_must_be_that_of_the_tensors() -> None:
         ("x", "r is 'x', expected a whole number"),
     ):
         expert = good(2)
-        other = Expert(expert.file, json.dumps(json.loads(expert.config) | {"r": value}).encode())
+        other = with_other_config(
+            expert, json.dumps(json.loads(expert.config) | {"r": value}).encode()
+        )
         with pytest.raises(MetroFastError, match=message):
             pool.add("second", other)
 
