@@ -87,7 +87,7 @@ impl Corpus {
     }
 }
 
-/// What tells a file from one that has its name later.
+/// The device and number of a file, which one that gets its name later does not have.
 #[cfg(unix)]
 fn identity(metadata: &Metadata) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
