@@ -61,15 +61,7 @@ class HistoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers is
         """Write the lines that the resumed checkpoint holds."""
         self._begun = True
         if state.is_world_process_zero:
-            known = {line["step"] for line in state.log_history if "eval_loss" in line}
-            kept = [
-                line
-                for line in self._evaluations()
-                if line["step"] <= state.global_step and line["step"] not in known
-            ]
-            history = sorted([*state.log_history, *kept], key=lambda line: line["step"])
-            lines = (json.dumps(line) + "\n" for line in history)
-            write_atomically(self._path, "".join(lines))
+            self._write(state, "eval_loss")
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -85,13 +77,30 @@ class HistoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers is
                 os.fsync(file.fileno())
             return
         # A run logs without having begun only if it was finished before.
-        lines = self._lines()
-        if not any(_is_same(line, before) for before in lines):
-            text = "".join(json.dumps(each) + "\n" for each in [*lines, line])
-            write_atomically(self._path, text)
+        self._write(state, "eval_loss", "train_loss")
 
-    def _evaluations(self) -> list[dict[str, Any]]:
-        return [line for line in self._lines() if "eval_loss" in line]
+    def _write(self, state: TrainerState, *kinds: str) -> None:
+        """Write the lines of a state, and those of the file that it cannot have.
+
+        Args:
+            state: Its lines get the order of their figures from the file: a checkpoint has them in
+                the order of their names.
+            *kinds: Figures of the lines that are written after the last checkpoint.
+        """
+        lines, finished = self._lines(), "train_loss" in kinds
+        state.log_history = [
+            next((e for e in lines if e == known or (finished and _is_same(e, known))), known)
+            for known in state.log_history
+        ]
+        kept = [
+            line
+            for line in lines
+            if any(kind in line for kind in kinds)
+            and line["step"] <= state.global_step
+            and not any(_is_same(line, known) for known in state.log_history)
+        ]
+        history = sorted([*state.log_history, *kept], key=lambda line: line["step"])
+        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in history))
 
     def _lines(self) -> list[dict[str, Any]]:
         """The lines that the file holds; a run that died may have left half a last line."""

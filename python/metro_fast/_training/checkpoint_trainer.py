@@ -1,5 +1,6 @@
 """The part of the trainer that saves and loads checkpoints, each whole or refused."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class CheckpointTrainer(EvaluationTrainer):
         self._load_from_checkpoint(best or str(checkpoint))
         loss = self._run_loss.mean(state.global_step, self.accelerator)
         # A run that died just before its last line gets it now.
-        self.log({"train_loss": loss, "total_flos": state.total_flos})
+        self.log({"total_flos": state.total_flos, "train_loss": loss})
         return TrainOutput(state.global_step, loss, {"train_loss": loss})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -102,8 +103,11 @@ class CheckpointTrainer(EvaluationTrainer):
             *(gather_object(own) if self.accelerator.num_processes > 1 else own), strict=True
         )
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-        if self.args.should_save:  # a run resumed from an earlier one writes this again
+        if self.args.should_save and folder.exists():
+            # A killed save has left it, or a run resumed from an earlier one writes it again.
             (folder / MARK).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+        self.accelerator.wait_for_everyone()
         with os_errors(folder):
             super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # the mark means that every rank's state is there

@@ -111,26 +111,45 @@ def _by_step(folder: Path) -> dict[int, Path]:
     }
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove the checkpoints that were being written when a run died, and rename damaged ones.
+def remove_unfinished(folder: Path, whole: Path) -> None:
+    """Remove the checkpoints that were being written or removed when a run died.
 
     transformers keeps the newest `save_total_limit` checkpoints, whole or not, so such a one could
-    push out the last whole one.
+    push out the last whole one. A damaged one is newer than it, and is renamed.
 
     Args:
         folder: The output folder of a run that is about to be resumed.
+        whole: The checkpoint from which it is resumed.
     """
-    for path in _by_step(folder).values():
+    for step, path in _by_step(folder).items():
         if not (path / MARK).is_file():
             logger.warning("%s is not whole (it has no %s) and was removed", path, MARK)
             shutil.rmtree(path)
-        elif (damage := _damage(path)) is not None:
-            aside, number = path.with_name(f"{SET_ASIDE}{path.name}"), 2
-            while aside.exists():
-                aside = path.with_name(f"{SET_ASIDE}{path.name}-{number}")
-                number += 1
+        elif (damage := _damage(path)) is None:
+            continue
+        elif step > step_of(whole):
+            aside = _free_name(path.with_name(f"{SET_ASIDE}{path.name}"))
             path.rename(aside)
             logger.warning("%s; its checkpoint was renamed to %s", damage, aside.name)
+        elif _lacks_a_file(path):
+            logger.warning("%s was being removed when the run died, and was removed", path)
+            shutil.rmtree(path)
+
+
+def _lacks_a_file(checkpoint: Path) -> bool:
+    """Whether a file that the mark names is not there, as while the checkpoint is removed."""
+    try:
+        names = list(json.loads((checkpoint / MARK).read_bytes())["files"])
+    except (ValueError, KeyError, TypeError):
+        return False
+    return not all((checkpoint / name).is_file() for name in names)
+
+
+def _free_name(path: Path) -> Path:
+    found, number = path, 2
+    while found.exists():
+        found, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return found
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -184,5 +203,5 @@ def checkpoint_to_resume(wanted: str | Path | bool | None, args: TrainingArgumen
             f"{folder} has no whole checkpoint to resume from: start the run without resume"
         )
     if args.should_save:
-        remove_unfinished(folder)
+        remove_unfinished(folder, found)
     return found

@@ -132,7 +132,7 @@ impl Blocks {
     /// Writes the block, start and end of several indices of an epoch, whose order may be shuffled.
     ///
     /// # Errors
-    /// If an index is outside `0..count`.
+    /// If an index is outside `0..count`, or a file of the corpus was cut off.
     pub fn locate(
         &self,
         indices: &[i64],
@@ -149,6 +149,7 @@ impl Blocks {
                 "the index of a block is {index}, expected 0 or more and below the {count} blocks of the corpus"
             )));
         }
+        self.corpus.check_all_lengths()?;
         let mut places = memory::collect(indices.iter().map(|index| *index as u64))?;
         if let Some(order) = order {
             order.get_all(&mut places)?;

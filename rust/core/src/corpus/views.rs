@@ -55,7 +55,7 @@ impl Corpus {
     /// Returns the lengths of rows, which are checked before any memory is allocated for them.
     ///
     /// # Errors
-    /// If a range leaves the corpus.
+    /// If a range leaves the corpus, or a file that it reads was cut off.
     pub fn lengths(&self, starts: &[i64], ends: &[i64]) -> Result<Vec<usize>> {
         if starts.len() != ends.len() {
             return Err(Error::Shape(format!(
@@ -77,6 +77,7 @@ impl Corpus {
         for row in starts.iter().zip(ends) {
             lengths.push(length(row)?);
         }
+        self.check_lengths(starts, ends)?;
         Ok(lengths)
     }
 
