@@ -1,8 +1,9 @@
 """The environment variables of metro_fast: one rule for all of them (docs/environment.md).
 
 A variable that is unset or empty has no effect. Every other value is used or refused; it is never
-passed over. The native module reads `METRO_FAST_LIBCUDA`, `METRO_FAST_NUM_THREADS` and
-`METRO_FAST_SIMD` by the same rule (rust/python/src/environment.rs).
+passed over. `_memory` reads `METRO_FAST_MAX_DECODED_BYTES` by the same rule, and the native module
+`METRO_FAST_LIBCUDA`, `METRO_FAST_NUM_THREADS` and `METRO_FAST_SIMD`
+(rust/python/src/environment.rs).
 """
 
 import difflib
@@ -22,11 +23,12 @@ VARIABLES = frozenset(
         "METRO_FAST_EXPERTS",
         "METRO_FAST_EXPERTS_PLAIN",
         "METRO_FAST_LIBCUDA",
+        "METRO_FAST_MAX_DECODED_BYTES",
         "METRO_FAST_NUM_THREADS",
         "METRO_FAST_NVRTC",
         "METRO_FAST_SIMD",
-        # Of the tests and benches, which inherit the environment of whoever runs them.
-        *("METRO_FAST_FULL", "METRO_FAST_KILLS", "METRO_FAST_KILL_SEED"),
+        # Developers set these for tests and benches, whose processes import the package too.
+        *("METRO_FAST_EVERY_STEP", "METRO_FAST_FULL", "METRO_FAST_KILLS", "METRO_FAST_KILL_SEED"),
         *("METRO_FAST_METRO_T0", "METRO_FAST_NANOT5"),
     }
 )

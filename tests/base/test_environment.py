@@ -1,6 +1,7 @@
 """Each environment variable with a value that it cannot have, in a process of its own."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ THREADS = "from metro_fast.ops.draws import default_threads; print(default_threa
 SIMD = "from metro_fast import _core; print(_core.simd_level())"
 CACHE = "from metro_fast.ops.cuda import launch; print(launch.cache_folder())"
 NVRTC = "from metro_fast.ops.cuda import launch; print(launch.nvrtc_names())"
+DECODED = "from metro_fast._memory import decoded_limit; print(decoded_limit())"
 FOLDER = (
     "from metro_fast._environment import chosen_folder; print(chosen_folder({!r}, exists=True))"
 )
@@ -20,6 +22,7 @@ FOLDER = (
 GARBAGE = [
     *(("NUM_THREADS", THREADS, each) for each in ("x", "0", "-1", "+2", "1.5", " 4", "9" * 30)),
     *(("NUM_THREADS", THREADS, each) for each in ("1025", "4\x1b[2J", "\u0664", "\udcff")),
+    *(("MAX_DECODED_BYTES", DECODED, each) for each in ("x", "-1", "1.5", " 4", "1" * 30)),
     *(("SIMD", SIMD, each) for each in ("x", "AVX2", " avx2", "x" * 100_000, "\x1b[2J", "\udcff")),
     *(("CACHE", CACHE, each) for each in ("x", "~/x", "../x", "/" + "x" * 5000, __file__)),
     *(("EXPERTS", FOLDER.format("METRO_FAST_EXPERTS"), each) for each in ("x", "/none/x")),
@@ -62,8 +65,21 @@ def test_an_unknown_variable_is_told_with_the_one_that_may_be_meant() -> None:
     assert run("import metro_fast", METRO_FAST_CACHE="/x").stderr == ""
 
 
+def test_no_variable_that_is_read_is_called_unknown() -> None:
+    root = Path(__file__).parents[2]
+    files = [*(root / "python").rglob("*.py"), *(root / "rust").rglob("*.rs")]
+    named = {
+        name
+        for file in files
+        for name in re.findall(r"\"(METRO_FAST_[A-Z0-9_]+)\"", file.read_text("utf-8"))
+    }
+    assert "METRO_FAST_MAX_DECODED_BYTES" in named
+    done = run("import metro_fast", **dict.fromkeys(named, ""))
+    assert done.stderr == ""
+
+
 def test_the_page_lists_every_variable() -> None:
     page = (Path(__file__).parents[2] / "docs/environment.md").read_text("utf-8")
-    of_tests = ("FULL", "KILLS", "KILL_SEED", "METRO_T0", "NANOT5")
+    of_tests = ("EVERY_STEP", "FULL", "KILLS", "KILL_SEED", "METRO_T0", "NANOT5")
     for name in VARIABLES - {f"METRO_FAST_{each}" for each in of_tests}:
         assert f"| `{name}` |" in page
