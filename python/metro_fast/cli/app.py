@@ -4,7 +4,6 @@ import difflib
 import importlib
 import io
 import sys
-from contextlib import suppress
 from shutil import get_terminal_size
 from typing import Annotated, Any, ClassVar, NoReturn
 
@@ -183,8 +182,7 @@ def main() -> NoReturn:
     speak_plainly()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of ASCII alone shows names escaped
-            with suppress(OSError):  # a pipe that was written to cannot seek
-                stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace")
     try:
         with spoken_once():
             app(prog_name="metro-fast")
