@@ -60,8 +60,8 @@ def is_finished(final: Path, record: dict[str, Any] | None) -> bool:
     made = final / RECORD
     if not made.is_file():
         raise MetroFastError(f"{final} is not empty and is not a corpus: choose another output")
-    files = _read(made).get(_FILES, {})
-    before = _without_results(_read(made))
+    whole = _read(made)
+    files, before = whole.get(_FILES, {}), _without_results(whole)
     if before.get("format") != FORMAT and record is not None:
         raise MetroFastError(
             f"{final} was made by another version of prepare ({before.get('format')}, and this is "

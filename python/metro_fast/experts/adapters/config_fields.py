@@ -54,8 +54,16 @@ def _text(value: Any, most: int = _TEXT) -> bool:
     return True
 
 
+def _printable(value: Any, most: int) -> bool:
+    return _text(value, most) and value.isprintable() and value != ""
+
+
 def _name(value: Any) -> bool:
-    return _text(value, _NAME) and value.isprintable() and value != ""
+    return _printable(value, _NAME)
+
+
+def _pattern(value: Any) -> bool:
+    return _printable(value, MOST_CHARACTERS)
 
 
 def _names(value: Any) -> bool:
@@ -71,7 +79,7 @@ def _wholes(value: Any) -> bool:
 
 
 def _modules(value: Any) -> bool:
-    return _names(value) or (_text(value, MOST_CHARACTERS) and value.isprintable() and value != "")
+    return _names(value) or _pattern(value)
 
 
 def _object(value: Any, keys: Callable[[Any], bool], values: Callable[[Any], bool]) -> bool:
@@ -81,10 +89,6 @@ def _object(value: Any, keys: Callable[[Any], bool], values: Callable[[Any], boo
         and all(map(keys, value))
         and all(map(values, value.values()))
     )
-
-
-def _pattern(value: Any) -> bool:
-    return _text(value, MOST_CHARACTERS) and value.isprintable() and value != ""
 
 
 def _layer_ranges(value: Any) -> bool:
