@@ -16,7 +16,7 @@ from pathlib import Path
 
 from metro_fast.errors import MetroFastError
 
-__all__ = ["LOCK", "is_empty", "locked_file", "owned_folder"]
+__all__ = ["LOCK", "has_name", "is_empty", "locked_file", "owned_folder"]
 
 _logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ def _acquire(path: Path, refusal: str) -> int:
         absent = None
         try:
             _lock(descriptor)
-            if _has_name(descriptor, path):
+            if has_name(descriptor, path):
                 return descriptor
         except OSError as error:
             if error.errno in _HELD:
@@ -162,7 +162,8 @@ def _acquire(path: Path, refusal: str) -> int:
     raise MetroFastError(refusal)
 
 
-def _has_name(descriptor: int, path: Path) -> bool:
+def has_name(descriptor: int, path: Path) -> bool:
+    """Whether an open file or folder is still the one at a path, which may be gone."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False))
     except FileNotFoundError:
@@ -177,7 +178,7 @@ def _release(path: Path, descriptor: int) -> None:
             path.unlink()
         return
     try:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode) and _has_name(descriptor, path):
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and has_name(descriptor, path):
             path.unlink()
     except OSError:  # the folder was made read-only meanwhile: the file stays, without a lock
         pass

@@ -7,14 +7,19 @@ its name. The names are counted, not drawn, so that no folder has to be listed f
 
 import errno
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["remove_dead", "temporary_file", "temporary_folder"]
+from metro_fast._folder_lock import has_name
 
+__all__ = ["remove_dead", "remove_unfinished_writes", "temporary_file", "temporary_folder"]
+
+_NAME = re.compile(r"\..*\.[0-9a-f]{8}\.tmp", re.DOTALL)
+"""The names that `_name` gives."""
 _MOST = 1000
 """Saves to one place at a time; more are taken for a file system that does not forget locks."""
 
@@ -59,7 +64,7 @@ def temporary_file(target: Path) -> Iterator[tuple[Path, int]]:
         yield path, descriptor
     finally:
         with suppress(OSError):  # an error of the caller is the one to report
-            if os.name != "nt" and _has_name(descriptor, path):
+            if os.name != "nt" and has_name(descriptor, path):
                 path.unlink()
         with suppress(OSError):  # closed by the caller, as Windows wants it before a rename
             os.close(descriptor)
@@ -96,6 +101,34 @@ def remove_dead(target: Path) -> None:
     _remove_dead(_name(target, 0))
 
 
+def remove_unfinished_writes(folder: Path, *inside: str) -> None:
+    """Remove the temporaries of dead processes from a folder that nobody else writes to.
+
+    Args:
+        folder: The folder.
+        *inside: Patterns of the folders in it that are searched as well, such as `checkpoints/*`.
+
+    Raises:
+        OSError: If one cannot be removed.
+
+    Example:
+        >>> _ = Path(".a.txt.0123abcd.tmp").write_text("half")
+        >>> remove_unfinished_writes(Path())
+        >>> Path(".a.txt.0123abcd.tmp").exists()
+        False
+    """
+    for each in (folder, *(found for pattern in inside for found in folder.glob(pattern))):
+        if not each.is_dir():
+            continue
+        for path in list(each.iterdir()):
+            if not _NAME.fullmatch(path.name):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
 def _name(target: Path, number: int) -> Path:
     return target.with_name(f".{target.name[:200]}.{number:08x}.tmp")
 
@@ -109,7 +142,7 @@ def _claim(target: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
             descriptor = make(path)
         except FileExistsError:
             continue
-        if descriptor < 0 or (_lock(descriptor) is not False and _has_name(descriptor, path)):
+        if descriptor < 0 or (_lock(descriptor) is not False and has_name(descriptor, path)):
             _remove_dead(_name(target, number + 1))
             return path, descriptor
         os.close(descriptor)  # taken for a dead one before it was locked
@@ -140,7 +173,7 @@ def _remove_dead(path: Path) -> None:
         # Neither a link is followed nor a pipe waited for: a stranger may have put it there.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            if not _lock(descriptor) or not _has_name(descriptor, path):
+            if not _lock(descriptor) or not has_name(descriptor, path):
                 return
             if path.is_dir():
                 shutil.rmtree(path)
@@ -148,10 +181,3 @@ def _remove_dead(path: Path) -> None:
                 path.unlink()
         finally:
             os.close(descriptor)
-
-
-def _has_name(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False))
-    except FileNotFoundError:
-        return False

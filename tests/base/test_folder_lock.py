@@ -14,7 +14,7 @@ import pytest
 
 from metro_fast import _folder_lock
 from metro_fast._folder_lock import LOCK, is_empty, owned_folder
-from metro_fast._unfinished import remove_unfinished_writes
+from metro_fast._temporary import remove_unfinished_writes
 from metro_fast.errors import MetroFastError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the tests fork")

@@ -12,6 +12,7 @@ import yaml
 from accelerate import PartialState
 
 from metro_fast._atomic import write_atomically, write_folder
+from metro_fast._temporary import remove_unfinished_writes
 from metro_fast._training.callbacks import HistoryCallback, InterruptCallback
 from metro_fast._training.checkpoints import latest_checkpoint, step_of
 from metro_fast._training.extension import check_length
@@ -22,7 +23,6 @@ from metro_fast._training.recorded_settings import (
     read_settings,
 )
 from metro_fast._training.trainer import SummedLossTrainer
-from metro_fast._unfinished import remove_unfinished_writes
 from metro_fast.errors import MetroFastError
 
 logger = logging.getLogger(__name__)

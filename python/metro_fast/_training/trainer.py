@@ -13,6 +13,7 @@ from transformers.trainer_utils import TrainOutput
 from transformers.utils.logging import disable_progress_bar
 
 from metro_fast._parameter_groups import parameter_groups
+from metro_fast._temporary import remove_unfinished_writes
 from metro_fast._training.arguments import SummedLossArguments, check_one_process_per_gpu
 from metro_fast._training.callbacks import EpochCallback
 from metro_fast._training.checkpoint_trainer import CheckpointTrainer
@@ -34,7 +35,6 @@ from metro_fast._training.refusals import check_combinations, check_fields, chec
 from metro_fast._training.streams import check_stream, is_stream
 from metro_fast._training.training_rows import FILLER, is_filler
 from metro_fast._training.weight_types import prepare_weights
-from metro_fast._unfinished import remove_unfinished_writes
 from metro_fast.errors import MetroFastError
 
 NO_SEARCH = (

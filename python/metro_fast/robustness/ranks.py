@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import distributed
 
+from metro_fast._temporary import remove_unfinished_writes
 from metro_fast._training.ranks import is_first, leave_group_at_exit, owned_by_first
-from metro_fast._unfinished import remove_unfinished_writes
 from metro_fast.errors import MetroFastError
 
 __all__ = ["Ranks", "owned_output", "shares"]

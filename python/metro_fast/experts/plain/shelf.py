@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from metro_fast._folder_lock import has_name
 from metro_fast._private_folder import private_folder
 
 _LOCKS = ".locks"
@@ -72,7 +73,7 @@ class Shelf:
         """Hold a folder, which keeps other processes from removing it, in place of the one held."""
         with self._guard:
             held, before = self._held.get(name, (None, -1))
-            if held == target and _is_open_at(before, target):
+            if held == target and has_name(before, target):
                 return
             descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -111,8 +112,3 @@ class Shelf:
                 shutil.rmtree(gone)
             finally:
                 os.close(descriptor)
-
-
-def _is_open_at(descriptor: int, path: Path) -> bool:
-    """Whether an open folder is still the one at the path."""
-    return os.path.samestat(os.fstat(descriptor), path.stat())
