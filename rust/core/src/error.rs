@@ -33,6 +33,12 @@ pub enum Error {
     /// The caller of [`crate::interrupt::during`] stopped the call; outputs may be half written.
     #[error("the call was interrupted")]
     Interrupted,
+    /// There is not enough memory.
+    #[error("there is not enough memory for {bytes} bytes")]
+    Memory {
+        /// The size of the block that could not be had.
+        bytes: usize,
+    },
 }
 
 impl Error {

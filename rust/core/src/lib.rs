@@ -12,6 +12,7 @@ pub mod error;
 pub mod expert;
 pub mod interrupt;
 mod map;
+pub mod memory;
 pub mod order;
 mod regular;
 pub mod replace;

@@ -1,11 +1,15 @@
 //! Threads that exist for one call only: a forked child inherits no pool on which it could hang.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{Builder, scope};
 
 use crate::interrupt::{self, point};
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
+
+/// Bytes of address space that a thread needs, beside what its work allocates: its stack, and the
+/// first pages of its heap.
+const ROOM: usize = (2 << 20) + (256 << 10);
 
 /// Work that one item stands for, in the units of [`point`]: most callers cut theirs into chunks of
 /// about as many elements.
@@ -13,8 +17,8 @@ const ITEM: usize = 1 << 16;
 
 /// Runs `work` on each item, with at most `num_threads` scoped threads.
 ///
-/// Each thread takes a contiguous share of the items; the calling thread takes the first share. No
-/// thread is spawned for one thread or one item.
+/// Each thread takes a contiguous share of the items; the calling thread takes the first share, and
+/// every share whose thread cannot be started. No thread is spawned for one thread or one item.
 ///
 /// Before each item the caller may stop the call: see [`interrupt`].
 ///
@@ -30,54 +34,66 @@ pub fn for_each<T: Send>(
         point(ITEM)?;
         work(item)
     };
-    if threads == 1 {
+    // Where memory is short, a thread starts and then fails inside the C library, which ends the
+    // process.
+    if threads == 1 || memory::expect(ROOM.saturating_mul(threads - 1)).is_err() {
         return items.into_iter().try_for_each(work);
     }
     let share = items.len().div_ceil(threads);
-    let mut shares: Vec<Vec<T>> = Vec::with_capacity(threads);
+    let count = items.len().div_ceil(share);
     let mut items = items.into_iter();
-    loop {
-        let chunk: Vec<T> = items.by_ref().take(share).collect();
-        if chunk.is_empty() {
-            break;
-        }
-        shares.push(chunk);
+    let mut shares = memory::with_room(count)?;
+    for _ in 0..count {
+        shares.push(Mutex::new(memory::collect(items.by_ref().take(share))?));
     }
-    let work = &work;
+    let run = |share: &Mutex<Vec<T>>| {
+        let items = std::mem::take(&mut *share.lock().unwrap_or_else(PoisonError::into_inner));
+        items.into_iter().try_for_each(&work)
+    };
+    let run = &run;
     let stop = interrupt::possible().then(Arc::<AtomicBool>::default);
     // Every helper holds a sender until it ends, so that the receiver notices the end of the last.
     let (sender, ended) = mpsc::channel::<()>();
-    std::thread::scope(|scope| {
-        let mut shares = shares.into_iter();
-        let first = shares.next();
-        let handles: Vec<_> = shares
-            .map(|chunk| {
-                let (stop, sender) = (stop.as_ref(), sender.clone());
-                let run = move || {
-                    let _sender = sender;
-                    interrupt::helping(stop, || chunk.into_iter().try_for_each(work))
-                };
-                std::thread::Builder::new()
-                    .spawn_scoped(scope, run)
-                    .map_err(|e| Error::io("cannot start a thread", e))
-            })
-            .collect::<Result<_>>()?;
-        drop(sender);
-        let mut result = first.map_or(Ok(()), |chunk| chunk.into_iter().try_for_each(work));
-        if let Some(stop) = &stop {
-            if matches!(result, Err(Error::Interrupted)) {
-                stop.store(true, Ordering::Relaxed);
-            }
-            let all = |time| {
-                matches!(ended.recv_timeout(time), Err(mpsc::RecvTimeoutError::Disconnected))
+    scope(|scope| {
+        let mut handles = memory::with_room(count)?;
+        for share in &shares[1..] {
+            let (stop, sender) = (stop.as_ref(), sender.clone());
+            let help = move || {
+                let _sender = sender;
+                interrupt::helping(stop, || run(share))
             };
-            result = result.and(interrupt::wait(stop, all));
+            handles.push(Builder::new().spawn_scoped(scope, help).ok());
         }
+        drop(sender);
+        let mut own = memory::with_room(count)?;
+        let mine = shares[1..].iter().zip(&handles).filter(|(_, handle)| handle.is_none());
+        for share in std::iter::once(&shares[0]).chain(mine.map(|(share, _)| share)) {
+            own.push(run(share));
+            if matches!(own.last(), Some(Err(Error::Interrupted))) {
+                break;
+            }
+        }
+        let mut waited = Ok(());
+        if let Some(stop) = &stop {
+            let interrupted = matches!(own.last(), Some(Err(Error::Interrupted)));
+            stop.store(interrupted, Ordering::Relaxed);
+            waited = interrupt::wait(stop, |time| {
+                matches!(ended.recv_timeout(time), Err(mpsc::RecvTimeoutError::Disconnected))
+            });
+        }
+        let mut own = own.into_iter();
+        let mut next = || own.next().unwrap_or(Ok(()));
+        let mut result = next();
         for handle in handles {
-            let other = handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let other = match handle {
+                Some(handle) => {
+                    handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                }
+                None => next(),
+            };
             result = result.and(other);
         }
-        result
+        result.and(waited)
     })
 }
 

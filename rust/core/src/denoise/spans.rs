@@ -13,7 +13,7 @@ use crate::interrupt::Pace;
 use crate::simd::{Job, Lanes, Level};
 use crate::threads::for_each;
 use crate::tokens::{Id, Rows, Token};
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// The arrays that [`corrupt_spans`] writes, `[rows, width]` each; the widths follow from the sizes.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ pub fn corrupt_spans<T: Token, O: Id>(
     let mut input_lengths = output.input_lengths.chunks_mut(each);
     let mut label_lengths = output.label_lengths.chunks_mut(each);
     let mut denoisers = output.denoisers.chunks_mut(each);
-    let mut writers = Vec::with_capacity(plan.shares.len());
+    let mut writers = memory::with_room(plan.shares.len())?;
     for (index, share) in plan.shares.iter().enumerate() {
         writers.push(Writer {
             rows,
@@ -119,6 +119,9 @@ impl<T: Token, O: Id> Job for Writer<'_, '_, T, O> {
         let (pad, ignored) = (O::from_i64(options.pad), O::from_i64(IGNORED));
         let mut long = Vec::new();
         let mut pace = Pace::default();
+        if options.longest_input.is_some() || options.longest_target.is_some() {
+            memory::grow(&mut long, cut_room(self.rows.longest()))?;
+        }
         for place in 0..self.share.len() {
             let row = self.share.row(place);
             let denoiser = &options.denoisers[row.denoiser];
@@ -164,6 +167,12 @@ impl<T: Token, O: Id> Job for Writer<'_, '_, T, O> {
     }
 }
 
+/// The number of ids for which [`cut`] needs room: at most one sentinel for each token, a prefix, an
+/// end, and one block of copies.
+fn cut_room(length: usize) -> usize {
+    2 * length + 128
+}
+
 /// Writes the first ids and the end of a row that is longer than its output, or just fits, through
 /// other memory.
 fn cut<O: Id>(
@@ -173,8 +182,7 @@ fn cut<O: Id>(
     length: usize,
     write: impl FnOnce(&mut [O]) -> usize,
 ) {
-    // At most one sentinel for each token, a prefix, an end, and one block of copies.
-    long.resize(2 * length + 128, O::from_i64(0));
+    long.resize(cut_room(length), O::from_i64(0));
     let written = write(long);
     out.copy_from_slice(&long[..out.len()]);
     if let (Some(end), true) = (end, written > out.len()) {
