@@ -52,8 +52,9 @@ from metro_fast._regular import read_array
 run = lambda: read_array(path)
 """,
     "write": """
+from metro_fast._atomic import write_atomically
 x = np.zeros(1 << 30, np.uint8)
-run = lambda: _core.write_file(path, x)
+run = lambda: write_atomically(path, x)
 """,
     "encode": """
 x = np.zeros(1 << 30, np.uint8)
@@ -84,14 +85,8 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.slow  # a call on a gigabyte needs its seconds
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("name", CALLS)
-def test_a_long_call_answers_within_a_third_of_a_second(name: str, threads: int, tmp_path: Path):
-    path = tmp_path / "file"
-    if name == "read":
-        with path.open("wb") as file:
-            file.truncate(1 << 30)
+def time_to_answer(name: str, threads: int, path: Path) -> float:
+    """Seconds from Ctrl-C in the middle of a call to the exception."""
     program = PROGRAM.format(make=CALLS[name])
     with subprocess.Popen(
         [sys.executable, "-c", program, str(threads), str(path)],
@@ -107,11 +102,25 @@ def test_a_long_call_answers_within_a_third_of_a_second(name: str, threads: int,
         time.sleep(0.35)
         sent = time.monotonic()
         process.send_signal(signal.SIGINT)
-        answered = float(process.stdout.readline())
-    took = answered - sent
-    print(f"{name}, {threads} threads: {1000 * took:.0f} ms")
-    # Measured on a busy machine: the scheduler alone may take as long again.
-    assert took < 2 * LIMIT
+        return float(process.stdout.readline()) - sent
+
+
+@pytest.mark.slow  # a call on a gigabyte needs its seconds
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", CALLS)
+def test_a_long_call_answers_within_a_third_of_a_second(name: str, threads: int, tmp_path: Path):
+    path = tmp_path / "file"
+    if name == "read":
+        with path.open("wb") as file:
+            file.truncate(1 << 30)
+    # On a machine with other work the scheduler alone takes as long: one of three tries must do.
+    took = LIMIT
+    for _ in range(3):
+        took = time_to_answer(name, threads, path)
+        print(f"{name}, {threads} threads: {1000 * took:.0f} ms")
+        if took < LIMIT:
+            break
+    assert took < LIMIT
     if name == "write":
         assert list(tmp_path.iterdir()) in ([], [path])
 

@@ -50,12 +50,16 @@ pub fn for_each<T: Send>(
         let items = std::mem::take(&mut *share.lock().unwrap_or_else(PoisonError::into_inner));
         items.into_iter().try_for_each(&work)
     };
-    let run = &run;
+    run_all(&shares, &run)
+}
+
+/// Runs all shares, each on a thread of its own where one can be started.
+fn run_all<S: Sync>(shares: &[S], run: &(impl Fn(&S) -> Result<()> + Sync)) -> Result<()> {
     let stop = interrupt::possible().then(Arc::<AtomicBool>::default);
     // Every helper holds a sender until it ends, so that the receiver notices the end of the last.
     let (sender, ended) = mpsc::channel::<()>();
     scope(|scope| {
-        let mut handles = memory::with_room(count)?;
+        let mut handles = memory::with_room(shares.len())?;
         for share in &shares[1..] {
             let (stop, sender) = (stop.as_ref(), sender.clone());
             let help = move || {
@@ -65,7 +69,7 @@ pub fn for_each<T: Send>(
             handles.push(Builder::new().spawn_scoped(scope, help).ok());
         }
         drop(sender);
-        let mut own = memory::with_room(count)?;
+        let mut own = memory::with_room(shares.len())?;
         let mine = shares[1..].iter().zip(&handles).filter(|(_, handle)| handle.is_none());
         for share in std::iter::once(&shares[0]).chain(mine.map(|(share, _)| share)) {
             own.push(run(share));

@@ -236,6 +236,19 @@ def test_another_configuration_is_noticed_and_can_be_recorded(tmp_path: Path):
     assert model.base_model.model.model.layers[0].q.scaling["default"] == 20
 
 
+def test_the_order_of_a_set_changes_no_byte(tmp_path: Path):
+    """PEFT writes a set in the order of its hashes, which is another one in each process."""
+    folder = adapter(tmp_path / "adapter")
+    file = Path(folder) / CONFIG
+    names = json.loads(file.read_text())["target_modules"]
+    assert len(names) > 1
+    files = []
+    for order in (sorted(names), sorted(names, reverse=True)):
+        change(Path(folder), target_modules=order)
+        files.append(compress(folder, density=0.5).file.tobytes())
+    assert files[0] == files[1]
+
+
 def test_an_expert_without_a_checksum_is_read(tmp_path: Path):
     source = adapter(tmp_path / "adapter")
     whole = compress(source, density=0.5)

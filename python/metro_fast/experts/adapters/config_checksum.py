@@ -11,9 +11,13 @@ _ORIGIN = ("auto_mapping", "base_model_name_or_path", "inference_mode", "peft_ve
 """Fields that say where an adapter comes from and not what its weights mean. People edit them, for
 instance when a base moves."""
 
+_SETS = ("exclude_modules", "feedforward_modules", "modules_to_save", "target_modules")
+"""Lists without an order. PEFT keeps most of them as sets, so that one and the same adapter is
+saved with another order by every process."""
+
 
 def config_checksum(config: bytes, where: object = CONFIG) -> int:
-    """The CRC32C of what a configuration means, whatever its white space and the order of its keys.
+    """The CRC32C of what a configuration means: white space and the order of keys do not count.
 
     Args:
         config: The bytes of an adapter_config.json.
@@ -28,9 +32,14 @@ def config_checksum(config: bytes, where: object = CONFIG) -> int:
         True
         >>> one == config_checksum(b'{"r": 4, "lora_alpha": 16}')
         False
+        >>> q, v = (b'{"target_modules": ["q", "v"]}', b'{"target_modules": ["v", "q"]}')
+        >>> config_checksum(q) == config_checksum(v)
+        True
     """
     fields = {
-        key: value for key, value in parse_config(config, where).items() if key not in _ORIGIN
+        key: sorted(value, key=str) if key in _SETS and isinstance(value, list) else value
+        for key, value in parse_config(config, where).items()
+        if key not in _ORIGIN
     }
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     return _core.crc32c(np.frombuffer(text.encode("ascii"), np.uint8))

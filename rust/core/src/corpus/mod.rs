@@ -20,8 +20,8 @@ use self::index::Index;
 pub use self::index::Item;
 pub use self::stored::{Gathered, Width};
 use self::stored::{Stored, read_ids};
-use crate::interrupt::point;
 use self::watched::Watched;
+use crate::interrupt::point;
 use crate::map::Map;
 use crate::{Error, Result};
 
