@@ -95,10 +95,13 @@ def _checked(text: str, where: str) -> jinja2.Template:
         ) from error
     except TemplateRefusal as error:
         raise MetroFastError(f"{where}: {error}") from error
-    except (RecursionError, SyntaxError, ValueError) as error:
-        # Parentheses 1,000 deep, and numbers of more than 4,300 digits.
+    except RecursionError as error:
+        raise MetroFastError(f"{where}: its expressions or blocks are nested too deep") from error
+    except ValueError as error:
+        raise MetroFastError(f"{where}: it has a number of more than 4,300 digits") from error
+    except SyntaxError as error:  # Jinja made Python of it that Python refuses
         raise MetroFastError(
-            f"{where} is not valid Jinja2 ({type(error).__name__}: {shown(str(error), _MESSAGE)})"
+            f"{where} is not valid Jinja2 ({shown(str(error), _MESSAGE)})"
         ) from error
 
 

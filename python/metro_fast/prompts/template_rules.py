@@ -191,6 +191,8 @@ class _Rewriter(NodeTransformer):
         names = [keyword.key for keyword in node.kwargs]
         if len(set(names)) < len(names):
             raise TemplateRefusal(node.lineno, "gives one keyword argument twice")
+        if any(name.startswith("_") for name in names):
+            raise _not_allowed(node, "has an argument whose name begins with _")
         if node.dyn_args is not None or node.dyn_kwargs is not None:
             raise TemplateRefusal(
                 node.lineno, "unpacks arguments by *, which an instruction may not do"

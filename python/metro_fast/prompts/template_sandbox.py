@@ -39,12 +39,10 @@ _ATTRIBUTES: tuple[tuple[type, frozenset[str]], ...] = (
     (dict, frozenset({"get", "items", "keys", "values"})),
     (LoopContext, frozenset(_LOOP.split())),
 )
-# Filters of jinja2 that print what they are given, and those that take it as it is.
-_PRINTING = "capitalize lower replace title trim truncate upper wordcount"
-_TAKING = (
-    "abs count d default dictsort first float int items last length list map max min reject "
-    "rejectattr reverse select selectattr sort unique"
-)
+# Filters of jinja2: those that print what they are given, that go through it, and the others.
+_PRINTING = "capitalize lower replace title trim upper wordcount"
+_WALKING = "dictsort list map max min reject rejectattr select selectattr sort unique"
+_TAKING = "abs count d default first float int items last length reverse truncate"
 _PLACES = 300  # a float has no more
 _TESTS = (
     "== != < <= > >= boolean defined divisibleby eq equalto even false float ge greaterthan gt "
@@ -84,6 +82,11 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             exc=SecurityError,
         )
 
+    def call_filter(self, name: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(name, str) and name.startswith(" "):  # asked for by `map`
+            raise jinja2.TemplateRuntimeError(f"No filter named {name!r}.")
+        return super().call_filter(name, *args, **kwargs)
+
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if isinstance(left, int | float) and isinstance(right, int | float):
             both = isinstance(left, int) and isinstance(right, int)
@@ -93,6 +96,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             for one, times in ((left, right), (right, left)):
                 if isinstance(one, str | list | tuple) and isinstance(times, int):
                     spend(*(each * times for each in size(one)))
+                    return one * times
         elif operator == "%" and isinstance(left, str):
             raise SecurityError("a text may not be formatted by %; join the parts by ~")
         result = super().call_binop(context, operator, left, right)
@@ -105,7 +109,9 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             weigh(value)
         if isinstance(function, jinja2.Undefined):
             return function()  # raises
-        if not any(function is known for known in _FUNCTIONS.values()):
+        if any(function is known for known in _FUNCTIONS.values()):
+            spend(sum(len(one) for one in args if isinstance(one, str)), 0)
+        else:
             owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
             if not isinstance(
                 function, types.BuiltinMethodType | types.MethodType
@@ -134,18 +140,26 @@ def _weigh_method(text: str, name: str, args: Sequence[Any]) -> None:
     elif name == "replace" and len(given) > 1:
         spend(0, text.count(given[0]) * len(given[1]))
     elif name == "join" and args:
-        spend(0, len(text) * (len(args[0]) if hasattr(args[0], "__len__") else 0))
+        count = len(args[0]) if isinstance(args[0], str | list | tuple | dict) else 0
+        spend(count, len(text) * count)
 
 
-def _counted(function: Callable[..., Any], *, prints: bool = False) -> Callable[..., Any]:
-    """A filter or test of jinja2 that counts; its values are texts if it `prints` them."""
+def _counted(
+    function: Callable[..., Any], *, prints: bool = False, walks: bool = False
+) -> Callable[..., Any]:
+    """A filter or test of jinja2 that counts, and gives lists for iterators.
+
+    Args:
+        function: The filter.
+        prints: Its value is made a text first.
+        walks: It goes through its value, perhaps by a path such as a.0.b for each element.
+    """
     skip = int(hasattr(function, "jinja_pass_arg"))  # the context or environment comes first
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         value, *others = args[skip:]
         others += kwargs.values()
-        texts = [one for one in others if isinstance(one, str)]
         for one in others:
             weigh(one)
         if prints:
@@ -153,9 +167,10 @@ def _counted(function: Callable[..., Any], *, prints: bool = False) -> Callable[
             _weigh_method(value, function.__name__.removeprefix("do_"), others)
         else:
             weigh(value)
-            if isinstance(value, str | list | tuple | dict):
-                # A path such as a.0.b is followed for each element.
-                spend(len(value) * sum(1 + one.count(".") + one.count(",") for one in texts), 0)
+            if walks and hasattr(value, "__len__") and not isinstance(value, jinja2.Undefined):
+                texts = [one for one in others if isinstance(one, str)]
+                parts = 1 + sum(one.count(".") + one.count(",") for one in texts)
+                spend(len(value) * parts, 0)
         result = function(*args[:skip], value, *args[skip + 1 :], **kwargs)
         if hasattr(result, "__next__"):
             result = list(result)
@@ -184,8 +199,9 @@ def _environment() -> jinja2.Environment:
     filters = environment.filters
     environment.filters = {
         **{name: _counted(filters[name], prints=True) for name in _PRINTING.split()},
+        **{name: _counted(filters[name], walks=True) for name in _WALKING.split()},
+        **{name: _counted(function, walks=True) for name, function in own.items()},
         **{name: _counted(filters[name]) for name in _TAKING.split()},
-        **{name: _counted(function) for name, function in own.items()},
         "round": _counted(_round), "string": text_of, "tojson": _counted(_tojson),
         " each": _each, " size": _size, " text": _concatenate, " in": _contains,
         " not in": lambda one, others: not _contains(one, others),
@@ -239,6 +255,8 @@ def _join(context: Any, values: Any, d: Any = "", attribute: Any = None) -> str:
 
 @jinja2.pass_context
 def _sum(context: Any, values: Any, attribute: Any = None, start: Any = 0) -> Any:
+    if isinstance(start, str):
+        raise TypeError("texts have no sum; join them")
     values = _mapped(context, values, attribute)
     add = context.environment.call_binop
     return functools.reduce(lambda total, one: add(context, "+", total, one), values, start)
