@@ -220,14 +220,16 @@ LIMITS: Attacks = {
         "default of unsafe": "{{ word.__class__|default('x') }}",
         "groups": "{{ ['B', 'a', 'b']|unique|list }}{{ ['B', 'a']|sort }}"
         "{{ {'b': 1, 'a': 2}|dictsort }}{{ [1, 2]|first }}{{ {'a': 1}|items|list }}",
+        "replace by keywords": "{{ word|replace(new='u', old='o') }}{{ 12|replace(1, 2, 1) }}",
         "bool key": "{{ {true: 1, 1: 2} }}",
         "none key": "{{ {none: 1} }}",
         "not in": "{{ 'a' not in word }}{{ not 'a' in word }}",
         "tests": "{{ 5 is in numbers }}"
-        "{{ word is string and 5 is number and none is none and [] is sequence }}"
+        "{{ word is string and 5 is number and nosuch is undefined and [] is sequence }}"
         "{{ table is mapping }}{{ nosuch is defined }}{{ nosuch|default('d') }}",
     },
     CHARACTERS: {
+        "replace growth by keywords": "{{ text|replace(new=text, old='o')|length }}",
         "millions: join": "{% set t = emoji * 10 %}{{ t.join(t) }}",
         "repr nul": "{% for i in range(20) %}{{ [nul] }}{% endfor %}",
         "find quadratic": "{% set n = 'a' * 1199 ~ 'b' %}{% for i in range(9999) %}"
@@ -344,6 +346,8 @@ LIMITS: Attacks = {
     },
     "'nosuch' is undefined": {
         "undefined in a list": "{{ [nosuch] }}",
+        "undefined rounded": "{{ nosuch|round }}{{ nosuch is odd }}",
+        "undefined replaced": "{{ nosuch|replace('a', 'b') }}",
         "undefined joined": "{{ [[nosuch]]|join }}",
     },
     "attribute 'encode' of 'str'": {
@@ -354,6 +358,15 @@ LIMITS: Attacks = {
     },
     "attribute 'hex' of 'float'": {
         "float hex": "{{ (1.5).hex() }}",
+    },
+    "of a str": {
+        "odd text": "{{ '%1000000000d' is odd }}",
+        "even text": "{{ '%1000000000d' is even }}",
+        "divisible text": "{{ '%*d' is divisibleby((1000000000, 1)) }}",
+        "selected text": "{{ ['%1000000000d']|select('odd')|list }}",
+        "round text, floor": "{{ 'x'|round(9, 'floor') }}",
+        "round text, ceil": "{{ word|round(9, method='ceil') }}",
+        "absolute text": "{{ word|abs }}",
     },
     "texts have no sum; join them": {
         "sum strings": "{{ (['a'] * 1000)|sum(start='')|length }}",
@@ -441,7 +454,7 @@ LIMITS: Attacks = {
     "'ªµ' is undefined": {
         "unicode names": "{{ ªµ }}",
     },
-    "do_replace() got multiple values for argument 's'": {
+    "got multiple values for argument 's'": {
         "keyword value": "{{ word|replace(s=1, old=2) }}",
     },
     "line 1 has an argument whose name begins with _": {

@@ -1,4 +1,4 @@
-"""What filling one template may cost, and the text of a value; jinja2 is imported here.
+"""The budget of filling one template, and the text of a value; jinja2 is imported here.
 
 Every value that a template makes is weighed whole before another operation takes it. So no value
 is larger than the budget, and the cost of comparing, hashing or printing one is bounded too.
@@ -12,7 +12,7 @@ import random
 from typing import Any
 
 import jinja2
-from jinja2.sandbox import SecurityError
+from jinja2.exceptions import SecurityError
 
 from metro_fast.prompts.prompt import TemplateFailure
 

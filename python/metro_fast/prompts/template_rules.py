@@ -1,4 +1,4 @@
-"""What a template may be written with; the loops and large operations in it are made to count.
+"""The parts of Jinja2 that templates may have; what can become large is made to count.
 
 Imports jinja2.
 """
@@ -61,12 +61,12 @@ def parse(
     """
     if len(text) > LENGTH:
         raise TemplateRefusal(None, f"has {len(text):,} characters; give at most {LENGTH:,}")
-    # Lexing goes on only as far as it is asked for, and takes a tenth of parsing.
+    # The lexer reads only as far as it is asked to, and takes a tenth of the time of the parser.
     if next(itertools.islice(environment.lex(text), TOKENS, None), None):
         raise TemplateRefusal(None, f"has more than {TOKENS:,} words and signs; give fewer")
     tree = environment.parse(text)
     _check_size(tree)
-    tree = _Rewriter(filters, tests).visit(tree)
+    _Rewriter(filters, tests).visit(tree)
     tree.set_environment(environment)
     return tree
 
@@ -171,21 +171,21 @@ class _Rewriter(NodeTransformer):
                 one.expr = _filter(" size", one.expr)
         return node
 
-    def visit_Filter(self, node: nodes.Filter) -> nodes.Filter:
+    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:
         self._check_call(node)
         if node.name not in self._filters:
             raise _unknown(node, "filter", self._filters)
-        return self.generic_visit(node)  # type: ignore[no-any-return, no-untyped-call]
+        return self.generic_visit(node)
 
-    def visit_Test(self, node: nodes.Test) -> nodes.Test:
+    def visit_Test(self, node: nodes.Test) -> nodes.Node:
         self._check_call(node)
         if node.name not in self._tests:
             raise _unknown(node, "test", self._tests)
-        return self.generic_visit(node)  # type: ignore[no-any-return, no-untyped-call]
+        return self.generic_visit(node)
 
-    def visit_Call(self, node: nodes.Call) -> nodes.Call:
+    def visit_Call(self, node: nodes.Call) -> nodes.Node:
         self._check_call(node)
-        return self.generic_visit(node)  # type: ignore[no-any-return, no-untyped-call]
+        return self.generic_visit(node)
 
     def _check_call(self, node: Any) -> None:
         names = [keyword.key for keyword in node.kwargs]
@@ -199,7 +199,7 @@ class _Rewriter(NodeTransformer):
             )
 
 
-def _filter(name: str, node: nodes.Expr, *arguments: nodes.Expr) -> nodes.Filter:
+def _filter(name: str, node: Any, *arguments: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(node, name, [*arguments], [], None, None, lineno=node.lineno)
 
 
