@@ -237,3 +237,17 @@ def test_statements_and_importers_refuse_as_instructions_do(tmp_path: Path) -> N
         "the filter 'center',",
         "{% include %}, which",
     ]
+
+
+def test_the_page_lists_what_is_allowed() -> None:
+    page = (SUPPORT.parents[1] / "docs" / "prompts.md").read_text()
+    for kind, text, long in (
+        ("filter", "{{ word|nosuch }}", set()),
+        ("test", "{{ word is nosuch }}", {"equalto", "greaterthan", "lessthan"}),
+    ):
+        with pytest.raises(MetroFastError) as caught:
+            Instruction("a", "c", text).render(ITEM)
+        names = str(caught.value).rpartition(" may use ")[2].split(", ")
+        row = re.search(rf"\| {kind}s \| `([^`]*)`", page)
+        assert row is not None
+        assert set(row[1].split()) == set(names) - long

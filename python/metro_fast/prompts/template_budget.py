@@ -28,7 +28,7 @@ BITS = 10_000
 
 
 class Budget:
-    """What is left for one rendering, and its draws.
+    """The steps and characters that one rendering has left, and its draws.
 
     Args:
         seed: Equal texts draw equally.
@@ -55,7 +55,7 @@ rendering: contextvars.ContextVar[Budget] = contextvars.ContextVar("rendering")
 
 
 def spend(steps: int, characters: int) -> None:
-    """Take from the budget; a negative price is none.
+    """Take from the budget; a negative price costs nothing.
 
     Raises:
         TemplateFailure: If that is more than is left.

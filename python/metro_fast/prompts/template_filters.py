@@ -115,7 +115,7 @@ def _counted(function: Any, *, prints: bool = False, walks: bool = False) -> Cal
 
 
 def _each(values: Any, steps: int, characters: int) -> Any:
-    """What a loop goes through, spent before its first round."""
+    """The elements of a loop, spent before its first round."""
     if isinstance(values, jinja2.Undefined) or not hasattr(values, "__len__"):
         iter(values)  # raises
     spend(len(values) * steps, len(values) * characters)

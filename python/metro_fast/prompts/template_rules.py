@@ -215,7 +215,7 @@ def _not_allowed(node: nodes.Node, what: str) -> TemplateRefusal:
 
 
 def _unknown(node: Any, kind: str, known: Any) -> TemplateRefusal:
-    names = ", ".join(sorted(name for name in known if name.isalpha()))
+    names = ", ".join(sorted(name for name in known if name.isidentifier()))
     return TemplateRefusal(
         node.lineno, f"uses the {kind} {shown(node.name)!r}, and an instruction may use {names}"
     )
