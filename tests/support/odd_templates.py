@@ -221,6 +221,7 @@ LIMITS: Attacks = {
         "groups": "{{ ['B', 'a', 'b']|unique|list }}{{ ['B', 'a']|sort }}"
         "{{ {'b': 1, 'a': 2}|dictsort }}{{ [1, 2]|first }}{{ {'a': 1}|items|list }}",
         "replace by keywords": "{{ word|replace(new='u', old='o') }}{{ 12|replace(1, 2, 1) }}",
+        "slice of a constant": "{{ 'abc'[1:] }}{{ [1, 2][:1] }}{{ (1, 2)[::-1] }}",
         "bool key": "{{ {true: 1, 1: 2} }}",
         "none key": "{{ {none: 1} }}",
         "not in": "{{ 'a' not in word }}{{ not 'a' in word }}",
@@ -367,6 +368,10 @@ LIMITS: Attacks = {
         "round text, floor": "{{ 'x'|round(9, 'floor') }}",
         "round text, ceil": "{{ word|round(9, method='ceil') }}",
         "absolute text": "{{ word|abs }}",
+    },
+    "'int' object is not subscriptable": {
+        "slice of a number": "{{ 5[1:] }}",
+        "slice of a negative number": "{{ (-1)[1:] }}",
     },
     "texts have no sum; join them": {
         "sum strings": "{{ (['a'] * 1000)|sum(start='')|length }}",

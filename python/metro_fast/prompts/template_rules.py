@@ -148,7 +148,11 @@ class _Rewriter(NodeTransformer):
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:
         self.generic_visit(node)
-        return _filter(" size", node) if isinstance(node.arg, nodes.Slice) else node
+        if not isinstance(node.arg, nodes.Slice):
+            return node  # the sandbox looks it up
+        if not isinstance(node.node, nodes.Name):
+            node.node = _filter(" size", node.node)  # Python's compiler warns of 5[1:] and (-1)[1:]
+        return _filter(" size", node)
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:
         self.generic_visit(node)
