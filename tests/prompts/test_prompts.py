@@ -201,12 +201,12 @@ class TestInstruction:
             ("{{ a.__class__.__mro__ }}", "unsafe"),
             ("{{ choices.append('x') }}", "unsafe"),
             ("{{ 1 // 0 }}", "ZeroDivisionError"),
-            ("{{ range(1000000000) | list }}", "OverflowError"),
-            ("{{ 'a' * 100000000000 }}", r"SecurityError: \* is not allowed"),
-            ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "RecursionError"),
+            ("{{ range(1000000000) | list }}", "more than 100,000 steps"),
+            ("{{ 'a' * 100000000000 }}", "more than 4,000,000 characters"),
+            ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "line 1 uses {% macro %}"),
             ("{{ choices | replace }}", "TypeError"),
             ("{{ '' }} ", "blank"),
-            ("{% include 'x' %}", "TypeError: no loader"),
+            ("{% include 'x' %}", "line 1 uses {% include %}"),
         ],
     )
     def test_templates_that_fail(self, text: str, message: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from metro_fast.errors import MetroFastError
 
-__all__ = ["Prompt", "Reject", "RejectError", "by_reason"]
+__all__ = ["Prompt", "Reject", "RejectError", "TemplateFailure", "TemplateRefusal", "by_reason"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,22 @@ class RejectError(MetroFastError):
 
     def __reduce__(self) -> tuple[type["RejectError"], tuple[str, Reject]]:
         return type(self), (str(self), self.reject)
+
+
+class TemplateFailure(Exception):
+    """A template could not be filled: the reason to count it under, and the detail."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class TemplateRefusal(Exception):
+    """A template is valid Jinja2, but larger than an instruction may be or not allowed in one."""
+
+    def __init__(self, line: int | None, message: str) -> None:
+        super().__init__(f"line {line} {message}" if line else f"the template {message}")
 
 
 def by_reason(rejects: Iterable[Reject]) -> dict[str, int]:

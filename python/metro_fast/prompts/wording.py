@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import Any, Protocol
 
+from metro_fast._shown import shown
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.prompt import Prompt, Reject, RejectError
 from metro_fast.prompts.template import TemplateFailure, fill
@@ -11,6 +12,8 @@ from metro_fast.prompts.template import TemplateFailure, fill
 __all__ = ["letters", "word"]
 
 _SEPARATOR = "|||"
+# Each choice is scored by the model; FewRel, which has most of the sets that are read here, has 80.
+_CHOICES = 10_000
 # Stands for a separator inside of a field, as in promptsource, until the text is split.
 _PROTECTED = "\ue000pipes\ue000"
 
@@ -45,16 +48,18 @@ def word(instruction: Wording, item: Item) -> Prompt:
         MetroFastError: If the template is not valid Jinja2.
         RejectError: If the instruction cannot word this item.
     """
-    where = f"instruction {instruction.id!r}"
+    where = f"instruction {shown(instruction.id)!r}"
     try:
         return _word(instruction, item, where)
-    except TemplateFailure as failure:
+    except (TemplateFailure, RecursionError) as error:
+        failure = error if isinstance(error, TemplateFailure) else _too_deep()
+        names = shown(", ".join(sorted(item.fields)), 300) or "(none)"
         raise RejectError(
-            f"{where}, item {item.id!r}: {failure.detail}; the item has the fields "
-            f"{', '.join(sorted(item.fields)) or '(none)'}, and a template may also use choices, "
+            f"{where}, item {shown(item.id)!r}: {failure.detail}; the item has the fields "
+            f"{names}, and a template may also use choices, "
             "item_choices, answer_choices, options, letters and lettered",
             Reject(item.id, failure.reason, failure.detail),
-        ) from failure
+        ) from error
 
 
 def letters(count: int) -> list[str]:
@@ -77,6 +82,10 @@ def letters(count: int) -> list[str]:
     return found[:count]
 
 
+def _too_deep() -> TemplateFailure:
+    return TemplateFailure("failing expression", "a field holds lists nested some 400 deep")
+
+
 def _word(instruction: Wording, item: Item, where: str) -> Prompt:
     values = {**_names(item.choices), **_protect(item.fields)}
     values.setdefault("answer_choices", list(item.choices))
@@ -88,14 +97,13 @@ def _word(instruction: Wording, item: Item, where: str) -> Prompt:
     text = fill(instruction.text, values, where=where, key=item.id)
     target = None
     if instruction.syntax == "promptsource":
-        parts = [_unprotect(part).strip() for part in text.split(_SEPARATOR)]
-        if len(parts) != 2:
+        count = 1 + text.count(_SEPARATOR)
+        if count != 2:
             raise TemplateFailure(
                 "no single target",
-                f"the text has {len(parts)} parts separated by {_SEPARATOR}; give an input and a "
-                "target",
+                f"the text has {count} parts separated by {_SEPARATOR}; give an input and a target",
             )
-        text, target = parts
+        text, target = (_unprotect(part).strip() for part in text.split(_SEPARATOR))
     elif instruction.target is not None:
         target = fill(instruction.target, values, where=where, key=item.id)
     text = _unprotect(text)
@@ -137,6 +145,10 @@ def _choices(
     text = fill(given, values, where=f"{where}, choices", key=item.id)
     if not text.strip() and not item.choices:
         return ()  # a template over the choices, and an item that is answered by free text
+    if (count := 1 + text.count(_SEPARATOR)) > _CHOICES:
+        raise TemplateFailure(
+            "over a limit", f"the template gives {count:,} choices; give at most {_CHOICES:,}"
+        )
     return tuple(_unprotect(choice).strip() for choice in text.split(_SEPARATOR))
 
 
@@ -154,11 +166,11 @@ def _texts(item: Item, choices: tuple[str, ...], text: str) -> tuple[str, ...]:
 
 def _check_choices(choices: tuple[str, ...]) -> None:
     if len(choices) < 2:
-        raise TemplateFailure("fewer than two choices", f"the choices are {choices!r}")
+        raise TemplateFailure("fewer than two choices", f"the choices are {shown(choices)}")
     if not all(choice.strip() for choice in choices):
-        raise TemplateFailure("empty choice", f"a choice in {choices!r} is blank")
+        raise TemplateFailure("empty choice", f"a choice in {shown(choices)} is blank")
     if len(set(choices)) < len(choices):
-        raise TemplateFailure("duplicate choices", f"a choice is given twice in {choices!r}")
+        raise TemplateFailure("duplicate choices", f"a choice is given twice in {shown(choices)}")
 
 
 def _answer(instruction: Wording, item: Item, choices: tuple[str, ...], target: str | None) -> int:
@@ -168,7 +180,8 @@ def _answer(instruction: Wording, item: Item, choices: tuple[str, ...], target: 
     if target is not None:
         if target not in choices:
             raise TemplateFailure(
-                "no answer among the choices", f"the answer {target!r} is not in {choices!r}"
+                "no answer among the choices",
+                f"the answer {shown(target)!r} is not in {shown(choices)}",
             )
         return choices.index(target)
     assert item.answer is not None

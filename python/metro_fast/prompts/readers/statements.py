@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.readers.read import Collector, Read, RowError
@@ -91,6 +92,6 @@ def _valid(
 
 def _statement(template: str, item: Item) -> str:
     try:
-        return fill(template, item.fields, where=f"the template {template!r}", key=item.id)
+        return fill(template, item.fields, where=f"the template {shown(template)!r}", key=item.id)
     except TemplateFailure as failure:
         raise RowError(failure.reason, failure.detail) from failure
