@@ -121,7 +121,7 @@ def test_a_command_without_its_packages_says_which(
 ) -> None:
     status, _, error = without_torch["80 pretrain --data.corpus c --output o"]
     assert status == 1
-    assert error.startswith("metro-fast: torch, transformers, accelerate, datatrove, orjson,")
+    assert error.startswith("metro-fast: torch, transformers, accelerate, datatrove, tokenizers,")
     assert error.endswith("Install them with: pip install 'metro_fast[train]'\n")
     assert without_torch["80 finetune"][0] == 2  # a required option comes first
     assert "Missing option" in without_torch["80 finetune"][2]
