@@ -43,7 +43,7 @@ def _on_the_hub(*names: str) -> Callable[[Params], bool]:
 
     def found(params: Params) -> bool:
         values = [params.get(name) for name in names]
-        # Typer before 0.27 gives several values as a tuple.
+        # Typer before 0.29 gives several values as a tuple.
         several = [value if isinstance(value, list | tuple) else [value] for value in values]
         texts = [each for value in several for each in value]
         return any(str(text).startswith("hf://") for text in texts)
