@@ -147,10 +147,10 @@ def test_the_source_is_read_once(adapter: Path, tmp_path: Path, quantize: str, o
 def test_help_shows_the_choices_and_a_wrong_one_is_named(adapter: Path, tmp_path: Path):
     text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
     for choices in (
-        "<role|global|tensor>",
-        "<compeft|stc|sign|prune>",
-        "<lora|ia3|prompt|full|other>",
-        "<default|size>",
+        "role|global|tensor",  # in <> since typer 0.27, in [] before
+        "compeft|stc|sign|prune",
+        "lora|ia3|prompt|full|other",
+        "default|size",
     ):
         assert choices in text
     for option in ("--scope", "--quantize", "--kind", "--profile"):

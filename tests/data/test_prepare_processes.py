@@ -70,7 +70,8 @@ def test_no_process_outlives_a_signal_and_the_next_call_continues(
     else:
         process.send_signal(number)
     process.wait(timeout=30)
-    assert process.returncode == -number
+    # With the lowest versions an unhandled KeyboardInterrupt ends as status 1, as others do.
+    assert process.returncode in ((-number, 1) if number == signal.SIGINT else (-number,))
     assert psutil.wait_procs(family, timeout=10)[1] == []
     assert process.communicate()[1].count("Traceback") == (number == signal.SIGINT)
     assert not (tmp_path / "corpus").exists()

@@ -26,7 +26,6 @@ FIXED_IN = [
         "CVE-2025-68146, CVE-2026-22701: the lock file can be a link of another user",
     ),
     ("protobuf", "5.29.6", "CVE-2025-4565, CVE-2026-0994: nested messages overflow the stack"),
-    ("orjson", "3.11.6", "CVE-2025-67221: nested values overflow the stack"),
     ("sentencepiece", "0.2.1", "CVE-2026-1260: a tokenizer model writes beyond a buffer"),
     ("pyarrow", "14.0.1", "CVE-2023-47248: a file of another program runs code"),
     ("tqdm", "4.66.3", "CVE-2024-34062: arguments of its command line are evaluated"),

@@ -81,17 +81,17 @@ class MetroCollator:
         self.epoch = epoch
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        self.seen.append((self.epoch, tuple(row["sample_id"] for row in rows)))
+        self.seen.append((self.epoch, tuple(int(row["sample_id"]) for row in rows)))
         width = max(len(row["ids"]) for row in rows)
         original = np.full((len(rows), width), PAD)
         masked = np.zeros((len(rows), width), dtype=bool)
         for i, row in enumerate(rows):
             n = len(row["ids"])
             original[i, :n] = row["ids"]
-            if row["sample_id"] not in self.unmasked:
-                generator = np.random.default_rng([self.epoch, row["sample_id"]])
+            if int(row["sample_id"]) not in self.unmasked:  # datasets 4.0 gives an array
+                generator = np.random.default_rng([self.epoch, int(row["sample_id"])])
                 masked[i, generator.choice(n, max(1, n // 5), replace=False)] = True
-        return metro_batch(original, masked, [row["sample_id"] for row in rows], self.epoch)
+        return metro_batch(original, masked, [int(row["sample_id"]) for row in rows], self.epoch)
 
 
 def metro_batch(

@@ -10,8 +10,8 @@ from metro_fast.errors import MissingExtraError
 MODULES: Mapping[str, tuple[str, ...]] = {
     "torch": ("torch",),
     "train": (
-        *("torch", "transformers", "accelerate", "datatrove", "orjson", "tokenizers", "jinja2"),
-        *("filelock", "dill", "loguru", "tqdm"),
+        *("torch", "transformers", "accelerate", "datatrove", "tokenizers", "jinja2"),
+        *("dill", "loguru", "tqdm"),
     ),
     "data": ("pyarrow", "datasets"),
     "peft": ("torch", "transformers", "accelerate", "peft", "safetensors", "huggingface_hub"),
@@ -43,9 +43,9 @@ def _on_the_hub(*names: str) -> Callable[[Params], bool]:
 
     def found(params: Params) -> bool:
         values = [params.get(name) for name in names]
-        texts = [
-            each for value in values for each in (value if isinstance(value, list) else [value])
-        ]
+        # Typer before 0.29 gives several values as a tuple.
+        several = [value if isinstance(value, list | tuple) else [value] for value in values]
+        texts = [each for value in several for each in value]
         return any(str(text).startswith("hf://") for text in texts)
 
     return found

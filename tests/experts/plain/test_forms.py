@@ -105,6 +105,8 @@ def array(shape: tuple[int, ...], content: bytes = b"") -> bytes:
         (archive(("a.npy", array((2,), bytes(12)))), "others follow"),
         (archive(("a.npy", array((2,), bytes(4)))), "is 8 bytes"),
     ],
+    # An archive holds the time, and the processes of a run need the same names.
+    ids=["empty", "cut off", "not an array", "huge", "too long", "too short"],
 )
 def test_a_damaged_archive_is_a_format_error(tmp_path: Path, content: bytes, message: str):
     path = tmp_path / "bad.npz"
