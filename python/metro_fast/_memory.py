@@ -1,13 +1,17 @@
 """The limit on what a file may take in memory, asked before anything is decoded or read."""
 
 import os
+import stat
 from io import BufferedIOBase
 from pathlib import Path
 
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
 
-__all__ = ["check_decoded", "check_file", "decoded_limit", "free_memory", "read_bounded"]
+__all__ = [
+    *("check_decoded", "check_file", "decoded_limit", "free_memory", "read_bounded"),
+    "read_small",
+]
 
 VARIABLE = "METRO_FAST_MAX_DECODED_BYTES"
 SMALL_FILE = 64 << 20
@@ -70,15 +74,33 @@ def check_file(path: Path, most: int = SMALL_FILE) -> None:
     """Refuse a file that is larger than its kind ever is, before it is read.
 
     Raises:
-        FormatError: If it is.
+        FormatError: If it is, or if it is not a regular file: a pipe may be waited for without end,
+            and a device may have no end.
         OSError: If its size cannot be read.
     """
-    size = path.stat().st_size
+    found = path.stat()
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):  # to read a folder says so
+        raise FormatError(
+            f"{shown(str(path))} is not a regular file, expected one: write its content to a file "
+            "first"
+        )
+    size = found.st_size
     if size > most:
         raise FormatError(
             f"{shown(str(path))} has {size:,} bytes, expected at most {most:,}: it is another "
             "kind of file"
         )
+
+
+def read_small(path: Path, most: int = SMALL_FILE) -> bytes:
+    """Read a whole file that is checked as by `check_file`.
+
+    Raises:
+        FormatError: If it has more than `most` bytes, or is not a regular file.
+        OSError: If it cannot be read.
+    """
+    check_file(path, most)
+    return path.read_bytes()
 
 
 def read_bounded(file: BufferedIOBase, path: Path) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast._json import parse_json
-from metro_fast._memory import check_file
+from metro_fast._memory import read_small
 from metro_fast._sentencepiece import (
     PROBES,
     SUFFIXES,
@@ -119,8 +119,7 @@ def read_tokenizer_file(path: Path) -> "PreTrainedTokenizerBase":
             f"{path} does not end in .json or {', '.join(SUFFIXES)}: give a tokenizer.json, a "
             "SentencePiece model, or the folder of a tokenizer"
         )
-    check_file(path, _MOST_BYTES)
-    values = parse_json(path.read_bytes(), path)
+    values = parse_json(read_small(path, _MOST_BYTES), path, large=True)
     if not isinstance(values, dict) or "model" not in values:
         raise FormatError(f"{path} is not a tokenizer.json: it has no model")
     with LoadErrors(f"the tokenizer {path}"):
@@ -264,8 +263,7 @@ def _is_converted(model: Path) -> bool:
 def _declares_class(folder: Path) -> bool:
     for name, keys in ((_CONFIG, {"tokenizer_class"}), ("config.json", {"model_type"})):
         if (folder / name).is_file():
-            check_file(folder / name)
-            values = parse_json((folder / name).read_bytes(), folder / name)
+            values = parse_json(read_small(folder / name), folder / name)
             if isinstance(values, dict) and keys & set(values):
                 return True
     return False

@@ -1,6 +1,5 @@
 """Datasets of Hugging Face: saved, in memory or memory-mapped, and streamed."""
 
-import json
 import secrets
 from collections import Counter
 from collections.abc import Iterator
@@ -9,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._extras import require
+from metro_fast._json import parse_json
+from metro_fast._memory import read_small
+from metro_fast._shown import shown
 from metro_fast.data.arrow_text import (
     ROWS_AT_ONCE,
     check_text_type,
@@ -87,10 +89,12 @@ class SavedDataset(GivenDataset):
     def record(self) -> list[Any]:
         """Name, and the hash of each file that holds rows."""
         try:
-            state = json.loads((self._path / "state.json").read_bytes())
+            state = parse_json(read_small(self._path / "state.json"), self._path / "state.json")
             names = [entry["filename"] for entry in state["_data_files"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise FormatError(f"{self._path / 'state.json'} is damaged: {error!r}") from error
+        except (KeyError, TypeError) as error:
+            raise FormatError(
+                f"{self._path / 'state.json'} is damaged: {shown(repr(error))}"
+            ) from error
         return [self._path.name, *([name, file_hash(self._path / name)] for name in names)]
 
     def _open(self) -> Any:

@@ -8,10 +8,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
 from metro_fast._ranges import check_choice
-from metro_fast.errors import MetroFastError
+from metro_fast._yaml import parse_yaml
+from metro_fast.errors import FormatError, MetroFastError
 
 T = TypeVar("T")
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -269,8 +268,8 @@ def _whole(number: float) -> Any:
 def _container(value: Any, kind: Any, parts: tuple[Any, ...]) -> Any:
     if isinstance(value, str):
         try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError:
+            value = parse_yaml(value, "the value")
+        except FormatError:
             return _MISS
     if kind in (dict, Mapping):
         return dict(value) if isinstance(value, Mapping) else _MISS

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 from metro_fast._atomic import write_atomically
 from metro_fast._json import parse_json
-from metro_fast._memory import check_file
+from metro_fast._memory import read_small
 from metro_fast._shown import shown
 from metro_fast._yaml import parse_yaml
 from metro_fast.errors import FormatError, MetroFastError
@@ -214,6 +214,5 @@ def _is_yaml(path: Path) -> bool:
 def _parse(path: Path) -> Any:
     """Read the plain values of a YAML or JSON file; nothing in it is executed."""
     is_yaml = _is_yaml(path)
-    check_file(path)
-    content = path.read_bytes()
+    content = read_small(path)
     return parse_yaml(content, path) if is_yaml else parse_json(content, path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._atomic import write_atomically
-from metro_fast._json import parse_json
+from metro_fast._json import json_lines, parse_json
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts.item import Item
 
@@ -251,24 +251,23 @@ def _read_items(path: Path) -> tuple[list[Item], dict[str, str]]:
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The line numbers and objects of a JSON Lines file, each object with the right keys."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            where = f"{path}:{number}"
-            record = parse_json(line, where)
-            if not isinstance(record, dict):
-                raise FormatError(f"{where} holds a {type(record).__name__}; give a JSON object")
-            missing = [key for key in _REQUIRED_KEYS if key not in record]
-            if missing:
-                raise FormatError(
-                    f"{where} lacks {', '.join(missing)}, so it is not an item: `metro-fast "
-                    "prompts read FILE --kind table` makes items of rows with columns"
-                )
-            unknown = sorted(record.keys() - _KEYS)
-            if unknown:
-                raise FormatError(
-                    f"{where} has the unknown key {unknown[0]!r}; put values for templates under "
-                    "'fields'"
-                )
-            yield number, record
+    for number, line in json_lines(path):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        record = parse_json(line, where)
+        if not isinstance(record, dict):
+            raise FormatError(f"{where} holds a {type(record).__name__}; give a JSON object")
+        missing = [key for key in _REQUIRED_KEYS if key not in record]
+        if missing:
+            raise FormatError(
+                f"{where} lacks {', '.join(missing)}, so it is not an item: `metro-fast "
+                "prompts read FILE --kind table` makes items of rows with columns"
+            )
+        unknown = sorted(record.keys() - _KEYS)
+        if unknown:
+            raise FormatError(
+                f"{where} has the unknown key {unknown[0]!r}; put values for templates under "
+                "'fields'"
+            )
+        yield number, record

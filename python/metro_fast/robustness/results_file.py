@@ -95,7 +95,7 @@ def read_results(path: Path) -> ResultsFile:
     """
     check_decoded(path.stat().st_size, f"reading {shown(str(path))}")
     try:
-        record = parse_json(path.read_bytes(), path, not_finite=True)
+        record = parse_json(path.read_bytes(), path, not_finite=True, large=True)
     except FormatError as error:
         raise FormatError(f"{error}: delete it and recompute the folder") from error
     try:

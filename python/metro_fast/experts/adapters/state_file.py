@@ -15,7 +15,7 @@ from metro_fast import _core
 from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
 from metro_fast._json import parse_json
-from metro_fast._memory import check_decoded, check_file
+from metro_fast._memory import check_decoded, read_small
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.absent import absent
@@ -239,8 +239,7 @@ def shard_files(folder: Path) -> tuple[list[Path], set[str]]:
         return [folder / _MODEL], set()
     if not (folder / _SHARDS).exists():
         raise absent(folder, "model", f"{_MODEL} or {_SHARDS}")
-    check_file(folder / _SHARDS)
-    index = parse_json((folder / _SHARDS).read_bytes(), folder / _SHARDS)
+    index = parse_json(read_small(folder / _SHARDS), folder / _SHARDS, large=True)
     shards = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict):
         raise FormatError(f"{folder / _SHARDS} holds no weight_map, which names the shards")

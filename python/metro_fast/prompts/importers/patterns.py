@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._json import parse_json
+from metro_fast._memory import read_small
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts.importers.imported import Imported
 from metro_fast.prompts.instruction import Instruction
@@ -151,7 +152,7 @@ def import_promptbench(
 
 def _entries(path: Path) -> Iterator[tuple[str, int, Any]]:
     """The task, number and value of each entry of a JSON object of lists."""
-    content = parse_json(path.read_bytes(), path)
+    content = parse_json(read_small(path), path)
     if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
         raise FormatError(f"{path} is not a JSON object of lists; give {{task: [prompt, ...]}}")
     for task, entries in content.items():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._json import parse_json
+from metro_fast._memory import read_small
 from metro_fast.errors import FormatError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.readers.read import Collector, Read, RowError
@@ -51,7 +52,7 @@ def read_bbh(
         Item('0', choices=('Yes', 'No'), answer=0)
     """
     path = Path(path)
-    content = parse_json(path.read_bytes(), path)
+    content = parse_json(read_small(path), path)
     examples = content.get("examples") if isinstance(content, dict) else None
     if not isinstance(examples, list):
         raise FormatError(f"{path} has no list of examples; give a file of BIG-Bench-Hard")

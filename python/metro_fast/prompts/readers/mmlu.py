@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from metro_fast._json import parse_json
+from metro_fast._json import json_lines, parse_json
 from metro_fast.errors import FormatError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.readers.read import Collector, Read, RowError
@@ -77,7 +77,7 @@ def _file_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, row in enumerate(table_rows(path, _COLUMNS)):
             yield f"{path.name} row {number}", {"subject": subject, **row}
         return
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in json_lines(path):
         where = f"{path}:{number}"
         record = parse_json(line, where)
         if not isinstance(record, dict):

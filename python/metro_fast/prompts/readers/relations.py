@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._json import parse_json
+from metro_fast._memory import read_small
 from metro_fast.errors import FormatError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.readers.read import Collector, Read, RowError
@@ -127,10 +128,10 @@ def read_fewrel(
         FormatError: If a file is not such JSON, or no sentence is an item.
     """
     path = Path(path)
-    content = parse_json(path.read_bytes(), path)
+    content = parse_json(path.read_bytes(), path, large=True)
     if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
         raise FormatError(f"{path} is not a JSON object of lists; give {{relation: [sentence]}}")
-    known = {} if names is None else parse_json(Path(names).read_bytes(), names)
+    known = {} if names is None else parse_json(read_small(Path(names)), names)
     if not isinstance(known, dict):
         raise FormatError(f"{names} is not a JSON object; give FewRel's pid2name.json")
     about = {pid: known.get(pid) or [pid, ""] for pid in content}

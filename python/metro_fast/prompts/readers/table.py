@@ -2,12 +2,11 @@
 
 import csv
 import os
-from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metro_fast._json import parse_json
+from metro_fast._json import json_lines, parse_json
 from metro_fast.errors import FormatError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.readers.read import Collector, Read, RowError, integer
@@ -128,7 +127,7 @@ def read_story_cloze(
 
 def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSON Lines file, each on a line of its own."""
-    for number, line in enumerate(path.read_bytes().removeprefix(BOM_UTF8).splitlines(), start=1):
+    for number, line in json_lines(path):
         if not line.strip():
             continue
         row = parse_json(line, f"{path}:{number}")
