@@ -22,7 +22,7 @@ MOST_DIGITS = 300
 """Most digits of an integer: each is then also a float, whose largest is below 10^309."""
 
 _MOST_FILE = 1 << 50
-"""Most bytes of a file of lines: files of any size are read, but no devices."""
+"""Most bytes of a file of lines: no file has more, but what is no file is refused."""
 _BYTES_OF_VALUE = 16
 """A text of as many bytes as the limit may hold a value for each 16 of them. Lists of lists take
 64 bytes of memory for each 3 of the text, so that 16 MiB would become 360 MB; with this, 100 MB."""
@@ -114,7 +114,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines of a file of JSON lines with their numbers from 1, one at a time in memory.
 
     Raises:
-        FormatError: If it is not a regular file, or a line has more than `MOST_BYTES`.
+        FormatError: If a line has more than `MOST_BYTES`.
         OSError: If it cannot be read.
     """
     check_file(path, _MOST_FILE)

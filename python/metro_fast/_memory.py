@@ -1,7 +1,6 @@
 """The limit on what a file may take in memory, asked before anything is decoded or read."""
 
 import os
-import stat
 from io import BufferedIOBase
 from pathlib import Path
 
@@ -74,17 +73,10 @@ def check_file(path: Path, most: int = SMALL_FILE) -> None:
     """Refuse a file that is larger than its kind ever is, before it is read.
 
     Raises:
-        FormatError: If it is, or if it is not a regular file: a pipe may be waited for without end,
-            and a device may have no end.
+        FormatError: If it is.
         OSError: If its size cannot be read.
     """
-    found = path.stat()
-    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):  # to read a folder says so
-        raise FormatError(
-            f"{shown(str(path))} is not a regular file, expected one: write its content to a file "
-            "first"
-        )
-    size = found.st_size
+    size = path.stat().st_size
     if size > most:
         raise FormatError(
             f"{shown(str(path))} has {size:,} bytes, expected at most {most:,}: it is another "
@@ -96,7 +88,7 @@ def read_small(path: Path, most: int = SMALL_FILE) -> bytes:
     """Read a whole file that is checked as by `check_file`.
 
     Raises:
-        FormatError: If it has more than `most` bytes, or is not a regular file.
+        FormatError: If it has more than `most` bytes.
         OSError: If it cannot be read.
     """
     check_file(path, most)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._memory import read_small
+from metro_fast._shown import quoted
 from metro_fast._yaml import parse_yaml
 from metro_fast.errors import FormatError
 
@@ -59,7 +60,7 @@ def changed_settings(
     """
     old, new = _flat(before), _flat(now)
     return [
-        f"{name}: {old.get(name)!r} before, {new.get(name)!r} now"
+        f"{name}: {quoted(old.get(name))} before, {quoted(new.get(name))} now"
         for name in sorted({*old, *new})
         if old.get(name) != new.get(name) and not _is_free(name, free)
     ]

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import Instruction, InstructionSet
 from metro_fast.robustness import (
@@ -96,6 +97,6 @@ def _wording(path: Path | None, name: str, log_task: str, task: str) -> Instruct
     known = {each.id: each for each in InstructionSet.load(path)}
     if name not in known:
         raise MetroFastError(
-            f"{path} has no instruction {name!r}: give one of {', '.join(sorted(known))}"
+            f"{path} has no instruction {quoted(name)}: give one of {', '.join(sorted(known))}"
         )
     return known[name]

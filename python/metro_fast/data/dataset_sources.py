@@ -10,7 +10,7 @@ from typing import Any
 from metro_fast._extras import require
 from metro_fast._json import parse_json
 from metro_fast._memory import read_small
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast.data.arrow_text import (
     ROWS_AT_ONCE,
     check_text_type,
@@ -46,7 +46,7 @@ class GivenDataset(Source):
         if len(dataset) == 0:
             return [(0, 0)]
         table = dataset.data.column(text_key)
-        check_text_type(table.type, f"the dataset's column {text_key!r}")
+        check_text_type(table.type, f"the dataset's column {quoted(text_key)}")
         rows, size = len(dataset), max(1, table.nbytes)
         step = max(1, len(table) * piece_bytes // size)
         return [(start, min(start + step, rows)) for start in range(0, rows, step)]
@@ -65,8 +65,8 @@ class GivenDataset(Source):
         dataset = self._open()
         if text_key not in dataset.column_names:
             raise MetroFastError(
-                f"{self._name()} has no column {text_key!r}, only {dataset.column_names[:8]}: "
-                "give text_key"
+                f"{self._name()} has no column {quoted(text_key)}, only "
+                f"{dataset.column_names[:8]}: give text_key"
             )
         return dataset.select_columns([text_key])
 
@@ -103,7 +103,7 @@ class SavedDataset(GivenDataset):
             with damage_explained(self._path):
                 return datasets.load_from_disk(str(self._path))
         except (KeyError, TypeError, JSONDecodeError) as error:  # from its two JSON files
-            raise FormatError(f"{self._path} is damaged: {error!r}") from error
+            raise FormatError(f"{self._path} is damaged: {quoted(error)}") from error
 
     def _name(self) -> str:
         return str(self._path)
@@ -131,7 +131,7 @@ class Stream(Source):
         columns = self._dataset.column_names
         if columns is not None and text_key not in columns:
             raise MetroFastError(
-                f"the stream has no column {text_key!r}, only {columns[:8]}: give text_key"
+                f"the stream has no column {quoted(text_key)}, only {columns[:8]}: give text_key"
             )
         return [(shard, shard + 1) for shard in range(self._dataset.num_shards)]
 
@@ -146,15 +146,16 @@ class Stream(Source):
             for row, values in enumerate(_rows(part, f"the stream's shard {shard}")):
                 text, where = values.get(text_key), f"the stream's shard {shard}, row {row}"
                 if isinstance(text, bytes):
-                    text = _decoded(text, self._reading, f"{where}: {text_key!r}")
+                    text = _decoded(text, self._reading, f"{where}: {quoted(text_key)}")
                 if not isinstance(text, str):
                     raise FormatError(
-                        f"{where}: {text_key!r} is of type {type(text).__name__}, expected a string"
+                        f"{where}: {quoted(text_key)} is of type {type(text).__name__}, expected a "
+                        "string"
                     )
                 try:
                     accepted = self._reading.accept(text, counts)
                 except BadTextError as error:
-                    raise FormatError(f"{where}: {text_key!r} {error}") from error
+                    raise FormatError(f"{where}: {quoted(text_key)} {error}") from error
                 if accepted is not None:
                     yield accepted
 

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from metro_fast._extras import require
 from metro_fast._json import parse_json
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast.data.reading import (
     ADVICE,
     READING,
@@ -230,5 +230,7 @@ def _text_of(line: str, text_key: str) -> str:
         )
     text = value[text_key]
     if not isinstance(text, str):
-        raise _WrongLineError(f"{text_key!r} is of type {type(text).__name__}, expected a string")
+        raise _WrongLineError(
+            f"{quoted(text_key)} is of type {type(text).__name__}, expected a string"
+        )
     return text

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import IO
 
 from metro_fast._memory import check_decoded, decoded_limit
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 CHOICES = {
@@ -64,13 +65,13 @@ class Reading:
                 raise TypeError(f"{field.name} is a {type(value).__name__}, expected a string")
             if value not in CHOICES.get(field.name, (value,)):
                 known = ", ".join(CHOICES[field.name])
-                raise MetroFastError(f"{field.name} is {value!r}, expected one of {known}")
+                raise MetroFastError(f"{field.name} is {quoted(value)}, expected one of {known}")
         try:
             "\n".encode(self.encoding)
         except LookupError as error:  # this is also raised for rot13 and base64
             raise MetroFastError(
-                f"encoding is {self.encoding!r}, expected a text encoding that Python knows, such "
-                "as utf-8, latin-1, cp1252 or utf-16"
+                f"encoding is {quoted(self.encoding)}, expected a text encoding that Python knows, "
+                "such as utf-8, latin-1, cp1252 or utf-16"
             ) from error
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from metro_fast._ranges import check_choice
+from metro_fast._shown import quoted
 from metro_fast._yaml import parse_yaml
 from metro_fast.errors import FormatError, MetroFastError
 
@@ -122,7 +123,7 @@ def as_mapping(given: Any, name: str) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
-        raise TypeError(f"{name} is {given!r}, expected a section of settings, name: value")
+        raise TypeError(f"{name} is {quoted(given)}, expected a section of settings, name: value")
     spelled = {key.replace("-", "_"): value for key, value in given.items()}
     if len(spelled) < len(given):
         raise MetroFastError(f"{name} holds a setting spelled both with - and with _: keep one")
@@ -189,7 +190,7 @@ def convert(value: Any, hint: Any, name: str) -> Any:
     if found is _MISS and get_origin(hint) is Literal:
         check_choice(get_args(hint), **{name: value})
     if found is _MISS:
-        raise TypeError(f"{name} is {value!r}, expected {readable(hint)}")
+        raise TypeError(f"{name} is {quoted(value)}, expected {readable(hint)}")
     return found
 
 

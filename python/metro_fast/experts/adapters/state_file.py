@@ -16,7 +16,7 @@ from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
 from metro_fast._json import parse_json
 from metro_fast._memory import check_decoded, read_small
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.absent import absent
 from metro_fast.experts.adapters.limits import check_tensors
@@ -55,7 +55,7 @@ def read_state(path: Path) -> StateDict[RawTensor]:
         return StateDict({_NPY_NAME: read_npy(path)}, {})
     if path.suffix == ".npz":
         return StateDict(read_npz(path), {})
-    raise MetroFastError(f"{path} ends in {path.suffix!r}, expected {', '.join(EXTENSIONS)}")
+    raise MetroFastError(f"{path} ends in {quoted(path.suffix)}, expected {', '.join(EXTENSIONS)}")
 
 
 def read_safetensors(path: Path) -> StateDict[RawTensor]:

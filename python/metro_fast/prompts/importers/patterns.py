@@ -8,6 +8,7 @@ from typing import Any
 
 from metro_fast._json import parse_json
 from metro_fast._memory import read_small
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts.importers.imported import Imported
 from metro_fast.prompts.instruction import Instruction
@@ -170,11 +171,11 @@ def _to_jinja(pattern: str, names: Mapping[str, str]) -> str:
                 continue
             if not field.isidentifier() or spec or conversion:
                 raise MetroFastError(
-                    f"the placeholder {{{field}}} in {pattern!r} is not a name; give it one"
+                    f"the placeholder {{{field}}} in {quoted(pattern)} is not a name; give it one"
                 )
             parts.append(names.get(field, f"{{{{ {field} }}}}"))
     except ValueError as error:
-        raise MetroFastError(f"{pattern!r} is not a pattern ({error})") from error
+        raise MetroFastError(f"{quoted(pattern)} is not a pattern ({error})") from error
     return "".join(parts)
 
 

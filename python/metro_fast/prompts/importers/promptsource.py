@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._memory import read_small
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast._yaml import parse_yaml
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts.importers.imported import Imported
@@ -109,5 +109,5 @@ def _instruction(
         syntax="promptsource",
     )
     for text in (instruction.text, choices or ""):
-        check_template(text, f"instruction {name!r}")
+        check_template(text, f"instruction {quoted(name)}")
     return instruction

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._json import json_lines, parse_json
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.readers.read import Collector, Read, RowError
@@ -94,7 +95,9 @@ def _item(item_id: str, row: dict[str, Any]) -> Item:
         raise RowError("no question with four choices", f"the row has only {', '.join(row)}")
     letter = str(row["answer"]).strip()
     if letter not in tuple(_LETTERS):
-        raise RowError("no answer among the choices", f"the answer is {letter!r}, not A, B, C or D")
+        raise RowError(
+            "no answer among the choices", f"the answer is {quoted(letter)}, not A, B, C or D"
+        )
     texts = [row[letter] for letter in _LETTERS]
     subject = str(row["subject"])
     fields = {

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.prompt import Reject
@@ -101,4 +102,4 @@ def integer(value: Any, what: str) -> int:
             return int(value)
     except ValueError:
         pass
-    raise RowError("no number", f"{what} is {value!r}, expected a whole number")
+    raise RowError("no number", f"{what} is {quoted(value)}, expected a whole number")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._json import json_lines, parse_json
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.readers.read import Collector, Read, RowError, integer
@@ -112,7 +113,7 @@ def read_story_cloze(
             }
             missing = [c for c in ("InputStoryid", *columns, "AnswerRightEnding") if not row.get(c)]
             if missing:
-                raise RowError("missing column", f"the row has no {missing[0]!r}")
+                raise RowError("missing column", f"the row has no {quoted(missing[0])}")
             right = integer(row["AnswerRightEnding"], "AnswerRightEnding")
             if right not in (1, 2):
                 raise RowError("no answer among the choices", f"AnswerRightEnding is {right}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._json import parse_json
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 from metro_fast.prompts import Item
 from metro_fast.robustness.doors.archive import read_member
@@ -111,7 +112,9 @@ def _asked(sample: Any, where: str, scorer: str | None) -> Asked:
     choices = part(sample, "choices", list, where)
     place = _letter(targets, len(choices))
     if place < 0:
-        raise AskedError("no answer among the choices", f"{where}: the target is {targets[:60]!r}")
+        raise AskedError(
+            "no answer among the choices", f"{where}: the target is {quoted(targets[:60])}"
+        )
     item = Item(item_id, fields, choices, place)
     answer = score.get("answer")
     found = _letter(answer.strip(), len(choices)) if isinstance(answer, str) else -1

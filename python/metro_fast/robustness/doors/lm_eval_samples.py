@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._json import json_lines, parse_json
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 from metro_fast.prompts import Item
 from metro_fast.robustness.doors.foreign import Asked, AskedError, ForeignRead, Gathering, part
@@ -120,7 +121,7 @@ def _answer(target: str, choices: tuple[str, ...], where: str) -> int:
         return choices.index(target.strip())
     if target.startswith("["):
         raise AskedError("several answers", f"{where}: the target is {target[:60]}")
-    raise AskedError("no answer among the choices", f"{where}: the target is {target[:60]!r}")
+    raise AskedError("no answer among the choices", f"{where}: the target is {quoted(target[:60])}")
 
 
 def _score(response: Any, where: str) -> float:
