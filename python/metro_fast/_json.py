@@ -22,7 +22,7 @@ MOST_DIGITS = 300
 """Most digits of an integer: each is then also a float, whose largest is below 10^309."""
 
 _MOST_FILE = 1 << 50
-"""Most bytes of a file of lines: no file has more, but what is no file is refused."""
+"""Most bytes of a file of lines: a device, whose size is not known, is refused by its kind."""
 _BYTES_OF_VALUE = 16
 """A text of as many bytes as the limit may hold a value for each 16 of them. Lists of lists take
 64 bytes of memory for each 3 of the text, so that 16 MiB would become 360 MB; with this, 100 MB."""

@@ -133,7 +133,7 @@ def without_mark(text: str, counts: Counter[str]) -> str:
 
 
 def _parts(read: Callable[[int], str]) -> Iterator[str]:
-    """What repeated reads give: a packed file of 10 MB may hold one line of 10 GB.
+    """Each part that `read` gives: a packed file of 10 MB may hold one line of 10 GB.
 
     Raises:
         MetroFastError: If a part is larger than memory has room for.

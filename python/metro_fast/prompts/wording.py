@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import Any, Protocol
 
-from metro_fast._shown import quoted
+from metro_fast._shown import quoted, shown
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.prompt import Prompt, Reject, RejectError
 from metro_fast.prompts.template import TemplateFailure, fill
@@ -51,9 +51,9 @@ def word(instruction: Wording, item: Item) -> Prompt:
         return _word(instruction, item, where)
     except TemplateFailure as failure:
         raise RejectError(
-            f"{where}, item {quoted(item.id)}: {failure.detail}; the item has the fields "
-            f"{', '.join(sorted(item.fields)) or '(none)'}, and a template may also use choices, "
-            "item_choices, answer_choices, options, letters and lettered",
+            f"{where}, item {quoted(item.id)}: {shown(failure.detail, 500)}; the item has the "
+            f"fields {shown(', '.join(sorted(item.fields)), 300) or '(none)'}, and a template may "
+            "also use choices, item_choices, answer_choices, options, letters and lettered",
             Reject(item.id, failure.reason, failure.detail),
         ) from failure
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from metro_fast._shown import quoted
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.readers.read import Collector, Read, RowError
@@ -87,7 +87,8 @@ def read_rows(
 
 def _column(row: Mapping[str, Any], name: str) -> Any:
     if row.get(name) is None:
-        raise RowError("missing column", f"the row has no {quoted(name)}; it has {', '.join(row)}")
+        names = shown(", ".join(row), 300)
+        raise RowError("missing column", f"the row has no {quoted(name)}; it has {names}")
     return row[name]
 
 

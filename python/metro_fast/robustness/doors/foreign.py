@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from metro_fast._shown import quoted
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Instruction, Item, Prompt, Reject, Rendered, Task
 from metro_fast.prompts.item import check_text
@@ -178,7 +178,7 @@ class Gathering:
         """
         report = SourceReport(self._source, len(self._taken), self._rejects)
         if not self._taken:
-            first = f"; the first is {self._rejects[0].detail}" if self._rejects else ""
+            first = f"; the first is {shown(self._rejects[0].detail, 500)}" if self._rejects else ""
             raise FormatError(f"{report}: no sample can be read{first}")
         items, inputs, outcomes, correct = zip(*self._taken.values(), strict=True)
         cell = ForeignCell(harness, model_name, task, split, items, inputs, outcomes, correct)
