@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from metro_fast._shown import quoted
+from metro_fast._shown import printable, quoted
 from metro_fast.cli.console import plain_console
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import InstructionSet, Task, by_reason, render_items
@@ -48,9 +48,8 @@ def check_command(
             )
             if show and rendered.prompts:
                 prompt = rendered.prompts[0]
-                typer.echo(
-                    f"--- {task.name}, {instruction.id}\n{prompt.input}\n>>> {prompt.target}"
-                )
+                text = f"--- {task.name}, {instruction.id}\n{prompt.input}\n>>> {prompt.target}"
+                typer.echo(printable(text))
     plain_console().print(table)
     if strict and rejected:
         raise MetroFastError(

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from metro_fast._shown import quoted
+from metro_fast._shown import quoted, shown
 from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import (
@@ -165,8 +165,8 @@ def _worded(
         where = f"task {quoted(task.name)}, instruction {quoted(wording.id)}"
         if free and strict:
             raise RejectError(
-                f"{where}, item {quoted(free[0].item_id)} has no choices: {free[0].detail}; give "
-                "tasks whose items have choices",
+                f"{where}, item {quoted(free[0].item_id)} has no choices: "
+                f"{shown(free[0].detail, 500)}; give tasks whose items have choices",
                 free[0],
             )
         cell = [*found.rejects, *free]
@@ -174,7 +174,7 @@ def _worded(
         if not rows[-1]:
             raise MetroFastError(
                 f"{where}: no item can be worded as a choice; the first reason: {cell[0].reason}, "
-                f"{cell[0].detail}"
+                f"{shown(cell[0].detail, 500)}"
             )
         rejects += cell
         if cell:
