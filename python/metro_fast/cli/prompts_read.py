@@ -85,9 +85,8 @@ def read_command(
     typer.echo(printable(str(report)))
     if strict:
         report.check()
-    if metric is not None:
-        task = replace(task, metric=metric)
-    typer.echo(f"wrote {task.save(output)}")
+    whole = task if metric is None else replace(task, metric=metric)
+    typer.echo(f"wrote {whole.save(output)}")
 
 
 def _refuse_unused(ctx: typer.Context, kind: str) -> None:
