@@ -2,23 +2,44 @@
 
 import json
 import math
+import os
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from metro_fast._memory import VARIABLE, check_file, decoded_limit
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError
 
-__all__ = ["MOST_DEPTH", "MOST_DIGITS", "check_depth", "parse_json"]
+__all__ = ["MOST_BYTES", "MOST_DEPTH", "MOST_DIGITS", "check_depth", "json_lines", "parse_json"]
 
+MOST_BYTES = 16 * 2**20
+"""Most bytes of a text that is not large, as of a YAML file."""
 MOST_DEPTH = 100
 """Most lists and objects inside of one another: far below the depth at which `repr` fails."""
 MOST_DIGITS = 300
 """Most digits of an integer: each is then also a float, whose largest is below 10^309."""
 
+_MOST_FILE = 1 << 50
+"""Most bytes of a file of lines: a device, whose size is not known, is refused by its kind."""
+_BYTES_OF_VALUE = 16
+"""A text of as many bytes as the limit may hold a value for each 16 of them. Lists of lists take
+64 bytes of memory for each 3 of the text, so that 16 MiB would become 360 MB; with this, 100 MB."""
+_LARGE = 32
+"""Bytes of memory for each character of a large text."""
+_CHARACTERS_OF_VALUE = 4
+"""Least characters of a large text for each of its values: FewRel has 7, and a bomb 2 or 3."""
+
+_LONG = re.compile(f"[0-9-]{{{MOST_DIGITS + 1}}}")
+_EXPONENT = re.compile(r"[0-9.][eE]\+?[0-9]{2}")
+"""Without both, every integer is short and every number finite: it has at most 300 digits, e9."""
 _HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
-def parse_json(content: bytes | str, where: object, *, not_finite: bool = False) -> Any:
+def parse_json(
+    content: bytes | str, where: object, *, not_finite: bool = False, large: bool = False
+) -> Any:
     r"""Parse JSON, with one error for everything that can be wrong with it.
 
     Args:
@@ -26,14 +47,17 @@ def parse_json(content: bytes | str, where: object, *, not_finite: bool = False)
         where: The file, or the file and line, for the message.
         not_finite: Whether NaN and infinities are taken, which Python writes and JSON does not
             have.
+        large: Whether it may be as large as METRO_FAST_MAX_DECODED_BYTES, or without it the free
+            memory, has room for: saved results, and files that other programs write. By default
+            it has at most `MOST_BYTES`, and a comma or bracket for each 16 of them.
 
     Returns:
         The value.
 
     Raises:
-        FormatError: If it is not JSON or not UTF-8, an object has a key twice, a text holds half of
-            a surrogate pair, lists are nested deeper than `MOST_DEPTH`, an integer has more than
-            `MOST_DIGITS` digits, or a number is not finite.
+        FormatError: If it is too large, is not JSON or not UTF-8, an object has a key twice, a text
+            holds half of a surrogate pair, lists are nested deeper than `MOST_DEPTH`, an integer
+            has more than `MOST_DIGITS` digits, or a number is not finite.
 
     Example:
         >>> parse_json("[1]", "here"), parse_json(b'{"a": null}', "here")
@@ -69,11 +93,13 @@ def parse_json(content: bytes | str, where: object, *, not_finite: bool = False)
 
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
+        _check_size(text, where, large)
         value = json.loads(
             text,
             object_pairs_hook=unique,
-            parse_int=whole,
-            parse_float=real,
+            # Both are called for each number, which takes three times as long.
+            parse_int=whole if _LONG.search(text) else None,
+            parse_float=real if _LONG.search(text) or _EXPONENT.search(text) else None,
             parse_constant=real,
         )
     except FormatError:
@@ -86,6 +112,49 @@ def parse_json(content: bytes | str, where: object, *, not_finite: bool = False)
     if _HALF.search(text):
         _check_texts(value, where)
     return value
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file of JSON lines with their numbers from 1, one at a time in memory.
+
+    Raises:
+        FormatError: If a line has more than `MOST_BYTES`.
+        OSError: If it cannot be read.
+    """
+    check_file(path, _MOST_FILE)
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MOST_BYTES + 2):
+            number += 1
+            if len(line) > MOST_BYTES + 1:
+                raise FormatError(
+                    f"{path}:{number}: the line has more than {MOST_BYTES:,} bytes; give one "
+                    "object on each line"
+                )
+            yield number, line.rstrip(b"\r\n")
+
+
+def _check_size(text: str, where: object, large: bool) -> None:
+    """Refuse a text whose values would take too much memory.
+
+    Raises:
+        FormatError: If they would.
+    """
+    most = max(MOST_BYTES, decoded_limit() // _LARGE) if large else MOST_BYTES
+    advice = f"if you trust it and have the memory, set {VARIABLE}" if large else "split it"
+    if len(text) > most:
+        raise FormatError(
+            f"{where}: it has {len(text):,} characters, expected at most {most:,}: {advice}"
+        )
+    if large and not os.environ.get(VARIABLE):
+        most = max(MOST_BYTES, len(text) * _BYTES_OF_VALUE // _CHARACTERS_OF_VALUE)
+    values = most // _BYTES_OF_VALUE
+    # Those within its texts are counted too: prose has one for 80 characters.
+    if len(text) > values and (found := sum(map(text.count, ",[{"))) > values:
+        raise FormatError(
+            f"{where}: it holds {found:,} commas and brackets, expected at most {values:,}: "
+            f"{advice}"
+        )
 
 
 def check_depth(value: Any, where: object) -> None:

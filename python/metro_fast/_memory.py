@@ -4,11 +4,14 @@ import os
 from io import BufferedIOBase
 from pathlib import Path
 
-from metro_fast._regular import check_regular
+from metro_fast._regular import check_regular, open_regular
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
 
-__all__ = ["check_decoded", "check_file", "decoded_limit", "free_memory", "read_bounded"]
+__all__ = [
+    *("check_decoded", "check_file", "decoded_limit", "free_memory", "read_bounded"),
+    "read_small",
+]
 
 VARIABLE = "METRO_FAST_MAX_DECODED_BYTES"
 SMALL_FILE = 64 << 20
@@ -81,6 +84,18 @@ def check_file(path: Path, most: int = SMALL_FILE) -> None:
             f"{shown(str(path))} has {size:,} bytes, expected at most {most:,}: it is another "
             "kind of file"
         )
+
+
+def read_small(path: Path, most: int = SMALL_FILE) -> bytes:
+    """Read a whole file that is checked as by `check_file`.
+
+    Raises:
+        FormatError: If it has more than `most` bytes, or is a FIFO, a socket or a device.
+        OSError: If it cannot be read.
+    """
+    check_file(path, most)
+    with open_regular(path) as file:
+        return file.read()
 
 
 def read_bounded(file: BufferedIOBase, path: Path) -> bytes:

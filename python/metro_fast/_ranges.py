@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 __all__ = [
@@ -122,4 +123,4 @@ def check_choice(known: Sequence[str], **values: str) -> None:
         if value not in known:
             others, last = ", ".join(known[:-1]), known[-1]
             expected = f"{others} or {last}" if others else last
-            raise MetroFastError(f"{name} is {value!r}, expected {expected}")
+            raise MetroFastError(f"{name} is {quoted(value)}, expected {expected}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def load_sentencepiece(path: Path) -> "PreTrainedTokenizerFast":
         expected, ids = processor.EncodeAsIds(probe), backend.encode(probe).ids
         if expected != ids:
             raise FormatError(
-                f"{path}: a fast tokenizer cuts {probe!r} into {ids[:12]}, and SentencePiece "
+                f"{path}: a fast tokenizer cuts {quoted(probe)} into {ids[:12]}, and SentencePiece "
                 f"into {expected[:12]}: convert the model with the class of its own model family, "
                 "and give the folder to which save_pretrained writes it"
             )

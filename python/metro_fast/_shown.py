@@ -1,6 +1,6 @@
 """Values from files, as messages show them: short, and without control characters."""
 
-__all__ = ["printable", "shown"]
+__all__ = ["printable", "quoted", "shown"]
 
 MOST = 80
 """Most characters of a value in a message: a line of a terminal."""
@@ -32,6 +32,16 @@ def shown(value: object, most: int = MOST) -> str:
         return text
     half = (most - 3) // 2
     return f"{text[: most - 3 - half]}...{text[-half:]}"
+
+
+def quoted(value: object, most: int = MOST) -> str:
+    r"""The `repr` of a value that comes from a file or a caller, as a message may show it.
+
+    Example:
+        >>> quoted("a\x1b[2J"), quoted("x" * 1000, 20)
+        ("'a\\x1b[2J'", "'xxxxxxxx...xxxxxxx'")
+    """
+    return shown(repr(value), most)
 
 
 def printable(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast._json import parse_json
-from metro_fast._memory import check_file
+from metro_fast._memory import read_small
 from metro_fast._sentencepiece import (
     PROBES,
     SUFFIXES,
@@ -19,6 +19,7 @@ from metro_fast._sentencepiece import (
     load_sentencepiece,
     require_sentencepiece,
 )
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -119,8 +120,7 @@ def read_tokenizer_file(path: Path) -> "PreTrainedTokenizerBase":
             f"{path} does not end in .json or {', '.join(SUFFIXES)}: give a tokenizer.json, a "
             "SentencePiece model, or the folder of a tokenizer"
         )
-    check_file(path, _MOST_BYTES)
-    values = parse_json(path.read_bytes(), path)
+    values = parse_json(read_small(path, _MOST_BYTES), path, large=True)
     if not isinstance(values, dict) or "model" not in values:
         raise FormatError(f"{path} is not a tokenizer.json: it has no model")
     with LoadErrors(f"the tokenizer {path}"):
@@ -171,8 +171,10 @@ def check_unknown(tokenizer: Any, subject: str) -> None:
         return  # an unknown token that is not declared
     if any(index in backend.encode(text, add_special_tokens=False).ids for text in _UNKNOWN):
         raise FormatError(
-            f"{subject}: unknown letters become {backend.id_to_token(index)!r} (id {index}), while "
-            f"its unknown token is {tokenizer.unk_token!r} (id {expected}): the vocabulary does "
+            f"{subject}: unknown letters become {quoted(backend.id_to_token(index))} (id {index}), "
+            "while "
+            f"its unknown token is {quoted(tokenizer.unk_token)} (id {expected}): the vocabulary "
+            "does "
             f"not have the layout of {type(tokenizer).__name__}; give its SentencePiece model or "
             f"its {_FAST} itself, or set tokenizer_class to PreTrainedTokenizerFast in {_CONFIG}"
         )
@@ -205,8 +207,8 @@ def _compare(tokenizer: Any, file: Path) -> None:
     for token, index in own.get_vocab().items():
         if found.get(token) != index:
             raise FormatError(
-                f"{file} gives {token!r} the id {index}, and {type(tokenizer).__name__}, the class "
-                f"that {_CONFIG} declares, {found.get(token)}: {_WAY_OUT}"
+                f"{file} gives {quoted(token)} the id {index}, and {type(tokenizer).__name__}, the "
+                f"class that {_CONFIG} declares, {found.get(token)}: {_WAY_OUT}"
             )
     own.no_truncation()
     own.no_padding()
@@ -237,7 +239,7 @@ def _compare_cuts(
         if own != algorithm:
             raise FormatError(
                 f"{file} is of type {algorithm}, and {name}, the class that {_CONFIG} declares, of "
-                f"type {own}: {text!r} becomes {here[:8]} instead of {there[:8]}; {_WAY_OUT}"
+                f"type {own}: {quoted(text)} becomes {here[:8]} instead of {there[:8]}; {_WAY_OUT}"
             )
         _logger.warning(
             "%s cuts %r into %s, and its declared class %s into %s, which is used: %s if that is "
@@ -264,8 +266,7 @@ def _is_converted(model: Path) -> bool:
 def _declares_class(folder: Path) -> bool:
     for name, keys in ((_CONFIG, {"tokenizer_class"}), ("config.json", {"model_type"})):
         if (folder / name).is_file():
-            check_file(folder / name)
-            values = parse_json((folder / name).read_bytes(), folder / name)
+            values = parse_json(read_small(folder / name), folder / name)
             if isinstance(values, dict) and keys & set(values):
                 return True
     return False

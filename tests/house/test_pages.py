@@ -19,7 +19,7 @@ PAGES = {
     "README.md": 4,
     "docs/corpora.md": 1,
     "docs/cuda.md": 1,
-    "docs/experts.md": 6,
+    "docs/experts.md": 7,
     "docs/hub.md": 2,
     "docs/index.md": 1,
     "docs/merging.md": 2,

@@ -7,6 +7,7 @@ the suite tries a part of them.
 import itertools
 import json
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -21,9 +22,23 @@ from typing import Any, NamedTuple
 import peft
 import torch
 
+from front_door import call
 from metro_fast import FormatError, MetroFastError
-from metro_fast.experts import Expert, ExpertPool, add_to_base, compress, load_expert, merge
-from metro_fast.experts.adapters.peft_folder import CONFIG, WEIGHTS
+from metro_fast.experts import (
+    Expert,
+    ExpertPool,
+    add_to_base,
+    compress,
+    decompress,
+    export,
+    load_expert,
+    load_experts,
+    merge,
+    similarity,
+)
+from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, WEIGHTS
+from metro_fast.experts.plain.shelf import Shelf
+from metro_fast.experts.plain.vllm_resolver import expand
 from model_state import ModelState
 
 MOST_SECONDS, MOST_MEGABYTES = 1.0, 100
@@ -253,10 +268,56 @@ class Doors:
             "delta": lambda content: add_to_base(self.base, self._expert(content)),
             "pool": lambda content: ExpertPool(self.base).add("one", self._expert(content)),
             "compress": self._compress,
+            "load_experts": lambda content: load_experts(
+                self.base, {"one": self.whole, "two": self._expert(content)}
+            ),
+            "similarity": lambda content: similarity([self.whole, self._expert(content)]),
+            "decompress": self._decompress,
+            "export": lambda content: self._written(
+                lambda out: export({"one": self._expert(content)}, out)
+            ),
+            "card": lambda content: self._expert(content).card(),
+            "inspect": self._inspect,
+            "resolver": self._resolve,
         }
 
     def _expert(self, content: bytes) -> Expert:
         return Expert(self.expert.file, content)
+
+    def _decompress(self, content: bytes) -> object:
+        return self._written(lambda out: decompress(self._expert(content), out))
+
+    def _written(self, write: Callable[[Path], object]) -> object:
+        """The result of a door that writes a folder, which is removed, and empty if it refuses."""
+        out = self.adapter.parent / "out"
+        try:
+            return write(out)
+        except MetroFastError:
+            assert not out.exists() or not any(out.iterdir()), "something was left behind"
+            raise
+        finally:
+            shutil.rmtree(out, ignore_errors=True)
+
+    def _resolve(self, content: bytes) -> object:
+        """The resolver of vLLM, which leaves an expert of another base or kind to others."""
+        experts = self.adapter.parent / "experts"
+        (experts / "one").mkdir(parents=True, exist_ok=True)
+        (experts / "one" / EXPERT_FILE).write_bytes(self.expert.file.tobytes())
+        (experts / "one" / CONFIG).write_bytes(content)
+        return self._written(lambda out: expand(experts, Shelf(out, "PLAIN"), "base", "one"))
+
+    def _inspect(self, content: bytes) -> object:
+        def both(out: Path) -> None:
+            out.mkdir()
+            (out / EXPERT_FILE).write_bytes(self.expert.file.tobytes())
+            (out / CONFIG).write_bytes(content)
+            ended = call("expert", "inspect", str(out))
+            shutil.rmtree(out)
+            assert "Traceback" not in ended.stderr, ended.stderr
+            if ended.status != 0:
+                raise MetroFastError(ended.stderr)
+
+        return self._written(both)
 
     def _compress(self, content: bytes) -> object:
         (self.adapter / CONFIG).write_bytes(content)
@@ -265,7 +326,7 @@ class Doors:
 
     def trial(self, door: str, attack: Attack) -> tuple[str, str]:
         """Try an attack: what is wrong with the answer, or "", and the answer."""
-        before, start = _peak(), time.process_time()  # that of others is not counted
+        before, start = _peak(), time.process_time()  # other processes do not count
         answer, wrong = "accepted", ""
         signal.signal(signal.SIGALRM, _end)
         signal.setitimer(signal.ITIMER_REAL, _GIVE_UP)

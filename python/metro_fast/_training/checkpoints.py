@@ -9,6 +9,9 @@ from typing import NamedTuple
 from transformers import TrainingArguments
 
 from metro_fast._atomic import damaged_file, sync_files, write_atomically
+from metro_fast._json import parse_json
+from metro_fast._memory import read_small
+from metro_fast._shown import shown
 from metro_fast._training.run_loss import RunSums
 from metro_fast.errors import FormatError, MetroFastError
 
@@ -63,7 +66,7 @@ def read_mark(checkpoint: Path) -> Sums:
             "trainer made it: resume from an earlier checkpoint"
         )
     try:
-        mark = json.loads(path.read_text(encoding="utf-8"))
+        mark = parse_json(read_small(path), path, not_finite=True)
         # earlier versions wrote one window, that of all ranks together
         windows = [dict(each) for each in mark.get("windows") or [mark["window"]]]
         runs = [
@@ -73,7 +76,7 @@ def read_mark(checkpoint: Path) -> Sums:
         files, model_only = dict(mark["files"]), bool(mark.get("model_only"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(
-            f"{path} is damaged ({error}): resume from an earlier checkpoint"
+            f"{path} is damaged ({shown(str(error))}): resume from an earlier checkpoint"
         ) from error
     damage = damaged_file(checkpoint, files)
     if damage is not None:
@@ -139,7 +142,9 @@ def remove_unfinished(folder: Path, whole: Path) -> None:
 def _lacks_a_file(checkpoint: Path) -> bool:
     """Whether a file that the mark names is not there, as while the checkpoint is removed."""
     try:
-        names = list(json.loads((checkpoint / MARK).read_bytes())["files"])
+        names = list(
+            parse_json(read_small(checkpoint / MARK), checkpoint / MARK, not_finite=True)["files"]
+        )
     except (ValueError, KeyError, TypeError):
         return False
     return not all((checkpoint / name).is_file() for name in names)

@@ -6,6 +6,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from metro_fast._memory import read_small
+from metro_fast._shown import quoted
 from metro_fast._yaml import parse_yaml
 from metro_fast.errors import FormatError
 
@@ -35,7 +37,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         FormatError: If the file is not YAML, or holds no mapping.
         OSError: If it cannot be read.
     """
-    before = parse_yaml(path.read_bytes(), path)
+    before = parse_yaml(read_small(path), path)
     if not isinstance(before, dict):
         raise FormatError(f"{path} holds a {type(before).__name__}, expected lines of name: value")
     return before
@@ -58,7 +60,7 @@ def changed_settings(
     """
     old, new = _flat(before), _flat(now)
     return [
-        f"{name}: {old.get(name)!r} before, {new.get(name)!r} now"
+        f"{name}: {quoted(old.get(name))} before, {quoted(new.get(name))} now"
         for name in sorted({*old, *new})
         if old.get(name) != new.get(name) and not _is_free(name, free)
     ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 
@@ -158,7 +159,9 @@ def check_fields(args: Any) -> None:
     for name, refusal in REFUSALS.items():
         value = getattr(args, name, None)
         if hasattr(args, name) and refusal.refuses(value):
-            shown = f"{name}={value!r}" if isinstance(value, bool | int | float | str) else name
+            shown = (
+                f"{name}={quoted(value)}" if isinstance(value, bool | int | float | str) else name
+            )
             raise MetroFastError(f"{shown} {refusal.reason}")
 
 
@@ -186,13 +189,13 @@ def check_combinations(args: Any) -> None:
     optim = args.optim.value
     if args.optim_args and optim in WITHOUT_ARGUMENTS:
         raise MetroFastError(
-            f"optim_args is {args.optim_args!r}, but optim={optim} does not read it: set "
+            f"optim_args is {quoted(args.optim_args)}, but optim={optim} does not read it: set "
             "adam_beta1, adam_beta2, adam_epsilon and weight_decay"
         )
     if args.optim_target_modules is not None and not optim.startswith(WITH_TARGETS):
         raise MetroFastError(
-            f"optim_target_modules is {args.optim_target_modules!r}, but optim={optim} trains "
-            "every weight that requires a gradient: leave it out, or freeze the others"
+            f"optim_target_modules is {quoted(args.optim_target_modules)}, but optim={optim} "
+            "trains every weight that requires a gradient: leave it out, or freeze the others"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Sampler, SequentialSampler
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 
@@ -117,6 +118,6 @@ def _lengths(dataset: Any, column: str) -> Any:
         return dataset[column]
     raise MetroFastError(
         f"train_sampling_strategy is 'group_by_length', but {type(dataset).__name__} has neither "
-        f"`lengths`, the number of tokens of each row, nor a column {column!r} "
+        f"`lengths`, the number of tokens of each row, nor a column {quoted(column)} "
         '(length_column_name): add one of them, or use train_sampling_strategy="random"'
     )

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from metro_fast import __version__
+from metro_fast._shown import quoted
 from metro_fast.cli.command import front
 from metro_fast.cli.dotted import is_narrow, list_options
 from metro_fast.cli.messages import RUNNING, error_text, speak_plainly, spoken_once
@@ -93,10 +94,10 @@ def _unknown_command(ctx: Any, name: str, table: dict[str, tuple[str, str]]) -> 
     near = [name] if name in paths else difflib.get_close_matches(name, paths, n=2)
     if near:
         meant = " or ".join(f"`{paths[each]}`" for each in near)
-        return f"No such command {name!r}. Did you mean {meant}?"
+        return f"No such command {quoted(name)}. Did you mean {meant}?"
     return (
-        f"No such command {name!r}. The commands of {ctx.command_path} are {', '.join(table)}; "
-        f"`{ctx.command_path} --help` describes them"
+        f"No such command {quoted(name)}. The commands of {ctx.command_path} are "
+        f"{', '.join(table)}; `{ctx.command_path} --help` describes them"
     )
 
 

@@ -8,7 +8,7 @@ import typer
 import yaml
 
 from metro_fast._atomic import write_atomically
-from metro_fast._memory import check_file
+from metro_fast._memory import read_small
 from metro_fast._shown import shown
 from metro_fast._yaml import parse_yaml
 from metro_fast.errors import MetroFastError
@@ -34,8 +34,7 @@ def read_config(path: Path) -> dict[str, Any]:
         >>> read_config(Path("run.yaml"))
         {'noise_density': 0.3}
     """
-    check_file(path)
-    values = parse_yaml(path.read_bytes(), path)
+    values = parse_yaml(read_small(path), path)
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):

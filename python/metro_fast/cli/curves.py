@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from metro_fast.cli.own_inputs import refuse_inputs
 from metro_fast.metro import draw_curves
 
 app = typer.Typer(add_completion=False)
@@ -19,6 +20,8 @@ def curves_command(
     ] = None,
 ) -> None:
     """Draw losses, accuracies and detection of runs together, on one offline page."""
+    refuse_inputs(output, "--output", *runs)
+    refuse_inputs(png, "--png", *runs)
     typer.echo(f"wrote {draw_curves(runs, output, png=png)}")
     if png is not None:
         typer.echo(f"wrote {png}")

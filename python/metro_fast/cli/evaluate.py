@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 from rich.table import Table
 
+from metro_fast._shown import quoted
 from metro_fast.cli import evaluate_options as options
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.console import plain_console
@@ -120,8 +121,8 @@ def _shots(tasks: list[Task], count: int, paths: list[Path], seed: int) -> dict[
             (examples,) = files.values()
         if examples is None:
             raise MetroFastError(
-                f"--few-shot {count} needs examples for task {task.name!r}: give --examples a file "
-                "of that task, of another split"
+                f"--few-shot {count} needs examples for task {quoted(task.name)}: give --examples "
+                "a file of that task, of another split"
             )
         found[task.name] = FewShot(examples, count, seed)
     return found

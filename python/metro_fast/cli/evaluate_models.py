@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from metro_fast._adapter import load_adapter
 from metro_fast._extras import require
 from metro_fast._pretrained import load_model, load_tokenizer
+from metro_fast._shown import quoted
 from metro_fast.cli.distinct_names import distinct_names
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import EXPERT_FILE, load_expert
@@ -86,8 +87,8 @@ def model_names(model: str, experts: Sequence[str], given: str) -> list[str]:
     """
     if given and len(experts) > 1:
         raise MetroFastError(
-            f"--model-name is {given!r}, but there are {len(experts)} experts: leave it out, and "
-            "each is named by its folder"
+            f"--model-name is {quoted(given)}, but there are {len(experts)} experts: leave it out, "
+            "and each is named by its folder"
         )
     if given:
         return [given]

@@ -8,7 +8,7 @@ from typing import Literal
 import typer
 from rich.progress import track
 
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.console import plain_console
 from metro_fast.cli.expert_compress_one import Made, compress_one
@@ -60,7 +60,9 @@ def parse_alpha(text: str) -> float | Literal["least_squares"]:
     try:
         return float(text)
     except ValueError:
-        raise MetroFastError(f"alpha is {text!r}, expected a number or least_squares") from None
+        raise MetroFastError(
+            f"alpha is {quoted(text)}, expected a number or least_squares"
+        ) from None
 
 
 @app.command()

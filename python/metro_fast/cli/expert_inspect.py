@@ -13,6 +13,7 @@ from metro_fast._atomic import write_atomically
 from metro_fast._shown import shown
 from metro_fast.cli.console import plain_console
 from metro_fast.cli.expert_fidelity import common_start
+from metro_fast.cli.own_inputs import refuse_inputs
 from metro_fast.cli.unused import refuse_unused
 from metro_fast.cli.verbosity import Json, Quiet, Verbose, refuse_several
 from metro_fast.experts import Expert, fidelity
@@ -57,6 +58,8 @@ def inspect_command(
         refuse_unused(ctx, "adapter", without="--html")
     if adapter is None:
         refuse_unused(ctx, "initial", without="--adapter")
+    read = [each for each in (path, adapter, initial) if each is not None]
+    refuse_inputs(html, "--html", *read)
     expert = Expert.load(path)
     if verify:
         expert.verify()

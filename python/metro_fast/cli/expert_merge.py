@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from metro_fast._atomic import checked_path
+from metro_fast._shown import quoted
 from metro_fast.cli.base_model import load_base, refuse_filled, save_whole
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.unused import refuse_unused
@@ -72,7 +73,7 @@ def parse_weights(text: str | None, count: int) -> list[float] | None:
         weights = [float(part) for part in text.split(",")]
     except ValueError:
         raise MetroFastError(
-            f"weights are {text!r}, expected numbers separated by commas, such as 0.5,1,0.5"
+            f"weights are {quoted(text)}, expected numbers separated by commas, such as 0.5,1,0.5"
         ) from None
     if len(weights) != count:
         raise MetroFastError(

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from metro_fast._atomic import write_atomically
 from metro_fast.cli.console import plain_console
+from metro_fast.cli.own_inputs import refuse_inputs
 from metro_fast.experts import similarity
 from metro_fast.experts.pictures import similarity_page
 
@@ -27,6 +28,8 @@ def similarity_command(
     least: Annotated[float, typer.Option(help="Lowest cosine of the pairs that are listed.")] = 0.9,
 ) -> None:
     """Compare all pairs of experts by the cosine of what they add to the weights."""
+    refuse_inputs(csv, "--csv", *experts)
+    refuse_inputs(html, "--html", *experts)
     found = similarity(experts)
     if csv is not None:
         found.write_csv(csv)

@@ -10,6 +10,7 @@ from rich.table import Table
 from metro_fast._atomic import checked_path, write_atomically
 from metro_fast._folder_lock import owned_folder
 from metro_fast._pretrained import load_model, load_tokenizer
+from metro_fast._shown import quoted
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.console import plain_console
 from metro_fast.cli.expert_compress import parse_alpha
@@ -47,7 +48,7 @@ def parse_densities(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise MetroFastError(
-            f"densities are {text!r}, expected numbers separated by commas, such as 0.05,0.2"
+            f"densities are {quoted(text)}, expected numbers separated by commas, such as 0.05,0.2"
         ) from None
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from metro_fast._shown import printable, quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import Instruction, InstructionSet
 from metro_fast.robustness import (
@@ -58,7 +59,7 @@ def import_log_command(
     """Read a log of another harness, and say what was not taken and why."""
     ctx.with_resource(owned_output(output))
     found = _read(source, harness, model_name, split)
-    typer.echo(str(found.report))
+    typer.echo(printable(str(found.report)))
     if strict:
         found.report.check()
     cell = found.cell.to_cell(
@@ -96,6 +97,6 @@ def _wording(path: Path | None, name: str, log_task: str, task: str) -> Instruct
     known = {each.id: each for each in InstructionSet.load(path)}
     if name not in known:
         raise MetroFastError(
-            f"{path} has no instruction {name!r}: give one of {', '.join(sorted(known))}"
+            f"{path} has no instruction {quoted(name)}: give one of {', '.join(sorted(known))}"
         )
     return known[name]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from metro_fast._shown import printable
 from metro_fast.cli.config import RESOLVED, read_config
 from metro_fast.cli.dotted import spell
 from metro_fast.cli.messages import is_first_rank
@@ -106,7 +107,9 @@ def _together(layers: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
         below = " and ".join(name for name, _ in layers[:number])
         for why, names in left_out.items():
             if is_first_rank():
-                typer.echo(f"left out {', '.join(names)} of {below}, since {why}", err=True)
+                typer.echo(
+                    printable(f"left out {', '.join(names)} of {below}, since {why}"), err=True
+                )
     return found
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from metro_fast._shown import printable, quoted
 from metro_fast.cli.console import plain_console
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import InstructionSet, Task, by_reason, render_items
@@ -31,8 +32,8 @@ def check_command(
         usable = words.for_task(task.task_type)
         if not usable:
             raise MetroFastError(
-                f"{instructions} has no instruction of type {task.task_type!r}, which the task "
-                f"{task.name} needs"
+                f"{instructions} has no instruction of type {quoted(task.task_type)}, which the "
+                f"task {task.name} needs"
             )
         for instruction in usable:
             rendered = render_items(instruction, task)
@@ -47,9 +48,8 @@ def check_command(
             )
             if show and rendered.prompts:
                 prompt = rendered.prompts[0]
-                typer.echo(
-                    f"--- {task.name}, {instruction.id}\n{prompt.input}\n>>> {prompt.target}"
-                )
+                text = f"--- {task.name}, {instruction.id}\n{prompt.input}\n>>> {prompt.target}"
+                typer.echo(printable(text))
     plain_console().print(table)
     if strict and rejected:
         raise MetroFastError(

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from metro_fast._shown import printable
+from metro_fast.cli.own_inputs import refuse_inputs
 from metro_fast.cli.unused import refuse_unused
 from metro_fast.prompts import (
     Imported,
@@ -39,6 +41,7 @@ def import_command(
     strict: Annotated[bool, typer.Option(help="Refuse a source that is not taken whole.")] = False,
 ) -> None:
     """Write public wordings as an instruction file, and say what was not taken and why."""
+    refuse_inputs(output, "--output", source)
     if kind == "own":
         others = "--kind promptsource, flan or promptbench"
         refuse_unused(ctx, "task_type", "seen_by", "strict", without=others)
@@ -46,7 +49,7 @@ def import_command(
         typer.echo(f"{source}: {len(instructions)} instructions of the package")
     else:
         instructions, report = _import(kind, source, task_type, seen_by)
-        typer.echo(str(report))
+        typer.echo(printable(str(report)))
         if strict:
             report.check()
     typer.echo(f"wrote {instructions.save(output)}")

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from metro_fast._shown import printable
+from metro_fast.cli.own_inputs import refuse_inputs
 from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import (
@@ -58,6 +60,7 @@ def read_command(
 ) -> None:
     """Write a public task as items, and say what was not taken and why."""
     _refuse_unused(ctx, kind)
+    refuse_inputs(output, "--output", source, *([] if names is None else [names]))
     if kind == "table":
         if choice and choice_column:
             raise MetroFastError(
@@ -79,12 +82,11 @@ def read_command(
         )
     else:
         task, report = _read(kind, source, task_type, names)
-    typer.echo(str(report))
+    typer.echo(printable(str(report)))
     if strict:
         report.check()
-    if metric is not None:
-        task = replace(task, metric=metric)
-    typer.echo(f"wrote {task.save(output)}")
+    whole = task if metric is None else replace(task, metric=metric)
+    typer.echo(f"wrote {whole.save(output)}")
 
 
 def _refuse_unused(ctx: typer.Context, kind: str) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from metro_fast._shown import quoted, shown
 from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import (
@@ -122,8 +123,8 @@ def make_rating(
     for task in loaded:
         if not wordings.for_task(task.task_type):
             raise MetroFastError(
-                f"{instructions} has no instruction of type {task.task_type!r}, which the task "
-                f"{task.name} needs"
+                f"{instructions} has no instruction of type {quoted(task.task_type)}, which the "
+                f"task {task.name} needs"
             )
     about["tasks"] = [task.sha256 for task in loaded]
     about["instructions"] = wordings.sha256
@@ -157,15 +158,15 @@ def _worded(
     for task, wording in cells:
         found = render_items(wording, task, strict=strict)
         free = [
-            Reject(item.id, "answered by free text", f"the answer is {prompt.target!r}")
+            Reject(item.id, "answered by free text", f"the answer is {quoted(prompt.target)}")
             for item, prompt in zip(found.items, found.prompts, strict=True)
             if prompt.answer is None
         ]
-        where = f"task {task.name!r}, instruction {wording.id!r}"
+        where = f"task {quoted(task.name)}, instruction {quoted(wording.id)}"
         if free and strict:
             raise RejectError(
-                f"{where}, item {free[0].item_id!r} has no choices: {free[0].detail}; give tasks "
-                "whose items have choices",
+                f"{where}, item {quoted(free[0].item_id)} has no choices: "
+                f"{shown(free[0].detail, 500)}; give tasks whose items have choices",
                 free[0],
             )
         cell = [*found.rejects, *free]
@@ -173,7 +174,7 @@ def _worded(
         if not rows[-1]:
             raise MetroFastError(
                 f"{where}: no item can be worded as a choice; the first reason: {cell[0].reason}, "
-                f"{cell[0].detail}"
+                f"{shown(cell[0].detail, 500)}"
             )
         rejects += cell
         if cell:

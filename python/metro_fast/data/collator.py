@@ -6,6 +6,7 @@ from collections import UserDict
 from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
+from metro_fast._shown import quoted
 from metro_fast.data.epoch import EpochCell
 from metro_fast.data.padding import ranges_without_end, refuse_padded_ranges
 from metro_fast.data.rows import Rows, read_batch
@@ -64,7 +65,9 @@ class Collator(ABC):
         self.pad_to_multiple_of = pad_to_multiple_of
         self.num_threads = num_threads
         if not isinstance(model_inputs_only, bool):
-            raise TypeError(f"model_inputs_only is {model_inputs_only!r}, expected True or False")
+            raise TypeError(
+                f"model_inputs_only is {quoted(model_inputs_only)}, expected True or False"
+            )
         self.model_inputs_only = model_inputs_only
         self.epoch = EpochCell()
         self._warned: set[str] = set()

@@ -1,6 +1,5 @@
 """Datasets of Hugging Face: saved, in memory or memory-mapped, and streamed."""
 
-import json
 import secrets
 from collections import Counter
 from collections.abc import Iterator
@@ -9,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._extras import require
+from metro_fast._json import parse_json
+from metro_fast._memory import read_small
+from metro_fast._shown import quoted, shown
 from metro_fast.data.arrow_text import (
     ROWS_AT_ONCE,
     check_text_type,
@@ -44,7 +46,7 @@ class GivenDataset(Source):
         if len(dataset) == 0:
             return [(0, 0)]
         table = dataset.data.column(text_key)
-        check_text_type(table.type, f"the dataset's column {text_key!r}")
+        check_text_type(table.type, f"the dataset's column {quoted(text_key)}")
         rows, size = len(dataset), max(1, table.nbytes)
         step = max(1, len(table) * piece_bytes // size)
         return [(start, min(start + step, rows)) for start in range(0, rows, step)]
@@ -63,8 +65,8 @@ class GivenDataset(Source):
         dataset = self._open()
         if text_key not in dataset.column_names:
             raise MetroFastError(
-                f"{self._name()} has no column {text_key!r}, only {dataset.column_names[:8]}: "
-                "give text_key"
+                f"{self._name()} has no column {quoted(text_key)}, only "
+                f"{dataset.column_names[:8]}: give text_key"
             )
         return dataset.select_columns([text_key])
 
@@ -87,10 +89,12 @@ class SavedDataset(GivenDataset):
     def record(self) -> list[Any]:
         """Name, and the hash of each file that holds rows."""
         try:
-            state = json.loads((self._path / "state.json").read_bytes())
+            state = parse_json(read_small(self._path / "state.json"), self._path / "state.json")
             names = [entry["filename"] for entry in state["_data_files"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise FormatError(f"{self._path / 'state.json'} is damaged: {error!r}") from error
+        except (KeyError, TypeError) as error:
+            raise FormatError(
+                f"{self._path / 'state.json'} is damaged: {shown(repr(error))}"
+            ) from error
         return [self._path.name, *([name, file_hash(self._path / name)] for name in names)]
 
     def _open(self) -> Any:
@@ -99,7 +103,7 @@ class SavedDataset(GivenDataset):
             with damage_explained(self._path):
                 return datasets.load_from_disk(str(self._path))
         except (KeyError, TypeError, JSONDecodeError) as error:  # from its two JSON files
-            raise FormatError(f"{self._path} is damaged: {error!r}") from error
+            raise FormatError(f"{self._path} is damaged: {quoted(error)}") from error
 
     def _name(self) -> str:
         return str(self._path)
@@ -127,7 +131,7 @@ class Stream(Source):
         columns = self._dataset.column_names
         if columns is not None and text_key not in columns:
             raise MetroFastError(
-                f"the stream has no column {text_key!r}, only {columns[:8]}: give text_key"
+                f"the stream has no column {quoted(text_key)}, only {columns[:8]}: give text_key"
             )
         return [(shard, shard + 1) for shard in range(self._dataset.num_shards)]
 
@@ -142,15 +146,16 @@ class Stream(Source):
             for row, values in enumerate(_rows(part, f"the stream's shard {shard}")):
                 text, where = values.get(text_key), f"the stream's shard {shard}, row {row}"
                 if isinstance(text, bytes):
-                    text = _decoded(text, self._reading, f"{where}: {text_key!r}")
+                    text = _decoded(text, self._reading, f"{where}: {quoted(text_key)}")
                 if not isinstance(text, str):
                     raise FormatError(
-                        f"{where}: {text_key!r} is of type {type(text).__name__}, expected a string"
+                        f"{where}: {quoted(text_key)} is of type {type(text).__name__}, expected a "
+                        "string"
                     )
                 try:
                     accepted = self._reading.accept(text, counts)
                 except BadTextError as error:
-                    raise FormatError(f"{where}: {text_key!r} {error}") from error
+                    raise FormatError(f"{where}: {quoted(text_key)} {error}") from error
                 if accepted is not None:
                     yield accepted
 

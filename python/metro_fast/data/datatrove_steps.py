@@ -16,6 +16,7 @@ from numpy import iinfo, uint16
 from numpy.random import default_rng
 
 from metro_fast._file_errors import os_errors
+from metro_fast._shown import quoted
 from metro_fast.data.pieces import UNFINISHED, Piece, is_done, mark_done, write_counts
 from metro_fast.data.plain_text import SlowText
 from metro_fast.data.source import Source
@@ -188,7 +189,7 @@ def _piece_of(document: Document) -> int:
     number = document.metadata.get(_PIECE)
     if not isinstance(number, int):
         raise MetroFastError(
-            f"document {document.id} has lost metadata[{_PIECE!r}]: steps between reading and "
-            "writing must keep it"
+            f"document {document.id} has lost metadata[{quoted(_PIECE)}]: steps between reading "
+            "and writing must keep it"
         )
     return number

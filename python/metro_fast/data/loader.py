@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from metro_fast._extras import require
+from metro_fast._shown import quoted
 from metro_fast.data.collator import Collator
 from metro_fast.data.corpus import TokenCorpus
 from metro_fast.data.process_share import share_of_process
@@ -74,7 +75,7 @@ class CorpusLoader:
     ) -> None:
         for name, advice in _OURS.items():
             if name in options:
-                raise MetroFastError(f"{name} is {options[name]!r}, expected none: {advice}")
+                raise MetroFastError(f"{name} is {quoted(options[name])}, expected none: {advice}")
         if epochs is not None:
             check_counter("epochs", epochs)
         self.corpus = corpus
@@ -144,8 +145,10 @@ class CorpusLoader:
         for name, value in self._identity().items():
             if name not in state or state[name] != value:
                 raise MetroFastError(
-                    f"the state was saved with {name} {state.get(name)!r}, but this loader has "
-                    f"{value!r}, so its position would refer to other rows: make the two equal"
+                    f"the state was saved with {name} {quoted(state.get(name))}, but this loader "
+                    "has "
+                    f"{quoted(value)}, so its position would refer to other rows: make the two "
+                    "equal"
                 )
         epoch = check_counter("epoch of the state", state.get("epoch", -1))
         position = check_counter("position of the state", state.get("position", -1))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._extras import require
+from metro_fast._shown import quoted
 from metro_fast.data.arrow_text import (
     ROWS_AT_ONCE,
     check_text_type,
@@ -40,10 +41,10 @@ class ParquetFile(Source):
             schema = file.schema_arrow
             if text_key not in schema.names:
                 raise MetroFastError(
-                    f"{self._path} has no column {text_key!r}, only {schema.names[:8]}: "
+                    f"{self._path} has no column {quoted(text_key)}, only {schema.names[:8]}: "
                     "give text_key"
                 )
-            check_text_type(schema.field(text_key).type, f"{self._path}, column {text_key!r}")
+            check_text_type(schema.field(text_key).type, f"{self._path}, column {quoted(text_key)}")
             groups, column = file.metadata, schema.names.index(text_key)
             sizes = [
                 groups.row_group(group).column(_leaf(file, column)).total_uncompressed_size

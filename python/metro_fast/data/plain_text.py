@@ -7,6 +7,7 @@ import re
 from typing import Any, NamedTuple
 
 from metro_fast._extras import require
+from metro_fast._shown import quoted
 from metro_fast.data.tokenizer_identity import plain_backend
 from metro_fast.errors import MetroFastError
 
@@ -116,8 +117,8 @@ def text_backend(fast: Any, eos: int) -> tuple[Any, Template]:
     body = [backend.encode(text, add_special_tokens=False).ids for text in _UNKNOWN]
     if any(eos in ids for ids in body):
         raise MetroFastError(
-            f"unknown letters become {original.id_to_token(eos)!r}, which ends documents: give "
-            "another eos_token"
+            f"unknown letters become {quoted(original.id_to_token(eos))}, which ends documents: "
+            "give another eos_token"
         )
     if not all(body):
         _logger.warning("the tokenizer drops letters that its vocabulary does not have")

@@ -164,7 +164,7 @@ def finish(work: Path, final: Path, record: dict[str, Any]) -> None:
     counts = count(work, record["pieces"])
     if counts["tokens"] == 0:
         raise MetroFastError("the inputs hold no documents: there is nothing to tokenize")
-    found = parse_json((work / _FOUND).read_bytes(), work / _FOUND)
+    found = parse_json((work / _FOUND).read_bytes(), work / _FOUND, large=True)
     # Remains of killed tasks, and datatrove's logs if they were kept here, are removed below.
     helpers = (BACKEND, _FOUND, MARKS, COUNTS, UNFINISHED, "logs")
     files = {
@@ -193,7 +193,7 @@ def _is_temporary(path: Path) -> bool:
 
 
 def _read(made: Path) -> dict[str, Any]:
-    record = parse_json(made.read_bytes(), made)
+    record = parse_json(made.read_bytes(), made, large=True)
     if not isinstance(record, dict):
         raise FormatError(f"{made} holds a {type(record).__name__}: remove its folder")
     return record

@@ -10,6 +10,7 @@ from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
 from metro_fast._file_errors import os_errors
 from metro_fast._pretrained import load_tokenizer
+from metro_fast._shown import quoted
 from metro_fast._tokenizer_files import check_unknown, read_tokenizer_file, unknown_id
 from metro_fast.data.pieces import Piece, cut
 from metro_fast.data.plain_text import SlowText, slow_backend, text_backend
@@ -144,8 +145,8 @@ def _end(tokenizer: Any, given: str | None) -> tuple[str, int]:
         near = [name for name in ("</s>", "[SEP]", "<|endoftext|>") if name in vocabulary]
         hint = f"; it has {', '.join(near)}" if near else ""
         raise MetroFastError(
-            f"eos_token is {token!r}, expected a token of the tokenizer{hint}: give eos_token "
-            "(--eos-token)"
+            f"eos_token is {quoted(token)}, expected a token of the tokenizer{hint}: give "
+            "eos_token (--eos-token)"
         )
     return token, vocabulary[token]
 

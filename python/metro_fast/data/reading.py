@@ -3,10 +3,12 @@
 import codecs
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import IO
 
+from metro_fast._memory import check_decoded, decoded_limit
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 CHOICES = {
@@ -63,13 +65,13 @@ class Reading:
                 raise TypeError(f"{field.name} is a {type(value).__name__}, expected a string")
             if value not in CHOICES.get(field.name, (value,)):
                 known = ", ".join(CHOICES[field.name])
-                raise MetroFastError(f"{field.name} is {value!r}, expected one of {known}")
+                raise MetroFastError(f"{field.name} is {quoted(value)}, expected one of {known}")
         try:
             "\n".encode(self.encoding)
         except LookupError as error:  # this is also raised for rot13 and base64
             raise MetroFastError(
-                f"encoding is {self.encoding!r}, expected a text encoding that Python knows, such "
-                "as utf-8, latin-1, cp1252 or utf-16"
+                f"encoding is {quoted(self.encoding)}, expected a text encoding that Python knows, "
+                "such as utf-8, latin-1, cp1252 or utf-16"
             ) from error
 
     @property
@@ -111,6 +113,10 @@ class Reading:
 
 
 READING = Reading()
+_OFTEN = 1 << 24
+"""Characters of a document below which the memory is not asked for: it takes 50 microseconds."""
+_BYTES_OF_CHARACTER = 8
+"""A character takes up to 4 bytes, and each document is also held in UTF-8."""
 
 
 class BadTextError(ValueError):
@@ -126,22 +132,39 @@ def without_mark(text: str, counts: Counter[str]) -> str:
     return bare
 
 
+def _parts(read: Callable[[int], str]) -> Iterator[str]:
+    """Each part that `read` gives: a packed file of 10 MB may hold one line of 10 GB.
+
+    Raises:
+        MetroFastError: If a part is larger than memory has room for.
+    """
+    most = decoded_limit() // _BYTES_OF_CHARACTER
+    while part := read(most + 1):
+        if len(part) > most:
+            check_decoded(len(part) * _BYTES_OF_CHARACTER, "a document of the corpus")
+        yield part
+
+
 def documents_of(file: IO[str], document_per: str) -> Iterable[tuple[int, str]]:
     """The documents of a text file, and the number of the first line of each, from 1."""
     if document_per == "file":
-        yield 1, file.read().rstrip("\n")
+        yield 1, next(_parts(file.read), "").rstrip("\n")
         return
     if document_per == "line":
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(_parts(file.readline), start=1):
             yield number, line.rstrip("\r\n")
         return
     held: list[str] = []
-    number = 0
-    for number, line in enumerate(file, start=1):
+    number = size = 0
+    for number, line in enumerate(_parts(file.readline), start=1):
         if line.lstrip(_MARK).strip():
             held.append(line)
+            size += len(line)
+            if size > _OFTEN:
+                check_decoded(size * _BYTES_OF_CHARACTER, "a document of the corpus")
         elif held:
             yield number - len(held), "".join(held).rstrip("\n")
             held.clear()
+            size = 0
     if held:
         yield number + 1 - len(held), "".join(held).rstrip("\n")

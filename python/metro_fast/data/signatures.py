@@ -3,6 +3,7 @@
 import codecs
 from typing import Any
 
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 
 LONGEST = 4
@@ -40,7 +41,7 @@ def refuse_other_form(path: Any, first: bytes, encoding: str) -> None:
                 if name not in readers:
                     raise FormatError(
                         f"{path} is not {encoding}: it begins as {title} does, give "
-                        f"encoding={advice!r} (--encoding)"
+                        f"encoding={quoted(advice)} (--encoding)"
                     )
                 return
     for magic, what, advice in _PACKED:

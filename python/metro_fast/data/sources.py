@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from metro_fast._shown import quoted
 from metro_fast.data.documents import PACKED, cut_lines, cut_paragraphs, is_json, read_documents
 from metro_fast.data.folders import SUFFIXES, find_inputs, is_saved
 from metro_fast.data.reading import READING, Reading
@@ -134,12 +135,13 @@ def _check_use(reading: Reading, sources: list[Source]) -> None:
     texts = [source for source in sources if isinstance(source, TextFile)]
     if reading.document_per != READING.document_per and all(text.is_json for text in texts):
         raise MetroFastError(
-            f"document_per is {reading.document_per!r}, but no input is a .txt: a line of JSON and "
-            "a row of a table always are a document"
+            f"document_per is {quoted(reading.document_per)}, but no input is a .txt: a line of "
+            "JSON and a row of a table always are a document"
         )
     if reading.encoding != READING.encoding and not texts:
         raise MetroFastError(
-            f"encoding is {reading.encoding!r}, but no input is a .txt or .jsonl: tables are UTF-8"
+            f"encoding is {quoted(reading.encoding)}, but no input is a .txt or .jsonl: tables are "
+            "UTF-8"
         )
 
 

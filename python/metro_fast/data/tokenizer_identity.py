@@ -7,6 +7,7 @@ from typing import Any
 
 from metro_fast._extras import require
 from metro_fast._pretrained import has_tokenizer, load_tokenizer
+from metro_fast._shown import quoted
 from metro_fast.data.prepare_folder import RECORD, read_record
 from metro_fast.errors import MetroFastError
 
@@ -121,9 +122,10 @@ def check_model_tokenizer(model: str | Path, tokenizer: Any) -> bool:
     first = differing[0]
     raise MetroFastError(
         f"the tokenizer is not that of the model at {model}: {len(differing)} of the {len(shared)} "
-        f"ids of both mean other tokens, the first of them id {first}, which is {theirs[first]!r} "
-        f"to the model and {ours[first]!r} to the tokenizer; prepare the corpus with the model's "
-        "tokenizer"
+        f"ids of both mean other tokens, the first of them id {first}, which is "
+        f"{quoted(theirs[first])} "
+        f"to the model and {quoted(ours[first])} to the tokenizer; prepare the corpus with the "
+        "model's tokenizer"
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from metro_fast._atomic import write_atomically
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.arrays import integers
 
@@ -44,9 +45,11 @@ def write_corpus(
     if token_width not in (2, 4):
         raise MetroFastError(f"token_width is {token_width}, expected 2 or 4 bytes")
     if not name or Path(name).name != name:
-        raise MetroFastError(f"name is {name!r}, expected the name of a file without a folder")
+        raise MetroFastError(
+            f"name is {quoted(name)}, expected the name of a file without a folder"
+        )
     if len(tokenizer_name.splitlines()) != 1:
-        raise MetroFastError(f"tokenizer_name is {tokenizer_name!r}, expected one line")
+        raise MetroFastError(f"tokenizer_name is {quoted(tokenizer_name)}, expected one line")
     rows = [integers("documents", document) for document in documents]
     ids = np.concatenate(rows) if rows else np.empty(0, np.int64)
     limit = 1 << (8 * token_width)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 IGNORED = -100
@@ -106,7 +107,7 @@ def _check_epoch(epoch: Tensor | int) -> None:
                 f"epoch has shape {tuple(epoch.shape)}, expected one number for the whole batch"
             )
     elif not isinstance(epoch, int) or isinstance(epoch, bool):
-        raise TypeError(f"epoch is {epoch!r}, expected an integer")
+        raise TypeError(f"epoch is {quoted(epoch)}, expected an integer")
 
 
 def _check_values(

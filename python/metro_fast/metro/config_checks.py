@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 _INHERITED = frozenset(
@@ -111,8 +112,8 @@ def checked_ids(name: str, given: Any) -> list[int]:
         TypeError: If they are not a list or tuple of integers.
     """
     if not isinstance(given, list | tuple):
-        raise TypeError(f"{name} is {given!r}, expected a list of token ids")
+        raise TypeError(f"{name} is {quoted(given)}, expected a list of token ids")
     for place, token in enumerate(given):
         if not isinstance(token, int) or isinstance(token, bool):
-            raise TypeError(f"{name}[{place}] is {token!r}, expected an integer")
+            raise TypeError(f"{name}[{place}] is {quoted(token)}, expected an integer")
     return list(given)

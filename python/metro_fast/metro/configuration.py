@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PreTrainedConfig
 
 from metro_fast._ranges import check_at_least, check_choice, check_fraction, check_seed
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.backbones import backbone_of
 from metro_fast.metro.config_checks import (
@@ -102,7 +103,7 @@ class MetroConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers is un
             "MetroConfig",
             kwargs,
             FIELDS,
-            f"sizes of the model are given as main={{{next(iter(kwargs), '')!r}: ...}}, and "
+            f"sizes of the model are given as main={{{quoted(next(iter(kwargs), ''))}: ...}}, and "
             f"MetroConfig itself has {', '.join(FIELDS)}",
         )
         backbone = backbone_of(self.main)
@@ -190,7 +191,9 @@ class MetroConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers is un
         _check_widths(self.main, self.auxiliary, options.embedding_sharing)
         for name, kind in (("sampling_seed", int), ("tied_head", bool)):
             if type(getattr(self, name)) is not kind:
-                raise TypeError(f"{name} is {getattr(self, name)!r}, expected {kind.__name__}")
+                raise TypeError(
+                    f"{name} is {quoted(getattr(self, name))}, expected {kind.__name__}"
+                )
         if self.main.model_type == "metro_t0" and not self.tied_head:
             raise MetroFastError(
                 "tied_head is False, but metro_t0 has one matrix for embeddings and output: leave "
@@ -255,8 +258,8 @@ def _auxiliary_config(main: PreTrainedConfig, given: Any) -> PreTrainedConfig:
 def _check_widths(main: Any, auxiliary: Any, sharing: EmbeddingSharing) -> None:
     if main.model_type != auxiliary.model_type:
         raise MetroFastError(
-            f"auxiliary.model_type is {auxiliary.model_type!r}, expected that of the main model, "
-            f"{main.model_type!r}"
+            f"auxiliary.model_type is {quoted(auxiliary.model_type)}, expected that of the main "
+            f"model, {quoted(main.model_type)}"
         )
     if main.vocab_size != auxiliary.vocab_size:
         raise MetroFastError(
@@ -280,5 +283,6 @@ def _check_widths(main: Any, auxiliary: Any, sharing: EmbeddingSharing) -> None:
         if getattr(main, name) != getattr(auxiliary, name):
             raise MetroFastError(
                 f"auxiliary.{name} is {getattr(auxiliary, name)}, but main.{name} is "
-                f"{getattr(main, name)}: with embedding_sharing {sharing!r} they must be equal"
+                f"{getattr(main, name)}: with embedding_sharing {quoted(sharing)} they must be "
+                "equal"
             )

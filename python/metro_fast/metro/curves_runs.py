@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metro_fast._json import parse_json
+from metro_fast._json import json_lines, parse_json
 from metro_fast._training.run_folder import HISTORY
 from metro_fast.errors import FormatError, MetroFastError
 
@@ -68,17 +68,16 @@ def _lines(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
     """The log lines of a run, and the file that holds them."""
     path, state = folder / HISTORY, folder / TRAINER_STATE
     if path.is_file():
-        texts = path.read_bytes().splitlines()
-        return path, [_line(text, path, number) for number, text in enumerate(texts, 1)]
+        return path, [_line(text, path, number) for number, text in json_lines(path)]
     if not state.is_file():
         raise FileNotFoundError(
             f"{folder} has neither {HISTORY} nor {TRAINER_STATE}: give the output folder of a run "
             "of pretrain or finetune, or a checkpoint of a Trainer"
         )
     try:
-        history = parse_json(state.read_bytes(), f"{state} is damaged", not_finite=True)[
-            "log_history"
-        ]
+        history = parse_json(
+            state.read_bytes(), f"{state} is damaged", not_finite=True, large=True
+        )["log_history"]
         return state, [_checked(line, state, number) for number, line in enumerate(history, 1)]
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, FormatError):

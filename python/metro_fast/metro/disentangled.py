@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 _FOLLOWED: WeakKeyDictionary[Optimizer, RemovableHandle] = WeakKeyDictionary()
@@ -79,8 +80,8 @@ def _check(model: Any, optimizer: Optimizer) -> None:
     sharing = model.config.embedding_sharing
     if sharing != "disentangled":
         raise MetroFastError(
-            f"embedding_sharing is {sharing!r}, expected 'disentangled': under another sharing the "
-            "main table does not follow the auxiliary one"
+            f"embedding_sharing is {quoted(sharing)}, expected 'disentangled': under another "
+            "sharing the main table does not follow the auxiliary one"
         )
     held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
     for name, table in zip(("main", "auxiliary"), _tables(model), strict=True):

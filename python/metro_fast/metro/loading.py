@@ -7,6 +7,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.utils import cached_file
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.configuration import FIELDS, MetroConfig
 
@@ -71,11 +72,11 @@ def differences(before: MetroConfig, now: MetroConfig) -> list[str]:
         old, new = getattr(before, name), getattr(now, name)
         if name not in ("main", "auxiliary"):
             if old != new:
-                found.append(f"{name}: {old!r} before, {new!r} now")
+                found.append(f"{name}: {quoted(old)} before, {quoted(new)} now")
             continue
         old, new = old.to_dict(), new.to_dict()
         found += [
-            f"{name}.{key}: {old.get(key)!r} before, {new.get(key)!r} now"
+            f"{name}.{key}: {quoted(old.get(key))} before, {quoted(new.get(key))} now"
             for key in sorted({*old, *new} - _FREE)
             if old.get(key) != new.get(key)
         ]

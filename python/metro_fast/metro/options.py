@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from metro_fast._ranges import check_at_least, check_choice, check_fraction, check_not_negative
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 EmbeddingSharing = Literal[
@@ -151,7 +152,8 @@ class MetroOptions:
             decoder = self.rtd_head in ("decoder", "both")
             if decoder and self.decoding_target == "masked_only" and self.rtd_target == "all":
                 raise MetroFastError(
-                    f"rtd_head is {self.rtd_head!r}, but with decoding_target 'masked_only' the "
+                    f"rtd_head is {quoted(self.rtd_head)}, but with decoding_target 'masked_only' "
+                    "the "
                     "decoder has no positions for the other tokens: set rtd_target to 'masked', or "
                     "detect in the encoder"
                 )
@@ -166,8 +168,8 @@ class MetroOptions:
         for name, given in changed.items():
             if given:
                 raise MetroFastError(
-                    f"{name} is {getattr(self, name)!r}, but {setting}, so nothing is detected: "
-                    f"leave {name} out, or train the detection head"
+                    f"{name} is {quoted(getattr(self, name))}, but {setting}, so nothing is "
+                    f"detected: leave {name} out, or train the detection head"
                 )
 
 
@@ -180,7 +182,7 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
         int | None: (value is None or (number and isinstance(value, int)), "an integer or None"),
     }
     if kind in fits and not fits[kind][0]:
-        raise TypeError(f"{name} is {value!r}, expected {fits[kind][1]}")
+        raise TypeError(f"{name} is {quoted(value)}, expected {fits[kind][1]}")
 
 
 OPTION_NAMES = tuple(field.name for field in fields(MetroOptions))

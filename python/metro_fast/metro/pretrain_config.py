@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._ranges import check_at_least, check_choice
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.objectives import RECIPES, Recipe, recipe_of
 from metro_fast.metro.sections import (
@@ -149,7 +150,7 @@ def _read_objective(given: Any) -> Any:
         for setting in fields(recipe.settings)
     }
     elsewhere = {
-        setting: f"is a setting of {owner}, and objective.name is {name!r}: leave it out"
+        setting: f"is a setting of {owner}, and objective.name is {quoted(name)}: leave it out"
         for setting, owner in others.items()
     }
     moved = {
@@ -179,14 +180,14 @@ def _read_auxiliary(given: Any, recipe: Recipe, init: str | None) -> Any:
         if names or isinstance(given, AuxiliarySection):
             first = f"auxiliary.{names[0]}" if names else "auxiliary"
             raise MetroFastError(
-                f"{first} is given, but objective.name is {recipe.name!r}, which has no auxiliary "
-                "model: leave the section out"
+                f"{first} is given, but objective.name is {quoted(recipe.name)}, which has no "
+                "auxiliary model: leave the section out"
             )
         return None
     section = read_section(AuxiliarySection, given, "auxiliary", {})
     if init is None and section.init not in (None, "random"):
         raise MetroFastError(
-            f"auxiliary.init is {section.init!r}, but without init all weights are new: give init, "
-            "or leave auxiliary.init out"
+            f"auxiliary.init is {quoted(section.init)}, but without init all weights are new: give "
+            "init, or leave auxiliary.init out"
         )
     return section

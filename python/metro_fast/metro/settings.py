@@ -8,10 +8,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
 from metro_fast._ranges import check_choice
-from metro_fast.errors import MetroFastError
+from metro_fast._shown import quoted
+from metro_fast._yaml import parse_yaml
+from metro_fast.errors import FormatError, MetroFastError
 
 T = TypeVar("T")
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -123,7 +123,7 @@ def as_mapping(given: Any, name: str) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
-        raise TypeError(f"{name} is {given!r}, expected a section of settings, name: value")
+        raise TypeError(f"{name} is {quoted(given)}, expected a section of settings, name: value")
     spelled = {key.replace("-", "_"): value for key, value in given.items()}
     if len(spelled) < len(given):
         raise MetroFastError(f"{name} holds a setting spelled both with - and with _: keep one")
@@ -190,7 +190,7 @@ def convert(value: Any, hint: Any, name: str) -> Any:
     if found is _MISS and get_origin(hint) is Literal:
         check_choice(get_args(hint), **{name: value})
     if found is _MISS:
-        raise TypeError(f"{name} is {value!r}, expected {readable(hint)}")
+        raise TypeError(f"{name} is {quoted(value)}, expected {readable(hint)}")
     return found
 
 
@@ -269,8 +269,8 @@ def _whole(number: float) -> Any:
 def _container(value: Any, kind: Any, parts: tuple[Any, ...]) -> Any:
     if isinstance(value, str):
         try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError:
+            value = parse_yaml(value, "the value")
+        except FormatError:
             return _MISS
     if kind in (dict, Mapping):
         return dict(value) if isinstance(value, Mapping) else _MISS

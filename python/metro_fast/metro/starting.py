@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from metro_fast._pretrained import check_source, check_weights, explained, load_seq2seq
+from metro_fast._shown import quoted
 from metro_fast._training.weight_types import REASON, widen_trained
 from metro_fast.data import mask_vocabulary
 from metro_fast.errors import MetroFastError
@@ -130,8 +131,8 @@ def _load_encoder(name: str | Path, main: PreTrainedConfig) -> PreTrainedModel:
     close = get_close_matches(str(name), known, n=1)
     if close:
         raise MetroFastError(
-            f"auxiliary is {str(name)!r}, expected {' or '.join(known)}, or the folder or Hub name "
-            f"of an encoder: did you mean {close[0]}?"
+            f"auxiliary is {quoted(str(name))}, expected {' or '.join(known)}, or the folder or "
+            f"Hub name of an encoder: did you mean {close[0]}?"
         )
     check_source(name)
     with _without_tying_warning(), explained(f"the encoder at {name}"):
@@ -193,7 +194,7 @@ def _check_fit(model: Any, state: dict[str, torch.Tensor], source: str | Path) -
         if not torch.equal(state[name], main[shared].to(state[name])):
             raise MetroFastError(
                 f"the auxiliary model cannot start from {source}: embedding_sharing is "
-                f"{model.config.embedding_sharing!r}, but its {name} differs from the main "
+                f"{quoted(model.config.embedding_sharing)}, but its {name} differs from the main "
                 f"model's {shared}, which would be overwritten; use embedding_sharing 'none'"
             )
 

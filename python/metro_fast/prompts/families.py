@@ -1,5 +1,6 @@
 """Whether a name is a model family that instructions know."""
 
+from metro_fast._shown import quoted
 from metro_fast.prompts.instruction_set import InstructionSet
 
 __all__ = ["unknown_family_warning"]
@@ -28,4 +29,4 @@ def unknown_family_warning(instructions: InstructionSet, model_family: str) -> s
     if model_family in known:
         return None
     listed = f"the known ones are {', '.join(known)}" if known else "they name no family at all"
-    return f"no instruction has the model family {model_family!r} in its seen_by; {listed}"
+    return f"no instruction has the model family {quoted(model_family)} in its seen_by; {listed}"

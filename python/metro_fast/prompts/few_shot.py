@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts.instruction import Instruction
 from metro_fast.prompts.item import Item
@@ -50,7 +51,8 @@ class FewShot:
             raise MetroFastError(f"seed is {self.seed}; give 0 <= seed < 2**63")
         if not 1 <= self.k <= len(self.examples):
             raise MetroFastError(
-                f"k is {self.k}, but task {self.examples.name!r}, split {self.examples.split!r}, "
+                f"k is {self.k}, but task {quoted(self.examples.name)}, split "
+                f"{quoted(self.examples.split)}, "
                 f"has {len(self.examples)} items; give 1 <= k <= {len(self.examples)}"
             )
 
@@ -89,7 +91,7 @@ class FewShot:
             shown.append(f"{worked.input}{self.answer_separator}{worked.target}")
         if len(shown) < self.k:
             raise MetroFastError(
-                f"instruction {instruction.id!r} can word only {len(shown)} examples of task "
-                f"{self.examples.name!r}, but k is {self.k}; lower k or give more items"
+                f"instruction {quoted(instruction.id)} can word only {len(shown)} examples of task "
+                f"{quoted(self.examples.name)}, but k is {self.k}; lower k or give more items"
             )
         return replace(prompt, input=self.example_separator.join([*shown, prompt.input]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts.item import Item, check_text, strings
 from metro_fast.prompts.prompt import Prompt
@@ -80,12 +81,14 @@ class Instruction:
         for label in ("id", "task_type", "text", "origin", "style", "license"):
             value = getattr(self, label)
             if not isinstance(value, str):
-                raise TypeError(f"instruction {self.id!r}: {label} is {value!r}; give a string")
-            check_text(value, f"instruction {self.id!r}: {label}")
+                raise TypeError(
+                    f"instruction {quoted(self.id)}: {label} is {quoted(value)}; give a string"
+                )
+            check_text(value, f"instruction {quoted(self.id)}: {label}")
         for label in ("id", "task_type", "text"):
             if not getattr(self, label).strip():
-                raise MetroFastError(f"instruction {self.id!r}: {label} is empty")
-        where = f"instruction {self.id!r}"
+                raise MetroFastError(f"instruction {quoted(self.id)}: {label} is empty")
+        where = f"instruction {quoted(self.id)}"
         object.__setattr__(self, "seen_by", strings(self.seen_by, f"{where}: seen_by"))
         if self.choices is not None and not isinstance(self.choices, str):
             object.__setattr__(self, "choices", strings(self.choices, f"{where}: choices"))
@@ -94,11 +97,12 @@ class Instruction:
             if isinstance(value, str):
                 check_text(value, f"{where}: {label}")
             elif label == "target" and value is not None:
-                raise TypeError(f"{where}: target is {value!r}; give a string or None")
+                raise TypeError(f"{where}: target is {quoted(value)}; give a string or None")
         for label, known in (("kind", KINDS), ("syntax", SYNTAXES)):
             if getattr(self, label) not in known:
                 raise MetroFastError(
-                    f"{where}: {label} is {getattr(self, label)!r}; give one of {', '.join(known)}"
+                    f"{where}: {label} is {quoted(getattr(self, label))}; give one of "
+                    f"{', '.join(known)}"
                 )
 
     def __repr__(self) -> str:

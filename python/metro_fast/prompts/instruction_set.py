@@ -9,8 +9,8 @@ from typing import Any, overload
 
 from metro_fast._atomic import write_atomically
 from metro_fast._json import parse_json
-from metro_fast._memory import check_file
-from metro_fast._shown import shown
+from metro_fast._memory import read_small
+from metro_fast._shown import quoted, shown
 from metro_fast._yaml import parse_yaml
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts.instruction import KINDS, Instruction
@@ -51,10 +51,11 @@ class InstructionSet(Sequence[Instruction]):
         ids: set[str] = set()
         for instruction in self._instructions:
             if not isinstance(instruction, Instruction):
-                raise TypeError(f"{instruction!r} is not an Instruction; make one from it")
+                raise TypeError(f"{quoted(instruction)} is not an Instruction; make one from it")
             if instruction.id in ids:
                 raise MetroFastError(
-                    f"the instruction id {instruction.id!r} is given twice; rename one of the two"
+                    f"the instruction id {quoted(instruction.id)} is given twice; rename one of "
+                    "the two"
                 )
             ids.add(instruction.id)
 
@@ -115,7 +116,7 @@ class InstructionSet(Sequence[Instruction]):
         """
         for kind in kinds:
             if kind not in KINDS:
-                raise MetroFastError(f"kind is {kind!r}; give some of {', '.join(KINDS)}")
+                raise MetroFastError(f"kind is {quoted(kind)}; give some of {', '.join(KINDS)}")
         return InstructionSet(i for i in self if i.kind in kinds)
 
     @property
@@ -207,13 +208,12 @@ class InstructionSet(Sequence[Instruction]):
 def _is_yaml(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix not in (*_YAML_SUFFIXES, ".json"):
-        raise MetroFastError(f"{path} has the suffix {suffix!r}; give .yaml, .yml or .json")
+        raise MetroFastError(f"{path} has the suffix {quoted(suffix)}; give .yaml, .yml or .json")
     return suffix in _YAML_SUFFIXES
 
 
 def _parse(path: Path) -> Any:
     """Read the plain values of a YAML or JSON file; nothing in it is executed."""
     is_yaml = _is_yaml(path)
-    check_file(path)
-    content = path.read_bytes()
+    content = read_small(path)
     return parse_yaml(content, path) if is_yaml else parse_json(content, path)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 __all__ = ["Item", "check_text", "strings"]
@@ -50,20 +51,25 @@ class Item:
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str):
-            raise TypeError(f"item id is {self.id!r}; give a string")
-        where = f"item {self.id!r}"
+            raise TypeError(f"item id is {quoted(self.id)}; give a string")
+        where = f"item {quoted(self.id)}"
         if not self.id:
             raise MetroFastError("item id is empty; give each item of a task its own id")
         check_text(self.id, where)
         if not isinstance(self.fields, Mapping):
-            raise TypeError(f"{where}: fields is {self.fields!r}; give a mapping of JSON values")
+            raise TypeError(
+                f"{where}: fields is {quoted(self.fields)}; give a mapping of JSON values"
+            )
         fields = {
-            name: _json_value(v, f"{where}: field {name!r}") for name, v in self.fields.items()
+            name: _json_value(v, f"{where}: field {quoted(name)}")
+            for name, v in self.fields.items()
         }
         for name in fields:
             if not isinstance(name, str):
-                raise TypeError(f"{where}: the field name {name!r} is not a string; give a string")
-            check_text(name, f"{where}: field {name!r}")
+                raise TypeError(
+                    f"{where}: the field name {quoted(name)} is not a string; give a string"
+                )
+            check_text(name, f"{where}: field {quoted(name)}")
         object.__setattr__(self, "fields", fields)
         object.__setattr__(self, "choices", strings(self.choices, f"{where}: choices"))
         for label in ("group", "target"):
@@ -71,7 +77,7 @@ class Item:
             if value is None:
                 continue
             if not isinstance(value, str):
-                raise TypeError(f"{where}: {label} is {value!r}; give a string or None")
+                raise TypeError(f"{where}: {label} is {quoted(value)}; give a string or None")
             check_text(value, f"{where}: {label}")
         self._check_answer(where)
 
@@ -83,11 +89,11 @@ class Item:
         if self.answer is None and self.target is not None:
             return
         if isinstance(self.answer, bool) or not isinstance(self.answer, int):
-            raise TypeError(f"{where}: answer is {self.answer!r}; give the index of a choice")
+            raise TypeError(f"{where}: answer is {quoted(self.answer)}; give the index of a choice")
         if self.target is not None:
             raise MetroFastError(
-                f"{where} has the answer {self.answer} and the target {self.target!r}; give one "
-                "of the two"
+                f"{where} has the answer {self.answer} and the target {quoted(self.target)}; give "
+                "one of the two"
             )
         if not 0 <= self.answer < len(self.choices):
             raise MetroFastError(
@@ -131,14 +137,19 @@ def _json_value(value: object, what: str) -> Any:
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise MetroFastError(f"{what} is {value!r}, which JSON cannot hold; give a number")
+            raise MetroFastError(
+                f"{what} is {quoted(value)}, which JSON cannot hold; give a number"
+            )
         return value
     if isinstance(value, list | tuple):
         return [_json_value(element, what) for element in value]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: _json_value(element, f"{what}[{key!r}]") for key, element in value.items()}
+        return {
+            key: _json_value(element, f"{what}[{quoted(key)}]") for key, element in value.items()
+        }
     raise TypeError(
-        f"{what} is {value!r}; give a JSON value: a text, number, truth value, None, list or object"
+        f"{what} is {quoted(value)}; give a JSON value: a text, number, truth value, None, list or "
+        "object"
     )
 
 
@@ -158,4 +169,4 @@ def strings(value: object, what: str) -> tuple[str, ...]:
             for element in elements:
                 check_text(element, what)
             return elements
-    raise TypeError(f"{what} is {value!r}; give a sequence of strings")
+    raise TypeError(f"{what} is {quoted(value)}; give a sequence of strings")

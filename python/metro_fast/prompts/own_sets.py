@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts.instruction_set import InstructionSet
 
@@ -41,6 +42,6 @@ def own_instructions(name: str) -> InstructionSet:
     """
     if name not in OWN_SETS:
         raise MetroFastError(
-            f"there is no instruction set {name!r}; give one of {', '.join(OWN_SETS)}"
+            f"there is no instruction set {quoted(name)}; give one of {', '.join(OWN_SETS)}"
         )
     return InstructionSet.load(_FOLDER / f"{name}.yaml")

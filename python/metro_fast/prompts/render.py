@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts.few_shot import FewShot
 from metro_fast.prompts.instruction import Instruction
@@ -155,7 +156,8 @@ def render_examples(
     usable = InstructionSet(instructions).for_task(task.task_type)
     if len(usable) < instructions_per_item:
         raise MetroFastError(
-            f"task {task.name!r} has {len(usable)} instructions of type {task.task_type!r}, but "
+            f"task {quoted(task.name)} has {len(usable)} instructions of type "
+            f"{quoted(task.task_type)}, but "
             f"{instructions_per_item} are needed; add some, or lower instructions_per_item"
         )
     examples: list[tuple[str, str]] = []
@@ -175,7 +177,7 @@ def render_examples(
             examples.append((prompt.input, prompt.target))
     if first is not None and not examples:
         raise MetroFastError(
-            f"task {task.name!r}: no item can be worded by {instructions_per_item} of the "
+            f"task {quoted(task.name)}: no item can be worded by {instructions_per_item} of the "
             f"{len(usable)} instructions; the first reason: {first}"
         ) from first
     return Examples(examples, tuple(left_out), tuple(passed_over))

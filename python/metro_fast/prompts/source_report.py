@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from metro_fast._shown import shown
 from metro_fast.errors import FormatError
 from metro_fast.prompts.prompt import Reject, by_reason
 
@@ -61,4 +62,6 @@ class SourceReport:
         """
         if self.rejects:
             first = self.rejects[0]
-            raise FormatError(f"{self}; the first is {first.item_id}: {first.detail}")
+            raise FormatError(
+                f"{self}; the first is {shown(first.item_id)}: {shown(first.detail, 500)}"
+            )

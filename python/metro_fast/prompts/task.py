@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._atomic import write_atomically
-from metro_fast._json import parse_json
+from metro_fast._json import json_lines, parse_json
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts.item import Item
 
@@ -61,25 +62,27 @@ class Task:
         for label in ("name", "task_type", "split", "metric"):
             value = getattr(self, label)
             if not isinstance(value, str):
-                raise TypeError(f"task {label} is {value!r}; give a string")
+                raise TypeError(f"task {label} is {quoted(value)}; give a string")
             if not value:
                 raise MetroFastError(f"task {label} is empty; give a name")
         if self.metric not in TASK_METRICS:
             raise MetroFastError(
-                f"task {self.name!r}: the metric is {self.metric!r}; give one of "
+                f"task {quoted(self.name)}: the metric is {quoted(self.metric)}; give one of "
                 f"{', '.join(TASK_METRICS)}"
             )
         object.__setattr__(self, "items", tuple(self.items))
         if not self.items:
-            raise MetroFastError(f"task {self.name!r} has no items; give at least 1")
+            raise MetroFastError(f"task {quoted(self.name)} has no items; give at least 1")
         seen: set[str] = set()
         for item in self.items:
             if not isinstance(item, Item):
-                raise TypeError(f"task {self.name!r}: {item!r} is not an Item; make one from it")
+                raise TypeError(
+                    f"task {quoted(self.name)}: {quoted(item)} is not an Item; make one from it"
+                )
             if item.id in seen:
                 raise MetroFastError(
-                    f"task {self.name!r}: the item id {item.id!r} is given twice; give each item "
-                    "its own id"
+                    f"task {quoted(self.name)}: the item id {quoted(item.id)} is given twice; give "
+                    "each item its own id"
                 )
             seen.add(item.id)
 
@@ -127,8 +130,8 @@ class Task:
         """
         if not 1 <= count <= len(self.items):
             raise MetroFastError(
-                f"task {self.name!r} has {len(self.items)} items; draw 1 to {len(self.items)}, "
-                f"not {count}"
+                f"task {quoted(self.name)} has {len(self.items)} items; draw 1 to "
+                f"{len(self.items)}, not {count}"
             )
 
         kept = {item.id for item in self.drawn_order(seed)[:count]}
@@ -233,15 +236,15 @@ def _read_items(path: Path) -> tuple[list[Item], dict[str, str]]:
             raise FormatError(f"{where}: {error}") from error
         if item.id in first_line:
             raise FormatError(
-                f"{where}: the item id {item.id!r} is already on line {first_line[item.id]}; give "
-                "each item its own id"
+                f"{where}: the item id {quoted(item.id)} is already on line {first_line[item.id]}; "
+                "give each item its own id"
             )
         first_line[item.id] = number
         for key in _HEAD:
             if key in record and heads.setdefault(key, record[key]) != record[key]:
                 raise FormatError(
-                    f"{where}: {key} is {record[key]!r}, but {heads[key]!r} on an earlier line; "
-                    "keep one task per file"
+                    f"{where}: {key} is {quoted(record[key])}, but {quoted(heads[key])} on an "
+                    "earlier line; keep one task per file"
                 )
         items.append(item)
     if not items:
@@ -251,24 +254,23 @@ def _read_items(path: Path) -> tuple[list[Item], dict[str, str]]:
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The line numbers and objects of a JSON Lines file, each object with the right keys."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            where = f"{path}:{number}"
-            record = parse_json(line, where)
-            if not isinstance(record, dict):
-                raise FormatError(f"{where} holds a {type(record).__name__}; give a JSON object")
-            missing = [key for key in _REQUIRED_KEYS if key not in record]
-            if missing:
-                raise FormatError(
-                    f"{where} lacks {', '.join(missing)}, so it is not an item: `metro-fast "
-                    "prompts read FILE --kind table` makes items of rows with columns"
-                )
-            unknown = sorted(record.keys() - _KEYS)
-            if unknown:
-                raise FormatError(
-                    f"{where} has the unknown key {unknown[0]!r}; put values for templates under "
-                    "'fields'"
-                )
-            yield number, record
+    for number, line in json_lines(path):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        record = parse_json(line, where)
+        if not isinstance(record, dict):
+            raise FormatError(f"{where} holds a {type(record).__name__}; give a JSON object")
+        missing = [key for key in _REQUIRED_KEYS if key not in record]
+        if missing:
+            raise FormatError(
+                f"{where} lacks {', '.join(missing)}, so it is not an item: `metro-fast "
+                "prompts read FILE --kind table` makes items of rows with columns"
+            )
+        unknown = sorted(record.keys() - _KEYS)
+        if unknown:
+            raise FormatError(
+                f"{where} has the unknown key {quoted(unknown[0])}; put values for templates under "
+                "'fields'"
+            )
+        yield number, record

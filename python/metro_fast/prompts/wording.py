@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import Any, Protocol
 
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.prompt import Prompt, Reject, RejectError
 from metro_fast.prompts.template import TemplateFailure, fill
@@ -48,16 +48,16 @@ def word(instruction: Wording, item: Item) -> Prompt:
         MetroFastError: If the template is not valid Jinja2.
         RejectError: If the instruction cannot word this item.
     """
-    where = f"instruction {shown(instruction.id)!r}"
+    where = f"instruction {quoted(instruction.id)}"
     try:
         return _word(instruction, item, where)
     except (TemplateFailure, RecursionError) as error:
         failure = error if isinstance(error, TemplateFailure) else _too_deep()
         names = shown(", ".join(sorted(item.fields)), 300) or "(none)"
         raise RejectError(
-            f"{where}, item {shown(item.id)!r}: {failure.detail}; the item has the fields "
-            f"{names}, and a template may also use choices, "
-            "item_choices, answer_choices, options, letters and lettered",
+            f"{where}, item {quoted(item.id)}: {shown(failure.detail, 500)}; the item has the "
+            f"fields {names}, and a template may "
+            "also use choices, item_choices, answer_choices, options, letters and lettered",
             Reject(item.id, failure.reason, failure.detail),
         ) from error
 
@@ -166,11 +166,11 @@ def _texts(item: Item, choices: tuple[str, ...], text: str) -> tuple[str, ...]:
 
 def _check_choices(choices: tuple[str, ...]) -> None:
     if len(choices) < 2:
-        raise TemplateFailure("fewer than two choices", f"the choices are {shown(choices)}")
+        raise TemplateFailure("fewer than two choices", f"the choices are {quoted(choices)}")
     if not all(choice.strip() for choice in choices):
-        raise TemplateFailure("empty choice", f"a choice in {shown(choices)} is blank")
+        raise TemplateFailure("empty choice", f"a choice in {quoted(choices)} is blank")
     if len(set(choices)) < len(choices):
-        raise TemplateFailure("duplicate choices", f"a choice is given twice in {shown(choices)}")
+        raise TemplateFailure("duplicate choices", f"a choice is given twice in {quoted(choices)}")
 
 
 def _answer(instruction: Wording, item: Item, choices: tuple[str, ...], target: str | None) -> int:
@@ -181,7 +181,7 @@ def _answer(instruction: Wording, item: Item, choices: tuple[str, ...], target: 
         if target not in choices:
             raise TemplateFailure(
                 "no answer among the choices",
-                f"the answer {shown(target)!r} is not in {shown(choices)}",
+                f"the answer {quoted(target)} is not in {quoted(choices)}",
             )
         return choices.index(target)
     assert item.answer is not None

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Instruction, Item, Rendered, Task
 from metro_fast.robustness.cell_record import CellRecord
@@ -110,7 +111,8 @@ class CellFolder:
             head = lines[0]
             if head["format"] != CELL_FORMAT:
                 raise FormatError(
-                    f"{path} has the format {head['format']!r}, expected {CELL_FORMAT!r}"
+                    f"{path} has the format {quoted(head['format'])}, expected "
+                    f"{quoted(CELL_FORMAT)}"
                 )
             values = dict(head["cell"])
             record = CellRecord(**(values | {"instruction": Instruction(**values["instruction"])}))
@@ -119,7 +121,7 @@ class CellFolder:
             if head["identity"] != record.identity:
                 raise FormatError(f"{path}: the record is not that of its identity")
             if self.file_of(record) != name:
-                raise FormatError(f"{path} holds another cell, {record!r}; delete the file")
+                raise FormatError(f"{path} holds another cell, {quoted(record)}; delete the file")
             items = self._task(_items_file(record), record.items_hash)
             task = Task(record.task, record.task_type, items.items, record.split, record.metric)
             rendered = self._rendered(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import Item, Prompt, Reject, Rendered, Task, by_reason
 from metro_fast.prompts.item import check_text
@@ -46,7 +47,7 @@ class Cell:
 
     def __post_init__(self) -> None:
         record, count = self.record, len(self.rendered.items)
-        where = f"cell {record.task!r} x {record.instruction.id!r}"
+        where = f"cell {quoted(record.task)} x {quoted(record.instruction.id)}"
         if not count == len(self.rendered.prompts) == len(self.outcomes):
             raise MetroFastError(
                 f"{where} has {count} items, {len(self.rendered.prompts)} prompts and "
@@ -55,7 +56,7 @@ class Cell:
         if count == 0:
             raise MetroFastError(f"{where} has no item that its instruction can word")
         for item, prompt, outcome in zip(self.items, self.prompts, self.outcomes, strict=True):
-            _check_outcome(f"{where}, item {item.id!r}", prompt, outcome)
+            _check_outcome(f"{where}, item {quoted(item.id)}", prompt, outcome)
         for label, hashed, known in (
             ("items", self.task.sha256, record.items_hash),
             ("prompts", prompts_hash(self.rendered), record.prompts_hash),
@@ -165,7 +166,7 @@ class Cell:
         wanted = set(ids)
         lacking = sorted(wanted - {item.id for item in self.items})
         if lacking:
-            raise MetroFastError(f"{self!r} has no answer to item {lacking[0]!r}")
+            raise MetroFastError(f"{quoted(self)} has no answer to item {quoted(lacking[0])}")
         if len(wanted) == len(self.task):
             return self
         kept = [i for i, item in enumerate(self.items) if item.id in wanted]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.robustness.cells import Cell
 from metro_fast.scoring import normalized_text
@@ -44,8 +45,8 @@ def on_common_items(cells: Sequence[Cell]) -> list[Cell]:
     if not ids:
         fewest = min(cells, key=lambda cell: len(cell.items)).record.instruction.id
         raise MetroFastError(
-            f"task {cells[0].record.task!r}: no item can be worded by all instructions; leave out "
-            f"{fewest!r}, which words the fewest"
+            f"task {quoted(cells[0].record.task)}: no item can be worded by all instructions; "
+            f"leave out {quoted(fewest)}, which words the fewest"
         )
     return [cell.take(ids) for cell in cells]
 

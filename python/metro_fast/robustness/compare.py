@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.common_items import common_ids, item_groups, value_matrix
@@ -147,7 +148,7 @@ class Comparison:
             if task.task == name:
                 return task
         names = ", ".join(task.task for task in self.tasks)
-        raise MetroFastError(f"task {name!r} was not compared, only {names}")
+        raise MetroFastError(f"task {quoted(name)} was not compared, only {names}")
 
 
 def compare(
@@ -197,8 +198,8 @@ def compare(
     compared = tuple(_compare_task(first, second, task, margin) for task in tasks)
     if all(task.unchanged for task in compared):
         warnings.warn(
-            f"every score of {first.model_name!r} and {second.model_name!r} is the same up to the "
-            "noise of batching; was the expert or adapter applied?",
+            f"every score of {quoted(first.model_name)} and {quoted(second.model_name)} is the "
+            "same up to the noise of batching; was the expert or adapter applied?",
             stacklevel=2,
         )
     return Comparison(
@@ -224,20 +225,20 @@ def why_not_pairable(first: Report, second: Report, task: str) -> str | None:
         values = getattr(whole, key), getattr(other, key)
         if values[0] != values[1]:
             return (
-                f"task {task!r}: {key} differs, it is {values[0]!r} and {values[1]!r}: evaluate "
-                "both models with the same one"
+                f"task {quoted(task)}: {key} differs, it is {quoted(values[0])} and "
+                f"{quoted(values[1])}: evaluate both models with the same one"
             )
     by_id = {cell.record.instruction.id: cell for cell in others}
     ids = {cell.record.instruction.id for cell in cells}
     if ids != by_id.keys():
         only = ", ".join(sorted(ids ^ by_id.keys()))
-        return f"task {task!r}: only one of the two has the instructions {only}"
+        return f"task {quoted(task)}: only one of the two has the instructions {only}"
     for cell in cells:
         name = cell.record.instruction.id
         if cell.record.prompts_hash != by_id[name].record.prompts_hash:
             return (
-                f"task {task!r}: instruction {name!r} is worded differently in the two, or after "
-                "other worked examples"
+                f"task {quoted(task)}: instruction {quoted(name)} is worded differently in the "
+                "two, or after other worked examples"
             )
     return None
 

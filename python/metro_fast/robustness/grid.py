@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import (
     FewShot,
@@ -72,20 +73,21 @@ def worded_grid(
     grid: list[WordedTask] = []
     for task in tasks:
         if not isinstance(task, Task):
-            raise TypeError(f"tasks has {task!r}, which is not a Task")
+            raise TypeError(f"tasks has {quoted(task)}, which is not a Task")
         if task.name in names:
-            raise MetroFastError(f"two tasks have the name {task.name!r}: rename one")
+            raise MetroFastError(f"two tasks have the name {quoted(task.name)}: rename one")
         names.add(task.name)
         find_metric(task.metric).check([item.answer_text for item in task])
         usable = instructions.for_task(task.task_type)
         if not usable:
             raise MetroFastError(
-                f"task {task.name!r}: no instruction has its type {task.task_type!r}, expected at "
-                "least one"
+                f"task {quoted(task.name)}: no instruction has its type {quoted(task.task_type)}, "
+                "expected at least one"
             )
         if all(instruction.is_control for instruction in usable):
             raise MetroFastError(
-                f"task {task.name!r} has controls alone, which enter no average: add a wording"
+                f"task {quoted(task.name)} has controls alone, which enter no average: add a "
+                "wording"
             )
         worded = _worded(task, usable, protocol, few_shot.get(task.name), strict)
         for each in worded:
@@ -96,7 +98,7 @@ def worded_grid(
     unknown = sorted(few_shot.keys() - names)
     if unknown:
         raise MetroFastError(
-            f"few_shot has examples for {unknown[0]!r}, which is not a task; the tasks are "
+            f"few_shot has examples for {quoted(unknown[0])}, which is not a task; the tasks are "
             f"{', '.join(sorted(names))}"
         )
     return grid
@@ -122,14 +124,15 @@ def _worded(
         rejects = fewest.rendered.rejects
         first = f"; its first reason: {rejects[0].reason} ({rejects[0].detail})" if rejects else ""
         raise MetroFastError(
-            f"task {task.name!r}: no item can be worded by all instructions; leave out "
-            f"{fewest.instruction.id!r}, which words {len(fewest.rendered.items)} of {len(task)}"
-            f"{first}"
+            f"task {quoted(task.name)}: no item can be worded by all instructions; leave out "
+            f"{quoted(fewest.instruction.id)}, which words {len(fewest.rendered.items)} of "
+            f"{len(task)}{first}"
         )
     for row in rows:
         if common.isdisjoint(item.id for item in row.rendered.items):
             raise MetroFastError(
-                f"task {task.name!r}: the control {row.instruction.id!r} can word none of the "
+                f"task {quoted(task.name)}: the control {quoted(row.instruction.id)} can word none "
+                "of the "
                 f"items that all wordings can ({row.rendered.rejects[0].reason}); leave it out"
             )
     return rows
@@ -174,8 +177,8 @@ def _askable(
         return rendered
     if strict:
         raise RejectError(
-            f"task {task.name!r}, instruction {instruction.id!r}, item {free[0].id!r}: {reason}; "
-            f"{remedy}",
+            f"task {quoted(task.name)}, instruction {quoted(instruction.id)}, item "
+            f"{quoted(free[0].id)}: {reason}; {remedy}",
             found[free[0].id],
         )
     kept = [i for i, item in enumerate(rendered.items) if item.id not in found]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.robustness.cell_record import CellRecord
 from metro_fast.robustness.cells import Cell
@@ -29,16 +30,16 @@ def mixture(records: Iterable[CellRecord]) -> str | None:
     for record in records:
         slot = record.slot
         if slot in slots:
-            return f"cell {slot[0]!r} x {slot[1]!r} is given twice: remove one"
+            return f"cell {quoted(slot[0])} x {quoted(slot[1])} is given twice: remove one"
         slots.add(slot)
-        for where, keys in (("the report", _REPORT), (f"task {record.task!r}", _TASK)):
+        for where, keys in (("the report", _REPORT), (f"task {quoted(record.task)}", _TASK)):
             for key in keys:
                 value = getattr(record, key)
                 known = shared.setdefault((where, key), value)
                 if known != value:
                     return (
-                        f"{where} mixes {key} {known!r} and {value!r}: delete the cells of one of "
-                        "them"
+                        f"{where} mixes {key} {quoted(known)} and {quoted(value)}: delete the "
+                        "cells of one of them"
                     )
     return None
 
@@ -104,19 +105,19 @@ def problem(cells: Sequence[Cell]) -> str | None:
             if cell.record.task == task and not cell.record.instruction.is_control
         ]
         if not wordings:
-            return f"task {task!r} has controls alone, which enter no average: add a wording"
+            return f"task {quoted(task)} has controls alone, which enter no average: add a wording"
         common = common_ids(wordings)
         for cell in cells:
             if cell.record.task == task and common and not common & common_ids([cell]):
                 return (
-                    f"task {task!r}: the control {cell.record.instruction.id!r} can word none of "
-                    "the items that all wordings can; leave it out"
+                    f"task {quoted(task)}: the control {quoted(cell.record.instruction.id)} can "
+                    "word none of the items that all wordings can; leave it out"
                 )
         if not common:
             fewest = min(wordings, key=lambda cell: len(cell.items)).record.instruction.id
             return (
-                f"task {task!r}: no item can be worded by all instructions; leave out {fewest!r}, "
-                "which words the fewest"
+                f"task {quoted(task)}: no item can be worded by all instructions; leave out "
+                f"{quoted(fewest)}, which words the fewest"
             )
     return None
 

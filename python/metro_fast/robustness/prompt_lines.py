@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Item, Prompt, Reject, Rendered
 
@@ -118,5 +119,5 @@ def _at(path: list[str | int], item: Item) -> str:
     for key in path:
         value = value[key]
     if not isinstance(value, str):
-        raise TypeError(f"{path} is not a text of item {item.id!r}")
+        raise TypeError(f"{path} is not a text of item {quoted(item.id)}")
     return value

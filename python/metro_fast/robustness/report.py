@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from metro_fast._folder_lock import owned_folder
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import InstructionSet
 from metro_fast.robustness.cell_files import CellFolder, slug
@@ -162,7 +163,7 @@ class Report:
         cells = [cell for cell in self.cells if cell.record.task == task]
         if not cells:
             raise MetroFastError(
-                f"the report has no task {task!r}, only the tasks {', '.join(self.tasks)}"
+                f"the report has no task {quoted(task)}, only the tasks {', '.join(self.tasks)}"
             )
         return cells
 

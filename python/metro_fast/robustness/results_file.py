@@ -11,7 +11,7 @@ from typing import Any
 from metro_fast._atomic import write_atomically
 from metro_fast._json import parse_json
 from metro_fast._memory import check_decoded
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Instruction
 from metro_fast.robustness.cell_files import CellFolder
@@ -95,20 +95,20 @@ def read_results(path: Path) -> ResultsFile:
     """
     check_decoded(path.stat().st_size, f"reading {shown(str(path))}")
     try:
-        record = parse_json(path.read_bytes(), path, not_finite=True)
+        record = parse_json(path.read_bytes(), path, not_finite=True, large=True)
     except FormatError as error:
         raise FormatError(f"{error}: delete it and recompute the folder") from error
     try:
         block = record["metro_fast"]
         if block["format"] != RESULTS_FORMAT:
             raise FormatError(
-                f"{path} has the format {block['format']!r}, expected {RESULTS_FORMAT!r}: evaluate "
-                "again into another folder"
+                f"{path} has the format {quoted(block['format'])}, expected "
+                f"{quoted(RESULTS_FORMAT)}: evaluate again into another folder"
             )
         files = tuple((str(cell["file"]), str(cell["identity"])) for cell in block["cells"])
         for name, _ in files:
             if not name.startswith("cells/") or ".." in name.split("/"):
-                raise FormatError(f"{path} names {name!r}, which is not the file of a cell")
+                raise FormatError(f"{path} names {quoted(name)}, which is not the file of a cell")
         written = block.pop("sha256")
         if written != _checksum(record):
             raise FormatError(

@@ -5,6 +5,7 @@ import os
 import platform
 from importlib import metadata
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 __all__ = ["UNKNOWN", "installed", "now"]
@@ -31,7 +32,9 @@ def now() -> float:
     if fixed is None:
         return datetime.datetime.now().timestamp()
     if not fixed.isascii() or not fixed.isdigit():
-        raise MetroFastError(f"SOURCE_DATE_EPOCH is {fixed!r}, expected whole seconds since 1970")
+        raise MetroFastError(
+            f"SOURCE_DATE_EPOCH is {quoted(fixed)}, expected whole seconds since 1970"
+        )
     return float(fixed)
 
 

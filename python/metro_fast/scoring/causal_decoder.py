@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.scoring.batches import forked, pad
 from metro_fast.scoring.decoder import Started, cache_name, cache_of, parameters_of
@@ -31,7 +32,7 @@ class CausalDecoder:
 
     def __init__(self, model: "PreTrainedModel", padding_side: str) -> None:
         if padding_side not in ("left", "right"):
-            raise MetroFastError(f"padding_side is {padding_side!r}; give left or right")
+            raise MetroFastError(f"padding_side is {quoted(padding_side)}; give left or right")
         if padding_side == "right" and getattr(model.config, "sliding_window", None):
             raise MetroFastError(
                 "padding on the right comes between context and answer, where it uses up the "

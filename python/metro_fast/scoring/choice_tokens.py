@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.scoring.protocol import Protocol
 
@@ -20,7 +21,7 @@ def check_inputs(inputs: Sequence[str]) -> list[str]:
     texts = list(inputs)
     for index, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TypeError(f"input {index} is {text!r}; give a string")
+            raise TypeError(f"input {index} is {quoted(text)}; give a string")
     if not texts:
         raise MetroFastError("inputs is empty; give at least 1 text")
     return texts
@@ -49,7 +50,7 @@ def choices_by_input(
             raise MetroFastError(f"input {index} has no choices; give at least 1")
         for choice in row:
             if not isinstance(choice, str):
-                raise TypeError(f"input {index}: choice {choice!r} is not a string")
+                raise TypeError(f"input {index}: choice {quoted(choice)} is not a string")
     return by_input
 
 
@@ -105,12 +106,14 @@ def encode_choices(
             ids = ids[1:]
         if end and (not ids or ids[-1] != tokenizer.eos_token_id):
             raise MetroFastError(
-                f"the tokenizer gives {ids} for {choice!r}, which does not end in its eos_token "
-                f"{tokenizer.eos_token!r}; set one and a post-processor that adds it"
+                f"the tokenizer gives {ids} for {quoted(choice)}, which does not end in its "
+                "eos_token "
+                f"{quoted(tokenizer.eos_token)}; set one and a post-processor that adds it"
             )
         if len(ids) == end:
             raise MetroFastError(
-                f"choice {choice!r} has no tokens besides the end token; give a choice with words"
+                f"choice {quoted(choice)} has no tokens besides the end token; give a choice with "
+                "words"
             )
         ids_of[choice] = ids
     return [[ids_of[choice] for choice in row] for row in choices]
@@ -153,7 +156,7 @@ def continuations(
         for choice, ids in zip(row, rows[-1], strict=True):
             if not ids:
                 raise MetroFastError(
-                    f"input {index}: choice {choice!r} adds no tokens to the input; give a choice "
-                    "with words"
+                    f"input {index}: choice {quoted(choice)} adds no tokens to the input; give a "
+                    "choice with words"
                 )
     return [[ids + end for ids in row] for row in rows]

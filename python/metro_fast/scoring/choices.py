@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.scoring.choice_tokens import check_inputs, choices_by_input
 from metro_fast.scoring.engine import Engine
@@ -72,11 +73,11 @@ def score_choices(
     """
     if isinstance(preset, str):
         if preset not in PRESETS:
-            raise MetroFastError(f"preset is {preset!r}; give one of {', '.join(PRESETS)}")
+            raise MetroFastError(f"preset is {quoted(preset)}; give one of {', '.join(PRESETS)}")
         preset = PRESETS[preset]
     if preset.generate:
         raise MetroFastError(
-            f"the protocol {preset.name!r} lets the model write its answers, which gives no "
+            f"the protocol {quoted(preset.name)} lets the model write its answers, which gives no "
             "scores; use Engine.answer"
         )
     for name, limit in (

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.scoring.choice_tokens import input_ids
 from metro_fast.scoring.protocol import Protocol
@@ -71,7 +72,7 @@ class Cutter:
         all_ids = input_ids(self._tokenizer, self._protocol, texts, self._causal)
         for index, (ids, room) in enumerate(zip(all_ids, rooms, strict=True)):
             if not ids:
-                raise MetroFastError(f"input {index} ({inputs[index]!r}) has no tokens")
+                raise MetroFastError(f"input {index} ({quoted(inputs[index])}) has no tokens")
             short = ids
             if len(ids) > room:
                 short = self._cut(index, inputs[index], texts[index], ids, room)

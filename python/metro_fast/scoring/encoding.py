@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.scoring.choice_tokens import continuations, encode_choices
 from metro_fast.scoring.cutting import Cutter
@@ -141,7 +142,8 @@ def _check_distinct(
                 other, its = first.setdefault(tuple(ids), (name, whole))
                 if its != whole:
                     raise MetroFastError(
-                        f"input {index}: choices {other!r} and {name!r} are equal in their first "
+                        f"input {index}: choices {quoted(other)} and {quoted(name)} are equal in "
+                        "their first "
                         f"{len(ids)} tokens, to which they were cut; allow more target tokens"
                     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.scoring.mentions import is_negated, mentions, squeezed
 
@@ -96,12 +97,13 @@ def label_names(labels: Sequence[str], texts: Sequence[str] = ()) -> list[str]:
     for index, name in enumerate(names):
         if not name:
             raise MetroFastError(
-                f"label {labels[index]!r} is empty without its punctuation; give one with words"
+                f"label {quoted(labels[index])} is empty without its punctuation; give one with "
+                "words"
             )
         if name in names[:index]:
             raise MetroFastError(
-                f"labels {labels[names.index(name)]!r} and {labels[index]!r} are equal after "
-                "normalization, so that no text can name one of them; give distinct labels"
+                f"labels {quoted(labels[names.index(name)])} and {quoted(labels[index])} are equal "
+                "after normalization, so that no text can name one of them; give distinct labels"
             )
     return names
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from metro_fast._adapter import load_adapter
 from metro_fast._extras import require
 from metro_fast._pretrained import load_model, load_tokenizer
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 require("lm_eval", "lm-eval")
@@ -176,8 +177,8 @@ class MetroFastLM(LM):  # type: ignore[misc]
             neutral = key in _OF_SAMPLING and not samples
             if not (neutral or value in _NEUTRAL.get(key, ())):
                 raise MetroFastError(
-                    f"task {task} generates with {key}={value!r}; metro_fast answers greedily, so "
-                    "use lm-eval's model hf, or gen_kwargs without it"
+                    f"task {task} generates with {key}={quoted(value)}; metro_fast answers "
+                    "greedily, so use lm-eval's model hf, or gen_kwargs without it"
                 )
         return stop, int(lengths[0]) if lengths else self._max_gen_toks
 
@@ -196,7 +197,8 @@ class MetroFastLM(LM):  # type: ignore[misc]
             return ""
         if chat_template is not True:
             raise MetroFastError(
-                f"the chat template is {chat_template!r}; metro_fast has the tokenizer's own alone"
+                f"the chat template is {quoted(chat_template)}; metro_fast has the tokenizer's own "
+                "alone"
             )
         found = self._tokenizer.chat_template
         if not isinstance(found, str):

@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.scoring.wrappers import WRAPPERS, Wrapper, chat_wrapper
 
@@ -69,11 +70,13 @@ class Protocol:
     def __post_init__(self) -> None:
         if self.normalization not in get_args(Normalization):
             raise MetroFastError(
-                f"normalization is {self.normalization!r}; give one of "
+                f"normalization is {quoted(self.normalization)}; give one of "
                 f"{', '.join(get_args(Normalization))}"
             )
         if self.truncation_side not in ("left", "right"):
-            raise MetroFastError(f"truncation_side is {self.truncation_side!r}; give left or right")
+            raise MetroFastError(
+                f"truncation_side is {quoted(self.truncation_side)}; give left or right"
+            )
         for field in ("max_input_tokens", "max_target_tokens", "max_new_tokens"):
             limit = getattr(self, field)
             if limit is not None and limit < 1:
@@ -82,11 +85,12 @@ class Protocol:
             raise MetroFastError("first_token leaves no end token; set target_end to False")
         if self.generate and self.normalization != "sum":
             raise MetroFastError(
-                f"generate gives no scores to normalize by {self.normalization!r}; leave it at sum"
+                f"generate gives no scores to normalize by {quoted(self.normalization)}; leave it "
+                "at sum"
             )
         if not isinstance(self.stop, tuple) or not all(self.stop):
             raise MetroFastError(
-                f"stop is {self.stop!r}; give a tuple of texts, none of them empty"
+                f"stop is {quoted(self.stop)}; give a tuple of texts, none of them empty"
             )
 
     @property
@@ -159,7 +163,7 @@ def find_protocol(
         'lm_eval+vicuna'
     """
     if name not in PROTOCOLS:
-        raise MetroFastError(f"the protocol is {name!r}; give one of {', '.join(PROTOCOLS)}")
+        raise MetroFastError(f"the protocol is {quoted(name)}; give one of {', '.join(PROTOCOLS)}")
     found = PROTOCOLS[name]
     if wrapper in ("", "plain"):
         return found
@@ -171,6 +175,6 @@ def find_protocol(
         around = WRAPPERS[wrapper]
     else:
         raise MetroFastError(
-            f"the wrapper is {wrapper!r}; give one of {', '.join([*WRAPPERS, 'chat'])}"
+            f"the wrapper is {quoted(wrapper)}; give one of {', '.join([*WRAPPERS, 'chat'])}"
         )
     return replace(found, name=f"{name}+{around.name}", wrapper=around)

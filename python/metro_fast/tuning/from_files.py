@@ -12,6 +12,7 @@ import torch
 from metro_fast._atomic import write_atomically
 from metro_fast._pretrained import load_seq2seq, load_tokenizer
 from metro_fast._ranges import check_at_least
+from metro_fast._shown import quoted
 from metro_fast._training.run_folder import RunFolder
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import (
@@ -75,7 +76,9 @@ class FinetuneConfig(TuningOptions):
         super().__post_init__()
         for name in ("tasks", "evaluation_tasks"):
             if isinstance(getattr(self, name), str | Path):
-                raise TypeError(f"{name} is {getattr(self, name)!r}, expected a list of files")
+                raise TypeError(
+                    f"{name} is {quoted(getattr(self, name))}, expected a list of files"
+                )
         if not self.tasks:
             raise MetroFastError("tasks is empty, expected at least one JSONL file")
         check_at_least(0, num_threads=self.num_threads)
@@ -137,8 +140,8 @@ def _seen(instructions: InstructionSet, config: FinetuneConfig) -> InstructionSe
     if config.seen_by not in families:
         known = f"they name {', '.join(families)}" if families else "they name none: leave it out"
         raise MetroFastError(
-            f"seen_by is {config.seen_by!r}, which no instruction of {config.instructions} has in "
-            f"its own seen_by; {known}"
+            f"seen_by is {quoted(config.seen_by)}, which no instruction of {config.instructions} "
+            f"has in its own seen_by; {known}"
         )
     return instructions.seen(config.seen_by)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from metro_fast._json import parse_json
+from metro_fast._json import json_lines, parse_json
 from metro_fast.data.vocabulary import vocabulary_size
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.tuning.continued import ContinuedPairs
@@ -112,7 +112,7 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
         [('is it red ?', 'yes')]
     """
     pairs = []
-    for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
+    for number, line in json_lines(Path(path)):
         if not line.strip():
             continue
         where = f"{path}, line {number}"

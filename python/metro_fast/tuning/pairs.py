@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,9 @@ class PairRows(Dataset[dict[str, Any]]):
             raise MetroFastError("no (input, target) pair was given, expected at least one")
         for number, pair in enumerate(pairs):
             if not (len(pair) == 2 and all(isinstance(side, str) for side in pair)):
-                raise MetroFastError(f"pair {number} is {pair!r}, expected (input, target) texts")
+                raise MetroFastError(
+                    f"pair {number} is {quoted(pair)}, expected (input, target) texts"
+                )
             if not pair[1].strip():
                 raise MetroFastError(f"pair {number} has an empty target: give it a text to learn")
         if tokenizer.eos_token_id is None:

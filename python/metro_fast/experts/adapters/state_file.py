@@ -15,9 +15,9 @@ from metro_fast import _core
 from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
 from metro_fast._json import parse_json
-from metro_fast._memory import check_decoded, check_file
+from metro_fast._memory import check_decoded, read_small
 from metro_fast._regular import read_array
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.absent import absent
 from metro_fast.experts.adapters.limits import check_tensors
@@ -56,7 +56,7 @@ def read_state(path: Path) -> StateDict[RawTensor]:
         return StateDict({_NPY_NAME: read_npy(path)}, {})
     if path.suffix == ".npz":
         return StateDict(read_npz(path), {})
-    raise MetroFastError(f"{path} ends in {path.suffix!r}, expected {', '.join(EXTENSIONS)}")
+    raise MetroFastError(f"{path} ends in {quoted(path.suffix)}, expected {', '.join(EXTENSIONS)}")
 
 
 def read_safetensors(path: Path) -> StateDict[RawTensor]:
@@ -240,8 +240,7 @@ def shard_files(folder: Path) -> tuple[list[Path], set[str]]:
         return [folder / _MODEL], set()
     if not (folder / _SHARDS).exists():
         raise absent(folder, "model", f"{_MODEL} or {_SHARDS}")
-    check_file(folder / _SHARDS)
-    index = parse_json(read_array(folder / _SHARDS).tobytes(), folder / _SHARDS)
+    index = parse_json(read_small(folder / _SHARDS), folder / _SHARDS, large=True)
     shards = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict):
         raise FormatError(f"{folder / _SHARDS} holds no weight_map, which names the shards")

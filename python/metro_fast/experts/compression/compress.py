@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.compression.assemble import assemble, pack_block
 from metro_fast.experts.compression.groups import ternarize_groups
@@ -167,7 +168,7 @@ def read_vector(
     if adapter is None:
         return task_vector(state, kind=kind, initial=initial, dense=dense)
     if kind not in (None, adapter.kind):
-        raise MetroFastError(f"kind is {kind!r}, but the adapter's is {adapter.kind!r}")
+        raise MetroFastError(f"kind is {quoted(kind)}, but the adapter's is {quoted(adapter.kind)}")
     vector = task_vector(state, kind=adapter.kind, initial=initial, dense=dense)
     return replace(vector, config=adapter.config)
 

@@ -2,6 +2,7 @@
 
 from typing import Literal, TypeAlias, get_args
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.compression.groups import Rule
 from metro_fast.ops.ternarize import native_alpha
@@ -25,7 +26,7 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         >>> check_choice("scope", "role", SCOPES)
     """
     if value not in choices:
-        raise MetroFastError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+        raise MetroFastError(f"{name} is {quoted(value)}, expected one of {', '.join(choices)}")
 
 
 def read_rule(
@@ -46,7 +47,8 @@ def read_rule(
     check_choice("quantize", quantize, QUANTIZERS)
     if quantize != "compeft" and alpha is not None:
         raise MetroFastError(
-            f"alpha is {alpha!r}, but quantize={quantize!r} finds its scale itself: leave it out"
+            f"alpha is {quoted(alpha)}, but quantize={quoted(quantize)} finds its scale itself: "
+            "leave it out"
         )
     if quantize == "sign":
         if upstream or density not in (None, 1):

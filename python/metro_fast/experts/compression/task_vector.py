@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.factors import is_factor
 from metro_fast.experts.adapters.initial import (
@@ -134,7 +134,7 @@ def task_vector(
         array([0.5, 0. ], dtype=float32)
     """
     if kind is not None and kind not in KINDS:
-        raise MetroFastError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")
+        raise MetroFastError(f"kind is {quoted(kind)}, expected one of {', '.join(KINDS)}")
     if not all(isinstance(name, str) for name in state):
         raise TypeError("state dict names are not all strings")
     for name in state:
@@ -216,7 +216,7 @@ def _only_kind(kinds: set[str], kind: str | None, names: Sequence[str]) -> str:
             f"{', '.join(KINDS)}{hint}"
         )
     if kind is not None and kinds != {kind}:
-        raise MetroFastError(f"kind is {kind!r}, but the names are those of {', '.join(kinds)}")
+        raise MetroFastError(f"kind is {quoted(kind)}, but the names are of {', '.join(kinds)}")
     if len(kinds) > 1:
         raise MetroFastError(
             f"the names are those of {', '.join(sorted(kinds))}: expected one kind of adapter"
@@ -265,14 +265,14 @@ def chosen(raw: Mapping[str, Any], patterns: Sequence[str]) -> set[str]:
         {'head.weight'}
     """
     if isinstance(patterns, str):
-        raise TypeError(f"dense is the string {patterns!r}, expected a sequence of names")
+        raise TypeError(f"dense is the string {quoted(patterns)}, expected a sequence of names")
     found: set[str] = set()
     for pattern in patterns:
         matching = {name for name in raw if fnmatchcase(name, pattern)}
         if not matching:
             some = ", ".join(list(raw)[:3])
             raise MetroFastError(
-                f"dense has {pattern!r}, which matches no name (names: {some}, ...)"
+                f"dense has {quoted(pattern)}, which matches no name (names: {some}, ...)"
             )
         found |= matching
     return found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import EXPERT_FILE, WEIGHTS, parse_config
 from metro_fast.experts.adapters.updates import ModuleFidelity
@@ -86,7 +87,9 @@ def model_card(
     place = None if repo_id is None else as_place(repo_id)
     base = base_model if base_model is not None else known_base(expert)
     if base is not None and not _is_model(base):
-        raise MetroFastError(f"base_model is {base!r}, expected a model of the Hub: owner/name")
+        raise MetroFastError(
+            f"base_model is {quoted(base)}, expected a model of the Hub: owner/name"
+        )
     if rows < 1:
         raise MetroFastError(f"rows is {rows}, expected at least 1")
     kind, _ = _KINDS[expert.manifest.kind]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metro_fast._extras import require
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import EXPERT_FILE
 from metro_fast.experts.hub.name import HubName
@@ -108,8 +109,8 @@ def _answer(errors: Any, place: Place, error: Any) -> OSError:
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return FileNotFoundError(
-            f"{repo} has no revision {place.name.revision or 'main'!r}: name a branch, a tag or a "
-            "commit that it has"
+            f"{repo} has no revision {quoted(place.name.revision or 'main')}: name a branch, a tag "
+            "or a commit that it has"
         )
     if isinstance(error, errors.RemoteEntryNotFoundError):
         file = place.name.file(place.file or EXPERT_FILE)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._extras import require
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE
 from metro_fast.experts.hub.errors import Place, error_types, hub_errors
@@ -102,8 +102,8 @@ def find_pretrained(
         if Path(path_or_repo).exists():
             if revision is not None:
                 raise MetroFastError(
-                    f"revision is {revision!r}, but {text} is a local path: leave it out, or write "
-                    f"{SCHEME}{text} for the repository of that name"
+                    f"revision is {quoted(revision)}, but {text} is a local path: leave it out, or "
+                    f"write {SCHEME}{text} for the repository of that name"
                 )
             return Path(path_or_repo)
         if not is_repo(text):
@@ -140,6 +140,6 @@ def at_revision(name: HubName, revision: str | None) -> HubName:
         return name
     if name.revision is not None:
         raise MetroFastError(
-            f"{name} has a revision, and revision is {revision!r}: give one of the two"
+            f"{name} has a revision, and revision is {quoted(revision)}: give one of the two"
         )
     return HubName(name.repo, revision, name.folder)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import EXPERT_FILE
 
@@ -41,19 +42,20 @@ class HubName:
             MetroFastError: If a part is not one that the Hub allows.
         """
         if not is_repo(self.repo):
-            raise MetroFastError(f"{self.repo!r} is not a repository of the Hub: {_FORM}")
+            raise MetroFastError(f"{quoted(self.repo)} is not a repository of the Hub: {_FORM}")
         if self.revision is not None and (
             not self.revision.isprintable()
             or not self.revision
             or _NOT_IN_REVISIONS.search(self.revision)
         ):
             raise MetroFastError(
-                f"{self.revision!r} is not a revision: expected a branch, a tag or a commit"
+                f"{quoted(self.revision)} is not a revision: expected a branch, a tag or a commit"
             )
         for part in self.folder.split("/") if self.folder else []:
             if part in ("", ".", "..") or not part.isprintable() or re.search(r"[\\:]", part):
                 raise MetroFastError(
-                    f"{self.folder!r} is not a folder of a repository: {part!r} is not allowed"
+                    f"{quoted(self.folder)} is not a folder of a repository: {quoted(part)} is not "
+                    "allowed"
                 )
 
     def __str__(self) -> str:
@@ -112,10 +114,12 @@ def hub_name(path: str | Path) -> HubName | None:
     body = text.removeprefix(SCHEME).removeprefix("models/")
     kind = body.partition("/")[0]
     if kind in _KINDS:
-        raise MetroFastError(f"{text!r} is a name of {kind}, expected a model repository: {_FORM}")
+        raise MetroFastError(
+            f"{quoted(text)} is a name of {kind}, expected a model repository: {_FORM}"
+        )
     found = re.fullmatch(r"([^/@]*/[^/@]*)(@?)(.*)", body, re.DOTALL)
     if found is None:
-        raise MetroFastError(f"{text!r} is not the name of an expert: {_FORM}")
+        raise MetroFastError(f"{quoted(text)} is not the name of an expert: {_FORM}")
     repo, at, rest = found.groups()
     revision: str | None = None
     if at:
@@ -123,7 +127,7 @@ def hub_name(path: str | Path) -> HubName | None:
         first, _, folder = rest.partition("/")
         revision, folder = (request[1], request[2] or "") if request else (unquote(first), folder)
     elif rest and not rest.startswith("/"):
-        raise MetroFastError(f"{text!r} is not the name of an expert: {_FORM}")
+        raise MetroFastError(f"{quoted(text)} is not the name of an expert: {_FORM}")
     else:
         folder = rest.removeprefix("/")
     folder = folder.removesuffix("/")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, kind_of, parse_config
 from metro_fast.experts.loading.checks import check_base
@@ -163,7 +163,7 @@ def _check_adapters(peft: Any, model: Any, adapter_name: str) -> None:
         )
     if adapter_name in (getattr(model, "peft_config", None) or {}):
         raise MetroFastError(
-            f"the model has an adapter {adapter_name!r} already: choose another adapter_name"
+            f"the model has an adapter {quoted(adapter_name)} already: choose another adapter_name"
         )
     for name, module in model.named_modules():
         if isinstance(module, BaseTunerLayer) and module.merged:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from metro_fast._extras import require
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 _MOVING_HOOKS = ("group_offloading", "layerwise_casting")
@@ -35,7 +36,7 @@ def check_layers(layers: Sequence[Any], adapter_name: str) -> None:
         if active != [adapter_name]:
             raise MetroFastError(
                 f"the active adapters are {active}, expected only {[adapter_name]}: call "
-                f"set_adapter({adapter_name!r})"
+                f"set_adapter({quoted(adapter_name)})"
             )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.compression.source import read_initial
 from metro_fast.experts.expert import Expert, read_expert
@@ -97,7 +97,9 @@ def put(
     if not isinstance(adapter_name, str):
         raise TypeError(f"adapter_name is a {type(adapter_name).__name__}, expected a string")
     if not adapter_name or "." in adapter_name:
-        raise MetroFastError(f"adapter_name is {adapter_name!r}, expected a name without a dot")
+        raise MetroFastError(
+            f"adapter_name is {quoted(adapter_name)}, expected a name without a dot"
+        )
     assert expert.config is not None
     check_needed(initial, needed=expert.manifest.needs_initial)
     given = read_initial(initial)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import parse_config
 from metro_fast.experts.expert import Expert, read_expert
@@ -81,16 +82,18 @@ def _check(experts: Mapping[str, Expert], weights: Mapping[str, float]) -> None:
     for name, weight in weights.items():
         if name not in experts:
             raise MetroFastError(
-                f"weights has a weight for {name!r}, but the experts are {', '.join(experts)}"
+                f"weights has a weight for {quoted(name)}, but the experts are {', '.join(experts)}"
             )
         if not -float("inf") < weight < float("inf"):
-            raise MetroFastError(f"the weight of {name!r} is {weight}, expected a finite number")
+            raise MetroFastError(
+                f"the weight of {quoted(name)} is {weight}, expected a finite number"
+            )
     check_kinds(experts)
     for name, expert in experts.items():
         if expert.config is None:
             raise MetroFastError(
-                f"expert {name!r} has no adapter_config.json, so PEFT cannot load it: use its "
-                "state_dict()"
+                f"expert {quoted(name)} has no adapter_config.json, so PEFT cannot load it: use "
+                "its state_dict()"
             )
         if len(experts) > 1 or weights.get(name, 1.0) != 1.0:
             check_additive(name, parse_config(expert.config))
@@ -132,6 +135,6 @@ def _scale(adapted: Any, name: str, weight: float) -> None:
 def _check_finite(tensor: "torch.Tensor", name: str, weight: float) -> None:
     if not bool(tensor.isfinite().all()):
         raise MetroFastError(
-            f"the weight {weight:g} of {name!r} makes entries that {tensor.dtype} cannot hold: "
-            "load the model in a wider dtype, or give a smaller weight"
+            f"the weight {weight:g} of {quoted(name)} makes entries that {tensor.dtype} cannot "
+            "hold: load the model in a wider dtype, or give a smaller weight"
         )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import MetroFastError
 
 _MAY_DIFFER = frozenset(
@@ -91,7 +91,7 @@ def check_additive(name: str, config: Mapping[str, Any]) -> None:
     for key, reason in _NOT_ADDITIVE.items():
         if config.get(key) not in (None, False, "none", []):
             raise MetroFastError(
-                f"{key} of expert {name!r} is set: {reason}; load it alone, with load_expert"
+                f"{key} of expert {quoted(name)} is set: {reason}; load it alone, with load_expert"
             )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.initial import Initial
 from metro_fast.experts.adapters.peft_folder import parse_config
@@ -213,12 +213,12 @@ def check_kinds(experts: Mapping[str, Source], allowed: Collection[str] = ("lora
     for name, kind in kinds.items():
         if kind not in allowed:
             raise MetroFastError(
-                f"expert {name} has kind {kind!r}, expected all {' or all '.join(allowed)}"
+                f"expert {name} has kind {quoted(kind)}, expected all {' or all '.join(allowed)}"
             )
         if kind != kinds[first]:
             raise MetroFastError(
-                f"expert {name} has kind {kind!r}, expert {first} has kind {kinds[first]!r}: "
-                f"expected all {' or all '.join(allowed)}"
+                f"expert {name} has kind {quoted(kind)}, expert {first} has kind "
+                f"{quoted(kinds[first])}: expected all {' or all '.join(allowed)}"
             )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.roles import factor_of, role_of
 from metro_fast.experts.adapters.tensors import RawTensor
@@ -147,7 +148,7 @@ def _space(
         raise MetroFastError(f"{given} is {needs_delta[given]}, which needs space='delta'")
     if space == "delta" and kind != "lora":
         why = "space='delta' is" if given is None else f"{given} is {needs_delta[given]}, which is"
-        raise MetroFastError(f"{why} for LoRA experts, and these have kind {kind!r}")
+        raise MetroFastError(f"{why} for LoRA experts, and these have kind {quoted(kind)}")
     rank = needs_delta["rank"]
     if rank is not None and (rank < 1 or rank != int(rank)):
         raise MetroFastError(f"rank is {rank}, expected a whole number of at least 1")

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.tensors import StateDict
 
@@ -50,7 +51,8 @@ def common_metadata(
         record = key.startswith(_RECORDS)
         if other is None and not record and not same_ranks:
             raise MetroFastError(
-                f"the files of the experts carry the metadata {key[:80]!r}, from which readers may "
+                f"the files of the experts carry the metadata {quoted(key[:80])}, from which "
+                "readers may "
                 "take ranks and scalings: a merge that changes ranks cannot keep it; merge with "
                 "space='factors', or save the adapters without it"
             )
@@ -61,7 +63,7 @@ def common_metadata(
             left.append(key)
         else:
             raise MetroFastError(
-                f"the metadata {key[:80]!r} of expert {other} differs from that of expert "
+                f"the metadata {quoted(key[:80])} of expert {other} differs from that of expert "
                 f"{next(iter(experts))}: readers may take ranks and scalings from it, so their "
                 "sum would have no right value; save the adapters with the same metadata"
             )

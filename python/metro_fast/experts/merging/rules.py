@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.ternarize import ternarize
 
@@ -46,7 +47,7 @@ def choice(name: str, value: Any, known: tuple[str, ...]) -> None:
         MetroFastError: If it is not; the message has the value and the known ones.
     """
     if value not in known:
-        raise MetroFastError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+        raise MetroFastError(f"{name} is {quoted(value)}, expected one of {', '.join(known)}")
 
 
 def prune(values: NDArray[np.float32], density: float) -> NDArray[np.float32]:

@@ -17,6 +17,9 @@ from metro_fast.experts.merging.members import Members
 from metro_fast.experts.merging.names import names_of
 from metro_fast.experts.merging.roots import rooted, scaling_of_tensors
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""With these a spreadsheet begins a formula; numbers are written as they are."""
+
 
 @dataclass(frozen=True)
 class Similarity:
@@ -58,11 +61,15 @@ class Similarity:
         return sorted(found, key=lambda pair: -pair[2])
 
     def write_csv(self, path: str | Path) -> None:
-        """Write the matrix as a table with the names in its first row and column."""
+        """Write the matrix as a table with the names in its first row and column.
+
+        A name that a spreadsheet would run as a formula gets an apostrophe in front.
+        """
         file = io.StringIO(newline="")
         writer = csv.writer(file)
-        writer.writerow(["expert", *self.names])
-        for name, row in zip(self.names, self.matrix.tolist(), strict=True):
+        names = [f"'{name}" if name.startswith(_FORMULA) else name for name in self.names]
+        writer.writerow(["expert", *names])
+        for name, row in zip(names, self.matrix.tolist(), strict=True):
             writer.writerow([name, *row])
         write_atomically(path, file.getvalue())
 

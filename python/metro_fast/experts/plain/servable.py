@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, kind_of, parse_config
 from metro_fast.experts.adapters.roles import factor_of
@@ -68,7 +69,7 @@ def check_servable(name: str, expert: Expert) -> dict[str, Any]:
     kind = kind_of(config)
     if kind != "lora":
         raise MetroFastError(
-            f"{name} has kind {kind!r} ({config['peft_type']}), and servers only load LoRA"
+            f"{name} has kind {quoted(kind)} ({config['peft_type']}), and servers only load LoRA"
         )
     if not config.get("base_model_name_or_path"):
         raise MetroFastError(
@@ -98,8 +99,8 @@ def _check_settings(name: str, config: Mapping[str, Any]) -> None:
             if "peft_version" not in config:
                 continue  # PEFT ignores what it does not know, and its older fields are known
             raise MetroFastError(
-                f"{key} of {name} is set ({value!r:.80}), and whether servers read it is unknown: "
-                f"remove it from {CONFIG} if it has no effect"
+                f"{key} of {name} is set ({quoted(value)}), and whether servers read it is "
+                f"unknown: remove it from {CONFIG} if it has no effect"
             )
         raise MetroFastError(
             f"{key} of {name} is set: {_REFUSED[key]}. Use load_expert, or add_to_base where it "

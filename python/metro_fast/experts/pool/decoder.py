@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.file.segments import NATIVE, Segments
@@ -75,7 +76,7 @@ def decoder_of(arena: Arena, num_threads: int | None, keep: str) -> Decoder:
         CudaError: If CUDA is missing.
     """
     if keep not in KEEP:
-        raise MetroFastError(f"keep is {keep!r}, expected one of {', '.join(KEEP)}")
+        raise MetroFastError(f"keep is {quoted(keep)}, expected one of {', '.join(KEEP)}")
     kind = arena.buffer.device.type
     if kind == "cpu":
         return CpuDecoder(arena, num_threads)

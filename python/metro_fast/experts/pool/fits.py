@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG, kind_of, parse_config
 from metro_fast.experts.adapters.roles import role_of
@@ -37,7 +37,7 @@ def config_of(expert: Expert) -> dict[str, Any]:
     kind = kind_of(config)
     if kind not in ("lora", "ia3"):
         raise MetroFastError(
-            f"the expert has kind {kind!r}, expected lora or ia3: use load_expert for prompts"
+            f"the expert has kind {quoted(kind)}, expected lora or ia3: use load_expert for prompts"
         )
     if config.get("bias", "none") != "none":
         raise MetroFastError(

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.pool.claim import Block, Claim
 
@@ -93,7 +94,7 @@ class ResidentLock:
     def _begin_alone(self, claim: Claim) -> None:
         for other in self._near(claim):
             raise MetroFastError(
-                f"{_whose(other)} is inside pool.use({other.name!r}): leave that block first"
+                f"{_whose(other)} is inside pool.use({quoted(other.name)}): leave that block first"
             )
         self._take(claim)
         try:
@@ -107,8 +108,9 @@ class ResidentLock:
         for other in self._near(claim):
             if other.name != claim.name:
                 raise MetroFastError(
-                    f"{_whose(other)} uses {other.name!r} already: leave that block before using "
-                    f"{claim.name!r}" + (", or ask for it in asyncio.to_thread" * _apart(other))
+                    f"{_whose(other)} uses {quoted(other.name)} already: leave that block before "
+                    f"using {quoted(claim.name)}"
+                    + (", or ask for it in asyncio.to_thread" * _apart(other))
                 )
             self._held.append(claim)
             if not other.over:

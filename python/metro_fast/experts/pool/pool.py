@@ -5,7 +5,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.hub.fetch import resolve_expert
@@ -136,7 +136,7 @@ class ExpertPool:
             source = Expert.load(path)
         with self._lock.alone():
             if name in self._entries:
-                raise MetroFastError(f"the pool has an expert {name!r} already: remove it first")
+                raise MetroFastError(f"the pool has an expert {quoted(name)} already: remove it")
             self._check_room(source.nbytes)
             if self._adapter is None:
                 all_or_nothing(partial(self._start, name, source, path))
@@ -157,7 +157,7 @@ class ExpertPool:
         with self._lock.alone():
             self._entry(name)
             if name == self.resident:
-                raise MetroFastError(f"{name!r} is in the model: swap in another expert first")
+                raise MetroFastError(f"{quoted(name)} is in the model: swap in another first")
             del self._entries[name]
 
     def use(self, name: str) -> "Block[PeftModel]":
@@ -263,8 +263,8 @@ class ExpertPool:
         expert = Expert.load(entry.path)
         if checksum_of(expert) != entry.checksum:
             raise FormatError(
-                f"{entry.path} has changed since {name!r} was added from it: remove {name!r} from "
-                "the pool and add it again"
+                f"{entry.path} has changed since {quoted(name)} was added from it: remove "
+                f"{quoted(name)} from the pool and add it again"
             )
         packed = Packed(expert, self._prepared(adapter, expert))
         self._drop_beyond_the_limit(keep=name, more=entry.nbytes)

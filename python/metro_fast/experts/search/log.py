@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from metro_fast._json import parse_json
-from metro_fast._shown import shown
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import FormatError, MetroFastError
 
 FieldT = TypeVar("FieldT")
@@ -133,7 +133,7 @@ def _difference(name: str, found: Any, expected: Any) -> str:
             return (
                 f"it has {shown(repr(one))} where this one has {shown(repr(two))}"
                 if one != two
-                else (f"{one!r} has other weights now")
+                else (f"{quoted(one)} has other weights now")
             )
     if _is_checksum(found) or _is_checksum(expected):
         return f"its {name} had other contents" if found else f"it has no {name}"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast._extras import require
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 
@@ -53,8 +54,8 @@ class Optimizer:
         low, high = bounds
         if name not in ng.optimizers.registry:
             raise MetroFastError(
-                f"optimizer is {name!r}, which nevergrad does not have, expected for instance "
-                "NGOpt (as in LoraHub), CMA, OnePlusOne, DE or PSO"
+                f"optimizer is {quoted(name)}, which nevergrad does not have, expected for "
+                "instance NGOpt (as in LoraHub), CMA, OnePlusOne, DE or PSO"
             )
         if budget < 1:
             raise MetroFastError(f"max_steps is {budget}, expected at least 1")

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 
@@ -20,7 +21,7 @@ def checked_score(value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"the score is {value!r}, expected a number") from error
+        raise TypeError(f"the score is {quoted(value)}, expected a number") from error
     if not math.isfinite(number):
         raise MetroFastError(f"the score is {number}, expected a finite number")
     return number

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.tensors import element
 from metro_fast.experts.compression.compress import read_vector
@@ -172,11 +173,11 @@ def _grid(
     """The densities with the alphas of each, all checked before the first is scored."""
     if quantize not in QUANTIZERS or quantize == "prune":
         raise MetroFastError(
-            f"quantize is {quantize!r}, expected compeft, stc or sign (a pruned vector has no "
-            "alpha and no file)"
+            f"quantize is {quoted(quantize)}, expected compeft, stc or sign (a pruned vector has "
+            "no alpha and no file)"
         )
     if scope not in SCOPES:
-        raise MetroFastError(f"scope is {scope!r}, expected one of {', '.join(SCOPES)}")
+        raise MetroFastError(f"scope is {quoted(scope)}, expected one of {', '.join(SCOPES)}")
     if quantize == "sign":
         return [(1.0, [None])]
     line: list[Alpha | None] = [None]
@@ -188,7 +189,7 @@ def _grid(
         line = list(dict.fromkeys("least_squares" if n is None else n for n, _ in natives))
     for density in densities:
         if isinstance(density, bool) or not isinstance(density, int | float):
-            raise TypeError(f"density is {density!r}, expected a number in (0, 1]")
+            raise TypeError(f"density is {quoted(density)}, expected a number in (0, 1]")
         if not 0 < density <= 1:
             raise MetroFastError(f"density is {density}, expected a number in (0, 1]")
     if not densities or not line:
@@ -214,8 +215,8 @@ def _showing(
         return model, False
     if vector.kind not in ("lora", "ia3"):
         raise MetroFastError(
-            f"the adapter has kind {vector.kind!r}, but only LoRA and IA3 weights of a model can "
-            "be replaced repeatedly: pass a function that loads an expert into a model, with "
+            f"the adapter has kind {quoted(vector.kind)}, but only LoRA and IA3 weights of a model "
+            "can be replaced repeatedly: pass a function that loads an expert into a model, with "
             "load_expert"
         )
     shapes = {name: residual.values.shape for name, residual in vector.residuals.items()}

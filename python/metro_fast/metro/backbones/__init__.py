@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.metro.backbones.backbone import Backbone
 from metro_fast.metro.backbones.metro_t0 import MetroT0
@@ -31,7 +32,7 @@ def backbone_of(config: Any) -> Backbone:
     kind = config if isinstance(config, str) else getattr(config, "model_type", None)
     if kind not in BACKBONES:
         raise MetroFastError(
-            f"main.model_type is {kind!r}, expected one of {', '.join(sorted(BACKBONES))}: METRO "
-            "needs an encoder-decoder whose encoder it can shorten into the auxiliary model"
+            f"main.model_type is {quoted(kind)}, expected one of {', '.join(sorted(BACKBONES))}: "
+            "METRO needs an encoder-decoder whose encoder it can shorten into the auxiliary model"
         )
     return BACKBONES[kind]

@@ -6,6 +6,7 @@ from typing import Any, get_type_hints
 from transformers import PreTrainedModel
 
 from metro_fast._pretrained import explained
+from metro_fast._shown import quoted
 from metro_fast.data import DataCollatorForMetro
 from metro_fast.data.collator import Collator
 from metro_fast.metro.configuration import MetroConfig
@@ -93,7 +94,7 @@ def _model(plan: ModelPlan) -> PreTrainedModel:
                 MetroConfig(main=plan.main, auxiliary=own, forbidden_token_ids=never, **options)
             )
     if plan.attn_implementation is not None:
-        with explained(f"attention {plan.attn_implementation!r}"):
+        with explained(f"attention {quoted(plan.attn_implementation)}"):
             model.set_attn_implementation(plan.attn_implementation)
     return model
 

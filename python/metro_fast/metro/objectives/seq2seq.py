@@ -5,6 +5,7 @@ from typing import Any
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
 from metro_fast._pretrained import explained, load_seq2seq
+from metro_fast._shown import quoted
 from metro_fast._training import Seq2SeqObjective
 from metro_fast.metro.objectives.recipe import ModelPlan
 
@@ -23,7 +24,7 @@ def seq2seq_model(plan: ModelPlan) -> PreTrainedModel:
     if plan.init is not None:
         model = load_seq2seq(plan.init)
         if plan.attn_implementation is not None:
-            with explained(f"attention {plan.attn_implementation!r}"):
+            with explained(f"attention {quoted(plan.attn_implementation)}"):
                 model.set_attn_implementation(plan.attn_implementation)
         return model
     with explained("a model of these settings"):

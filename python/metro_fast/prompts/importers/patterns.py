@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._json import parse_json
+from metro_fast._memory import read_small
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts.importers.imported import Imported
 from metro_fast.prompts.instruction import Instruction
@@ -151,7 +153,7 @@ def import_promptbench(
 
 def _entries(path: Path) -> Iterator[tuple[str, int, Any]]:
     """The task, number and value of each entry of a JSON object of lists."""
-    content = parse_json(path.read_bytes(), path)
+    content = parse_json(read_small(path), path)
     if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
         raise FormatError(f"{path} is not a JSON object of lists; give {{task: [prompt, ...]}}")
     for task, entries in content.items():
@@ -169,11 +171,11 @@ def _to_jinja(pattern: str, names: Mapping[str, str]) -> str:
                 continue
             if not field.isidentifier() or spec or conversion:
                 raise MetroFastError(
-                    f"the placeholder {{{field}}} in {pattern!r} is not a name; give it one"
+                    f"the placeholder {{{field}}} in {quoted(pattern)} is not a name; give it one"
                 )
             parts.append(names.get(field, f"{{{{ {field} }}}}"))
     except ValueError as error:
-        raise MetroFastError(f"{pattern!r} is not a pattern ({error})") from error
+        raise MetroFastError(f"{quoted(pattern)} is not a pattern ({error})") from error
     return "".join(parts)
 
 

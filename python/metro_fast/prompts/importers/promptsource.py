@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from metro_fast._shown import shown
+from metro_fast._memory import read_small
+from metro_fast._shown import quoted, shown
 from metro_fast._yaml import parse_yaml
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts.importers.imported import Imported
@@ -79,7 +80,7 @@ def import_promptsource(
 
 def _parse(file: Path) -> tuple[str, dict[Any, dict[str, Any]]]:
     """The data set of a file and its templates; its two tags are read as plain mappings."""
-    content = parse_yaml(file.read_bytes(), file, mappings=("!Template", "!TemplateMetadata"))
+    content = parse_yaml(read_small(file), file, mappings=("!Template", "!TemplateMetadata"))
     if not isinstance(content, dict) or not isinstance(content.get("dataset"), str):
         raise FormatError(f"{file} has no data set's name; give a templates.yaml of promptsource")
     templates = content.get("templates")
@@ -108,5 +109,5 @@ def _instruction(
         syntax="promptsource",
     )
     for text in (instruction.text, choices or ""):
-        check_template(text, f"instruction {name!r}")
+        check_template(text, f"instruction {quoted(name)}")
     return instruction

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._json import parse_json
+from metro_fast._memory import read_small
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.readers.read import Collector, Read, RowError
@@ -51,14 +53,14 @@ def read_bbh(
         Item('0', choices=('Yes', 'No'), answer=0)
     """
     path = Path(path)
-    content = parse_json(path.read_bytes(), path)
+    content = parse_json(read_small(path), path)
     examples = content.get("examples") if isinstance(content, dict) else None
     if not isinstance(examples, list):
         raise FormatError(f"{path} has no list of examples; give a file of BIG-Bench-Hard")
     collector = Collector(path)
     for number, example in enumerate(examples):
         if not isinstance(example, dict):
-            raise FormatError(f"{path}: example {number} is {example!r}; give an object")
+            raise FormatError(f"{path}: example {number} is {quoted(example)}; give an object")
         collector.add(f"example {number}", lambda e=example, n=number: _item(str(n), e))  # type: ignore[misc]
     return collector.finish(name or f"bbh_{path.stem}", task_type, split)
 

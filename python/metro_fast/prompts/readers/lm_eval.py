@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from metro_fast._extras import require
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.readers.read import Collector, Read, RowError
@@ -50,8 +51,8 @@ def _load(name: str, manager: Any) -> Any:
     manager = manager if manager is not None else tasks.TaskManager()
     if name not in manager.all_subtasks:
         raise MetroFastError(
-            f"lm-eval has no single task {name!r}; give one of those that `lm_eval ls subtasks` "
-            "prints"
+            f"lm-eval has no single task {quoted(name)}; give one of those that `lm_eval ls "
+            "subtasks` prints"
         )
     return manager.load([name])["tasks"][name]
 
@@ -59,7 +60,9 @@ def _load(name: str, manager: Any) -> Any:
 def _item(task: Any, item_id: str, document: Mapping[str, Any]) -> Item:
     text, target = task.doc_to_text(document), task.doc_to_target(document)
     if not isinstance(text, str):
-        raise RowError("several inputs", f"its input is {text!r}, the number of one of its choices")
+        raise RowError(
+            "several inputs", f"its input is {quoted(text)}, the number of one of its choices"
+        )
     fields = {key: value for key, value in document.items() if _is_json(value)}
     fields["input"] = text
     choices: tuple[str, ...] = ()
@@ -67,7 +70,7 @@ def _item(task: Any, item_id: str, document: Mapping[str, Any]) -> Item:
         choices = tuple(map(str, task.doc_to_choice(document)))
     if isinstance(target, list):
         if len(target) != 1:
-            raise RowError("several answers", f"the answers are {target!r}")
+            raise RowError("several answers", f"the answers are {quoted(target)}")
         target = target[0]
     if not choices:
         return Item(item_id, fields, target=str(target))

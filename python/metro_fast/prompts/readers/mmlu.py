@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from metro_fast._json import parse_json
+from metro_fast._json import json_lines, parse_json
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.readers.read import Collector, Read, RowError
@@ -77,7 +78,7 @@ def _file_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, row in enumerate(table_rows(path, _COLUMNS)):
             yield f"{path.name} row {number}", {"subject": subject, **row}
         return
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in json_lines(path):
         where = f"{path}:{number}"
         record = parse_json(line, where)
         if not isinstance(record, dict):
@@ -94,7 +95,9 @@ def _item(item_id: str, row: dict[str, Any]) -> Item:
         raise RowError("no question with four choices", f"the row has only {', '.join(row)}")
     letter = str(row["answer"]).strip()
     if letter not in tuple(_LETTERS):
-        raise RowError("no answer among the choices", f"the answer is {letter!r}, not A, B, C or D")
+        raise RowError(
+            "no answer among the choices", f"the answer is {quoted(letter)}, not A, B, C or D"
+        )
     texts = [row[letter] for letter in _LETTERS]
     subject = str(row["subject"])
     fields = {

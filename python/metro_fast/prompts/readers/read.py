@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.prompt import Reject
@@ -87,7 +88,7 @@ class Collector:
         """
         report = SourceReport(self._source, len(self._items), self._rejects, self._remarks)
         if not self._items:
-            first = f"; the first is {self._rejects[0].detail}" if self._rejects else ""
+            first = f"; the first is {shown(self._rejects[0].detail, 500)}" if self._rejects else ""
             raise FormatError(f"{report}: it holds no items{first}")
         items = tuple(self._items.values())
         usual = "accuracy" if any(item.choices for item in items) else "exact_match"
@@ -101,4 +102,4 @@ def integer(value: Any, what: str) -> int:
             return int(value)
     except ValueError:
         pass
-    raise RowError("no number", f"{what} is {value!r}, expected a whole number")
+    raise RowError("no number", f"{what} is {quoted(value)}, expected a whole number")

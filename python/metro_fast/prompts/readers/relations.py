@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._json import parse_json
+from metro_fast._memory import read_small
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.readers.read import Collector, Read, RowError
@@ -90,7 +92,7 @@ def _semeval_item(block: str) -> Item:
     entities = {name: pattern.search(tagged) for name, pattern in _ENTITY.items()}
     relation = lines[1].strip() if len(lines) > 1 else ""
     if relation not in SEMEVAL_STATEMENTS:
-        raise RowError("no relation", f"sentence {item_id} has the relation {relation!r}")
+        raise RowError("no relation", f"sentence {item_id} has the relation {quoted(relation)}")
     fields = {"sentence": re.sub(r"</?e[12]>", "", tagged), "tagged": tagged}
     for name, found in entities.items():
         if found is None:
@@ -127,10 +129,10 @@ def read_fewrel(
         FormatError: If a file is not such JSON, or no sentence is an item.
     """
     path = Path(path)
-    content = parse_json(path.read_bytes(), path)
+    content = parse_json(path.read_bytes(), path, large=True)
     if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
         raise FormatError(f"{path} is not a JSON object of lists; give {{relation: [sentence]}}")
-    known = {} if names is None else parse_json(Path(names).read_bytes(), names)
+    known = {} if names is None else parse_json(read_small(Path(names)), names)
     if not isinstance(known, dict):
         raise FormatError(f"{names} is not a JSON object; give FewRel's pid2name.json")
     about = {pid: known.get(pid) or [pid, ""] for pid in content}
@@ -152,8 +154,8 @@ def read_fewrel(
         return read
     # The name is data, not a template: braces in it stay what they are.
     templates = {
-        label: f"{{{{ e1 }}}} is linked to {{{{ e2 }}}} by the relation {{{{ {label!r} }}}}."
-        for label in labels
+        label: f"{{{{ e1 }}}} is linked to {{{{ e2 }}}} by the relation {{{{ {literal} }}}}."
+        for label, literal in zip(labels, map(repr, labels), strict=True)
     }
     task, more = with_statements(read.task, templates)
     rejects = (*read.report.rejects, *more.rejects)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.readers.read import Collector, Read, RowError
@@ -86,7 +87,8 @@ def read_rows(
 
 def _column(row: Mapping[str, Any], name: str) -> Any:
     if row.get(name) is None:
-        raise RowError("missing column", f"the row has no {name!r}; it has {', '.join(row)}")
+        names = shown(", ".join(row), 300)
+        raise RowError("missing column", f"the row has no {quoted(name)}; it has {names}")
     return row[name]
 
 
@@ -104,7 +106,7 @@ def _choices(
     if isinstance(value, Mapping):
         return tuple(map(str, value.get("text", ()))), tuple(map(str, value.get("label", ())))
     if isinstance(value, str):
-        raise RowError("choices not a list", f"{choices} is {value!r}")
+        raise RowError("choices not a list", f"{choices} is {quoted(value)}")
     return tuple(map(str, value)), ()
 
 
@@ -116,5 +118,7 @@ def _place(value: Any, texts: Sequence[str], labels: Sequence[str], first: int) 
     number = re.fullmatch(r"\s*([+-]?\d{1,9})\s*", str(value)) if not labels else None
     place = int(number[1]) - first if number else -1
     if not 0 <= place < len(texts):
-        raise RowError("no answer among the choices", f"{value!r} is not in {list(texts)!r}")
+        raise RowError(
+            "no answer among the choices", f"{quoted(value)} is not in {quoted(list(texts))}"
+        )
     return place

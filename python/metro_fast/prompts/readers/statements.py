@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from metro_fast._shown import shown
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.readers.read import Collector, Read, RowError
@@ -52,7 +52,9 @@ def with_statements(
     """
     missing = sorted({label for item in task for label in item.choices} - templates.keys())
     if missing:
-        raise MetroFastError(f"the relation {missing[0]!r} has no template; give one for each")
+        raise MetroFastError(
+            f"the relation {quoted(missing[0])} has no template; give one for each"
+        )
     collector = Collector(task.name)
     for item in task:
 
@@ -61,10 +63,11 @@ def with_statements(
             answer = item.answer_text
             if answer not in labels:
                 raise RowError(
-                    "relation not valid for its types", f"{answer!r} is not in {labels!r}"
+                    "relation not valid for its types",
+                    f"{quoted(answer)} is not in {quoted(labels)}",
                 )
             if len(labels) < 2:
-                raise RowError("fewer than two choices", f"only {labels!r} is valid")
+                raise RowError("fewer than two choices", f"only {quoted(labels)} is valid")
             statements = [_statement(templates[label], item) for label in labels]
             fields = {**item.fields, "statements": statements}
             return Item(item.id, fields, tuple(labels), labels.index(answer), item.group)
@@ -84,7 +87,7 @@ def _valid(
     if valid is not None:
         absent = [name for name in types if name not in item.fields]
         if absent:
-            raise RowError("no entity type", f"the item has no field {absent[0]!r}")
+            raise RowError("no entity type", f"the item has no field {quoted(absent[0])}")
         pair = ":".join(str(item.fields[name]) for name in types)
         labels = [label for label in labels if label in valid.get(pair, ())]
     return labels + [label for label in item.choices if label == none]
@@ -92,6 +95,6 @@ def _valid(
 
 def _statement(template: str, item: Item) -> str:
     try:
-        return fill(template, item.fields, where=f"the template {shown(template)!r}", key=item.id)
+        return fill(template, item.fields, where=f"the template {quoted(template)}", key=item.id)
     except TemplateFailure as failure:
         raise RowError(failure.reason, failure.detail) from failure

@@ -2,12 +2,12 @@
 
 import csv
 import os
-from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metro_fast._json import parse_json
+from metro_fast._json import json_lines, parse_json
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 from metro_fast.prompts.item import Item
 from metro_fast.prompts.readers.read import Collector, Read, RowError, integer
@@ -113,7 +113,7 @@ def read_story_cloze(
             }
             missing = [c for c in ("InputStoryid", *columns, "AnswerRightEnding") if not row.get(c)]
             if missing:
-                raise RowError("missing column", f"the row has no {missing[0]!r}")
+                raise RowError("missing column", f"the row has no {quoted(missing[0])}")
             right = integer(row["AnswerRightEnding"], "AnswerRightEnding")
             if right not in (1, 2):
                 raise RowError("no answer among the choices", f"AnswerRightEnding is {right}")
@@ -128,7 +128,7 @@ def read_story_cloze(
 
 def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSON Lines file, each on a line of its own."""
-    for number, line in enumerate(path.read_bytes().removeprefix(BOM_UTF8).splitlines(), start=1):
+    for number, line in json_lines(path):
         if not line.strip():
             continue
         row = parse_json(line, f"{path}:{number}")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from metro_fast._shown import quoted, shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Instruction, Item, Prompt, Reject, Rendered, Task
 from metro_fast.prompts.item import check_text
@@ -86,7 +87,7 @@ class ForeignCell:
         if named.metric == "accuracy" and free:
             raise MetroFastError(
                 f"{len(free)} of {len(self.items)} items of {self.task} have no choices, which "
-                f"accuracy needs (the first is {free[0]!r}): give another metric"
+                f"accuracy needs (the first is {quoted(free[0])}): give another metric"
             )
         prompts = tuple(
             Prompt(text, item.choices, item.answer, item.answer_text)
@@ -177,7 +178,7 @@ class Gathering:
         """
         report = SourceReport(self._source, len(self._taken), self._rejects)
         if not self._taken:
-            first = f"; the first is {self._rejects[0].detail}" if self._rejects else ""
+            first = f"; the first is {shown(self._rejects[0].detail, 500)}" if self._rejects else ""
             raise FormatError(f"{report}: no sample can be read{first}")
         items, inputs, outcomes, correct = zip(*self._taken.values(), strict=True)
         cell = ForeignCell(harness, model_name, task, split, items, inputs, outcomes, correct)
@@ -196,7 +197,8 @@ def part(value: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any
     if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
         names = [k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,))]
         raise AskedError(
-            f"no {key}", f"{where}: {key} is {str(found)[:60]!r}, expected {' or '.join(names)}"
+            f"no {key}",
+            f"{where}: {key} is {quoted(str(found)[:60])}, expected {' or '.join(names)}",
         )
     return found
 
@@ -210,6 +212,7 @@ def _check(asked: Asked) -> None:
     if asked.correct != (asked.outcome.prediction == asked.item.answer):
         raise AskedError(
             "another verdict",
-            f"item {asked.item.id!r}: the log counts it as {'right' if asked.correct else 'wrong'},"
+            f"item {quoted(asked.item.id)}: the log counts it as "
+            f"{'right' if asked.correct else 'wrong'},"
             f" with the choice {asked.outcome.prediction} and the answer {asked.item.answer}",
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._json import parse_json
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 from metro_fast.prompts import Item
 from metro_fast.robustness.doors.foreign import Asked, AskedError, ForeignRead, Gathering, part
@@ -47,7 +48,7 @@ def read_helm(
         'mmlu'
     """
     path = Path(path)
-    state = parse_json(path.read_bytes(), path, not_finite=True)
+    state = parse_json(path.read_bytes(), path, not_finite=True, large=True)
     try:
         spec = part(state, "adapter_spec", dict, str(path))
         method, model = (
@@ -85,9 +86,9 @@ def _instance(request: Any, where: str, split: str, trial: int) -> str:
     if instance.get("perturbation"):
         raise AskedError("perturbed", f"{where}: {str(instance['perturbation'])[:60]}")
     if instance.get("split") != split:
-        raise AskedError("another split", f"{where} is of {instance.get('split')!r}")
+        raise AskedError("another split", f"{where} is of {quoted(instance.get('split'))}")
     if request.get("train_trial_index", 0) != trial:
-        raise AskedError("another trial", f"{where} is of {request['train_trial_index']!r}")
+        raise AskedError("another trial", f"{where} is of {quoted(request['train_trial_index'])}")
     return str(part(instance, "id", str, where))
 
 
@@ -167,4 +168,6 @@ def _sum(completion: dict[str, Any], reference: str, where: str) -> tuple[float,
         total, count = total + logprob, count + 1
         if text.strip().endswith(reference.strip()):
             return total, count
-    raise AskedError("no tokens of the reference", f"{where}: the tokens lack {reference[:60]!r}")
+    raise AskedError(
+        "no tokens of the reference", f"{where}: the tokens lack {quoted(reference[:60])}"
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._json import parse_json
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 from metro_fast.prompts import Item
 from metro_fast.robustness.doors.archive import read_member
@@ -51,7 +52,7 @@ def read_inspect(
     if zipfile.is_zipfile(path):
         header, samples = _zipped(path)
     else:
-        log = parse_json(path.read_bytes(), path, not_finite=True)
+        log = parse_json(path.read_bytes(), path, not_finite=True, large=True)
         header = log if isinstance(log, dict) else {}
         samples = ((str(n), s) for n, s in enumerate(_list(header, path)))
     try:
@@ -77,7 +78,7 @@ def _zipped(path: Path) -> tuple[dict[str, Any], Iterator[tuple[str, Any]]]:
     """The header of a log and its samples, of which one at a time is in memory."""
 
     def read(name: str) -> Any:
-        return parse_json(read_member(path, name), f"{path}/{name}", not_finite=True)
+        return parse_json(read_member(path, name), f"{path}/{name}", not_finite=True, large=True)
 
     header = read("header.json")
     with zipfile.ZipFile(path) as archive:
@@ -111,7 +112,9 @@ def _asked(sample: Any, where: str, scorer: str | None) -> Asked:
     choices = part(sample, "choices", list, where)
     place = _letter(targets, len(choices))
     if place < 0:
-        raise AskedError("no answer among the choices", f"{where}: the target is {targets[:60]!r}")
+        raise AskedError(
+            "no answer among the choices", f"{where}: the target is {quoted(targets[:60])}"
+        )
     item = Item(item_id, fields, choices, place)
     answer = score.get("answer")
     found = _letter(answer.strip(), len(choices)) if isinstance(answer, str) else -1

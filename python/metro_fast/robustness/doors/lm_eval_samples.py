@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from metro_fast._json import parse_json
+from metro_fast._json import json_lines, parse_json
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 from metro_fast.prompts import Item
 from metro_fast.robustness.doors.foreign import Asked, AskedError, ForeignRead, Gathering, part
@@ -55,7 +56,7 @@ def read_lm_eval_samples(
     """
     path = Path(path)
     gathering = Gathering(path)
-    for number, text in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, text in json_lines(path):
         line = parse_json(text, f"{path}:{number}", not_finite=True)
         if isinstance(line, dict):
             filter_name = filter_name or line.get("filter")
@@ -120,7 +121,7 @@ def _answer(target: str, choices: tuple[str, ...], where: str) -> int:
         return choices.index(target.strip())
     if target.startswith("["):
         raise AskedError("several answers", f"{where}: the target is {target[:60]}")
-    raise AskedError("no answer among the choices", f"{where}: the target is {target[:60]!r}")
+    raise AskedError("no answer among the choices", f"{where}: the target is {quoted(target[:60])}")
 
 
 def _score(response: Any, where: str) -> float:

@@ -12,6 +12,7 @@ from html import escape
 
 import numpy as np
 
+from metro_fast._shown import quoted
 from metro_fast._svg import limits, room, round_step, svg
 from metro_fast.errors import MetroFastError
 
@@ -156,7 +157,8 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, descripti
     for name, curve in series.items():
         if len(curve) == 0 or not np.isfinite(np.asarray(curve, dtype=np.float64)).all():
             raise MetroFastError(
-                f"curve {name!r} has no points, or one that is not finite: pass finite (x, y) pairs"
+                f"curve {quoted(name)} has no points, or one that is not finite: pass finite (x, "
+                "y) pairs"
             )
     xs = [float(x) for curve in series.values() for x, _ in curve]
     ys = [float(y) for curve in series.values() for _, y in curve]

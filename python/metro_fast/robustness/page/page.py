@@ -8,6 +8,7 @@ from pathlib import Path
 
 from metro_fast._atomic import write_atomically
 from metro_fast._page import document
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.robustness.compare import Comparison, compare, why_not_pairable
 from metro_fast.robustness.page.closing import (
@@ -111,17 +112,18 @@ def _check(
     for task, lines in baselines.items():
         if task not in tasks:
             raise MetroFastError(
-                f"baselines has the task {task!r}, but no report has a task {task!r}: the tasks "
-                f"are {', '.join(sorted(tasks))}"
+                f"baselines has the task {quoted(task)}, but no report has a task {quoted(task)}: "
+                f"the tasks are {', '.join(sorted(tasks))}"
             )
         for label, value in lines.items():
             if not 0 <= value <= 1:
                 raise MetroFastError(
-                    f"baseline {label!r} of {task!r} is {value}, expected a value from 0 to 1"
+                    f"baseline {quoted(label)} of {quoted(task)} is {value}, expected a value from "
+                    "0 to 1"
                 )
     for label, size in artifacts.items():
         if size < 0:
-            raise MetroFastError(f"artifact {label!r} has {size} bytes, expected 0 or more")
+            raise MetroFastError(f"artifact {quoted(label)} has {size} bytes, expected 0 or more")
 
 
 def _compare_pairs(
@@ -137,12 +139,12 @@ def _compare_pairs(
         for name in (first, second):
             if name not in by_name:
                 raise MetroFastError(
-                    f"pairs: no report is of {name!r}, expected one of {', '.join(names)}"
+                    f"pairs: no report is of {quoted(name)}, expected one of {', '.join(names)}"
                 )
         shared = [task for task in by_name[first].tasks if task in by_name[second].tasks]
         if pairs is not None and not shared:
             raise MetroFastError(
-                f"pairs: {first!r} and {second!r} have no task in common to compare"
+                f"pairs: {quoted(first)} and {quoted(second)} have no task in common to compare"
             )
         for task in list(shared) if pairs is None else ():
             reason = why_not_pairable(by_name[first], by_name[second], task)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.scoring.metrics.metric import Answer, Metric
 from metro_fast.scoring.metrics.relations import (
@@ -54,8 +55,8 @@ class _Mean(Metric):
         for label in gold if self.words else ():
             if label and not squad_normalized(label):
                 raise MetroFastError(
-                    f"the right answer {label!r} is empty without punctuation and articles, so "
-                    f"that {self.name} would take an empty answer for it; use exact_match or "
+                    f"the right answer {quoted(label)} is empty without punctuation and articles, "
+                    f"so that {self.name} would take an empty answer for it; use exact_match or "
                     "accuracy"
                 )
 
@@ -80,11 +81,11 @@ class _MicroF1(Metric):
         super().check(gold)
         for label in dict.fromkeys(gold):
             if not label:
-                raise MetroFastError(f"a right answer is empty; give {self.negative_label!r}")
+                raise MetroFastError(f"a right answer is empty; give {quoted(self.negative_label)}")
             if label != self.negative_label and _letters(label) == _letters(self.negative_label):
                 raise MetroFastError(
-                    f"{self.name} would take the right answer {label!r} for a relation; write it "
-                    f"{self.negative_label!r}"
+                    f"{self.name} would take the right answer {quoted(label)} for a relation; "
+                    f"write it {quoted(self.negative_label)}"
                 )
 
 
@@ -188,5 +189,5 @@ def find_metric(name: str) -> Metric:
         'macro F1'
     """
     if name not in METRICS:
-        raise MetroFastError(f"the metric is {name!r}; give one of {', '.join(METRICS)}")
+        raise MetroFastError(f"the metric is {quoted(name)}; give one of {', '.join(METRICS)}")
     return METRICS[name]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 __all__ = ["Answer", "Metric"]
@@ -108,7 +109,7 @@ class Metric(ABC):
             raise MetroFastError(f"there are no right answers; {self.name} needs at least 1")
         for label in gold:
             if not isinstance(label, str):
-                raise TypeError(f"label {label!r} is not a string")
+                raise TypeError(f"label {quoted(label)} is not a string")
 
     def item_values(self, parts: ArrayLike) -> NDArray[np.float64]:
         """Values of the items, whose mean is the metric.

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 
 __all__ = [
@@ -29,7 +30,7 @@ def check_strings(labels: Iterable[str]) -> None:
     """
     for label in labels:
         if not isinstance(label, str):
-            raise TypeError(f"label {label!r} is not a string")
+            raise TypeError(f"label {quoted(label)} is not a string")
 
 
 def check_pairs(gold: Sequence[str], predicted: Sequence[str]) -> None:
@@ -61,8 +62,8 @@ def directed_relation(label: str, other_label: str) -> str | None:
     match = _DIRECTED.fullmatch(label)
     if match is None:
         raise MetroFastError(
-            f"label {label!r} has no direction; give Relation(e1,e2), Relation(e2,e1) "
-            f"or {other_label!r}"
+            f"label {quoted(label)} has no direction; give Relation(e1,e2), Relation(e2,e1) "
+            f"or {quoted(other_label)}"
         )
     return match["relation"]
 
