@@ -129,10 +129,11 @@ class Instruction:
 
         Raises:
             MissingExtraError: If jinja2 is not installed.
-            MetroFastError: If a template is not valid Jinja2.
+            MetroFastError: If a template is not valid Jinja2, or uses more of it than it may.
             RejectError: If this item cannot be worded: a field is missing, the sandbox refuses an
-                expression, the text is blank, the answer is not among the choices, or these are
-                empty, duplicate, or not as many as the item's. `render_items` counts these.
+                expression, the template takes more than its budget of steps and characters, the
+                text is blank, the answer is not among the choices, or these are empty, duplicate,
+                or not as many as the item's. `render_items` counts these.
         """
         return word(self, item)
 
