@@ -9,6 +9,7 @@ folder and returns `Case`s.
 import argparse
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import pkgutil
@@ -55,7 +56,8 @@ def preload() -> None:
     import metro_fast.cli
 
     for name in PRELOADED.split():
-        importlib.import_module(name)
+        if importlib.util.find_spec(name) is not None:  # some are private, and older ones lack them
+            importlib.import_module(name)
     for module in pkgutil.iter_modules(metro_fast.cli.__path__, "metro_fast.cli."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
