@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._memory import VARIABLE, check_file, decoded_limit
+from metro_fast._regular import open_regular
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError
 
@@ -122,7 +123,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         OSError: If it cannot be read.
     """
     check_file(path, _MOST_FILE)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         number = 0
         while line := file.readline(MOST_BYTES + 2):
             number += 1

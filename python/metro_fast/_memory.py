@@ -10,7 +10,7 @@ from metro_fast.errors import FormatError, MetroFastError
 
 __all__ = [
     *("check_decoded", "check_file", "decoded_limit", "free_memory", "read_bounded"),
-    "read_small",
+    *("read_large", "read_small"),
 ]
 
 VARIABLE = "METRO_FAST_MAX_DECODED_BYTES"
@@ -95,6 +95,19 @@ def read_small(path: Path, most: int = SMALL_FILE) -> bytes:
     """
     check_file(path, most)
     with open_regular(path) as file:
+        return file.read()
+
+
+def read_large(path: Path) -> bytes:
+    """Read a whole file that may be as large as the memory has room for.
+
+    Raises:
+        FormatError: If it is a FIFO, a socket or a device.
+        MetroFastError: If it is larger than `decoded_limit` allows.
+        OSError: If it cannot be read.
+    """
+    with open_regular(path) as file:
+        check_decoded(os.fstat(file.fileno()).st_size, f"reading {shown(str(path))}")
         return file.read()
 
 

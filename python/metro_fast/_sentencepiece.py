@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
+from metro_fast._memory import read_large
 from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 
@@ -99,7 +100,7 @@ def _parse(path: Path) -> Any:
     damaged = require("google.protobuf.message", "sentencepiece").DecodeError
     proto = protos.ModelProto()
     try:
-        proto.ParseFromString(path.read_bytes())
+        proto.ParseFromString(read_large(path))
     except damaged as error:
         raise FormatError(f"{path} is not a SentencePiece model ({error})") from error
     if not proto.pieces:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from metro_fast._extras import require
 from metro_fast._json import parse_json
 from metro_fast._memory import read_small
+from metro_fast._regular import open_regular
 from metro_fast._sentencepiece import (
     PROBES,
     SUFFIXES,
@@ -254,7 +255,7 @@ def _models(folder: Path) -> list[Path]:
 
 def _is_sentencepiece(model: Path) -> bool:
     """Whether it is not one of tiktoken's, which is a text: the first byte is a field's tag."""
-    with model.open("rb") as file:
+    with open_regular(model) as file:
         return file.read(1) == b"\n"
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from metro_fast._memory import read_large
 from metro_fast._shown import quoted, shown
 from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
@@ -113,7 +114,7 @@ def make_rating(
     about: dict[str, Any] = {"max_input_length": max_input_length}
     if examples is not None:
         pairs = read_pairs(examples)
-        about["examples"] = hashlib.sha256(examples.read_bytes()).hexdigest()
+        about["examples"] = hashlib.sha256(read_large(examples)).hexdigest()
         loss = PairLoss(tokenizer, pairs, max_input_length=max_input_length)
         return Rating(loss, False, f"mean loss in nats per token on {len(pairs)} examples", about)
     if instructions is None:

@@ -11,8 +11,8 @@ from typing import IO, Any
 
 from metro_fast._extras import require
 from metro_fast._json import parse_json
-from metro_fast._shown import quoted, shown
 from metro_fast._regular import check_regular, open_regular
+from metro_fast._shown import quoted, shown
 from metro_fast.data.reading import (
     ADVICE,
     READING,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._json import json_lines, parse_json
+from metro_fast._memory import read_large
 from metro_fast._training.run_folder import HISTORY
 from metro_fast.errors import FormatError, MetroFastError
 
@@ -75,9 +76,9 @@ def _lines(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
             "of pretrain or finetune, or a checkpoint of a Trainer"
         )
     try:
-        history = parse_json(
-            state.read_bytes(), f"{state} is damaged", not_finite=True, large=True
-        )["log_history"]
+        history = parse_json(read_large(state), f"{state} is damaged", not_finite=True, large=True)[
+            "log_history"
+        ]
         return state, [_checked(line, state, number) for number, line in enumerate(history, 1)]
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, FormatError):

@@ -10,6 +10,7 @@ from typing import Any
 from metro_fast._atomic import write_atomically
 from metro_fast._json import parse_json
 from metro_fast._memory import read_bounded
+from metro_fast._regular import check_regular
 from metro_fast.errors import FormatError
 
 __all__ = ["read_lines", "write_lines"]
@@ -49,6 +50,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         FileNotFoundError: If the file is absent.
         FormatError: If it is damaged, or a line is not an object; the message names the file.
     """
+    check_regular(path)
     try:
         with gzip.open(path) as file:
             content = read_bounded(file, path)

@@ -10,8 +10,8 @@ from typing import Any
 
 from metro_fast._atomic import write_atomically
 from metro_fast._json import parse_json
-from metro_fast._memory import check_decoded
-from metro_fast._shown import quoted, shown
+from metro_fast._memory import read_large
+from metro_fast._shown import quoted
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Instruction
 from metro_fast.robustness.cell_files import CellFolder
@@ -93,9 +93,8 @@ def read_results(path: Path) -> ResultsFile:
         FileNotFoundError: If it is absent.
         FormatError: If it is not a results file of this version, or was changed.
     """
-    check_decoded(path.stat().st_size, f"reading {shown(str(path))}")
     try:
-        record = parse_json(path.read_bytes(), path, not_finite=True, large=True)
+        record = parse_json(read_large(path), path, not_finite=True, large=True)
     except FormatError as error:
         raise FormatError(f"{error}: delete it and recompute the folder") from error
     try:

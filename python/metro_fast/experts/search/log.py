@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from metro_fast._json import parse_json
+from metro_fast._memory import read_large
 from metro_fast._shown import quoted, shown
 from metro_fast.errors import FormatError, MetroFastError
 
@@ -43,7 +44,7 @@ class SearchLog:
         self._path = None if path is None else Path(path)
         if self._path is None:
             return
-        content = self._path.read_bytes() if self._path.exists() else b""
+        content = read_large(self._path) if self._path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
         if not whole:
             if content and not _line(about).startswith(content):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._json import parse_json
-from metro_fast._memory import read_small
+from metro_fast._memory import read_large, read_small
 from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 from metro_fast.prompts.item import Item
@@ -129,7 +129,7 @@ def read_fewrel(
         FormatError: If a file is not such JSON, or no sentence is an item.
     """
     path = Path(path)
-    content = parse_json(path.read_bytes(), path, large=True)
+    content = parse_json(read_large(path), path, large=True)
     if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
         raise FormatError(f"{path} is not a JSON object of lists; give {{relation: [sentence]}}")
     known = {} if names is None else parse_json(read_small(Path(names)), names)

@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 from metro_fast._extras import require
+from metro_fast._regular import check_regular
 from metro_fast.errors import FormatError
 
 __all__ = ["MOST_BYTES", "read_member"]
@@ -33,6 +34,7 @@ def read_member(path: Path, name: str) -> bytes:
         MissingExtraError: If it is packed by Zstandard and pyarrow is not installed.
         OSError: If the archive cannot be read.
     """
+    check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo(name)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._json import parse_json
+from metro_fast._memory import read_large
 from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 from metro_fast.prompts import Item
@@ -48,7 +49,7 @@ def read_helm(
         'mmlu'
     """
     path = Path(path)
-    state = parse_json(path.read_bytes(), path, not_finite=True, large=True)
+    state = parse_json(read_large(path), path, not_finite=True, large=True)
     try:
         spec = part(state, "adapter_spec", dict, str(path))
         method, model = (

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._json import parse_json
+from metro_fast._memory import read_large
+from metro_fast._regular import check_regular
 from metro_fast._shown import quoted
 from metro_fast.errors import FormatError
 from metro_fast.prompts import Item
@@ -49,10 +51,11 @@ def read_inspect(
         logs/2026-01-01_arc_x.eval: 250 of 250 taken
     """
     path = Path(path)
+    check_regular(path)
     if zipfile.is_zipfile(path):
         header, samples = _zipped(path)
     else:
-        log = parse_json(path.read_bytes(), path, not_finite=True, large=True)
+        log = parse_json(read_large(path), path, not_finite=True, large=True)
         header = log if isinstance(log, dict) else {}
         samples = ((str(n), s) for n, s in enumerate(_list(header, path)))
     try:
