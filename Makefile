@@ -31,6 +31,15 @@ $(BIN)/.native: $(BIN)/.packages $(RUST)
 .PHONY: setup
 setup: $(BIN)/.native  ## Create .venv with every package, and build the native module
 
+# The lowest versions that pyproject.toml allows, in an environment of their own.
+LOWEST := .venv-lowest
+
+$(LOWEST)/.packages: requirements/lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --upgrade pip
+	$(LOWEST)/bin/python -m pip install --quiet -r requirements/lowest.txt
+	touch $@
+
 # ---- the two commands of the README ----
 
 .PHONY: demo
@@ -56,6 +65,11 @@ lint: setup  ## Check style, English, types, workflows and Rust lints
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/idea.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	$(MAKE) --no-print-directory deny
+
+.PHONY: test-lowest
+test-lowest: setup $(LOWEST)/.packages  ## Run the Python tests with the lowest versions that pyproject.toml allows
+	VIRTUAL_ENV="$(CURDIR)/$(LOWEST)" PIP_QUIET=1 $(BIN)/maturin develop --release --locked --quiet
+	PATH="$(CURDIR)/$(LOWEST)/bin:$$PATH" $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal
 
 .PHONY: deny
 deny:  ## Check licenses and sources of the Rust dependencies (needs cargo-deny)
@@ -90,13 +104,28 @@ docs: setup  ## Draw the import graph, and build the site into target/site; a wa
 	$(BIN)/python tests/support/site_names.py target/site
 
 .PHONY: lock
-lock: setup  ## Write the installed versions to requirements/ci.txt
+lock: setup  ## Write the installed versions to requirements/ci.txt, and the lowest allowed ones to lowest.txt
 	{ sed -n '/^#/p' requirements/ci.txt; $(BIN)/python -m pip freeze --exclude metro_fast; } > requirements/ci.new
 	mv requirements/ci.new requirements/ci.txt
+	{ sed -n '/^#/p' requirements/lowest.txt; $(BIN)/uv pip compile --quiet --no-header --no-annotate \
+		--resolution lowest-direct --python-version 3.11 --extra all --extra lm-eval --group test pyproject.toml; \
+	} > requirements/lowest.new
+	mv requirements/lowest.new requirements/lowest.txt
+
+AUDIT := target/audit
+
+.PHONY: audit
+audit:  ## Look for known holes in what we pin, allow and compile (needs cargo-deny, and the lists of PyPI and RustSec)
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet pip-audit==2.10.1
+	for list in requirements/ci.txt requirements/lowest.txt; do \
+		$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r "$$list"; \
+	done
+	cargo deny --log-level error check advisories
 
 .PHONY: clean
 clean:  ## Remove everything that was built
-	rm -rf $(VENV) target .cache dist python/metro_fast/_cubin demo-output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) target .cache dist python/metro_fast/_cubin demo-output .pytest_cache .mypy_cache .ruff_cache
 
 # ---- CUDA ----
 

@@ -6,8 +6,8 @@ use metro_fast_core::expert::Manifest;
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(manifest) = Manifest::parse(text) {
-        let json = manifest.to_json();
-        assert_eq!(Manifest::parse(&json).unwrap().to_json(), json);
+        let json = manifest.to_json().unwrap();
+        assert_eq!(Manifest::parse(&json).unwrap().to_json().unwrap(), json);
         let _ = manifest.trits();
     }
 });

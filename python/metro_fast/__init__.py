@@ -16,9 +16,12 @@ from importlib import import_module
 from types import ModuleType
 
 from metro_fast._core import __version__
+from metro_fast._environment import warn_of_unknown
 from metro_fast.errors import FormatError, MetroFastError, MissingExtraError
 
 __all__ = ["FormatError", "MetroFastError", "MissingExtraError", "__version__"]
+
+warn_of_unknown()
 
 # __init__.pyi names them for type checkers.
 _ROOMS = (

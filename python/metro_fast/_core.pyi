@@ -54,7 +54,6 @@ __all__ = [
     "span_lengths",
     "ternarize",
     "unpack",
-    "write_file",
 ]
 
 __version__: Final[str]
@@ -284,5 +283,4 @@ def encode_safetensors(
     tensors: list[tuple[str, str, list[int], NDArray[np.uint8]]],
     metadata: dict[str, str],
 ) -> NDArray[np.uint8]: ...
-def write_file(path: Path, data: NDArray[np.uint8]) -> None: ...
 def crc32c(data: NDArray[np.uint8], before: int = 0) -> int: ...

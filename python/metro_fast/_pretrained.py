@@ -10,6 +10,7 @@ from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
 from metro_fast._hub_answers import check_hub
 from metro_fast._json import parse_json
+from metro_fast._memory import check_file
 from metro_fast._tokenizer_files import has_tokenizer, read_tokenizer
 from metro_fast.errors import FormatError, MetroFastError
 
@@ -274,6 +275,7 @@ def _check_config(folder: Path) -> None:
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no config.json: give the folder of a model")
+    check_file(path)
     config = parse_json(path.read_bytes(), path)
     if isinstance(config, dict) and config.get("model_type") == "metro":
         raise FormatError(

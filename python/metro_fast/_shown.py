@@ -1,10 +1,9 @@
 """Values from files, as messages show them: short, and without control characters."""
 
-__all__ = ["shown"]
+__all__ = ["printable", "shown"]
 
-MOST = 120
-"""Most characters of a value in a message: as long as names of tensors are, and a line and a half
-of a terminal."""
+MOST = 80
+"""Most characters of a value in a message: a line of a terminal."""
 
 
 def shown(value: object, most: int = MOST) -> str:
@@ -33,6 +32,16 @@ def shown(value: object, most: int = MOST) -> str:
         return text
     half = (most - 3) // 2
     return f"{text[: most - 3 - half]}...{text[-half:]}"
+
+
+def printable(text: str) -> str:
+    r"""A text of our own sentences and strangers' names, with its line breaks alone unescaped.
+
+    Example:
+        >>> printable("a\x1b[2J\u202eb")
+        'a\\x1b[2J\\u202eb'
+    """
+    return "".join(each if each.isprintable() or each == "\n" else _escaped(each) for each in text)
 
 
 def _escaped(character: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast._json import parse_json
+from metro_fast._memory import check_file
 from metro_fast._sentencepiece import (
     PROBES,
     SUFFIXES,
@@ -29,6 +30,7 @@ _logger = logging.getLogger(__name__)
 
 _CONFIG, _FAST = "tokenizer_config.json", "tokenizer.json"
 _FILES = (_FAST, _CONFIG)
+_MOST_BYTES = 512 << 20  # of tokenizer.json: the largest that are published have 35 MB
 # Classes that say nothing about the layout of a vocabulary.
 _GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _TOKENS = ("special_tokens_map.json", "added_tokens.json", _CONFIG)
@@ -117,6 +119,7 @@ def read_tokenizer_file(path: Path) -> "PreTrainedTokenizerBase":
             f"{path} does not end in .json or {', '.join(SUFFIXES)}: give a tokenizer.json, a "
             "SentencePiece model, or the folder of a tokenizer"
         )
+    check_file(path, _MOST_BYTES)
     values = parse_json(path.read_bytes(), path)
     if not isinstance(values, dict) or "model" not in values:
         raise FormatError(f"{path} is not a tokenizer.json: it has no model")
@@ -261,6 +264,7 @@ def _is_converted(model: Path) -> bool:
 def _declares_class(folder: Path) -> bool:
     for name, keys in ((_CONFIG, {"tokenizer_class"}), ("config.json", {"model_type"})):
         if (folder / name).is_file():
+            check_file(folder / name)
             values = parse_json((folder / name).read_bytes(), folder / name)
             if isinstance(values, dict) and keys & set(values):
                 return True

@@ -106,12 +106,13 @@ def test_a_kill_in_the_middle_leaves_what_was_there(keep_others: bool, tmp_path:
     )
     done = subprocess.run([sys.executable, "-c", code, str(target)], check=False)
     assert done.returncode == -signal.SIGKILL
-    visible = [name for name in names(tmp_path) if ".tmp" not in name]
+    visible = [name for name in names(tmp_path) if "/." not in f"/{name}"]
     assert visible == (["target", "target/a.txt"] if keep_others else [])
     if keep_others:
         assert (target / "a.txt").read_text() == "old"
-    write_folder(target, fill, keep_others=keep_others)  # nothing left behind is in its way
+    write_folder(target, fill, keep_others=keep_others)  # and it removes what was left behind
     assert (target / "a.txt").read_text() == "new"
+    assert names(tmp_path) == ["target", "target/a.txt", "target/deep", "target/deep/b.txt"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot sync a folder")

@@ -132,7 +132,7 @@ def test_config_with_an_unknown_name_is_refused(tmp_path: Path) -> None:
     assert "stepps" in str(result.exception)
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "1: 2", "just words"])
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "just words"])
 def test_config_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
     config = tmp_path / "run.yaml"
     config.write_text(text)

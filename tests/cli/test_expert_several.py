@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from front_door import call
-from metro_fast import _core
+from metro_fast.cli import expert_compress_sources
 from metro_fast.cli.expert_compress_sources import folder_names
 from metro_fast.experts import Expert, compress, fidelity
 from metro_fast.experts.adapters.peft_folder import write_folder
@@ -147,7 +147,7 @@ def test_an_expert_stays_if_its_replacement_cannot_be_written(
         raise OSError(28, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(_core, "write_file", full)
+        patch.setattr(expert_compress_sources, "write_atomically", full)
         ended = run(room, "compress a/math out --replace", status=1)
     assert "No space left on device" in ended.said
     assert {path.name: path.read_bytes() for path in (room / "out").iterdir()} == before

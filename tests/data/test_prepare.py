@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -116,8 +117,13 @@ def test_a_changed_file_of_the_same_size_is_noticed(inputs, tokenizer, tmp_path)
 
 def test_two_calls_on_one_output_do_not_mix(inputs, tokenizer, tmp_path, monkeypatch):
     def second(path, *options):
-        with pytest.raises(MetroFastError, match="another process is preparing this output"):
-            run(inputs, tmp_path / "corpus", tokenizer, shuffle_documents=True)
+        with (
+            ThreadPoolExecutor(1) as other,
+            pytest.raises(MetroFastError, match="another process is preparing this output"),
+        ):
+            other.submit(
+                run, inputs, tmp_path / "corpus", tokenizer, shuffle_documents=True
+            ).result()
         return read_documents(path, *options)
 
     monkeypatch.setattr("metro_fast.data.sources.read_documents", second)

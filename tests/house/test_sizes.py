@@ -10,7 +10,11 @@ LINES_OF_A_FILE = 300
 LINES_OF_A_FUNCTION = 60  # its docstring aside
 
 REASONS = {
+    "python/metro_fast/experts/file/expert_file.py": "one class: the file, and its decoding",
     "examples/compose.py": "one experiment from data to table, read from top to bottom",
+    "python/metro_fast/_training/trainer.py": "one class, with the stock trainer's methods",
+    "python/metro_fast/experts/adapters/config_fields.py": "a table with one line for each field",
+    "python/metro_fast/cli/evaluate.py::evaluate_command": "one option of the command a parameter",
     "examples/demo.py": "the whole demo, read from top to bottom",
     "examples/demo.py::main": "the nine stages of the demo in their order",
     "examples/demo_data.py": "the texts and wordings that the demo learns from are data",

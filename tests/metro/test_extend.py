@@ -181,7 +181,7 @@ def recorded(
     """The settings that a resumed run with a checkpoint of step 4 records."""
     checkpoint = folder / "checkpoints" / "checkpoint-4"
     checkpoint.mkdir(parents=True, exist_ok=True)
-    (checkpoint / MARK).write_text("{}")
+    (checkpoint / MARK).write_text('{"windows": [{}], "files": {}}')
     training = changes[0] if changes else Training()
     settings = Sections(folder, training, **sections)
     free = {"output", "training.max_steps", "training.save_steps", "data"}

@@ -145,7 +145,7 @@ def test_checkpointing_of_both_kinds_changes_no_gradient(sharing: str, reentrant
         total(model(**batch())).backward()
     for first, second in zip(*(m.parameters() for m in models), strict=True):
         scale = float(first.grad.abs().max())
-        torch.testing.assert_close(second.grad, first.grad, rtol=0, atol=1e-6 * scale)
+        torch.testing.assert_close(second.grad, first.grad, rtol=0, atol=2e-6 * scale)
 
 
 def test_ids_that_fill_up_a_multiple_are_never_drawn() -> None:

@@ -203,7 +203,7 @@ def test_a_half_written_checkpoint_is_skipped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "rng_state.pth"])
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, name: str) -> None:
-    options = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    options = {"max_steps": 2, "save_strategy": "steps", "save_steps": 2}
     train(tmp_path, **options)
     path = tmp_path / "checkpoint-2" / name
     path.write_bytes(path.read_bytes()[:-1])

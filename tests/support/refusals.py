@@ -20,6 +20,7 @@ from metro_fast.experts import (
     task_vector,
     tune_compression,
 )
+from strangers import with_other_config
 
 PREFIX = "base_model.model."
 
@@ -65,21 +66,21 @@ def good(seed: int = 1) -> Expert:
 
 def _with_config(**fields: Any) -> Expert:
     expert = good()
-    return Expert(expert.file, json.dumps(json.loads(expert.config) | fields).encode())
+    return with_other_config(expert, json.dumps(json.loads(expert.config) | fields).encode())
 
 
 def _of_kind(kind: str, **fields: Any) -> Expert:
     config = {"peft_type": kind, "target_modules": ["q_proj", "v_proj"], **fields}
     if kind == "PROMPT_TUNING":
         del config["target_modules"]
-    return Expert(good().file, json.dumps(config).encode())
+    return with_other_config(good(), json.dumps(config).encode())
 
 
 def _with_tensors(more: dict[str, Any], without: str | None = None) -> Expert:
     expert = good()
     state = {n: t for n, t in expert.state_dict().items() if without is None or without not in n}
     made = compress({**state, **more}, kind="lora", density=1.0)
-    return Expert(made.file, expert.config)
+    return with_other_config(made, expert.config)
 
 
 def _damaged() -> Expert:
@@ -137,8 +138,8 @@ FAULTS: dict[str, Callable[[], Expert]] = {
     "another kind": lambda: _of_kind("IA3", feedforward_modules=[]),
     "an unknown kind": lambda: _with_config(peft_type="NO_SUCH_KIND"),
     "a prompt": lambda: _of_kind("PROMPT_TUNING", num_virtual_tokens=4, task_type="CAUSAL_LM"),
-    "a broken config": lambda: Expert(good().file, b"{"),
-    "an empty config": lambda: Expert(good().file, b"{}"),
+    "a broken config": lambda: with_other_config(good(), b"{"),
+    "an empty config": lambda: with_other_config(good(), b"{}"),
     "damaged bytes": _damaged,
     "another model": lambda: compress(
         moved(peft.get_peft_model(t5(), lora(target_modules=["q"]))), density=0.5

@@ -156,6 +156,10 @@ def become(request: dict, streams: list[int]) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    # The old objects remember whether what was open before can seek.
+    out, error = sys.stdout, sys.stderr
+    sys.stdout = open(1, "w", encoding=out.encoding, errors=out.errors, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding=error.encoding, errors=error.errors, closefd=False)  # noqa: SIM115
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["variables"])

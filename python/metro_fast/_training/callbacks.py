@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -13,6 +14,9 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from metro_fast._atomic import write_atomically
+from metro_fast._file_errors import named
+from metro_fast._json import parse_json
+from metro_fast.errors import FormatError
 
 logger = logging.getLogger(__name__)
 
@@ -57,37 +61,66 @@ class HistoryCallback(TrainerCallback):  # type: ignore[misc]  # transformers is
         """Write the lines that the resumed checkpoint holds."""
         self._begun = True
         if state.is_world_process_zero:
-            known = {line["step"] for line in state.log_history if "eval_loss" in line}
-            kept = [
-                line
-                for line in self._evaluations()
-                if line["step"] <= state.global_step and line["step"] not in known
-            ]
-            history = sorted([*state.log_history, *kept], key=lambda line: line["step"])
-            lines = (json.dumps(line) + "\n" for line in history)
-            write_atomically(self._path, "".join(lines))
+            self._write(state, "eval_loss")
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Append the newest line, unless it repeats the evaluation of a finished run."""
+        """Append the newest line, unless it repeats one of a finished run."""
+        if not state.is_world_process_zero:
+            return
         line = state.log_history[-1]
-        # A run is evaluated without having begun only if it was finished before.
-        if state.is_world_process_zero and (self._begun or not self._has_evaluation(line)):
-            with self._path.open("a", encoding="utf-8") as file:
+        if self._begun:
+            with named(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            return
+        # A run logs without having begun only if it was finished before.
+        self._write(state, "eval_loss", "train_loss")
 
-    def _has_evaluation(self, line: dict[str, Any]) -> bool:
-        return "eval_loss" in line and any(
-            before["step"] == line["step"] for before in self._evaluations()
-        )
+    def _write(self, state: TrainerState, *kinds: str) -> None:
+        """Write the lines of a state, and those of the file that it cannot have.
 
-    def _evaluations(self) -> list[dict[str, Any]]:
-        """The evaluations that the file holds; a run that died may have left half a last line."""
+        Args:
+            state: Its lines get the order of their figures from the file: a checkpoint has them in
+                the order of their names.
+            *kinds: Figures of the lines that are written after the last checkpoint.
+        """
+        lines, finished = self._lines(), "train_loss" in kinds
+        state.log_history = [
+            next((e for e in lines if e == known or (finished and _is_same(e, known))), known)
+            for known in state.log_history
+        ]
+        kept = [
+            line
+            for line in lines
+            if any(kind in line for kind in kinds)
+            and line["step"] <= state.global_step
+            and not any(_is_same(line, known) for known in state.log_history)
+        ]
+        history = sorted([*state.log_history, *kept], key=lambda line: line["step"])
+        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in history))
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """The lines that the file holds; a run that died may have left half a last line."""
         if not self._path.exists():
             return []
-        whole = self._path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [line for line in map(json.loads, whole) if "eval_loss" in line]
+        whole = self._path.read_bytes().split(b"\n")[:-1]
+        found = [parse_json(each, f"{self._path}:{n}") for n, each in enumerate(whole, start=1)]
+        for number, line in enumerate(found, start=1):
+            if not isinstance(line, dict) or "step" not in line:
+                raise FormatError(
+                    f"{self._path}:{number} is not a log line: remove it, and resume the run"
+                )
+        return found
+
+
+def _is_same(line: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Whether both are the evaluation, or both the end, of a run after the same step."""
+    return line["step"] == before["step"] and any(
+        name in line and name in before for name in ("eval_loss", "train_loss")
+    )
 
 
 class InterruptCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped

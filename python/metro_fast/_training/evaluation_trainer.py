@@ -60,6 +60,8 @@ class EvaluationTrainer(RowsTrainer):
             dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
         )
         figures = self._evaluation.figures(self.accelerator)
+        # A time that only an evaluation without a training has.
+        output.metrics.pop(f"{metric_key_prefix}_model_preparation_time", None)
         output.metrics.update({f"{metric_key_prefix}_{k}": v for k, v in figures.items()})
         if self._predictions is None:
             return output

@@ -88,18 +88,14 @@ def check_length(reached: int, steps: int, name: str = "max_steps") -> None:
         )
 
 
-def finished_state(checkpoint: Path, steps: int) -> TrainerState | None:
-    """Return the state of a checkpoint after which no step is left, or None.
+def state_of(checkpoint: Path) -> TrainerState:
+    """Read the trainer's state in a checkpoint.
 
     Args:
         checkpoint: The folder of the checkpoint.
-        steps: The number of steps that is asked for.
 
     Raises:
-        MetroFastError: If the checkpoint is beyond it.
-        FormatError: If the checkpoint's state is damaged.
+        FormatError: If the state is damaged.
     """
     with explained(f"the state of {checkpoint}"):
-        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    check_length(state.global_step, steps)
-    return state if state.global_step == steps else None
+        return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))

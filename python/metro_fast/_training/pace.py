@@ -19,15 +19,21 @@ class Pace(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         peak: The peak of one device; None until it is known.
         seconds: Seconds of the steps since training began.
         carried: Tokens since the last log line that were trained before a resume.
+        before: Seconds of the steps before a resume.
     """
 
     def __init__(self) -> None:
         self.peak: Peak | None = None
         self.seconds = self._line_seconds = 0.0
-        self.carried = 0
+        self.carried, self.before = 0, 0.0
         self._line_step = self._step = 0
         self._step_seconds: float | None = None
         self._flops, self._last = 0.0, time.perf_counter()
+
+    @property
+    def total(self) -> float:
+        """Seconds of the steps of the whole run."""
+        return self.before + self.seconds
 
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -127,7 +127,7 @@ class RunProgress(TrainerCallback):  # type: ignore[misc]  # transformers is unt
         tokens = lines[-1].get("tokens", 0)
         self._write(
             f"{state.global_step:,} steps, {tokens:,} tokens, {state.total_flos:.3g} "
-            f"floating-point operations; {duration(self._pace.seconds)} of training"
+            f"floating-point operations; {duration(self._pace.total)} of training"
         )
 
     def _left(self, state: TrainerState) -> str:

@@ -1,9 +1,40 @@
-"""An orderly end of a process that is one of several ranks."""
+"""A process that is one of several ranks: what it owns, and its orderly end."""
 
 import atexit
 import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from torch import distributed
+
+from metro_fast._folder_lock import owned_folder
+
+
+def is_first() -> bool:
+    """Whether this process is the first of its ranks, also before they have joined a group."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank() == 0
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return not several or os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def owned_by_first(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Own a folder for all ranks: the first one holds its lock (`owned_folder`).
+
+    If it is refused, it ends with an error, and a launcher ends the others.
+
+    Raises:
+        MetroFastError: If another run owns the folder.
+        OSError: If it cannot be made or written.
+    """
+    if not is_first():
+        yield
+        return
+    with owned_folder(Path(folder)):
+        yield
 
 
 @functools.cache

@@ -6,8 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from metro_fast._yaml import parse_yaml
 from metro_fast.errors import FormatError
 
 
@@ -36,10 +35,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         FormatError: If the file is not YAML, or holds no mapping.
         OSError: If it cannot be read.
     """
-    try:
-        before = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path} is not YAML: {error}") from error
+    before = parse_yaml(path.read_bytes(), path)
     if not isinstance(before, dict):
         raise FormatError(f"{path} holds a {type(before).__name__}, expected lines of name: value")
     return before

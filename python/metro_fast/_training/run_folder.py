@@ -3,7 +3,8 @@
 import functools
 import logging
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import yaml
 from accelerate import PartialState
 
 from metro_fast._atomic import write_atomically, write_folder
+from metro_fast._temporary import remove_unfinished_writes
 from metro_fast._training.callbacks import HistoryCallback, InterruptCallback
 from metro_fast._training.checkpoints import latest_checkpoint, step_of
 from metro_fast._training.extension import check_length
+from metro_fast._training.ranks import is_first, owned_by_first
 from metro_fast._training.recorded_settings import (
     changed_settings,
     plain_settings,
@@ -30,7 +33,8 @@ RESOLVED = "resolved_config.yaml"
 class RunFolder:
     """A folder for a run's settings, checkpoints, history and result.
 
-    Nothing is written before `open` or `record`. Every rank calls `open`, `train` and `save`.
+    Nothing is written before `open` or `record`. Every rank calls `open`, `train` and `save`, all
+    of them while the folder is `owned`.
 
     Args:
         path: The folder.
@@ -54,6 +58,24 @@ class RunFolder:
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r}, resume={self._resume})"
+
+    @classmethod
+    @contextmanager
+    def owned(cls, path: Path, *, resume: bool) -> "Iterator[RunFolder]":
+        """The folder, which no other run may enter during the `with`.
+
+        Args:
+            path: The folder.
+            resume: As for the class.
+
+        Raises:
+            MetroFastError: If another run writes to it; else as for the class.
+            OSError: If the folder cannot be made or written.
+        """
+        with owned_by_first(path):
+            if is_first():
+                remove_unfinished_writes(path, "main", "checkpoints", "checkpoints/*")
+            yield cls(path, resume=resume)
 
     @property
     def checkpoints(self) -> Path:

@@ -13,6 +13,7 @@ from transformers.trainer_utils import TrainOutput
 from transformers.utils.logging import disable_progress_bar
 
 from metro_fast._parameter_groups import parameter_groups
+from metro_fast._temporary import remove_unfinished_writes
 from metro_fast._training.arguments import SummedLossArguments, check_one_process_per_gpu
 from metro_fast._training.callbacks import EpochCallback
 from metro_fast._training.checkpoint_trainer import CheckpointTrainer
@@ -22,7 +23,6 @@ from metro_fast._training.finite import FiniteGuard
 from metro_fast._training.flops import Seq2SeqFlops, trained_factor
 from metro_fast._training.objective import Batch, Objective, StepResult, normalized, tokens_of
 from metro_fast._training.optimizer import check_optimizer, has_our_groups, make_optimizer
-from metro_fast._training.pace import Pace
 from metro_fast._training.predictions import (
     check_arguments_type,
     check_evaluation,
@@ -30,7 +30,7 @@ from metro_fast._training.predictions import (
 )
 from metro_fast._training.progress import RunProgress
 from metro_fast._training.randomness import OwnRandomness
-from metro_fast._training.ranks import leave_group_at_exit
+from metro_fast._training.ranks import leave_group_at_exit, owned_by_first
 from metro_fast._training.refusals import check_combinations, check_fields, check_launcher
 from metro_fast._training.streams import check_stream, is_stream
 from metro_fast._training.training_rows import FILLER, is_filler
@@ -91,7 +91,6 @@ class SummedLossTrainer(CheckpointTrainer):
         self._flops_factor: float | None = None
         self._guard = FiniteGuard(args.output_dir, objective.losses)
         self._data_randomness = OwnRandomness("cpu", seed=args.seed)
-        self._pace = Pace()
         self._progress = RunProgress(self._pace, live=not args.disable_tqdm)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
@@ -164,6 +163,8 @@ class SummedLossTrainer(CheckpointTrainer):
         self._guard.add(result.sums)
         loss = normalized(result.sums, counts, self.objective.weights)
         loss = loss * self.accelerator.num_processes
+        if num_items_in_batch is not None:  # a step of a training
+            self._run_loss.add(loss, ranks=self.accelerator.num_processes)
         return (loss, result) if return_outputs else loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
@@ -203,8 +204,10 @@ class SummedLossTrainer(CheckpointTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log; a training line gets the window's figures in place of the stock mean over steps.
 
-        `tokens` and `total_flos` count from the start of the run.
+        `tokens`, `total_flos` and `train_loss` count from the start of the run.
         """
+        if "train_loss" in logs:
+            logs["train_loss"] = self._run_loss.mean(self.state.global_step, self.accelerator)
         if self.is_in_train and "loss" in logs:
             logs.update(self._window.figures(self.accelerator))
             self._window.reset()
@@ -253,9 +256,11 @@ class SummedLossTrainer(CheckpointTrainer):
         Without it, the field of the training arguments with that name counts.
 
         Raises:
-            MetroFastError: If there is no whole checkpoint to resume from, it has more steps than
-                wanted or no state of the optimizer, a trial of a search is given, or the loss or
-                gradient of a step is not finite, whose batch is then saved.
+            MetroFastError: If another run writes to `output_dir`, there is no whole checkpoint to
+                resume from, it has more steps than wanted or no state of the optimizer, a trial of
+                a search is given, or the loss or gradient of a step is not finite, whose batch is
+                then saved.
+            OSError: If a checkpoint cannot be written; the error names the file and the cause.
         """
         check_no_ignored_keys(options.get("ignore_keys_for_eval"))
         if options.get("trial") is not None:
@@ -266,18 +271,27 @@ class SummedLossTrainer(CheckpointTrainer):
         wanted = resume_from_checkpoint
         if wanted is None:
             wanted = self.args.resume_from_checkpoint
+        if self.args.save_strategy == "no" and not wanted:
+            return self._train(wanted, options)
+        with owned_by_first(self.args.output_dir):
+            if self.args.should_save:
+                remove_unfinished_writes(Path(self.args.output_dir), "checkpoint-*")
+            return self._train(wanted, options)
+
+    def _train(self, wanted: str | Path | bool | None, options: dict[str, Any]) -> TrainOutput:
         checkpoint = checkpoint_to_resume(wanted, self.args)
-        self._pace.carried = 0
+        self._pace.carried, self._pace.before = 0, 0.0
+        self._run_loss.reset()
         if checkpoint is not None:
-            self._pace.carried = self.load_window(checkpoint)
-            done = self.load_finished(checkpoint)
+            done = self.load_finished(checkpoint, self.load_sums(checkpoint))
             if done is not None:
                 return done
         resume = None if checkpoint is None else str(checkpoint)
         try:
-            return super().train(resume_from_checkpoint=resume or False, **options)
+            found = super().train(resume_from_checkpoint=resume or False, **options)
         finally:
             self._progress.close()
+        return found._replace(training_loss=found.metrics["train_loss"])
 
     def hyperparameter_search(self, *args: Any, **options: Any) -> Any:
         """Refuse a search of transformers.

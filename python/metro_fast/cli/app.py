@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import io
 import sys
 from shutil import get_terminal_size
 from typing import Annotated, Any, ClassVar, NoReturn
@@ -179,10 +180,13 @@ def _root(
 def main() -> NoReturn:
     """Run the command line; what the user can fix is one line on stderr and exit status 1."""
     speak_plainly()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of ASCII alone shows names escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
         with spoken_once():
             app(prog_name="metro-fast")
-    except (MetroFastError, MissingExtraError, OSError, TypeError) as error:
+    except (MetroFastError, MissingExtraError, OSError, TypeError, MemoryError) as error:
         sys.stderr.write(f"metro-fast: {error_text(error)}\n")
         sys.exit(1)
     except (KeyboardInterrupt, SystemExit) as stop:

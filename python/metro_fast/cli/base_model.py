@@ -6,6 +6,7 @@ from typing import Any
 
 from metro_fast._atomic import write_folder
 from metro_fast._extras import require
+from metro_fast._folder_lock import is_empty
 from metro_fast._pretrained import check_weights, explained, has_tokenizer, load_tokenizer
 from metro_fast.errors import MetroFastError
 
@@ -64,5 +65,5 @@ def refuse_filled(target: Path) -> None:
     Raises:
         MetroFastError: If the folder holds a file, or is a file itself.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and not (target.is_dir() and is_empty(target)):
         raise MetroFastError(f"{target} exists and is not empty: choose another folder")

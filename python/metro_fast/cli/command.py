@@ -1,13 +1,15 @@
 """A command of `metro-fast`: several values after one flag, its extras checked before its work."""
 
+from pathlib import Path
 from shutil import get_terminal_size
-from typing import Any
+from typing import Any, get_args
 
 from typer.core import TyperCommand
 
 from metro_fast.cli.dotted import USAGE_ERROR, DottedCommand, is_narrow, list_options
 from metro_fast.cli.messages import RUNNING
 from metro_fast.cli.needs import check_needs
+from metro_fast.errors import MetroFastError
 
 
 class FrontCommand(TyperCommand):
@@ -19,6 +21,8 @@ class FrontCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the flags; `--tasks a b` is `--tasks a --tasks b`."""
         RUNNING.set(ctx)
+        for each in filter(_is_path, self.params):
+            vars(each)["process_value"] = _refuse_empty(each)
         normal = ctx.token_normalize_func or (lambda token: token)
         repeatable = {*self.listed, *_flags_of(self, multiple=True)}
         valued = {*self.listed, *_flags_of(self, multiple=False)}
@@ -49,6 +53,28 @@ class FrontCommand(TyperCommand):
         """Run the command if everything is installed that it needs."""
         check_needs(ctx.command_path, ctx.params)
         return super().invoke(ctx)
+
+
+def _is_path(parameter: Any) -> bool:
+    """Whether the value of a parameter is a path, or a list of them."""
+    described = getattr(parameter, "type_descriptor", None)
+    if described is None:  # a typer that has the types of click
+        return bool(parameter.type.name in ("path", "file", "directory"))
+    return described.annotation is Path or Path in get_args(described.annotation)
+
+
+def _refuse_empty(parameter: Any) -> Any:
+    """How a path is read: an empty one, which would mean the current folder, is refused."""
+    process = type(parameter).process_value
+
+    def processed(ctx: Any, value: Any) -> Any:
+        if value == "" or (isinstance(value, list | tuple) and "" in value):
+            raise MetroFastError(
+                f"{parameter.opts[0]} is an empty path: give a name, or . for the current folder"
+            )
+        return process(parameter, ctx, value)
+
+    return processed
 
 
 def front(kind: type[TyperCommand] | None) -> type[TyperCommand]:

@@ -8,6 +8,9 @@ import typer
 import yaml
 
 from metro_fast._atomic import write_atomically
+from metro_fast._memory import check_file
+from metro_fast._shown import shown
+from metro_fast._yaml import parse_yaml
 from metro_fast.errors import MetroFastError
 
 RESOLVED = "resolved_config.yaml"
@@ -31,10 +34,8 @@ def read_config(path: Path) -> dict[str, Any]:
         >>> read_config(Path("run.yaml"))
         {'noise_density': 0.3}
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MetroFastError(f"{path} is not a YAML file: {error}") from error
+    check_file(path)
+    values = parse_yaml(path.read_bytes(), path)
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
@@ -53,7 +54,7 @@ def _apply(ctx: typer.Context, path: Path | None) -> Path | None:
     if unknown:
         near = difflib.get_close_matches(unknown[0], sorted(name for name in known if name), n=2)
         raise MetroFastError(
-            f"{path} sets {', '.join(unknown)}, which `{ctx.command_path}` does not have; "
+            f"{path} sets {shown(', '.join(unknown))}, which `{ctx.command_path}` does not have; "
             + (f"did you mean {' or '.join(near)}?" if near else "its options are ")
             + ("" if near else ", ".join(sorted(name for name in known if name)))
         )
@@ -73,11 +74,13 @@ def _fitting(path: Path, name: str, value: Any, is_list: bool) -> Any:
     """A value of a file as a flag gives it: one value is a list of one where a list is meant."""
     found = value if isinstance(value, list) else [value]
     if isinstance(value, dict) or any(isinstance(each, dict | list) for each in found):
-        raise MetroFastError(f"{path}: {name} is {value!r}, expected a value or a list of values")
+        raise MetroFastError(
+            f"{path}: {name} is {shown(repr(value))}, expected a value or a list of values"
+        )
     if is_list:
         return None if value is None else [each for each in found if each is not None]
     if isinstance(value, list):
-        raise MetroFastError(f"{path}: {name} is the list {value!r}, expected one value")
+        raise MetroFastError(f"{path}: {name} is the list {shown(repr(value))}, expected one value")
     return value
 
 

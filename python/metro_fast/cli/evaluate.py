@@ -15,7 +15,7 @@ from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import FewShot, InstructionSet, Task, unknown_family_warning
 from metro_fast.robustness import Report, evaluate, load_reports, write_page, write_samples
-from metro_fast.robustness.ranks import Ranks
+from metro_fast.robustness.ranks import Ranks, owned_output
 from metro_fast.scoring import PROTOCOLS, AnswerStore
 
 app = typer.Typer(add_completion=False)
@@ -49,6 +49,7 @@ def evaluate_command(
 ) -> None:
     """Ask tasks under every instruction of their type; write results and one offline page."""
     _refuse_unread(ctx, few_shot, preset)
+    ctx.with_resource(owned_output(output))
     loaded = [_drawn(Task.load(path), limit) for path in tasks]
     instruction_set = InstructionSet.load(instructions)
     names, ranks = model_names(model, expert or [], model_name), Ranks.current()

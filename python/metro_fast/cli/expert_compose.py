@@ -1,11 +1,15 @@
 """`metro-fast expert compose`: existing experts composed into one for a new task."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from metro_fast._atomic import checked_path
+from metro_fast._folder_lock import owned_folder
 from metro_fast._pretrained import load_model, load_tokenizer
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.console import plain_console
@@ -19,8 +23,8 @@ from metro_fast.cli.rating import (
     make_rating,
     refuse_without_tasks,
 )
-from metro_fast.experts import Composition, TaskVector, compose_fewshot, compress, save_plain
-from metro_fast.experts.plain.plain import refuse_adapter
+from metro_fast.experts import Composition, TaskVector, compose_fewshot, compress
+from metro_fast.experts.plain.plain import refuse_adapter, save_plain_beside
 from metro_fast.scoring.fingerprint import model_fingerprint
 
 app = typer.Typer(add_completion=False)
@@ -63,9 +67,10 @@ def compose_command(
     """Search for the weighted sum of experts that does best on a few examples (LoraHub)."""
     refuse_without_tasks(ctx, tasks)
     refuse_adapter(target)
-    tokenizer = load_tokenizer(model)
+    ctx.with_resource(owned_folder(checked_path(target)))
+    refuse_adapter(target)  # another process may have written one before this one owned it
     rating = make_rating(
-        tokenizer, examples=examples, tasks=tasks, instructions=instructions,
+        load_tokenizer(model), examples=examples, tasks=tasks, instructions=instructions,
         max_input_length=max_input_length, strict=strict,
     )  # fmt: skip
     network = load_model(model).eval()
@@ -87,18 +92,19 @@ def compose_command(
         num_threads=threads,
     )
     print_composition(found, rating.description)
-    _write_adapter(found.vector, target, density)
-    save_resolved(ctx, target)
+    _write_adapter(found.vector, target, density, partial(save_resolved, ctx))
 
 
-def _write_adapter(vector: TaskVector, target: Path, density: float | None) -> None:
+def _write_adapter(
+    vector: TaskVector, target: Path, density: float | None, more: Callable[[Path], object]
+) -> None:
     """Write the sum as a plain adapter, or compressed, and report what was written."""
     if density is None:
-        save_plain(vector, target)
+        save_plain_beside(vector, target, None, more)
         typer.echo(f"wrote the plain adapter {target}")
         return
     expert = compress(vector, density=density, alpha="least_squares")
-    expert.save(target)
+    expert.save_beside(target, more)
     typer.echo(
         f"wrote {target}: {expert.nbytes:,} bytes; compression changes the score, so rate the "
         "expert as well"

@@ -1,6 +1,7 @@
 """`metro-fast expert compress`: adapters to compressed experts."""
 
 from dataclasses import replace as changed
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -137,16 +138,14 @@ def _compress_all(
     hidden = len(sources) == 1 or not console.is_terminal
     places = list(zip(sources, folders, strict=True))
     for path, folder in track(places, "compress", console=console, transient=True, disable=hidden):
+        ctx.params |= {"source": path, "target": folder}
+        one = changed(options, source=path, target=folder, more=partial(save_resolved, ctx))
         try:
-            made.append(compress_one(changed(options, source=path, target=folder)))
+            made.append(compress_one(one))
         except (MetroFastError, MissingExtraError, TypeError, OSError) as error:
             if len(sources) == 1:
                 raise
             refused.append((path, error_text(error)))
-            continue
-        if folder.is_dir():  # a pruned state dict is one file
-            ctx.params |= {"source": path, "target": folder}
-            save_resolved(ctx, folder)
     return made, refused
 
 

@@ -4,20 +4,23 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rich.progress import Progress
 
+from metro_fast._atomic import checked_path
 from metro_fast.cli.console import plain_console
 from metro_fast.cli.expert_compress_options import CompressOptions
 from metro_fast.cli.expert_compress_sources import refuse_existing, replace_expert
 from metro_fast.cli.expert_fidelity import length_warning
 from metro_fast.cli.messages import RUNNING, say_warning, translated
 from metro_fast.errors import MetroFastError
-from metro_fast.experts import Expert, ModuleFidelity, compress, compress_checkpoint, fidelity
+from metro_fast.experts import Expert, ModuleFidelity, compress, fidelity
 from metro_fast.experts.compression.compress import read_vector
 from metro_fast.experts.compression.source import read_initial
-from metro_fast.experts.plain.plain import save_plain
+from metro_fast.experts.compression.streamed import stream_checkpoint
+from metro_fast.experts.plain.plain import save_plain_beside
 
 
 @dataclass
@@ -60,7 +63,8 @@ def compress_one(options: CompressOptions) -> Made:
         MetroFastError: If the folder has an adapter already, or the source is refused.
         OSError: If a file cannot be read or written.
     """
-    refuse_existing(options.target, replace=options.replace)
+    checked_path(options.target)
+    refuse_existing(options.target, options.source, replace=options.replace)
     made = Made(options.source, options.target)
     with _collected(made.warnings):
         if options.quantize == "prune":
@@ -106,9 +110,9 @@ def _compress(options: CompressOptions, made: Made) -> None:
     )
     made.modules = fidelity(vector, expert, initial=initial)  # refuses factors without a product
     if options.replace:
-        replace_expert(expert, options.target)
+        replace_expert(expert, options.target, options.more)
     else:
-        expert.save(options.target)
+        expert.save_beside(options.target, partial(_unless_there, options))
     made.expert = expert
 
 
@@ -125,7 +129,7 @@ def _prune(options: CompressOptions, made: Made) -> None:
     )
     if options.several and vector.config is None:  # a PEFT folder needs a configuration
         made.target = options.target.with_name(f"{options.target.name}.safetensors")
-    save_plain(vector, made.target, initial=initial)
+    save_plain_beside(vector, made.target, initial, options.more)
     residuals = vector.residuals.values()
     made.kind = vector.kind
     written = [made.target] if made.target.is_file() else made.target.glob("*.safetensors")
@@ -142,10 +146,9 @@ def _stream(options: CompressOptions, made: Made) -> None:
     console = plain_console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("compress", total=None)
-        made.expert = compress_checkpoint(
+        made.expert = stream_checkpoint(
             options.source,
             options.base,
-            options.target,
             density=options.density,
             alpha=options.alpha,
             scope=options.scope,
@@ -154,4 +157,11 @@ def _stream(options: CompressOptions, made: Made) -> None:
             num_threads=options.threads,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    made.expert.save_beside(options.target, options.more)
     made.modules, made.exact = made.expert.estimated_fidelity, False
+
+
+def _unless_there(options: CompressOptions, temporary: Path) -> None:
+    """Refuse an expert that another process has put into the folder meanwhile; else add to ours."""
+    refuse_existing(options.target, options.source, replace=False)
+    options.more(temporary)

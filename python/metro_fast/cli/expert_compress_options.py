@@ -1,5 +1,6 @@
 """The options of `metro-fast expert compress` with their help, and which exclude each other."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -101,6 +102,7 @@ class CompressOptions:
         threads: Threads to use.
         replace: Whether to replace an expert in the folder.
         several: Whether this source is one of several, each with a name of its own.
+        more: Writes what comes with the result into its folder, as one with it.
     """
 
     source: Path
@@ -118,6 +120,7 @@ class CompressOptions:
     threads: int | None
     replace: bool
     several: bool = False
+    more: Callable[[Path], object] = lambda folder: None
 
     def __post_init__(self) -> None:
         """Refuse options that exclude each other.

@@ -4,11 +4,12 @@ import errno
 import glob
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from metro_fast._atomic import write_folder
+from metro_fast._atomic import replace_folder, write_atomically, write_folder
 from metro_fast._shown import shown
+from metro_fast.cli.config import RESOLVED
 from metro_fast.cli.distinct_names import distinct_names
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import Expert
@@ -85,10 +86,11 @@ def folder_names(sources: Sequence[Path]) -> list[str]:
     return distinct_names(whole, "-")
 
 
-def refuse_existing(folder: Path, *, replace: bool) -> None:
+def refuse_existing(folder: Path, source: Path, *, replace: bool) -> None:
     """Refuse a folder with an adapter in it, before the work.
 
-    A plain adapter is never replaced: it may be the only copy of what was trained.
+    A plain adapter is never replaced: it may be the only copy of what was trained. The source's
+    own configuration alone is what a save that was killed leaves.
 
     Raises:
         MetroFastError: Naming the file.
@@ -99,7 +101,10 @@ def refuse_existing(folder: Path, *, replace: bool) -> None:
                 f"{folder} holds {name}, a plain adapter, which is not replaced: choose another "
                 "folder"
             )
-    for name in (EXPERT_FILE, CONFIG):
+    own = (source if source.is_dir() else source.parent) / CONFIG
+    there = folder / CONFIG
+    left = there.exists() and own.exists() and there.read_bytes() == own.read_bytes()
+    for name in (EXPERT_FILE,) if left else (EXPERT_FILE, CONFIG):
         if (folder / name).exists() and not replace:
             raise MetroFastError(
                 f"{folder} holds {name} already: give --replace to overwrite it, or choose another "
@@ -107,22 +112,30 @@ def refuse_existing(folder: Path, *, replace: bool) -> None:
             )
 
 
-def replace_expert(expert: Expert, folder: Path) -> None:
+def replace_expert(expert: Expert, folder: Path, more: Callable[[Path], object]) -> None:
     """Save an expert over the one in a folder, which is as it was if the new one cannot be written.
+
+    Args:
+        expert: The expert.
+        folder: The folder.
+        more: Writes what comes with the expert, as one with it.
 
     Raises:
         OSError: If it cannot be written.
     """
 
     def write(temporary: Path) -> None:
-        expert.save(temporary)
-        config = folder / CONFIG
-        if config.exists() and config.read_bytes() != expert.config:
-            # The old weights are never beside the configuration of another adapter.
-            (folder / EXPERT_FILE).unlink(missing_ok=True)
-            config.unlink()
+        write_atomically(temporary / EXPERT_FILE, expert.file)
+        if expert.config is not None:
+            write_atomically(temporary / CONFIG, expert.config)
+        more(temporary)
 
-    write_folder(folder, write, keep_others=True)
+    config = folder / CONFIG
+    if config.exists() and config.read_bytes() != expert.config:
+        # The old weights are never beside the configuration of another adapter.
+        replace_folder(folder, write, {CONFIG, EXPERT_FILE, RESOLVED}, EXPERT_FILE)
+    else:
+        write_folder(folder, write, keep_others=True, last=EXPERT_FILE)
 
 
 def _parts(path: Path) -> list[str]:

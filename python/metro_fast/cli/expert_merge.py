@@ -1,17 +1,19 @@
 """`metro-fast expert merge`: several experts merged into one adapter or into a model."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from metro_fast._atomic import checked_path
 from metro_fast.cli.base_model import load_base, refuse_filled, save_whole
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
-from metro_fast.experts import TaskVector, add_to_base, compress, merge, save_plain
-from metro_fast.experts.plain.plain import refuse_adapter
+from metro_fast.experts import TaskVector, add_to_base, compress, merge
+from metro_fast.experts.plain.plain import refuse_adapter, save_plain_beside
 
 app = typer.Typer(add_completion=False)
 
@@ -114,6 +116,7 @@ def merge_command(
 
     With --base, a single expert may be given, to add it permanently to the model.
     """
+    checked_path(target)
     if base is not None:
         if density is not None:
             raise MetroFastError("--density writes an expert and --base a model: give only one")
@@ -137,23 +140,23 @@ def merge_command(
         heads_from=heads_from,
     )
     if base is None:
-        _write_adapter(vector, target, density)
-        if target.is_dir():
-            save_resolved(ctx, target)
+        _write_adapter(vector, target, density, partial(save_resolved, ctx))
     else:
         model = add_to_base(load_base(base), vector)
         save_whole(model, base, target, partial(save_resolved, ctx))
         typer.echo(f"wrote the model {target}: {base} with the merge in its weights")
 
 
-def _write_adapter(vector: TaskVector, target: Path, density: float | None) -> None:
+def _write_adapter(
+    vector: TaskVector, target: Path, density: float | None, more: Callable[[Path], object]
+) -> None:
     """Write a merge as a plain adapter, or compressed, and report what was written."""
     if density is None:
-        save_plain(vector, target)
+        save_plain_beside(vector, target, None, more)
         typer.echo(f"wrote the plain adapter {target}")
         return
     expert = compress(vector, density=density, alpha="least_squares")
-    expert.save(target)
+    expert.save_beside(target, more)
     worst = min(expert.estimated_fidelity, key=lambda row: row.cosine)
     typer.echo(
         f"wrote {target}: {expert.nbytes:,} bytes; the worst module, {worst.module}, keeps a "

@@ -1,12 +1,14 @@
 """`metro-fast expert tune`: the choice of density and alpha by scores on validation data."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
 
-from metro_fast._atomic import write_atomically
+from metro_fast._atomic import checked_path, write_atomically
+from metro_fast._folder_lock import owned_folder
 from metro_fast._pretrained import load_model, load_tokenizer
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.console import plain_console
@@ -85,6 +87,7 @@ def tune_command(
 ) -> None:
     """Compress an adapter at every density and alpha, score each result, and keep the best."""
     shares, scales = _grid(ctx, tasks, quantize, densities, alphas)
+    ctx.with_resource(owned_folder(checked_path(target)))
     rating = make_rating(
         load_tokenizer(model), examples=examples, tasks=tasks, instructions=instructions,
         max_input_length=max_input_length, strict=strict,
@@ -105,12 +108,16 @@ def tune_command(
         about={**rating.about, "model": model_fingerprint(network)},
         num_threads=threads,
     )
-    found.expert.save(target)
-    found.write_csv(target / CSV)
-    write_atomically(target / PAGE, tuning_page(found, f"Density and alpha of {source.name}"))
-    save_resolved(ctx, target)
+    found.expert.save_beside(target, partial(_write_more, ctx, found, source))
     print_tuning(found, rating.description)
     typer.echo(f"wrote {target}; the page is {target / PAGE}")
+
+
+def _write_more(ctx: typer.Context, found: Tuning, source: Path, folder: Path) -> None:
+    """Write the table and the page, which come with the expert."""
+    found.write_csv(folder / CSV)
+    write_atomically(folder / PAGE, tuning_page(found, f"Density and alpha of {source.name}"))
+    save_resolved(ctx, folder)
 
 
 def _grid(

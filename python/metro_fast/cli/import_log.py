@@ -16,12 +16,14 @@ from metro_fast.robustness import (
     read_lm_eval_samples,
     write_page,
 )
+from metro_fast.robustness.ranks import owned_output
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def import_log_command(
+    ctx: typer.Context,
     source: Annotated[
         Path,
         typer.Argument(
@@ -54,6 +56,7 @@ def import_log_command(
     strict: Annotated[bool, typer.Option(help="Refuse a log that is not taken whole.")] = False,
 ) -> None:
     """Read a log of another harness, and say what was not taken and why."""
+    ctx.with_resource(owned_output(output))
     found = _read(source, harness, model_name, split)
     typer.echo(str(found.report))
     if strict:

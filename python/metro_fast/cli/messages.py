@@ -16,7 +16,11 @@ from typing import Any
 
 import typer
 
+from metro_fast._shown import printable, shown
 from metro_fast.errors import FormatError
+
+_LONGEST = 2000
+"""Most characters of a message; the longest of our own have 700."""
 
 RUNNING: ContextVar[Any] = ContextVar("RUNNING", default=None)
 """The context of the command that runs, set when its flags are read."""
@@ -143,9 +147,16 @@ def error_text(error: BaseException) -> str:
     """The words of a command about an error that the user can correct."""
     ctx = RUNNING.get()
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+        return printable(f"{shown(os.fsdecode(error.filename), 300)}: {error.strerror}")
+    text = _cut(str(error))
     # A file's own keys are not flags.
-    return str(error) if isinstance(error, FormatError) else translated(str(error), ctx)
+    return printable(text if isinstance(error, FormatError) else translated(text, ctx))
+
+
+def _cut(text: str) -> str:
+    """A message whose middle is left out if a value in it is megabytes long."""
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}...{text[-half:]}"
 
 
 def is_first_rank() -> bool:
@@ -186,7 +197,7 @@ def plain_warnings() -> Iterator[None]:
 
 def say_warning(text: str) -> None:
     """Print a warning as one line, in the words of the command that runs."""
-    typer.echo(f"warning: {translated(text, RUNNING.get())}", err=True)
+    typer.echo(printable(f"warning: {translated(_cut(text), RUNNING.get())}"), err=True)
 
 
 def _show_line(message: Warning | str, *_: Any, **__: Any) -> None:

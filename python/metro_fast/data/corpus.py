@@ -1,5 +1,6 @@
 """A tokenized corpus as a dataset of blocks."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ class TokenCorpus:
     corpus is open. This is a map-style dataset for `torch.utils.data.DataLoader` and
     `CorpusLoader`. With a collator, whole batches are gathered and corrupted natively, in the
     worker.
+
+    Before each batch the lengths of its files are compared with those at the start, so that a file
+    which was cut off is an error (one that is cut off during a batch ends the process). A process
+    that opens a pickled corpus compares a fingerprint of its contents.
 
     Args:
         path: Folder of `NAME.ds`, `NAME.ds.index` and `NAME.ds.metadata`, as `prepare` and
@@ -245,8 +250,27 @@ class TokenCorpus:
 
     def __getstate__(self) -> dict[str, Any]:
         # A memory map cannot be sent to another process, which opens the files again instead.
-        return {k: value for k, value in vars(self).items() if k not in ("_files", "_blocks")}
+        state = {k: value for k, value in vars(self).items() if k not in ("_files", "_blocks")}
+        return {**state, "_fingerprint": self._fingerprint()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        before = state.pop("_fingerprint")
         vars(self).update(state)
         self._open()
+        if self._fingerprint() != before:
+            raise _core.FormatError(
+                f"{self.path} is not the corpus that was opened before: its files were written "
+                "again meanwhile, so open it again in every process"
+            )
+
+    def _fingerprint(self) -> str:
+        """SHA-256 of the corpus's sizes, and of 64 blocks from all over it, 64 tokens of each."""
+        places = np.unique(np.linspace(0, max(len(self) - 1, 0), 64).astype(np.int64))
+        sizes = (self.num_tokens, self.num_documents, len(self), self.tokenizer_name)
+        found = hashlib.sha256(repr(sizes).encode())
+        if len(self):
+            _, starts, ends = self._blocks.locate(places, False, 0, 0)
+            ids = self._files.gather(starts, np.minimum(ends, starts + 64))
+            for part in (starts, ends, ids.astype(np.int64)):
+                found.update(part.tobytes())
+        return found.hexdigest()

@@ -15,6 +15,7 @@ from datatrove.pipeline.tokens import DocumentTokenizer
 from numpy import iinfo, uint16
 from numpy.random import default_rng
 
+from metro_fast._file_errors import os_errors
 from metro_fast.data.pieces import UNFINISHED, Piece, is_done, mark_done, write_counts
 from metro_fast.data.plain_text import SlowText
 from metro_fast.data.source import Source
@@ -152,7 +153,8 @@ class WritePieces(PipelineStep):  # type: ignore[misc]
         made.mkdir()  # without its parents: a finished folder must not come back
         tokenizer.output_folder = get_datafolder(str(made))
         tokenizer.rand = default_rng([self._seed, number])
-        tokenizer.run(self._counted(documents), rank=number)
+        with os_errors(made, self._work):
+            tokenizer.run(self._counted(documents), rank=number)
         for metadata in made.glob("*.metadata"):
             lines = metadata.read_text().splitlines()
             width = lines[0].rpartition("|")[2]

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metro_fast._atomic import checked_path
 from metro_fast.data.prepare_counts import last_line, warn_of_unknown
 from metro_fast.data.prepare_folder import (
     begin,
     finish,
+    finish_complete,
     is_finished,
     locked,
     read_counts,
@@ -104,10 +106,10 @@ def prepare_pipeline(
         encoding=encoding,
         on_bad_text=on_bad_text,
     )
-    final = Path(output)
+    final = checked_path(output)
     work = work_folder(final)
     with locked(work):
-        if is_finished(final, plan.record):
+        if is_finished(final, plan.record) or finish_complete(work, final, plan.record):
             raise MetroFastError(f"{final} is already finished: there is nothing left to run")
         begin(work, plan.record, plan.found)
         plan.save_tokenizer(work)
@@ -136,7 +138,7 @@ def finish_prepare(output: str | Path, *, report: Callable[[str], object] | None
         Traceback (most recent call last):
         metro_fast._core.MetroFastError: no pipeline was made for nowhere: call prepare_pipeline
     """
-    final = Path(output)
+    final = checked_path(output)
     work = work_folder(final)
     if not work.exists():
         if not is_finished(final, None):

@@ -8,12 +8,14 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from metro_fast._atomic import checked_path
 from metro_fast._extras import require
 from metro_fast.data.pieces import tokens_so_far
 from metro_fast.data.prepare_counts import last_line, warn_of_unknown
 from metro_fast.data.prepare_folder import (
     begin,
     finish,
+    finish_complete,
     is_finished,
     locked,
     read_counts,
@@ -111,6 +113,7 @@ def prepare(
     for name, value in (("tasks", tasks), ("num_workers", num_workers)):
         if value is not None and check_counter(name, value) == 0:
             raise MetroFastError(f"{name} is 0, expected 1 or more")
+    final = checked_path(output)
     plan = make_plan(
         inputs,
         tokenizer,
@@ -123,10 +126,10 @@ def prepare(
         encoding=encoding,
         on_bad_text=on_bad_text,
     )
-    final, start, speed = Path(output), f"{output} is already finished", None
+    start, speed = f"{output} is already finished", None
     work = work_folder(final)
     with locked(work):
-        if not is_finished(final, plan.record):
+        if not is_finished(final, plan.record) and not finish_complete(work, final, plan.record):
             begin(work, plan.record, plan.found)
             plan.save_tokenizer(work)
             before, started = tokens_so_far(work, len(plan.pieces)), monotonic()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_fast._atomic import damaged_file, move_folder, sync_files, write_atomically
-from metro_fast._extras import require
+from metro_fast._folder_lock import is_empty, locked_file
 from metro_fast._json import parse_json
 from metro_fast.data.pieces import COUNTS, MARKS, UNFINISHED, count
 from metro_fast.errors import FormatError, MetroFastError
@@ -33,25 +33,19 @@ def work_folder(final: Path) -> Path:
 def locked(work: Path) -> Iterator[None]:
     """Keep other processes out of the work folder; the lock ends with the process that holds it.
 
+    The file is beside the folder, which a new call may remove and the last step renames.
+
     Raises:
         MetroFastError: If another process uses the folder.
         OSError: If the folder above cannot be written.
     """
-    filelock = require("filelock", "train")
-    work.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(work.with_name(f"{work.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise MetroFastError(
-            f"another process is preparing this output (it holds {lock.lock_file}): wait for it, "
-            "or choose another output"
-        ) from error
-    try:
+    file = work.with_name(f"{work.name}.lock")
+    with locked_file(
+        file,
+        f"another process is preparing this output (it holds {file}): wait for it, or choose "
+        "another output",
+    ):
         yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
 
 
 def is_finished(final: Path, record: dict[str, Any] | None) -> bool:
@@ -61,14 +55,13 @@ def is_finished(final: Path, record: dict[str, Any] | None) -> bool:
         MetroFastError: If it holds anything else.
         FormatError: If it is that result, but a file is missing or cut.
     """
-    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
+    if not final.exists() or (final.is_dir() and is_empty(final)):
         return False
     made = final / RECORD
     if not made.is_file():
         raise MetroFastError(f"{final} is not empty and is not a corpus: choose another output")
-    before = _read(made)
-    files = before.pop(_FILES, {})
-    before.pop(_COUNTS, None)
+    whole = _read(made)
+    files, before = whole.get(_FILES, {}), _without_results(whole)
     if before.get("format") != FORMAT and record is not None:
         raise MetroFastError(
             f"{final} was made by another version of prepare ({before.get('format')}, and this is "
@@ -94,16 +87,47 @@ def begin(work: Path, record: dict[str, Any], found: dict[str, int]) -> None:
         record: The arguments of the call.
         found: Numbers of inputs, and of the entries of folders that are left out.
     """
-    made = work / RECORD
-    if work.exists() and not (made.is_file() and _read(made) == record):
-        _logger.info("%s belongs to another call: starting over", work)
+    if work.exists() and not _is_of(work / RECORD, record):
+        _logger.warning("%s is not the work of this call: starting over", work)
         shutil.rmtree(work)
-    if not work.exists():
-        work.mkdir(parents=True)
-        (work / UNFINISHED).mkdir()
-        (work / COUNTS).mkdir()
-        made.write_text(json.dumps(record, indent=2) + "\n")
-    (work / _FOUND).write_text(json.dumps(found) + "\n")
+    work.mkdir(parents=True, exist_ok=True)
+    # Also in a folder that is there: a call may have died while it made or removed them.
+    (work / UNFINISHED).mkdir(exist_ok=True)
+    (work / COUNTS).mkdir(exist_ok=True)
+    write_atomically(work / RECORD, json.dumps(record, indent=2) + "\n")
+    write_atomically(work / _FOUND, json.dumps(found) + "\n")
+
+
+def _is_of(made: Path, record: dict[str, Any]) -> bool:
+    """Whether a record is that of this call; one that cannot be read is another's."""
+    try:
+        found = _read(made)
+    except (FormatError, OSError):
+        return False
+    return _without_results(found) == record
+
+
+def _without_results(record: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of its call that a record holds."""
+    return {name: value for name, value in record.items() if name not in (_FILES, _COUNTS)}
+
+
+def finish_complete(work: Path, final: Path, record: dict[str, Any]) -> bool:
+    """Move work into place that a call with this record had completed when it died.
+
+    Returns:
+        Whether there was such work.
+
+    Raises:
+        OSError: If the folder cannot be moved.
+    """
+    if not _is_of(work / RECORD, record):
+        return False
+    files = _read(work / RECORD).get(_FILES)
+    if files is None or damaged_file(work, files) is not None:
+        return False
+    _move(work, final)
+    return True
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -135,20 +159,37 @@ def finish(work: Path, final: Path, record: dict[str, Any]) -> None:
         FormatError: If a file of a piece is missing or cut.
         OSError: If the folder cannot be moved.
     """
+    if finish_complete(work, final, _without_results(record)):
+        return
     counts = count(work, record["pieces"])
     if counts["tokens"] == 0:
         raise MetroFastError("the inputs hold no documents: there is nothing to tokenize")
     found = parse_json((work / _FOUND).read_bytes(), work / _FOUND)
-    for name in (BACKEND, _FOUND):
-        (work / name).unlink(missing_ok=True)
-    # Remains of killed tasks, and datatrove's logs if they were kept here.
-    for name in (MARKS, COUNTS, UNFINISHED, "logs"):
-        if (work / name).exists():
-            shutil.rmtree(work / name)
-    files = sync_files(work, but=RECORD)
+    # Remains of killed tasks, and datatrove's logs if they were kept here, are removed below.
+    helpers = (BACKEND, _FOUND, MARKS, COUNTS, UNFINISHED, "logs")
+    files = {
+        name: size
+        for name, size in sync_files(work, but=RECORD).items()
+        if Path(name).parts[0] not in helpers and not _is_temporary(work / name)
+    }
+    # From here on the same call only moves the folder.
     whole = {**record, _COUNTS: {**found, **counts}, _FILES: files}
     write_atomically(work / RECORD, json.dumps(whole, indent=2) + "\n")
+    _move(work, final)
+
+
+def _move(work: Path, final: Path) -> None:
+    """Remove what only the work needed, and move the folder whose record is whole into place."""
+    for path in work.iterdir():
+        if path.name in (MARKS, COUNTS, UNFINISHED, "logs"):
+            shutil.rmtree(path)
+        elif path.name in (BACKEND, _FOUND) or _is_temporary(path):
+            path.unlink()
     move_folder(work, final)
+
+
+def _is_temporary(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
 def _read(made: Path) -> dict[str, Any]:

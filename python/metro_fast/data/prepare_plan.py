@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
+from metro_fast._file_errors import os_errors
 from metro_fast._pretrained import load_tokenizer
 from metro_fast._tokenizer_files import check_unknown, read_tokenizer_file, unknown_id
 from metro_fast.data.pieces import Piece, cut
@@ -50,9 +52,10 @@ class Plan:
 
     def save_tokenizer(self, work: Path) -> None:
         """Write the tokenizer, for the user and for the steps."""
-        self.tokenizer.save_pretrained(work / "tokenizer")
+        with os_errors(work):
+            self.tokenizer.save_pretrained(work / "tokenizer")
         if not isinstance(self.backend, SlowText):
-            self.backend.save(str(work / BACKEND))
+            write_atomically(work / BACKEND, self.backend.to_str())
 
     def steps(self, work: Path) -> list[Any]:
         """The datatrove steps, which may be sent to other processes and machines.

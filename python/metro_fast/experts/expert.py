@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metro_fast._shown import shown
-from metro_fast.errors import FormatError
+from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.absent import absent
-from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, WEIGHTS
+from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, WEIGHTS, read_config
 from metro_fast.experts.adapters.state_file import read_bytes
 from metro_fast.experts.adapters.updates import ModuleFidelity
 from metro_fast.experts.file.expert_file import ExpertFile
@@ -40,20 +40,32 @@ class Expert(ExpertFile):
     """
 
     @classmethod
-    def load(cls, path: str | Path) -> "Expert":
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        new_config: bool = False,
+        max_decoded_bytes: int | None = None,
+    ) -> "Expert":
         """Read an expert's folder, or its weights file alone.
 
         Args:
             path: A folder with the weights file and, for a PEFT adapter, adapter_config.json; or
                 the weights file, beside which the configuration is looked for; or a name on the
                 Hub, `hf://owner/name[@revision][/folder]` (see `resolve_expert`).
+            new_config: Whether settings in adapter_config.json were changed on purpose since the
+                expert was made; `save` then records the change, which is otherwise an error.
+            max_decoded_bytes: Most bytes that a call may decode the expert to; by default
+                METRO_FAST_MAX_DECODED_BYTES, and without it the free memory.
 
         Returns:
             The expert; nothing is decoded yet.
 
         Raises:
             FileNotFoundError: If there is no expert at the path.
-            FormatError: If it is damaged, or has another version.
+            FormatError: If it is damaged, or has another version, or if settings in
+                adapter_config.json are not those with which the expert was made.
+            MetroFastError: If `new_config` is given and there is no configuration.
             OSError: If the Hub cannot be reached, or refuses.
 
         Example:
@@ -75,11 +87,15 @@ class Expert(ExpertFile):
         if not file.exists():
             raise absent(path, "compressed expert", EXPERT_FILE)
         data = read_bytes(file)
-        config = folder / CONFIG
+        config = read_config(folder / CONFIG) if (folder / CONFIG).exists() else None
+        if new_config and config is None:
+            raise MetroFastError(f"new_config is given, but {folder} has no {CONFIG}: leave it out")
         try:
-            return cls(data, config.read_bytes() if config.exists() else None)
+            if new_config and config is not None:
+                return cls(data, max_decoded_bytes=max_decoded_bytes).with_config(config)
+            return cls(data, config, max_decoded_bytes=max_decoded_bytes)
         except FormatError as error:
-            raise FormatError(f"{file}: {shown(str(error), 300)}") from error
+            raise FormatError(f"{file}: {shown(str(error), 500)}") from error
 
     @classmethod
     def from_pretrained(

@@ -1,12 +1,12 @@
 """The histories of runs, read from their `metrics.jsonl`."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metro_fast._json import parse_json
 from metro_fast._training.run_folder import HISTORY
 from metro_fast.errors import FormatError, MetroFastError
 
@@ -76,7 +76,9 @@ def _lines(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
             "of pretrain or finetune, or a checkpoint of a Trainer"
         )
     try:
-        history = json.loads(state.read_bytes())["log_history"]
+        history = parse_json(state.read_bytes(), f"{state} is damaged", not_finite=True)[
+            "log_history"
+        ]
         return state, [_checked(line, state, number) for number, line in enumerate(history, 1)]
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, FormatError):
@@ -109,7 +111,7 @@ def _read(folder: Path, name: str) -> Run:
 
 def _line(text: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
-        line = json.loads(text)
+        line = parse_json(text, path, not_finite=True)
     except ValueError as error:
         raise FormatError(
             f"line {number} of {path} is damaged ({error}): remove it, or resume the run, which "

@@ -62,7 +62,12 @@ def pretrain(config: PretrainConfig) -> Path:
         >>> (Path("run") / "main" / "config.json").exists()
         True
     """
-    run = RunFolder(config.output, resume=config.resume)
+    with RunFolder.owned(config.output, resume=config.resume) as run:
+        _pretrain(config, run)
+    return config.output
+
+
+def _pretrain(config: PretrainConfig, run: RunFolder) -> None:
     if not sys.stderr.isatty():
         disable_progress_bar()  # that of loaded weights would fill a log file
     if config.num_threads:
@@ -93,7 +98,6 @@ def pretrain(config: PretrainConfig) -> Path:
         trainer.add_callback(_strip(rows, tokenizer, run))
     run.train(trainer, evaluate=rows.evaluation is not None)
     _save(model, tokenizer, run)
-    return config.output
 
 
 def _strip(rows: RunRows, tokenizer: PreTrainedTokenizerBase, run: RunFolder) -> SentenceStrip:

@@ -9,6 +9,9 @@ from typing import Any, overload
 
 from metro_fast._atomic import write_atomically
 from metro_fast._json import parse_json
+from metro_fast._memory import check_file
+from metro_fast._shown import shown
+from metro_fast._yaml import parse_yaml
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts.instruction import KINDS, Instruction
 
@@ -178,20 +181,24 @@ class InstructionSet(Sequence[Instruction]):
         for number, record in enumerate(records, start=1):
             where = f"{path}: instruction {number}"
             if not isinstance(record, dict):
-                raise FormatError(f"{where} is {record!r}; give an object with id, task_type, text")
+                raise FormatError(
+                    f"{where} is {shown(repr(record))}; give an object with id, task_type, text"
+                )
             missing = [key for key in _REQUIRED_KEYS if key not in record]
             if missing:
                 raise FormatError(f"{where} lacks {', '.join(missing)}")
             unknown = sorted(str(key) for key in record.keys() - _KEYS)
             if unknown:
                 allowed = ", ".join(sorted(_KEYS))
-                raise FormatError(f"{where} has the unknown key {unknown[0]!r}; use {allowed}")
+                raise FormatError(
+                    f"{where} has the unknown key {shown(repr(unknown[0]))}; use {allowed}"
+                )
             try:
                 instruction = Instruction(**record)
             except (TypeError, MetroFastError) as error:
                 raise FormatError(f"{where}: {error}") from error
             if instruction.id in ids:
-                raise FormatError(f"{where}: the id {instruction.id!r} is given twice")
+                raise FormatError(f"{where}: the id {shown(repr(instruction.id))} is given twice")
             ids.add(instruction.id)
             instructions.append(instruction)
         return cls(instructions)
@@ -207,12 +214,6 @@ def _is_yaml(path: Path) -> bool:
 def _parse(path: Path) -> Any:
     """Read the plain values of a YAML or JSON file; nothing in it is executed."""
     is_yaml = _is_yaml(path)
+    check_file(path)
     content = path.read_bytes()
-    if is_yaml:
-        import yaml
-
-        try:
-            return yaml.safe_load(content)
-        except (yaml.YAMLError, RecursionError) as error:
-            raise FormatError(f"{path} is not YAML: {error}") from error
-    return parse_json(content, path)
+    return parse_yaml(content, path) if is_yaml else parse_json(content, path)

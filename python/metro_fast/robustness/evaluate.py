@@ -15,8 +15,8 @@ from metro_fast.robustness.cell_files import CellFolder
 from metro_fast.robustness.cell_record import CellRecord
 from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.grid import WordedTask, warn_of_rejects, worded_grid
-from metro_fast.robustness.ranks import Ranks, shares
-from metro_fast.robustness.report import Report
+from metro_fast.robustness.ranks import Ranks, owned_output, shares
+from metro_fast.robustness.report import Report, check_results
 from metro_fast.robustness.worded import prompts_hash
 from metro_fast.scoring import (
     AnswerStore,
@@ -103,6 +103,8 @@ def evaluate(
         FormatError: If a file to be reused is damaged.
         OSError: If `output` cannot be written.
 
+    Another run that writes to `output` at the same time is refused with a `MetroFastError`.
+
     Example:
         >>> report = evaluate(  # doctest: +SKIP
         ...     model, tokenizer, [task], instructions, model_name="base", model_family="t0"
@@ -113,31 +115,35 @@ def evaluate(
     limits = (max_input_length, max_target_length, max_new_tokens)
     protocol = _protocol(preset, wrapper, tokenizer, limits)
     _check_names(model_name, model_family, protocol.name)
-    shots = few_shot or {}
-    if isinstance(shots, FewShot):
-        shots = {task.name: shots for task in tasks}
-    grid = worded_grid(tasks, InstructionSet(instructions), protocol, few_shot=shots, strict=strict)
-    hashes = model_fingerprint(model), tokenizer_fingerprint(tokenizer)
-    records = [_record(row, protocol, model_name, model_family, hashes) for row in grid]
-    ranks = Ranks.current()
-    ranks.check_same([record.identity for record in records])
-    if ranks.is_first:
-        warn_of_rejects(grid)
-    folder = None if output is None else CellFolder(output)
-    if folder is not None:
-        folder.path.mkdir(parents=True, exist_ok=True)
-
-    engine = Engine(model, tokenizer, max_batch_tokens=max_batch_tokens, store=store)
-    run = _Run(engine, protocol, grid, records, folder, ranks)
-    show = ranks.is_first and (sys.stderr.isatty() if progress is None else progress)
-    report = Report(run.complete(run.finished() if resume else {}, show))
-    if ranks.is_first:
-        for cell in report.cells:
-            _warn_of_ties(cell)
+    with owned_output(output):
+        shots = few_shot or {}
+        if isinstance(shots, FewShot):
+            shots = {task.name: shots for task in tasks}
+        grid = worded_grid(
+            tasks, InstructionSet(instructions), protocol, few_shot=shots, strict=strict
+        )
+        hashes = model_fingerprint(model), tokenizer_fingerprint(tokenizer)
+        records = [_record(row, protocol, model_name, model_family, hashes) for row in grid]
+        ranks = Ranks.current()
+        ranks.check_same([record.identity for record in records])
+        if ranks.is_first:
+            warn_of_rejects(grid)
+        folder = None if output is None else CellFolder(output)
         if folder is not None:
-            report.save(folder.path)
-    ranks.gather(None)  # no process returns before the results are written
-    return report
+            folder.path.mkdir(parents=True, exist_ok=True)
+            check_results(folder.path, model_name, protocol.name)
+
+        engine = Engine(model, tokenizer, max_batch_tokens=max_batch_tokens, store=store)
+        run = _Run(engine, protocol, grid, records, folder, ranks)
+        show = ranks.is_first and (sys.stderr.isatty() if progress is None else progress)
+        report = Report(run.complete(run.finished() if resume else {}, show))
+        if ranks.is_first:
+            for cell in report.cells:
+                _warn_of_ties(cell)
+            if folder is not None:
+                report.save(folder.path)
+        ranks.gather(None)  # no process returns before the results are written
+        return report
 
 
 def _check_names(*names: str) -> None:

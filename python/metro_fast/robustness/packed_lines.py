@@ -9,6 +9,7 @@ from typing import Any
 
 from metro_fast._atomic import write_atomically
 from metro_fast._json import parse_json
+from metro_fast._memory import read_bounded
 from metro_fast.errors import FormatError
 
 __all__ = ["read_lines", "write_lines"]
@@ -49,7 +50,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         FormatError: If it is damaged, or a line is not an object; the message names the file.
     """
     try:
-        content = gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            content = read_bounded(file, path)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise FormatError(
             f"{path} is damaged ({error}); delete the file and evaluate again"

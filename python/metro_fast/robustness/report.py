@@ -2,11 +2,13 @@
 
 import datetime
 import functools
+import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from metro_fast._folder_lock import owned_folder
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import InstructionSet
 from metro_fast.robustness.cell_files import CellFolder, slug
@@ -22,7 +24,32 @@ from metro_fast.robustness.results_file import (
 from metro_fast.robustness.summary import TaskSummary, summarize
 from metro_fast.robustness.versions import UNKNOWN, installed, now
 
-__all__ = ["Report"]
+__all__ = ["Report", "check_results"]
+
+
+def _names(folder: Path, model_name: str, preset: str) -> Iterator[Path]:
+    """The results files that a report may be in, one after the other, without an end."""
+    stem = f"results_{slug(model_name)}_{slug(preset)}"
+    yield folder / f"{stem}.json"
+    for number in itertools.count(2):
+        yield folder / f"{stem}-{number}.json"
+
+
+def check_results(folder: Path, model_name: str, preset: str) -> None:
+    """Read the results that a report would be added to, before the model is asked for it.
+
+    Args:
+        folder: Folder of the evaluation.
+        model_name: Name of the model.
+        preset: Name of the protocol.
+
+    Raises:
+        FormatError: If one is damaged.
+    """
+    for path in _names(folder, model_name, preset):
+        if not path.exists():
+            return
+        read_results(path)
 
 
 class Report:
@@ -168,29 +195,28 @@ class Report:
 
         Raises:
             FormatError: If a results file in the folder is damaged.
+            MetroFastError: If another run writes to the folder.
             OSError: If a file cannot be written.
         """
-        store = CellFolder(folder)
-        path, whole = self._among(Path(folder))
-        for cell in whole.cells:
-            if store.find(cell.record) is None:
-                store.save(cell)
-        files = [store.file_of(cell.record) for cell in whole.cells]
-        summaries = [whole.summary(task) for task in whole.tasks]
-        return write_results(path, whole.cells, files, summaries, whole.versions, whole.date)
+        with owned_folder(folder):
+            store = CellFolder(folder)
+            path, whole = self._among(Path(folder))
+            for cell in whole.cells:
+                if store.find(cell.record) is None:
+                    store.save(cell)
+            files = [store.file_of(cell.record) for cell in whole.cells]
+            summaries = [whole.summary(task) for task in whole.tasks]
+            return write_results(path, whole.cells, files, summaries, whole.versions, whole.date)
 
     def _among(self, folder: Path) -> tuple[Path, "Report"]:
         """The results file for this report, and the report together with what that file has."""
-        stem = f"results_{slug(self.model_name)}_{slug(self.preset)}"
-        number = 1
-        while True:
-            path = folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")
+        for path in _names(folder, self.model_name, self.preset):
             if not path.exists():
                 return path, self
             union = self._with(Report.load(path))
             if union is not None:
                 return path, union
-            number += 1
+        raise AssertionError("the names have no end")
 
     def _with(self, earlier: "Report") -> "Report | None":
         """This report and an earlier one as one, or None if they do not belong together."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from metro_fast.robustness.cell_files import CellFolder
 from metro_fast.robustness.mixing import partition
+from metro_fast.robustness.ranks import owned_output
 from metro_fast.robustness.report import Report
 from metro_fast.robustness.results_file import results_files
 from metro_fast.robustness.versions import UNKNOWN
@@ -98,7 +99,7 @@ def recompute(folder: str | os.PathLike[str]) -> list[Report]:
     Raises:
         FileNotFoundError: If there are no cells.
         FormatError: If a cell or a results file is damaged.
-        MetroFastError: If a task has cells of controls alone.
+        MetroFastError: If a task has cells of controls alone, or another run writes to the folder.
         OSError: If the folder cannot be written.
 
     Example:
@@ -109,11 +110,12 @@ def recompute(folder: str | os.PathLike[str]) -> list[Report]:
     if not store.files():
         raise FileNotFoundError(f"{folder} has no cells: evaluate with output= this folder first")
     named: set[str] = set()
-    for path in results_files(Path(folder)):
-        report = Report.load(path)
-        report.save(folder)
-        named |= {store.file_of(cell.record) for cell in report.cells}
-    rest = [cell for name, cell in store if name not in named]
-    for cells in partition(rest):
-        Report(cells, versions=UNKNOWN, date=0.0).save(folder)
-    return load_reports(folder)
+    with owned_output(folder):
+        for path in results_files(Path(folder)):
+            report = Report.load(path)
+            report.save(folder)
+            named |= {store.file_of(cell.record) for cell in report.cells}
+        rest = [cell for name, cell in store if name not in named]
+        for cells in partition(rest):
+            Report(cells, versions=UNKNOWN, date=0.0).save(folder)
+        return load_reports(folder)

@@ -10,6 +10,8 @@ from typing import Any
 
 from metro_fast._atomic import write_atomically
 from metro_fast._json import parse_json
+from metro_fast._memory import check_decoded
+from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Instruction
 from metro_fast.robustness.cell_files import CellFolder
@@ -91,7 +93,11 @@ def read_results(path: Path) -> ResultsFile:
         FileNotFoundError: If it is absent.
         FormatError: If it is not a results file of this version, or was changed.
     """
-    record = parse_json(path.read_bytes(), path)
+    check_decoded(path.stat().st_size, f"reading {shown(str(path))}")
+    try:
+        record = parse_json(path.read_bytes(), path, not_finite=True)
+    except FormatError as error:
+        raise FormatError(f"{error}: delete it and recompute the folder") from error
     try:
         block = record["metro_fast"]
         if block["format"] != RESULTS_FORMAT:
@@ -113,7 +119,10 @@ def read_results(path: Path) -> ResultsFile:
     except FormatError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, MetroFastError) as error:
-        raise FormatError(f"{path} is not a report ({type(error).__name__}: {error})") from error
+        raise FormatError(
+            f"{path} is not a report ({type(error).__name__}: {error}): delete it and recompute "
+            "the folder"
+        ) from error
 
 
 def write_results(

@@ -117,7 +117,7 @@ def read_expert(
         return data.reshape(header[name]["shape"])
 
     version, inflated, crc, zero = (int(word) for word in tensor("compeft.head"))
-    require(version in (1, 2) and zero == 0, "another version")
+    require(version in (1, 2, 3) and zero == 0, "another version")
     deflated, scales, block = (tensor(f"compeft.{n}") for n in ("manifest", "scales", "trits"))
     covered = struct.pack("<2I", version, inflated) + deflated.tobytes() + scales.tobytes()
     require(
@@ -129,7 +129,8 @@ def read_expert(
     require(len(text) == inflated, "the manifest's length")
     manifest = json.loads(text)
     kept = len(manifest.get("metadata", {}))  # the keys of version 2 are text for other readers
-    require(manifest["version"] == version == 1 + (kept > 0) and kept <= 4096, "the version")
+    least = 3 if "config_crc32c" in manifest else 1 + (kept > 0)
+    require(manifest["version"] == version == least and kept <= 4096, "the version")
     trits = unpack(block.tobytes(), frequencies)
     names = [e["name"] for e in manifest["tensors"] if e["initial"] == "given"]
     given = {name: np.asarray((initial or {})[name], "<f4") for name in names}
@@ -142,6 +143,7 @@ def read_expert(
     for entry in manifest["tensors"]:
         require(entry["start"] == free, "a start")
         size = math.prod(entry["shape"])
+        require(math.prod(max(n, 1) for n in entry["shape"]) <= 1 << 40, "an impossible shape")
         free += -(-size // 32) * 32
         require(not trits[entry["start"] + size : free].any(), "a gap that is not zero")
         part = trits[entry["start"] : entry["start"] + size].reshape(entry["shape"])

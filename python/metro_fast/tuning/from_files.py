@@ -99,7 +99,12 @@ def finetune(config: FinetuneConfig) -> Path:
         OSError: If a file cannot be read or the output cannot be written.
         KeyboardInterrupt: If stopped by Ctrl-C or SIGTERM; `resume=True` continues.
     """
-    run = RunFolder(config.output, resume=config.resume)
+    with RunFolder.owned(config.output, resume=config.resume) as run:
+        _finetune(config, run)
+    return config.output
+
+
+def _finetune(config: FinetuneConfig, run: RunFolder) -> None:
     instructions = InstructionSet.load(config.instructions)
     if config.seen_by:
         instructions = _seen(instructions, config)
@@ -124,7 +129,6 @@ def finetune(config: FinetuneConfig) -> Path:
         evaluation_pairs=held_out,
         resume=config.resume,
     )
-    return config.output
 
 
 def _seen(instructions: InstructionSet, config: FinetuneConfig) -> InstructionSet:

@@ -117,7 +117,8 @@ def _rows(
 @contextlib.contextmanager
 def _run_folder(output: str | Path | None, *, resume: bool) -> Iterator[RunFolder]:
     if output is not None:
-        yield RunFolder(Path(output), resume=resume)
+        with RunFolder.owned(Path(output), resume=resume) as run:
+            yield run
         return
     with tempfile.TemporaryDirectory(prefix="metro_fast-") as name:
         yield RunFolder(Path(name), resume=False)

@@ -30,6 +30,12 @@ pub enum Error {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// There is not enough memory.
+    #[error("there is not enough memory for {bytes} bytes")]
+    Memory {
+        /// The size of the block that could not be had.
+        bytes: usize,
+    },
 }
 
 impl Error {

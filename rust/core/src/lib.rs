@@ -11,6 +11,7 @@ pub mod denoise;
 pub mod error;
 pub mod expert;
 mod map;
+pub mod memory;
 pub mod order;
 pub mod replace;
 pub mod rng;

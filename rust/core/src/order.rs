@@ -6,6 +6,7 @@
 //! 2002), which gives a permutation of `0..count`. The expected number of walks is below four.
 
 use crate::rng::Key;
+use crate::{Result, memory};
 
 /// Number of rounds of the network. Four rounds give a strong permutation of a large domain (Luby
 /// and Rackoff 1988); this is twice as many, because the domains here may be small.
@@ -45,8 +46,11 @@ impl Order {
 
     /// Permutes several indices in place. Eight indices side by side take a third of the time that
     /// they take one after another.
-    pub fn get_all(&self, indices: &mut [u64]) {
-        let mut walking: Vec<usize> = (0..indices.len()).collect();
+    ///
+    /// # Errors
+    /// [`crate::Error::Memory`] if there is not enough memory.
+    pub fn get_all(&self, indices: &mut [u64]) -> Result<()> {
+        let mut walking = memory::collect(0..indices.len())?;
         while !walking.is_empty() {
             let (groups, rest) = walking.as_chunks::<LANES>();
             for group in groups {
@@ -60,6 +64,7 @@ impl Order {
             }
             walking.retain(|place| indices[*place] >= self.count);
         }
+        Ok(())
     }
 
     fn permute_lanes(&self, numbers: [u64; LANES]) -> [u64; LANES] {
@@ -110,7 +115,7 @@ mod tests {
             let order = Order::new(Key::new(7, 3, Stream::Order), count);
             let indices: Vec<u64> = (0..count.min(300)).map(|i| i * 7 % count).collect();
             let mut moved = indices.clone();
-            order.get_all(&mut moved);
+            order.get_all(&mut moved).unwrap();
             assert!(indices.iter().map(|index| order.get(*index)).eq(moved));
         }
     }

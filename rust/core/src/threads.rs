@@ -1,11 +1,18 @@
 //! Threads that exist for one call only: a forked child inherits no pool on which it could hang.
 
-use crate::{Error, Result};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{Builder, scope};
+
+use crate::{Result, memory};
+
+/// Bytes of address space that a thread needs, beside what its work allocates: its stack, and the
+/// first pages of its heap.
+const ROOM: usize = (2 << 20) + (256 << 10);
 
 /// Runs `work` on each item, with at most `num_threads` scoped threads.
 ///
-/// Each thread takes a contiguous share of the items; the calling thread takes the first share. No
-/// thread is spawned for one thread or one item.
+/// Each thread takes a contiguous share of the items; the calling thread takes the first share, and
+/// every share whose thread cannot be started. No thread is spawned for one thread or one item.
 ///
 /// # Errors
 /// The error of the first item that failed, in the order of the items.
@@ -15,33 +22,36 @@ pub fn for_each<T: Send>(
     work: impl Fn(T) -> Result<()> + Sync,
 ) -> Result<()> {
     let threads = num_threads.clamp(1, items.len().max(1));
-    if threads == 1 {
+    // Where memory is short, a thread starts and then fails inside the C library, which ends the
+    // process.
+    if threads == 1 || memory::expect(ROOM.saturating_mul(threads - 1)).is_err() {
         return items.into_iter().try_for_each(work);
     }
     let share = items.len().div_ceil(threads);
-    let mut shares: Vec<Vec<T>> = Vec::with_capacity(threads);
+    let count = items.len().div_ceil(share);
     let mut items = items.into_iter();
-    loop {
-        let chunk: Vec<T> = items.by_ref().take(share).collect();
-        if chunk.is_empty() {
-            break;
-        }
-        shares.push(chunk);
+    let mut shares = memory::with_room(count)?;
+    for _ in 0..count {
+        shares.push(Mutex::new(memory::collect(items.by_ref().take(share))?));
     }
-    let work = &work;
-    std::thread::scope(|scope| {
-        let mut shares = shares.into_iter();
-        let first = shares.next();
-        let handles: Vec<_> = shares
-            .map(|chunk| {
-                std::thread::Builder::new()
-                    .spawn_scoped(scope, move || chunk.into_iter().try_for_each(work))
-                    .map_err(|e| Error::io("cannot start a thread", e))
-            })
-            .collect::<Result<_>>()?;
-        let mut result = first.map_or(Ok(()), |chunk| chunk.into_iter().try_for_each(work));
-        for handle in handles {
-            let other = handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let run = |share: &Mutex<Vec<T>>| {
+        let items = std::mem::take(&mut *share.lock().unwrap_or_else(PoisonError::into_inner));
+        items.into_iter().try_for_each(&work)
+    };
+    let run = &run;
+    scope(|scope| {
+        let mut handles = memory::with_room(count)?;
+        for share in &shares[1..] {
+            handles.push(Builder::new().spawn_scoped(scope, move || run(share)).ok());
+        }
+        let mut result = run(&shares[0]);
+        for (share, handle) in shares[1..].iter().zip(handles) {
+            let other = match handle {
+                Some(handle) => {
+                    handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                }
+                None => run(share),
+            };
             result = result.and(other);
         }
         result
@@ -51,6 +61,7 @@ pub fn for_each<T: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
 
     #[test]
     fn every_item_is_done_once_at_any_thread_count() {

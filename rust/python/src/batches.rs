@@ -1,11 +1,13 @@
 //! The arguments that `corrupt_spans` and `mask_tokens` share, read from the attributes of Python
 //! values.
 
+use metro_fast_core::memory;
 use metro_fast_core::tokens::Id;
 use numpy::{Element, PyArray2, PyReadonlyArray1};
 use pyo3::prelude::*;
 
 use crate::arrays::given_or;
+use crate::error::to_python;
 
 /// The special ids of a vocabulary: the attributes of a Python `Vocabulary`.
 #[derive(FromPyObject)]
@@ -26,8 +28,8 @@ pub(crate) struct Vocabulary<'py> {
 impl Vocabulary<'_> {
     /// Whether each id starts a word.
     pub(crate) fn word_starts(&self) -> PyResult<Option<Vec<bool>>> {
-        let table = self.word_starts.as_ref();
-        Ok(table.map(|table| table.as_slice().map(<[bool]>::to_vec)).transpose()?)
+        let Some(table) = &self.word_starts else { return Ok(None) };
+        Ok(Some(memory::copied(table.as_slice()?).map_err(to_python)?))
     }
 }
 

@@ -1,7 +1,9 @@
 //! Converts errors of the core to Python exceptions.
 
+use std::io::ErrorKind;
+
 use metro_fast_core::Error;
-use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
 pyo3::create_exception!(
@@ -28,9 +30,17 @@ pyo3::create_exception!(
 pub(crate) fn to_python(error: Error) -> PyErr {
     match error {
         Error::Format(_) => FormatError::new_err(error.to_string()),
+        Error::Memory { .. } => PyMemoryError::new_err(error.to_string()),
+        Error::Io { ref source, .. } if source.kind() == ErrorKind::OutOfMemory => {
+            PyMemoryError::new_err(error.to_string())
+        }
         Error::Io { context, source } => match source.raw_os_error() {
             // OSError(errno, message) becomes FileNotFoundError, PermissionError and so on.
-            Some(code) => PyOSError::new_err((code, context)),
+            Some(code) => {
+                let reason = source.to_string();
+                let reason = reason.split(" (os error ").next().unwrap_or_default();
+                PyOSError::new_err((code, format!("{context}: {reason}")))
+            }
             None => PyOSError::new_err(format!("{context}: {source}")),
         },
         other => MetroFastError::new_err(other.to_string()),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use metro_fast_core::expert::container::{self, Entry};
 use metro_fast_core::expert::{self, Dtype, Manifest};
+use metro_fast_core::memory;
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 
@@ -22,7 +23,11 @@ pub(crate) fn encode_expert<'py>(
     dense: Vec<PyReadonlyArray1<'py, u8>>,
 ) -> PyResult<Bound<'py, PyArray1<u8>>> {
     let (scales, block) = (scales.as_slice()?, block.as_slice()?);
-    let dense = dense.iter().map(|d| Ok(d.as_slice()?)).collect::<PyResult<Vec<_>>>()?;
+    let given = dense;
+    let mut dense = memory::with_room(given.len()).map_err(to_python)?;
+    for tensor in &given {
+        dense.push(tensor.as_slice()?);
+    }
     let file = enter(py, || expert::encode(&Manifest::parse(manifest)?, scales, block, &dense))?;
     Ok(PyArray1::from_vec(py, file))
 }
@@ -40,7 +45,7 @@ pub(crate) fn decode_expert<'py>(
     let file = file.as_slice()?;
     let parts = enter(py, || expert::decode(file))?;
     Ok((
-        parts.manifest.to_json(),
+        parts.manifest.to_json().map_err(to_python)?,
         PyArray1::from_vec(py, parts.scales),
         (parts.block.start, parts.block.end),
         parts.dense.into_iter().map(|range| (range.start, range.end)).collect(),
@@ -109,18 +114,6 @@ pub(crate) fn encode_safetensors<'py>(
     let metadata: Vec<_> = metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     let file = enter(py, || container::encode(entries, &metadata))?;
     Ok(PyArray1::from_vec(py, file))
-}
-
-/// Writes a file whole or not at all: to a temporary file in the same folder, which is synced and
-/// renamed.
-#[pyfunction]
-pub(crate) fn write_file(
-    py: Python<'_>,
-    path: PathBuf,
-    data: PyReadonlyArray1<'_, u8>,
-) -> PyResult<()> {
-    let data = data.as_slice()?;
-    enter(py, || expert::write_file(&path, data))
 }
 
 /// The CRC32C (Castagnoli) of bytes; `before` is the checksum of the bytes that precede them.

@@ -10,6 +10,7 @@ mod batches;
 mod corpus;
 mod cuda;
 mod enter;
+mod environment;
 mod error;
 mod expert;
 mod mask;
@@ -35,7 +36,7 @@ mod _core {
     #[pymodule_export]
     use super::expert::{
         check_metadata, crc32c, decode_expert, decode_safetensors, decode_safetensors_file,
-        encode_expert, encode_safetensors, read_safetensors_header, write_file,
+        encode_expert, encode_safetensors, read_safetensors_header,
     };
     #[pymodule_export]
     use super::mask::{MaskOptions, mask_tokens};

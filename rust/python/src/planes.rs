@@ -2,7 +2,7 @@
 
 use metro_fast_core::ternary::codec::Block;
 use metro_fast_core::ternary::{self, Piece, Planes};
-use metro_fast_core::{Error, Result};
+use metro_fast_core::{Error, Result, memory};
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray1};
 use pyo3::prelude::*;
 
@@ -24,7 +24,7 @@ pub(crate) fn planes<'py>(
     let (mask, negative) = enter(py, || {
         let block = Block::parse(packed)?.at(level);
         let words = block.count().div_ceil(64);
-        let (mut mask, mut negative) = (vec![0; words], vec![0; words]);
+        let (mut mask, mut negative) = (memory::zeros(words)?, memory::zeros(words)?);
         ternary::planes(&block, &mut mask, &mut negative, num_threads)?;
         Ok((mask, negative))
     })?;
@@ -35,12 +35,11 @@ pub(crate) fn planes<'py>(
 type Arrays<'py> = Vec<(PyReadonlyArray1<'py, u64>, PyReadonlyArray1<'py, u64>)>;
 
 fn borrow<'a>(experts: &'a Arrays<'_>) -> PyResult<Vec<Planes<'a>>> {
-    experts
-        .iter()
-        .map(|(mask, negative)| {
-            Ok(Planes { mask: mask.as_slice()?, negative: negative.as_slice()? })
-        })
-        .collect()
+    let mut planes = memory::with_room(experts.len()).map_err(to_python)?;
+    for (mask, negative) in experts {
+        planes.push(Planes { mask: mask.as_slice()?, negative: negative.as_slice()? });
+    }
+    Ok(planes)
 }
 
 /// Converts rows of (start, length, table) to pieces.
@@ -50,13 +49,15 @@ fn pieces_of(rows: &PyReadonlyArray2<'_, i64>) -> PyResult<Vec<Piece>> {
         usize::try_from(value)
             .map_err(|_| Error::argument("pieces", value, "numbers that are not negative"))
     };
-    rows.iter()
-        .map(|row| {
+    let pieces = || {
+        let mut pieces = memory::with_room(rows.len())?;
+        for row in rows {
             let [start, len, table] = row.map(number);
-            Ok(Piece { start: start?, len: len?, table: table? })
-        })
-        .collect::<Result<_>>()
-        .map_err(to_python)
+            pieces.push(Piece { start: start?, len: len?, table: table? });
+        }
+        Result::Ok(pieces)
+    };
+    pieces().map_err(to_python)
 }
 
 /// Looks up the combination of the experts' trits at each position in the table of its piece.
@@ -71,7 +72,7 @@ pub(crate) fn look_up(
 ) -> PyResult<()> {
     let (experts, pieces) = (borrow(&experts)?, pieces_of(&pieces)?);
     let width = tables.as_array().shape()[1].max(1);
-    let tables: Vec<&[f32]> = tables.as_slice()?.chunks(width).collect();
+    let tables = memory::collect(tables.as_slice()?.chunks(width)).map_err(to_python)?;
     let (out, level) = (out.as_slice_mut()?, level()?);
     enter(py, || ternary::look_up(&experts, &pieces, &tables, out, level, num_threads))
 }

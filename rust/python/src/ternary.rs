@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use metro_fast_core::ternary::codec::{self, Block, Coding, default_steps};
 use metro_fast_core::ternary::{self, Agreement, Alpha, Part, Rule, Segment};
-use metro_fast_core::{Error, Result};
+use metro_fast_core::{Error, Result, memory};
 use numpy::{PyArray1, PyReadonlyArray1, PyReadwriteArray1};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -29,13 +29,14 @@ pub(crate) fn ternarize(
     num_threads: usize,
     upstream: bool,
 ) -> PyResult<(f32, f64, u64, u64, Vec<Products>)> {
-    let parts = parts
-        .iter()
-        .map(|(name, values)| Ok(Part { name, values: values.as_slice()? }))
-        .collect::<PyResult<Vec<_>>>()?;
+    let given = parts;
+    let mut parts = memory::with_room(given.len()).map_err(to_python)?;
+    for (name, values) in &given {
+        parts.push(Part { name, values: values.as_slice()? });
+    }
     let mut rest = trits.as_slice_mut()?;
     let (total, mut done) = (rest.len(), 0usize);
-    let mut outs = Vec::with_capacity(parts.len());
+    let mut outs = memory::with_room(parts.len()).map_err(to_python)?;
     for (part, start) in parts.iter().zip(&starts) {
         let len = part.values.len();
         let skip = start.checked_sub(done).filter(|skip| skip.saturating_add(len) <= rest.len());
@@ -53,7 +54,7 @@ pub(crate) fn ternarize(
     }
     let (rule, level) = (rule(density, alpha, upstream)?, level()?);
     let (group, kept) = enter(py, || ternary::ternarize(&parts, outs, rule, level, num_threads))?;
-    let products = kept.into_iter().map(products).collect();
+    let products = memory::collect(kept.into_iter().map(products)).map_err(to_python)?;
     Ok((group.scale, group.std, group.kept, group.nonzeros, products))
 }
 
@@ -158,13 +159,13 @@ pub(crate) fn expand(
     };
     if dtype == "f32" {
         return decode(py, out, |out| {
-            let segments = segments_of(segments(), |value| value);
+            let segments = segments_of(segments(), |value| value)?;
             ternary::expand(&Block::parse(packed)?.at(level), &segments, out, num_threads)
         });
     }
     let round = rounding(dtype)?;
     decode(py, out, |out| {
-        let segments = segments_of(segments(), round);
+        let segments = segments_of(segments(), round)?;
         ternary::expand(&Block::parse(packed)?.at(level), &segments, out, num_threads)
     })
 }
@@ -187,10 +188,12 @@ fn values(scale: f32) -> [f32; 3] {
 fn segments_of<T>(
     segments: impl Iterator<Item = (usize, usize, Option<[f32; 3]>)>,
     round: impl Fn(f32) -> T,
-) -> Vec<Segment<T>> {
-    segments
-        .map(|(start, len, values)| Segment { start, len, values: values.map(|v| v.map(&round)) })
-        .collect()
+) -> Result<Vec<Segment<T>>> {
+    memory::collect(segments.map(|(start, len, values)| Segment {
+        start,
+        len,
+        values: values.map(|v| v.map(&round)),
+    }))
 }
 
 fn rounding(dtype: &str) -> PyResult<fn(f32) -> u16> {

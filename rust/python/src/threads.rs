@@ -8,6 +8,11 @@ use std::sync::OnceLock;
 
 use pyo3::prelude::*;
 
+use crate::environment::count;
+
+/// The most threads that a call starts, whatever it asks for; `resolve_threads` has the same limit.
+const MOST: usize = 1024;
+
 static IMPORTER: OnceLock<u32> = OnceLock::new();
 
 /// Remembers the process that imported the module.
@@ -19,15 +24,16 @@ pub(crate) fn remember_process() {
 /// worker or a forked child.
 ///
 /// `METRO_FAST_NUM_THREADS` overrides both.
+///
+/// # Errors
+/// `MetroFastError` if that variable is not a whole number from 1 to [`MOST`].
 #[pyfunction]
-pub(crate) fn default_threads(in_worker: bool) -> usize {
-    if let Some(n) = std::env::var("METRO_FAST_NUM_THREADS").ok().and_then(|v| v.parse().ok())
-        && n > 0
-    {
-        return n;
+pub(crate) fn default_threads(in_worker: bool) -> PyResult<usize> {
+    if let Some(number) = count("METRO_FAST_NUM_THREADS", MOST)? {
+        return Ok(number);
     }
     if in_worker || IMPORTER.get().is_some_and(|pid| *pid != std::process::id()) {
-        return 1;
+        return Ok(1);
     }
-    std::thread::available_parallelism().map_or(1, usize::from)
+    Ok(std::thread::available_parallelism().map_or(1, usize::from))
 }

@@ -266,8 +266,8 @@ def test_an_inflate_bomb_is_refused():
 
 def test_other_versions_are_refused_by_name():
     expert = example()
-    for words in ((3, 0, 0, 0), (3, 0), (0,)):
-        with pytest.raises(FormatError, match=f"version {words[0]}, this reader knows 1 and 2"):
+    for words in ((4, 0, 0, 0), (4, 0), (0,)):
+        with pytest.raises(FormatError, match=f"version {words[0]}, this reader knows 1 to 3"):
             Expert(rebuilt(expert, head=struct.pack(f"<{len(words)}I", *words)))
 
 
@@ -341,7 +341,7 @@ def test_an_unwritable_folder_is_an_os_error(tmp_path: Path):
         example().save(tmp_path / "file")
     if os.geteuid() == 0:
         # Even root cannot write here.
-        with pytest.raises(OSError, match="cannot write /proc/self/"):
+        with pytest.raises(OSError, match="/proc/self"):
             example().save("/proc/self")
         return
     tmp_path.chmod(0o500)

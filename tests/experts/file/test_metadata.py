@@ -276,7 +276,7 @@ def test_hostile_metadata_is_refused_by_both_readers():
         (1, good.replace(second, '"version": 1'), "version 1, expected 2"),
         (1, good, "version 2, but the head has 1"),
         (2, good.replace(ok + ", ", "").replace(second, '"version": 1'), "but the head has 2"),
-        (3, good, "version 3, this reader knows 1 and 2"),
+        (4, good, "version 4, this reader knows 1 to 3"),
     ]  # fmt: skip
     for version, manifest, message in cases:
         assert (version, manifest) != (2, good), message

@@ -14,6 +14,7 @@ peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
 from model_state import ModelState
+from strangers import with_other_config
 
 
 def base(dtype=torch.float32, d_model: int = 32):
@@ -139,10 +140,10 @@ def test_experts_that_do_not_fit_are_named(tmp_path: Path):
         load_expert(base(), Expert(expert.file))
     other = compress(trained("head"), density=0.3)
     with pytest.raises(MetroFastError, match=r"lacks .*lora_A"):
-        load_expert(base(), Expert(other.file, expert.config))
+        load_expert(base(), with_other_config(other, expert.config))
     narrow = json.loads(expert.config) | {"target_modules": ["q"]}
     with pytest.raises(MetroFastError, match=r"no place for .*v\.lora_A"):
-        load_expert(base(), Expert(expert.file, json.dumps(narrow).encode()))
+        load_expert(base(), with_other_config(expert, json.dumps(narrow).encode()))
     with pytest.raises(MetroFastError, match=r"has shape \(4, 32\), the model's \(4, 16\)"):
         load_expert(base(d_model=16), expert)
     with pytest.raises(FileNotFoundError):
@@ -153,9 +154,9 @@ def test_experts_that_do_not_fit_are_named(tmp_path: Path):
         with pytest.raises(MetroFastError, match="adapter_name is"):
             load_expert(base(), expert, name)
     with pytest.raises(FormatError, match="not JSON"):
-        load_expert(base(), Expert(expert.file, b"{"))
+        load_expert(base(), with_other_config(expert, b"{"))
     with pytest.raises(MetroFastError, match="peft_type is MISSING"):
-        load_expert(base(), Expert(expert.file, b"{}"))
+        load_expert(base(), with_other_config(expert, b"{}"))
     path = expert.save(tmp_path)
     assert path.name == EXPERT_FILE
     damaged = expert.file.copy()
@@ -169,7 +170,7 @@ def test_experts_that_do_not_fit_are_named(tmp_path: Path):
 def test_a_load_that_fails_leaves_the_model_unchanged(name: str):
     good = compress(trained(name), density=0.3)
     other = compress(trained("rslora" if name == "ia3" else "ia3"), density=0.3)
-    wrong = Expert(other.file, good.config)
+    wrong = with_other_config(other, good.config)
     plain = base()
     plain.shared.weight.requires_grad_(False)
     before, answer = ModelState(plain), logits(plain)

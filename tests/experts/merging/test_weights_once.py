@@ -12,6 +12,7 @@ import pytest
 
 from metro_fast import MetroFastError
 from metro_fast.experts import Expert, compress, decompress, merge, save_plain, similarity
+from strangers import with_other_config
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
@@ -298,7 +299,7 @@ def test_similarity_counts_scalings():
     one = expert(1)
     config = json.loads(one.config)
     config["alpha_pattern"] = {"^linear": 72}
-    two = Expert(one.file, json.dumps(config).encode())
+    two = with_other_config(one, json.dumps(config).encode())
     matrix = similarity([one, two]).matrix
     arrays = one.arrays(np.float32)
     square = {n: float(np.square(a.astype(np.float64)).sum()) for n, a in arrays.items()}
@@ -340,7 +341,7 @@ REFUSED = [
     (lambda one: [one, changed(one, alora_invocation_tokens=[1])], "alora_invocation_tokens"),
     (lambda one: [one, changed(one, base_model_name_or_path="other")], "base model 'other'"),
     (lambda one: [one, changed(one, r=3)], "has rank 4, but adapter_config.json says 3"),
-    (lambda one: [changed(one, lora_alpha="8")], "lora_alpha is '8' in the configuration"),
+    (lambda one: [changed(one, lora_alpha="8")], "lora_alpha is '8', expected a finite number"),
     (lambda one: [changed(one, rank_pattern={"(": 4})], "not a pattern"),
     (lambda one: [one, expert(2, target_modules=["linear"])], "only one of the experts"),
 ]
@@ -362,7 +363,7 @@ def test_experts_that_do_not_fit_are_refused_in_both_spaces(make, message: str, 
 def test_a_configuration_without_r_and_alpha_has_pefts_8(tmp_path: Path):
     one = expert(1, r=8, lora_alpha=2)
     config = {k: v for k, v in json.loads(one.config).items() if k not in ("r", "lora_alpha")}
-    two = Expert(one.file, json.dumps(config).encode())
+    two = with_other_config(one, json.dumps(config).encode())
     expected = {k: 4 * update for k, update in updates(one, tmp_path / "one").items()}
     for space in ("delta", "factors"):
         close(merged(merge([two], space=space), tmp_path / space), expected)

@@ -26,6 +26,7 @@ from metro_fast.experts import (
 )
 from metro_fast.experts.adapters.peft_folder import kind_of
 from model_state import ModelState
+from strangers import with_other_config
 
 PAGE = (Path(__file__).parents[3] / "docs" / "adapter-types.md").read_text("utf-8")
 CASES = {name: case for part in adapter_doors.kinds().values() for name, case in part.items()}
@@ -79,7 +80,7 @@ def test_an_expert_of_another_type_is_refused_at_every_door(tmp_path: Path) -> N
         if supported(kind):
             continue
         config = json.dumps(json.loads(good.config) | {"peft_type": kind}).encode()
-        other = Expert(good.file, config)
+        other = with_other_config(good, config)
         for call in (
             lambda other: load_expert(base, other),
             lambda other: load_experts(base, {"a": good, "b": other}),

@@ -2,32 +2,16 @@
 
 import asyncio
 import json
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from metro_fast import FormatError, MetroFastError
-from metro_fast.experts import EXPERT_FILE, Expert, compress, export
-from metro_fast.experts.adapters.tensors import RawTensor
+from metro_fast.experts import EXPERT_FILE, compress, export
+from vllm_cases import expert, vllm
 
-
-def expert(seed: int = 0, **options) -> Expert:
-    rng = np.random.default_rng(seed)
-    raw = {
-        f"base_model.model.q.lora_{x}.weight": RawTensor.of(
-            rng.standard_normal(shape, np.float32), x
-        )
-        for x, shape in (("A", (4, 30)), ("B", (30, 4)))
-    }
-    result = compress({name: tensor.data for name, tensor in raw.items()}, density=0.5)
-    config = {"peft_type": "LORA", "base_model_name_or_path": "org/base", "r": 4, "lora_alpha": 8}
-    result.config = json.dumps(config | options).encode()
-    return result
+assert vllm  # the fixture
 
 
 def test_folders_that_peft_reads(tmp_path: Path):
@@ -69,37 +53,6 @@ def test_experts_that_servers_do_not_load_are_refused(tmp_path: Path):
     assert not (tmp_path / "served").exists()
 
 
-@pytest.fixture
-def vllm(monkeypatch: pytest.MonkeyPatch):
-    """Stubs of the two modules of vLLM that the resolver imports."""
-
-    @dataclass
-    class LoRARequest:
-        lora_name: str
-        lora_int_id: int
-        lora_path: str
-
-    class LoRAResolver:
-        pass
-
-    class Registry:
-        resolvers: ClassVar = {}
-
-        @classmethod
-        def register_resolver(cls, name, resolver):
-            cls.resolvers[name] = resolver
-
-    modules = {name: ModuleType(name) for name in ("vllm", "vllm.lora")}
-    modules["vllm.lora.request"] = ModuleType("vllm.lora.request")
-    modules["vllm.lora.resolver"] = ModuleType("vllm.lora.resolver")
-    modules["vllm.lora.request"].LoRARequest = LoRARequest
-    modules["vllm.lora.resolver"].LoRAResolver = LoRAResolver
-    modules["vllm.lora.resolver"].LoRAResolverRegistry = Registry
-    for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    return Registry
-
-
 def test_vllm_resolves_experts_by_name(vllm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from metro_fast.experts.plain.vllm_resolver import register
 
@@ -107,6 +60,7 @@ def test_vllm_resolves_experts_by_name(vllm, tmp_path: Path, monkeypatch: pytest
     register()
     assert not vllm.resolvers
     monkeypatch.setenv("METRO_FAST_EXPERTS", str(tmp_path / "experts"))
+    (tmp_path / "experts").mkdir()
     monkeypatch.setenv("METRO_FAST_EXPERTS_PLAIN", str(tmp_path / "plain"))
     register()
     resolver = vllm.resolvers["metro_fast"]

@@ -13,6 +13,7 @@ import adapter_kinds
 from adapter_kinds import Case
 from metro_fast import MetroFastError
 from metro_fast.experts import Expert, compress, decompress, export
+from metro_fast.experts.plain.shelf import Shelf
 from metro_fast.experts.plain.vllm_resolver import expand
 from server_readers import READERS
 
@@ -102,7 +103,9 @@ def test_the_resolver_writes_what_export_writes(tmp_path: Path) -> None:
     expert = made(CASES["all three"], tmp_path / "adapter")
     expert.save(tmp_path / "experts/math")
     (served,) = export({"math": expert}, tmp_path / "served")
-    found = expand(tmp_path / "experts", tmp_path / "plain", adapter_kinds.NAME, "math")
+    found = expand(
+        tmp_path / "experts", Shelf(tmp_path / "plain", "PLAIN"), adapter_kinds.NAME, "math"
+    )
     assert found is not None
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         assert (found / name).read_bytes() == (served / name).read_bytes()
@@ -125,7 +128,7 @@ def test_what_no_server_reads_is_refused_by_name(setting: str, tmp_path: Path) -
     with pytest.raises(MetroFastError, match=f"{setting} of x is set|modules_to_save"):
         export({"ok": made(TWO | {"r": 4}, tmp_path / "ok"), "x": expert}, tmp_path / "served")
     with pytest.raises(MetroFastError, match=f"{setting} of x is set|modules_to_save"):
-        expand(tmp_path / "experts", tmp_path / "plain", adapter_kinds.NAME, "x")
+        expand(tmp_path / "experts", Shelf(tmp_path / "plain", "PLAIN"), adapter_kinds.NAME, "x")
     assert not (tmp_path / "served").exists()
     assert not (tmp_path / "plain").exists()
 

@@ -14,8 +14,8 @@ from cuda_cases import flags
 from cuda_emulator import At, Emulator, Launch, compiler
 from metro_fast import MetroFastError
 from metro_fast.experts import ExpertPool, compress, load_expert
+from metro_fast.experts.pool import adapter as adapter_module
 from metro_fast.experts.pool import cuda_decoder
-from metro_fast.experts.pool import pool as pool_module
 from metro_fast.experts.pool.cuda_decoder import CudaDecoder
 from metro_fast.ops import pack
 from metro_fast.ops.cuda import kernels
@@ -103,7 +103,7 @@ def pool_on(request, monkeypatch) -> tuple[type[ExpertPool], str, Memory]:
             if number != 1:  # the blob is only read, and comes back with other addresses
                 array[:] = after
 
-    monkeypatch.setattr(pool_module, "decoder_of", decoder_of)
+    monkeypatch.setattr(adapter_module, "decoder_of", decoder_of)
     monkeypatch.setattr(cuda_decoder, "SideStream", Beside)
     monkeypatch.setattr(kernels, "launch_on", launch)
     return ExpertPool, request.param, memory

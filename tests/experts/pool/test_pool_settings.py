@@ -23,6 +23,7 @@ pytest.importorskip("transformers")
 
 from model_state import ModelState
 from refusals import good, llama, lora, moved
+from strangers import with_other_config
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*(tie_word_embeddings|save_embedding_layers|ensure_weight_tying):UserWarning"
@@ -86,12 +87,12 @@ def test_a_scaling_of_0_is_one_like_others(tmp_path: Path) -> None:
 
     off, on = expert(0), expert(8)
     pool = ExpertPool(llama())
-    pool.add("off", off)
-    pool.add("same", off)
-    assert torch.equal(logits(pool.model), logits(llama()))
-    with pytest.raises(MetroFastError, match=r"scales \S+ by 0 \(lora_alpha\), so that no B"):
-        pool.add("on", on)
-    pool = ExpertPool(llama())
+    before = ModelState(pool.model)
+    # As the first of a pool it could never be swapped for another, nor be removed.
+    with pytest.raises(MetroFastError, match=r"scales \S+ by 0 \(lora_alpha\): add another"):
+        pool.add("off", off)
+    assert (pool.names, pool.resident) == ((), None)
+    assert before.differences(ModelState(pool.model)) == []
     pool.add("on", on)
     pool.add("off", off)
     expected = {n: stock(e, tmp_path / n, llama()) for n, e in (("on", on), ("off", off))}
@@ -116,7 +117,9 @@ def test_a_setting_that_changes_the_forward_pass_must_be_equal(field: str, value
     pool.add("first", good(1))
     before = ModelState(pool.model)
     expert = good(2)
-    other = Expert(expert.file, json.dumps(json.loads(expert.config) | {field: value}).encode())
+    other = with_other_config(
+        expert, json.dumps(json.loads(expert.config) | {field: value}).encode()
+    )
     with pytest.raises(MetroFastError, match=f"{field} is "):
         pool.add("second", other)
     assert before.differences(ModelState(pool.model)) == []
@@ -136,7 +139,7 @@ def test_what_the_tensors_say_may_be_written_in_other_words(tmp_path: Path) -> N
             {"target_modules": ["q_proj", "v_proj"], "layers_to_transform": [0, 1]},
         )
     ):
-        other = Expert(expert.file, json.dumps(few | more).encode())
+        other = with_other_config(expert, json.dumps(few | more).encode())
         pool.add(str(i), other)
         with pool.use(str(i)) as model:
             assert torch.equal(logits(model), stock(other, tmp_path / str(i), llama()))
@@ -146,9 +149,14 @@ def test_the_rank_of_the_configuration_must_be_that_of_the_tensors() -> None:
     """The scaling is alpha / r, so a wrong r would scale the update without any sign of it."""
     pool = ExpertPool(llama())
     pool.add("first", good(1))
-    for value, message in ((3, "has rank 2, but adapter_config.json says 3"), ("x", "no usable r")):
+    for value, message in (
+        (3, "has rank 2, but adapter_config.json says 3"),
+        ("x", "r is 'x', expected a whole number"),
+    ):
         expert = good(2)
-        other = Expert(expert.file, json.dumps(json.loads(expert.config) | {"r": value}).encode())
+        other = with_other_config(
+            expert, json.dumps(json.loads(expert.config) | {"r": value}).encode()
+        )
         with pytest.raises(MetroFastError, match=message):
             pool.add("second", other)
 

@@ -295,6 +295,36 @@ def test_a_cached_kernel_is_used_again_unless_it_is_damaged(tmp_path: Path):
 
 
 @needs_nvrtc
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes, links and modes")
+@pytest.mark.parametrize("planted", ["link", "pipe", "folder open to all", "link to a folder"])
+def test_what_another_user_could_plant_is_not_read(tmp_path: Path, planted: str):
+    cache = tmp_path / "cache"
+    cubin, _ = compiled(cache)
+    (file,) = cache.iterdir()
+    if planted == "link":
+        file.rename(tmp_path / "elsewhere")
+        file.symlink_to(tmp_path / "elsewhere")
+    elif planted == "pipe":
+        file.unlink()
+        os.mkfifo(file)
+    elif planted == "folder open to all":
+        cache.chmod(0o777)
+    else:
+        cache.rename(tmp_path / "elsewhere")
+        cache.symlink_to(tmp_path / "elsewhere")
+    found, origin = compiled(cache)
+    assert found == cubin
+    if planted in ("link", "pipe"):  # replaced by a file of our own
+        assert origin == "compiled"
+        assert (file.is_symlink(), file.is_fifo()) == (False, False)
+        assert compiled(cache)[1] == "cache"
+    else:
+        reason = "lets other users write" if "open" in planted else "it is a link"
+        assert origin.startswith("compiled; not kept: ")
+        assert reason in origin
+
+
+@needs_nvrtc
 def test_a_folder_that_cannot_be_written_to_is_reported(tmp_path: Path):
     # Below a file: not even root can make a folder there.
     (tmp_path / "file").write_text("")

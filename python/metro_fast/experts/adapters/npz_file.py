@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from metro_fast._memory import check_decoded
 from metro_fast._shown import shown
-from metro_fast.errors import FormatError
+from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.limits import check_tensors
 from metro_fast.experts.adapters.tensors import RawTensor
 
@@ -24,11 +25,13 @@ def read_npz(path: Path) -> dict[str, RawTensor]:
         with zipfile.ZipFile(path) as archive:
             entries = {e.filename.removesuffix(".npy"): e for e in archive.infolist()}
             check_tensors([(name, ()) for name in entries], f"{path}: ")
+            total = sum(entry.file_size for entry in archive.infolist())
+            check_decoded(total, f"reading {shown(str(path))}")
             return {name: _member(archive, entry) for name, entry in entries.items()}
-    except FormatError:
+    except MetroFastError:
         raise
     except (zipfile.BadZipFile, ValueError, EOFError, KeyError, SyntaxError, NotImplementedError,
-            RuntimeError, zlib.error, MemoryError, OverflowError) as error:  # fmt: skip
+            RuntimeError, zlib.error, OverflowError) as error:  # fmt: skip
         raise FormatError(
             f"{path} is not an archive as numpy saves it: {shown(str(error))}"
         ) from error

@@ -1,12 +1,13 @@
 """The factor by which B A is multiplied, from the configuration of a LoRA or from its tensors."""
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError
+from metro_fast.experts.adapters.config_fields import brief
+from metro_fast.experts.adapters.patterns import Patterns
 from metro_fast.experts.adapters.roles import alphas_of, factor_of
 from metro_fast.experts.adapters.tensors import RawTensor
 
@@ -14,46 +15,79 @@ _DEFAULT = 8
 """The r and the lora_alpha of PEFT's `LoraConfig` where adapter_config.json has none."""
 
 
-def lora_scaling(config: Mapping[str, Any], module: str) -> float:
-    """The scaling of a module, alpha / r, or alpha / sqrt(r) with rsLoRA (arXiv 2312.03732).
+class Scalings:
+    """The ranks and scalings that PEFT gives to the modules of one adapter.
+
+    Patterns are matched against the end of a module's name, by the rule of PEFT's
+    `get_pattern_key`; the work of matching them is bounded for all modules together.
 
     Args:
         config: adapter_config.json, parsed; r and lora_alpha are 8 where it has none, as in PEFT.
-        module: The module's name in the base model; patterns are matched against its end.
 
     Raises:
-        FormatError: If r or alpha is not a number, r is not positive, or a pattern is not a
-            regular expression.
+        FormatError: If rank_pattern or alpha_pattern is not an object, or a key of it is not a
+            pattern whose work can be bounded.
 
     Example:
-        >>> lora_scaling({"r": 8, "lora_alpha": 16, "alpha_pattern": {"q": 4}}, "layer.0.q")
-        0.5
+        >>> scalings = Scalings({"r": 8, "lora_alpha": 16, "alpha_pattern": {"q": 4}})
+        >>> scalings.rank("layer.0.q"), scalings.scaling("layer.0.q"), scalings.scaling("layer.0.v")
+        (8, 0.5, 2.0)
     """
-    rank = lora_rank(config, module)
-    alpha = _of_pattern(config, "alpha_pattern", "lora_alpha", module)
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+        self._patterns = {}
+        for field in ("rank_pattern", "alpha_pattern"):
+            given = config.get(field) or {}
+            if not isinstance(given, Mapping):
+                raise FormatError(f"{field} is {brief(given)}, expected an object of patterns")
+            self._patterns[field] = Patterns(field, given)
+        self._ranks: dict[str, int] = {}
+        self._alphas: dict[str, float] = {}
 
-def lora_rank(config: Mapping[str, Any], module: str) -> int:
-    """The rank that PEFT gives to the factors of a module.
+    def rank(self, module: str) -> int:
+        """The rank of the factors of a module, by its name in the base model.
 
-    Args:
-        config: adapter_config.json, parsed.
-        module: The module's name in the base model.
+        Raises:
+            FormatError: If it is not a whole number above 0.
+        """
+        if module not in self._ranks:
+            rank = self._value("rank_pattern", "r", module)
+            if rank < 1 or rank != int(rank):
+                raise FormatError(
+                    f"the configuration gives {shown(module)} the rank {rank:g}, expected a whole "
+                    "number above 0"
+                )
+            self._ranks[module] = int(rank)
+        return self._ranks[module]
 
-    Raises:
-        FormatError: If r is not a whole number above 0, or a pattern is not a regular expression.
+    def scaling(self, module: str) -> float:
+        """The scaling of a module, alpha / r, or alpha / sqrt(r) with rsLoRA (arXiv 2312.03732).
 
-    Example:
-        >>> lora_rank({"r": 8, "rank_pattern": {"q": 4}}, "layer.0.q")
-        4
-    """
-    rank = _of_pattern(config, "rank_pattern", "r", module)
-    if rank < 1 or rank != int(rank):
-        raise FormatError(
-            f"the configuration gives {module} the rank {rank:g}, expected a whole number above 0"
-        )
-    return int(rank)
+        Raises:
+            FormatError: If the rank or alpha is not usable.
+        """
+        rank = self.rank(module)
+        if module not in self._alphas:
+            self._alphas[module] = self._value("alpha_pattern", "lora_alpha", module)
+        return self._alphas[module] / (math.sqrt(rank) if self._config.get("use_rslora") else rank)
+
+    def _value(self, field: str, default: str, module: str) -> float:
+        """The value of the first pattern that matches the module, or the one for all modules."""
+        key = self._patterns[field].first(module)
+        value, source = self._config.get(default, _DEFAULT), default
+        if key is not None:
+            value, source = self._config[field][key], f"{field} of {shown(repr(key))}"
+        try:
+            if (
+                not isinstance(value, bool)
+                and isinstance(value, int | float)
+                and math.isfinite(value)
+            ):
+                return float(value)
+        except OverflowError:  # a whole number of more than 308 digits
+            pass
+        raise FormatError(f"{source} is {brief(value)} in the configuration, expected a number")
 
 
 def module_scalings(
@@ -86,14 +120,15 @@ def module_scalings(
     """
     names = {name: factor for name in shapes if (factor := factor_of(name)) is not None}
     if config is not None:
+        of_config = Scalings(config)
         for name, factor in names.items():
-            rank = lora_rank(config, module_of(name))
+            rank = of_config.rank(module_of(name))
             if factor.role == "lora_A" and shapes[name][0] != rank:
                 raise FormatError(
                     f"{name} has rank {shapes[name][0]}, but adapter_config.json says {rank}: the "
                     "two files are not of one adapter"
                 )
-        return {f.module: lora_scaling(config, module_of(name)) for name, f in names.items()}
+        return {f.module: of_config.scaling(module_of(name)) for name, f in names.items()}
     alphas = alphas_of([*names, *dense])
     found: dict[str, float] = {}
     for name, factor in names.items():
@@ -135,28 +170,3 @@ def module_of(name: str) -> str:
         'encoder.q'
     """
     return name.removeprefix("base_model.model.").partition(".lora_")[0]
-
-
-def _of_pattern(config: Mapping[str, Any], patterns: str, default: str, module: str) -> float:
-    """The value of the first pattern that matches the module, or the one for all modules."""
-    value, source = config.get(default, _DEFAULT), default
-    # The rule of peft.utils.other.get_pattern_key: a regular expression for the end of the name.
-    given = config.get(patterns) or {}
-    if not isinstance(given, Mapping):
-        raise FormatError(f"{patterns} is {shown(repr(given))}, expected an object of patterns")
-    for key, own in given.items():
-        try:
-            matches = re.match(rf"(.*\.)?({key})$", module)
-        except re.error as error:
-            raise FormatError(
-                f"{patterns} has {shown(repr(key))}, not a pattern: {error}"
-            ) from error
-        if matches:
-            value, source = own, f"{patterns} of {shown(repr(key))}"
-            break
-    try:
-        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
-            return float(value)
-    except OverflowError:  # a whole number of more than 308 digits
-        pass
-    raise FormatError(f"{source} is {shown(repr(value))} in the configuration, expected a number")

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
+from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
 from metro_fast._json import parse_json
+from metro_fast._memory import check_decoded, check_file
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.experts.adapters.absent import absent
@@ -94,13 +96,25 @@ def write_safetensors(
     Raises:
         OSError: If it cannot be written.
     """
+    write_atomically(path, encoded(state, metadata))
+
+
+def encoded(
+    state: Mapping[str, RawTensor], metadata: Mapping[str, str] | None = None
+) -> NDArray[np.uint8]:
+    """The bytes of a safetensors file.
+
+    Args:
+        state: Tensors by name.
+        metadata: The text beside them, as `StateDict` has it.
+    """
     entries = [(name, t.dtype, list(t.shape), t.bytes) for name, t in state.items()]
-    text = dict(metadata or PLAIN_METADATA)
-    _core.write_file(path, _core.encode_safetensors(entries, text))
+    return _core.encode_safetensors(entries, dict(metadata or PLAIN_METADATA))
 
 
 def read_bytes(path: Path) -> NDArray[np.uint8]:
     """The bytes of a file, which is not mapped: if another process cut it, ours would be killed."""
+    check_decoded(path.stat().st_size, f"reading {shown(str(path))}")
     return np.fromfile(path, np.uint8)
 
 
@@ -112,7 +126,7 @@ def read_pickle(path: Path) -> StateDict[RawTensor]:
         FormatError: If it is damaged, or is more than a state dict.
     """
     torch = require("torch", "peft")
-    content = path.read_bytes()
+    content = read_bytes(path).tobytes()
     other = other_file(content)
     if other is not None:
         raise FormatError(f"{path} is not a pickle of tensors alone: it is {other}")
@@ -180,7 +194,7 @@ def read_npy(path: Path) -> RawTensor:
         FormatError: If it is damaged, or holds Python objects.
         TypeError: If adapters do not have its dtype.
     """
-    content = path.read_bytes()
+    content = read_bytes(path).tobytes()
     other = other_file(content)
     if other is not None:
         raise FormatError(f"{path} is not an array as numpy saves it: it is {other}")
@@ -225,6 +239,7 @@ def shard_files(folder: Path) -> tuple[list[Path], set[str]]:
         return [folder / _MODEL], set()
     if not (folder / _SHARDS).exists():
         raise absent(folder, "model", f"{_MODEL} or {_SHARDS}")
+    check_file(folder / _SHARDS)
     index = parse_json((folder / _SHARDS).read_bytes(), folder / _SHARDS)
     shards = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(shards, dict):

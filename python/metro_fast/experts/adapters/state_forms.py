@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metro_fast import _core
+from metro_fast._atomic import write_atomically
 from metro_fast._extras import require
 from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
@@ -54,7 +54,7 @@ def write_form(
         require("torch", "peft").save({name: t.torch() for name, t in state.items()}, file)
     else:
         _write_arrays(file, path, state)
-    _core.write_file(path, np.frombuffer(file.getvalue(), np.uint8))
+    write_atomically(path, file.getbuffer())
 
 
 def _write_arrays(file: io.BytesIO, path: Path, state: Mapping[str, RawTensor]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
+from metro_fast.experts.adapters.config_checksum import config_checksum
 from metro_fast.experts.adapters.peft_folder import parse_config
 from metro_fast.experts.adapters.updates import ModuleFidelity
 from metro_fast.experts.compression.groups import Groups, Rule
@@ -64,6 +65,7 @@ def manifest_of(
             for name, tensor in vector.dense.items()
         ),
         metadata=vector.metadata,
+        config_crc32c=None if vector.config is None else config_checksum(vector.config),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
+from metro_fast._atomic import checked_path
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.checkpoint import Place, read_places
 from metro_fast.experts.adapters.initial import unequal
@@ -94,6 +95,35 @@ def compress_checkpoint(
         >>> expert.trits()["w"]
         array([0, 0, 1], dtype=int8)
     """
+    checked_path(target)
+    expert = stream_checkpoint(
+        finetuned,
+        base,
+        density=density,
+        alpha=alpha,
+        scope=scope,
+        quantize=quantize,
+        dense=dense,
+        num_threads=num_threads,
+        progress=progress,
+    )
+    expert.save(target)
+    return expert
+
+
+def stream_checkpoint(
+    finetuned: str | Path,
+    base: str | Path,
+    *,
+    density: float | None,
+    alpha: float | str | None,
+    scope: str,
+    quantize: str,
+    dense: Sequence[str],
+    num_threads: int | None,
+    progress: Callable[[int, int], object] | None,
+) -> Expert:
+    """The expert of `compress_checkpoint`, whose arguments these are, without saving it."""
     if quantize == "prune":
         raise MetroFastError("quantize is 'prune', which does not make trits: use compress")
     check_choice("scope", scope, SCOPES)
@@ -107,12 +137,11 @@ def compress_checkpoint(
     stream = _Stream(vector, pairs, scope, rule, threads, progress)
     made, block, checksum = stream.run(count)
     vector = replace(vector, initial_crc32c=checksum)
-    warn_of_lost(made, rule, 3)
+    warn_of_lost(made, rule, 4)
     estimate = Kept(vector, starts, None).estimate(made)
     expert = assemble(vector, made, scope, rule, starts, block, estimate)
     if not made.lost:
-        warn_of_erased([row.module for row in estimate if row.erased], 3)
-    expert.save(target)
+        warn_of_erased([row.module for row in estimate if row.erased], 4)
     return expert
 
 

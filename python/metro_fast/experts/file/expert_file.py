@@ -1,24 +1,28 @@
 """The file of a compressed expert: its checked bytes, and the tensors that they decode to."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast._shown import shown
-from metro_fast.errors import MetroFastError
+from metro_fast.errors import FormatError, MetroFastError
+from metro_fast.experts.adapters.config_checksum import config_checksum
 from metro_fast.experts.adapters.initial import read_same_given
-from metro_fast.experts.adapters.peft_folder import CONFIG, EXPERT_FILE, PICKLED_WEIGHTS, WEIGHTS
+from metro_fast.experts.adapters.peft_folder import CONFIG
 from metro_fast.experts.adapters.tensors import RawTensor, dtype_name
 from metro_fast.experts.adapters.tied import tied_groups
 from metro_fast.experts.adapters.updates import ModuleFidelity
 from metro_fast.experts.file.decode import decode_file
 from metro_fast.experts.file.describe import TensorRow, describe_tensors
 from metro_fast.experts.file.manifest import TernaryTensor
+from metro_fast.experts.file.save import save_expert
 from metro_fast.experts.file.segments import NATIVE, segments_of
+from metro_fast.experts.file.sized import Sized
 from metro_fast.ops.draws import resolve_threads
 from metro_fast.ops.ternarize import CHUNK
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class ExpertFile:
+class ExpertFile(Sized):
     """The bytes of an expert file (docs/expert-format.md), checked, and decoded when asked.
 
     This class knows nothing of paths to read from or of the Hub; `Expert` adds both.
@@ -35,9 +39,11 @@ class ExpertFile:
         file: uint8, the bytes of the file.
         manifest: Names, shapes, groups and origin.
         scales: float32 [groups].
-        config: The bytes of adapter_config.json, or None if the expert is not a PEFT adapter.
+        config: The bytes of adapter_config.json, or None if it is not a PEFT adapter.
         block: uint8, the packed trits of all tensors, a view of the file.
         dense: The tensors that are kept whole, by name.
+        max_decoded_bytes: Most bytes that a call may decode to; None stands for
+            METRO_FAST_MAX_DECODED_BYTES, and without it for the free memory.
         estimated_fidelity: One row per module with an estimate of how well its update is kept,
             for an expert that was made in this process (see `estimate_updates`; `fidelity`
             computes it exactly); else ().
@@ -45,9 +51,11 @@ class ExpertFile:
     Args:
         file: uint8, the bytes of an expert file.
         config: The bytes of adapter_config.json.
+        max_decoded_bytes: See the attribute.
 
     Raises:
-        FormatError: If the bytes are not a whole, undamaged expert file.
+        FormatError: If the bytes are not a whole, undamaged expert file, or the configuration is
+            not the one that the expert was made with.
 
     Example:
         >>> from metro_fast.experts import compress
@@ -57,10 +65,13 @@ class ExpertFile:
         (64, 512)
     """
 
-    def __init__(self, file: NDArray[np.uint8], config: bytes | None = None) -> None:
-        self.file = file
-        self.config = config
+    def __init__(
+        self, file: NDArray[np.uint8], config: bytes | None = None, *,
+        max_decoded_bytes: int | None = None,
+    ) -> None:  # fmt: skip
+        self.file, self.config, self.max_decoded_bytes = file, config, max_decoded_bytes
         self.manifest, self.scales, self.block, dense = decode_file(file)
+        self._check_config()
         self.estimated_fidelity: tuple[ModuleFidelity, ...] = ()
         self.dense = {
             entry.name: RawTensor.from_bytes(entry.dtype, entry.shape, file[slice(*place)])
@@ -77,41 +88,79 @@ class ExpertFile:
             f"{self.nbytes:,} bytes, {self.ratio:.1f}x smaller than 16 bits)"
         )
 
+    def with_config(self, config: bytes) -> Self:
+        """The same weights with another adapter_config.json, whose checksum the file then has.
+
+        Args:
+            config: The bytes of the configuration.
+
+        Raises:
+            FormatError: If it is not a configuration.
+
+        Example:
+            >>> from metro_fast.experts import compress
+            >>> expert = compress({"w": np.float32([[1, -3]])}, kind="other", density=0.5)
+            >>> expert.with_config(b'{"peft_type": "LORA", "r": 4}').manifest.version
+            3
+        """
+        manifest = replace(self.manifest, config_crc32c=config_checksum(config))
+        file = _core.encode_expert(
+            manifest.to_json(),
+            self.scales,
+            self.block,
+            [tensor.bytes for tensor in self.dense.values()],
+        )
+        return type(self)(file, config)
+
+    def _check_config(self) -> None:
+        recorded = self.manifest.config_crc32c
+        if self.config is None or recorded is None:
+            return
+        found = config_checksum(self.config)
+        if found != recorded:
+            raise FormatError(
+                f"{CONFIG} is not the one that the expert was made with: the checksum of its "
+                f"settings is {found:08x}, in the weights file {recorded:08x}. Put the old one "
+                "back; or, if the change is meant, record it with "
+                "Expert.load(folder, new_config=True).save(folder)"
+            )
+
     def save(self, folder: str | Path) -> Path:
         """Write the expert's adapter_config.json and its weights.
 
-        Each file is written whole or not at all, even if the process dies, and the weights come
-        last: if they exist, so does their configuration.
+        A new folder appears whole or not at all, even if the process dies. In one that is there
+        already each file is whole, and the weights come last: if they exist, so does their
+        configuration.
 
         Args:
-            folder: It is made if it does not exist.
+            folder: It is made if it does not exist; other files in it stay.
 
         Returns:
             The path of the weights file.
 
         Raises:
             MetroFastError: If the folder holds a plain adapter, which stock PEFT would load
-                instead, or the configuration of another adapter.
+                instead, or the configuration of another adapter; if the path is empty; or if
+                another process writes to the folder.
             OSError: If the folder cannot be written to.
         """
-        folder = Path(folder)
-        for name in (WEIGHTS, PICKLED_WEIGHTS):
-            if (folder / name).exists():
-                raise MetroFastError(
-                    f"{folder} holds {name}, which PEFT would load instead of the expert: "
-                    "remove it or choose another folder"
-                )
-        config = folder / CONFIG
-        if config.exists() and config.read_bytes() != self.config:
-            raise MetroFastError(
-                f"{folder} holds another {CONFIG}, and its weights would be read with the wrong "
-                "one if this save were interrupted: remove it or choose another folder"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.config is not None and not config.exists():
-            _core.write_file(config, np.frombuffer(self.config, np.uint8))
-        _core.write_file(folder / EXPERT_FILE, self.file)
-        return folder / EXPERT_FILE
+        return self.save_beside(folder, None)
+
+    def save_beside(self, folder: str | Path, more: Callable[[Path], object] | None) -> Path:
+        """Save the expert and, as one with it, what a function writes.
+
+        Args:
+            folder: As for `save`.
+            more: Called with a folder, to which it writes more files; or None.
+
+        Returns:
+            The path of the weights file.
+
+        Raises:
+            MetroFastError: As for `save`.
+            OSError: If the folder cannot be written to.
+        """
+        return save_expert(self.file, self.config, folder, more)
 
     def raw(
         self,
@@ -141,6 +190,10 @@ class ExpertFile:
             )
         checksum = self.manifest.base.initial_crc32c
         given = read_same_given(initial, shapes, checksum, "this expert")
+        # Each dtype, and given tensors, have a sequence of all trits of their own.
+        kinds = {(target or t.dtype, t.initial == "given") for t in self.manifest.tensors}
+        widths = [4 if kind == "F32" or given else 2 for kind, given in kinds]
+        self.check_size(sum(widths), "decoding the expert")
         tensors: dict[str, RawTensor] = {}
         for name in sorted({target or tensor.dtype for tensor in self.manifest.tensors}):
             chosen = [t for t in self.manifest.tensors if (target or t.dtype) == name]
@@ -218,21 +271,6 @@ class ExpertFile:
         """The S of docs/expert-format.md, 4.1: each stream codes 64 S trits."""
         return _core.block_info(self.block)[2]
 
-    @property
-    def nbytes(self) -> int:
-        """Size of the weights file in bytes."""
-        return self.file.nbytes
-
-    @property
-    def bits_per_parameter(self) -> float:
-        """Bits of the whole weights file divided by all parameters, including dense ones."""
-        return 8 * self.nbytes / max(1, self.manifest.parameters)
-
-    @property
-    def ratio(self) -> float:
-        """How many times smaller the weights file is than 16 bits per parameter."""
-        return 16 / self.bits_per_parameter
-
     def trits(self, num_threads: int | None = None) -> dict[str, NDArray[np.int8]]:
         """The trits of each ternary tensor.
 
@@ -250,6 +288,7 @@ class ExpertFile:
             >>> compress({"w": np.float32([[1, -3]])}, kind="other", density=0.5).trits()["w"]
             array([[ 0, -1]], dtype=int8)
         """
+        self.check_size(1, "decoding the trits of the expert")
         flat = np.empty(self.manifest.trits, np.int8)
         threads = resolve_threads(num_threads, self.manifest.trits, CHUNK)
         _core.unpack(self.block, 1.0, "i8", flat, threads)
@@ -278,6 +317,7 @@ class ExpertFile:
         Raises:
             FormatError: If a stream is damaged.
         """
+        self.check_size(2, "decoding the expert")
         self._decode(
             list(self.manifest.tensors), "BF16", resolve_threads(None, self.manifest.trits, CHUNK)
         )

@@ -92,6 +92,8 @@ class Manifest:
         dense: The dense tensors, in ascending order of names.
         metadata: The text that the source's safetensors file carried beside its tensors, kept for
             the readers of that file; nothing here relies on it.
+        config_crc32c: The checksum of the adapter_config.json beside the expert (see
+            `config_checksum`), or None if it has none, or is older than the checksum.
     """
 
     kind: str
@@ -102,10 +104,13 @@ class Manifest:
     tensors: tuple[TernaryTensor, ...]
     dense: tuple[DenseTensor, ...]
     metadata: dict[str, str] = field(default_factory=dict)
+    config_crc32c: int | None = None
 
     @property
     def version(self) -> int:
         """The version of the format: the least that has what the expert needs."""
+        if self.config_crc32c is not None:
+            return 3
         return 2 if self.metadata else 1
 
     def __repr__(self) -> str:
@@ -119,6 +124,8 @@ class Manifest:
         fields = asdict(self) | {"version": self.version}
         if not self.metadata:
             del fields["metadata"]
+        if self.config_crc32c is None:
+            del fields["config_crc32c"]
         return json.dumps(fields, allow_nan=False)
 
     @classmethod

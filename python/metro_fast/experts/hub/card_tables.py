@@ -42,6 +42,7 @@ def group_table(expert: ExpertFile, rows: int) -> str:
     sizes, nonzeros = [0] * len(groups), [0] * len(groups)
     # One bit per trit and not a byte: residuals of whole models have cards too.
     threads = resolve_threads(None, expert.manifest.trits, CHUNK)
+    expert.check_size(1 / 4, "counting the trits of the expert")
     words = _core.planes(expert.block, threads)[0].view(np.uint32)
     for tensor in expert.manifest.tensors:
         first = tensor.start // ALIGNMENT

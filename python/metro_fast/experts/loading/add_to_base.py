@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from metro_fast.experts.loading.fill import Weights, fill
 from metro_fast.experts.loading.load import check_needed, load_whole, put
 from metro_fast.experts.loading.load_full import ModelT, replace_weights
 from metro_fast.experts.loading.settings import check_mergeable
+from metro_fast.experts.loading.undo import Undo, all_or_nothing
 from metro_fast.experts.loading.untie import untie
 from metro_fast.experts.plain.plain import plain_tensors
 
@@ -96,15 +96,17 @@ def add_to_base(
             f"the model is quantized ({quantization}): load it in its own precision, or keep the "
             "expert beside it with load_expert"
         )
-    with ExitStack() as undo:
+
+    def work(undo: Undo) -> ModelT:
         if isinstance(source, Expert):
             adapted = put(model, source, "default", undo, initial)
         else:
             adapted = _put_vector(peft, model, source, undo, initial)
         untie(adapted)
         merged: ModelT = _merged(adapted)
-        undo.pop_all()
-    return merged
+        return merged
+
+    return all_or_nothing(work)
 
 
 def _merged(adapted: Any) -> Any:
@@ -126,15 +128,13 @@ def _merged(adapted: Any) -> Any:
         ) from error
 
 
-def _put_vector(
-    peft: Any, model: Any, vector: TaskVector, undo: ExitStack, initial: Any
-) -> "PeftModel":
+def _put_vector(peft: Any, model: Any, vector: TaskVector, undo: Undo, initial: Any) -> "PeftModel":
     """The model with a vector as its adapter."""
     assert vector.config is not None
     check_needed(initial, needed=vector.initial_crc32c is not None)
     tensors = _plain(vector, initial)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    made = adapt(peft, model, peft_config(peft, vector.config), "default", undo)
+    made = adapt(peft, model, peft_config(peft, vector.config), shapes, "default", undo)
     origin = "the merge does not fit the model"
     fill(peft, made, "default", Weights(shapes, lambda: tensors, origin), undo)
     return made.model

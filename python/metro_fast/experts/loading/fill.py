@@ -1,7 +1,6 @@
 """Weights of an expert for an adapter in a model: checked as a whole, and then written."""
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metro_fast._extras import require
@@ -9,6 +8,7 @@ from metro_fast.errors import MetroFastError
 from metro_fast.experts.loading.adapt import Adapted, one_line
 from metro_fast.experts.loading.embeddings import base_embeddings, twin_of
 from metro_fast.experts.loading.snapshot import keep_values, put_back
+from metro_fast.experts.loading.undo import Undo
 from metro_fast.experts.loading.untie import check_tied
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Weights(NamedTuple):
     origin: str
 
 
-def fill(peft: Any, made: Adapted, adapter_name: str, weights: Weights, undo: ExitStack) -> None:
+def fill(peft: Any, made: Adapted, adapter_name: str, weights: Weights, undo: Undo) -> None:
     """Write weights into an adapter, as PEFT loads them from a file, if all of them fit.
 
     Names and shapes are compared before anything is decoded. Where PEFT converts names when it
@@ -46,7 +46,7 @@ def fill(peft: Any, made: Adapted, adapter_name: str, weights: Weights, undo: Ex
         made: The model with the adapter.
         adapter_name: The adapter's name.
         weights: The weights.
-        undo: Receives the callbacks that restore overwritten tensors of the base.
+        undo: Receives the steps that restore overwritten tensors of the base.
 
     Raises:
         MetroFastError: If a weight is missing, has no place in the model or has another shape.

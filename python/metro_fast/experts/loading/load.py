@@ -1,7 +1,6 @@
 """Loading of a compressed expert into a model."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from metro_fast.experts.expert import Expert, read_expert
 from metro_fast.experts.loading.adapt import adapt, peft_config
 from metro_fast.experts.loading.fill import Weights, fill
 from metro_fast.experts.loading.load_full import ModelT, load_full
+from metro_fast.experts.loading.undo import Undo, all_or_nothing
 
 if TYPE_CHECKING:
     import torch
@@ -68,17 +68,14 @@ def load_expert(
     expert = read_expert(path)
     if expert.config is None:
         return load_whole(model, expert, initial)
-    with ExitStack() as undo:
-        adapted = put(model, expert, adapter_name, undo, initial)
-        undo.pop_all()
-    return adapted
+    return all_or_nothing(lambda undo: put(model, expert, adapter_name, undo, initial))
 
 
 def put(
     model: Any,
     expert: Expert,
     adapter_name: str,
-    undo: ExitStack,
+    undo: Undo,
     initial: Mapping[str, Any] | str | Path | None = None,
 ) -> "PeftModel":
     """Put an adapter into a model; the caller decides whether it stays.
@@ -87,7 +84,7 @@ def put(
         model: A transformers model, or a PeftModel that gets one more adapter.
         expert: An expert with an adapter_config.json.
         adapter_name: The name of the new adapter; it becomes the active one.
-        undo: Receives the callbacks that put the model back into the state that it had.
+        undo: Receives the steps that put the model back into the state that it had.
         initial: The values from which the expert is a residual, if it is one.
 
     Returns:
@@ -112,7 +109,7 @@ def put(
     def decode() -> "Mapping[str, torch.Tensor]":
         return expert.state_dict(initial=given)
 
-    adapted = adapt(peft, model, peft_config(peft, expert.config), adapter_name, undo)
+    adapted = adapt(peft, model, peft_config(peft, expert.config), shapes, adapter_name, undo)
     fill(peft, adapted, adapter_name, Weights(shapes, decode, origin), undo)
     return adapted.model.eval()
 

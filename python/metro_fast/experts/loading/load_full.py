@@ -9,6 +9,8 @@ from metro_fast.errors import MetroFastError
 from metro_fast.experts.compression.source import read_initial
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.loading.checks import check_base
+from metro_fast.experts.loading.snapshot import keep_values, put_back
+from metro_fast.experts.loading.undo import Undo, all_or_nothing
 from metro_fast.experts.loading.untie import check_tied
 
 if TYPE_CHECKING:
@@ -90,6 +92,17 @@ def replace_weights(model: ModelT, tensors: "Mapping[str, torch.Tensor]") -> Mod
                 f"{name} does not fit the model's dtype {state[name].dtype} (a sum is not finite): "
                 "load the model in a wider dtype"
             )
-    with torch.no_grad():
+
+    def work(undo: Undo) -> ModelT:
+        undo.callback(_set_modes, [(module, module.training) for module in model.modules()])
+        undo.callback(put_back, keep_values([state[name] for name in tensors]))
         model.load_state_dict(dict(tensors), strict=False)
-    return model.eval()
+        return model.eval()
+
+    with torch.no_grad():
+        return all_or_nothing(work)
+
+
+def _set_modes(modes: list[tuple[Any, bool]]) -> None:
+    for module, training in modes:
+        module.training = training

@@ -1,7 +1,6 @@
 """Loading of several weighted experts into one model."""
 
 from collections.abc import Collection, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from metro_fast.experts.adapters.peft_folder import parse_config
 from metro_fast.experts.expert import Expert, read_expert
 from metro_fast.experts.loading.load import put
 from metro_fast.experts.loading.settings import check_additive
+from metro_fast.experts.loading.undo import Undo, all_or_nothing
 from metro_fast.experts.merging.fits import check_kinds
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def load_experts(
     torch = require("torch", "peft")
     found = {name: read_expert(source) for name, source in experts.items()}
     _check(found, weights or {})
-    with ExitStack() as undo, torch.no_grad():
+
+    def work(undo: Undo) -> Any:
         adapted: Any = model
         for name, expert in found.items():
             adapted = put(adapted, expert, name, undo)
@@ -68,8 +69,10 @@ def load_experts(
         _check_heads(adapted, found)
         adapted.base_model.set_adapter(list(found))
         adapted.requires_grad_(False)
-        undo.pop_all()
-    return adapted
+        return adapted
+
+    with torch.no_grad():
+        return all_or_nothing(work)
 
 
 def _check(experts: Mapping[str, Expert], weights: Mapping[str, float]) -> None:

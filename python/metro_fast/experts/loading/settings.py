@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
 
 _MAY_DIFFER = frozenset(
@@ -65,8 +66,8 @@ pool have [8]: use another pool for this expert
         mine, other = _comparable(key, ours.get(key)), _comparable(key, theirs.get(key))
         if mine != other:
             raise MetroFastError(
-                f"{key} is {mine}, but the experts of the pool have {other}: use another pool for "
-                "this expert"
+                f"{shown(key)} is {shown(mine)}, but the experts of the pool have {shown(other)}: "
+                "use another pool for this expert"
             )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
+from metro_fast._memory import check_decoded
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.file.manifest import layout
@@ -51,6 +52,10 @@ class Members:
             np.float64,
         ).reshape(len(self.experts), len(tensors))
         self.threads = resolve_threads(num_threads, self.count, CHUNK)
+        # Two planes for each expert, and the values of one result.
+        total = self.count * (len(self.experts) / 4 + 4)
+        limits = [e.max_decoded_bytes for e in self.experts if e.max_decoded_bytes is not None]
+        check_decoded(int(total), "the planes of the experts", min(limits, default=None))
         self.planes: list[Planes] = [_core.planes(e.block, self.threads) for e in self.experts]
 
     def pieces(self, scales: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

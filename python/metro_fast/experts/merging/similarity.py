@@ -1,6 +1,7 @@
 """Cosines between the updates of experts."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metro_fast import _core
+from metro_fast._atomic import write_atomically
 from metro_fast.experts.expert import Expert, read_expert
 from metro_fast.experts.merging.fits import check_configs
 from metro_fast.experts.merging.members import Members
@@ -57,11 +59,12 @@ class Similarity:
 
     def write_csv(self, path: str | Path) -> None:
         """Write the matrix as a table with the names in its first row and column."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["expert", *self.names])
-            for name, row in zip(self.names, self.matrix.tolist(), strict=True):
-                writer.writerow([name, *row])
+        file = io.StringIO(newline="")
+        writer = csv.writer(file)
+        writer.writerow(["expert", *self.names])
+        for name, row in zip(self.names, self.matrix.tolist(), strict=True):
+            writer.writerow([name, *row])
+        write_atomically(path, file.getvalue())
 
 
 def similarity(

@@ -1,14 +1,17 @@
 """Decompression of an expert into a plain PEFT folder or a file."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from metro_fast._atomic import checked_path
 from metro_fast.errors import MetroFastError
-from metro_fast.experts.adapters.peft_folder import CONFIG, PICKLED_WEIGHTS, WEIGHTS, write_folder
+from metro_fast.experts.adapters.peft_folder import write_folder
 from metro_fast.experts.adapters.state_forms import FORMS, write_form
 from metro_fast.experts.compression.source import read_initial
-from metro_fast.experts.expert import EXPERT_FILE, Expert, read_expert
+from metro_fast.experts.expert import Expert, read_expert
+from metro_fast.experts.plain.plain import refuse_adapter
 
 
 def decompress(
@@ -48,8 +51,8 @@ def decompress(
         >>> compress("prompt.npy").manifest.kind
         'prompt'
     """
+    target = checked_path(target)
     expert = read_expert(source)
-    target = Path(target)
     values = read_initial(initial)
     given = None if values is None else dict(values)
     if target.suffix in FORMS:
@@ -63,15 +66,7 @@ def decompress(
             "the expert has no adapter_config.json, which a PEFT folder needs: choose a target "
             f"that ends in {', '.join(FORMS[:-1])} or {FORMS[-1]}"
         )
-    for name in (EXPERT_FILE, WEIGHTS, PICKLED_WEIGHTS):
-        if (target / name).exists():
-            raise MetroFastError(
-                f"{target} contains {name} already: remove it or choose another folder"
-            )
-    config = target / CONFIG
-    if config.exists() and config.read_bytes() != expert.config:
-        raise MetroFastError(
-            f"{target} contains the {CONFIG} of another adapter: choose another folder"
-        )
+    check = partial(refuse_adapter, target, expert.config)
+    check()
     raw = expert.raw(initial=given, num_threads=num_threads)
-    write_folder(target, raw, expert.config, expert.metadata)
+    write_folder(target, raw, expert.config, expert.metadata, check=check)

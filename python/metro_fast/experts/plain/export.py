@@ -4,11 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metro_fast._atomic import write_folder as write_whole_folder
+from metro_fast._atomic import checked_path, write_folder
+from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
-from metro_fast.experts.adapters.peft_folder import write_folder
+from metro_fast.experts.adapters.peft_folder import CONFIG, WEIGHTS, write_files
+from metro_fast.experts.adapters.state_file import encoded
 from metro_fast.experts.expert import Expert, read_expert
 from metro_fast.experts.plain.served import Plan, plan, served
+
+LONGEST_NAME = 160
+"""Most bytes of the name of an expert. File systems allow 255, of which a version (33) and the end
+of a temporary folder's name (14) take some, and `Shelf` reads the name from either."""
 
 
 def export(
@@ -29,7 +35,8 @@ def export(
             loses nothing and halves the bytes.
 
     Returns:
-        The folders. Each is written completely or not at all.
+        The folders. Each is written completely or not at all, and one that is there already with
+        the same bytes is kept.
 
     Raises:
         TypeError: If a source is not an expert or a path, or the dtype is not a float.
@@ -45,18 +52,28 @@ def export(
         >>> export({"math": "expert-math"}, "served")  # doctest: +SKIP
         [PosixPath('served/math')]
     """
-    target = Path(target)
+    target = checked_path(target)
     found = {name: read_expert(source) for name, source in experts.items()}
     plans = {}
     for name, expert in found.items():
         check_name(name)
         plans[name] = plan(name, expert)
-        if (target / name).exists():
+        if (target / name).exists() and not _is_written(expert, plans[name], target / name, dtype):
             raise MetroFastError(f"{target / name} exists already: remove it or use another name")
     target.mkdir(parents=True, exist_ok=True)
-    return [
-        write_plain(expert, plans[name], target / name, dtype) for name, expert in found.items()
-    ]
+    for name, expert in found.items():
+        if not (target / name).exists():
+            write_plain(expert, plans[name], target / name, dtype)
+    return [target / name for name in found]
+
+
+def _is_written(expert: Expert, planned: Plan, folder: Path, dtype: Any) -> bool:
+    """Whether a folder is what this export writes: one that was killed later on has left it."""
+    files = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
+    if set(files) != {CONFIG, WEIGHTS} or files[CONFIG].read_bytes() != planned.config:
+        return False
+    weights = encoded(served(expert, planned, dtype), expert.metadata)
+    return files[WEIGHTS].read_bytes() == weights.tobytes()
 
 
 def write_plain(expert: Expert, planned: Plan, folder: Path, dtype: Any = None) -> Path:
@@ -72,9 +89,9 @@ def write_plain(expert: Expert, planned: Plan, folder: Path, dtype: Any = None) 
         MetroFastError: If a B that has to be scaled does not fit the dtype.
     """
     tensors = served(expert, planned, dtype)
-    return write_whole_folder(
+    return write_folder(
         folder,
-        lambda temporary: write_folder(temporary, tensors, planned.config, expert.metadata),
+        lambda temporary: write_files(temporary, tensors, planned.config, expert.metadata),
     )
 
 
@@ -82,10 +99,23 @@ def check_name(name: str) -> None:
     """Check that a name is that of a folder inside the folder it is joined to.
 
     Raises:
-        MetroFastError: If it is empty, hidden, or has a separator.
+        MetroFastError: If it is empty, hidden or long, or has a separator or a character that
+            cannot be printed.
     """
-    if not name or name != Path(name).name or name.startswith(".") or "\\" in name:
+    if (
+        not name
+        or name != Path(name).name
+        or name.startswith(".")
+        or "\\" in name
+        or not name.isprintable()
+    ):
         raise MetroFastError(
-            f"the name {name!r} cannot be the name of a folder: it must not be empty, begin with a "
-            "dot or contain a separator"
+            f"the name {shown(repr(name))} cannot be the name of a folder: it must not be empty, "
+            "begin with a dot, or contain a separator or a character that cannot be printed"
+        )
+    size = len(name.encode())
+    if size > LONGEST_NAME:
+        raise MetroFastError(
+            f"the name {shown(repr(name))} has {size:,} bytes, expected at most {LONGEST_NAME}, "
+            "which with a version and an ending is what file systems hold"
         )

@@ -1,11 +1,13 @@
 """Task vectors as plain tensors, and as PEFT folders that any tool loads."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from metro_fast._atomic import checked_path
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.initial import constant_of, read_same_given
 from metro_fast.experts.adapters.peft_folder import CONFIG, PICKLED_WEIGHTS, WEIGHTS, write_folder
@@ -80,7 +82,28 @@ def save_plain(
         >>> PeftModel.from_pretrained(base(), "merged").active_adapter
         'default'
     """
-    folder = Path(folder)
+    save_plain_beside(vector, folder, initial, lambda temporary: None)
+
+
+def save_plain_beside(
+    vector: TaskVector,
+    folder: str | Path,
+    initial: Mapping[str, Any] | str | Path | None,
+    more: Callable[[Path], object],
+) -> None:
+    """Save a vector as `save_plain` does and, as one with it, what a function writes.
+
+    Args:
+        vector: A task vector.
+        folder: As for `save_plain`.
+        initial: As for `save_plain`.
+        more: Called with a folder, to which it writes more files; not called for a single file.
+
+    Raises:
+        MetroFastError: As for `save_plain`.
+        OSError: If the folder cannot be written to.
+    """
+    folder = checked_path(folder)
     refuse_adapter(folder)
     if vector.config is not None and folder.suffix == ".safetensors":
         raise MetroFastError(
@@ -88,7 +111,14 @@ def save_plain(
             "vector: choose a folder"
         )
     if vector.config is not None:
-        write_folder(folder, plain_tensors(vector, initial), vector.config, vector.metadata)
+        write_folder(
+            folder,
+            plain_tensors(vector, initial),
+            vector.config,
+            vector.metadata,
+            check=partial(refuse_adapter, folder, vector.config),
+            more=more,
+        )
     elif folder.suffix == ".safetensors":
         write_safetensors(folder, plain_tensors(vector, initial), vector.metadata)
     else:
@@ -98,18 +128,29 @@ def save_plain(
         )
 
 
-def refuse_adapter(folder: Path) -> None:
-    """Check that a folder contains no adapter; to be called before long work, not after it.
+def refuse_adapter(folder: Path, config: bytes | None = None) -> None:
+    """Check that a folder contains no adapter; to be called before long work, and after it.
 
-    A path that ends in `.safetensors` stands for a file, which must not exist.
+    A path that ends in `.safetensors` stands for a file, which must not exist. A configuration
+    alone is what a save that was killed leaves; it is the next save's if it is the same.
+
+    Args:
+        folder: The folder.
+        config: The configuration that will be written, if it is known.
 
     Raises:
         MetroFastError: If it contains one; the message names the file.
     """
     if folder.suffix == ".safetensors" and folder.exists():
         raise MetroFastError(f"{folder} exists already: remove it or choose another name")
-    for name in (EXPERT_FILE, WEIGHTS, PICKLED_WEIGHTS, CONFIG):
+    for name in (EXPERT_FILE, WEIGHTS, PICKLED_WEIGHTS):
         if (folder / name).exists():
             raise MetroFastError(
                 f"{folder} contains {name} already: remove it or choose another folder"
             )
+    there = folder / CONFIG
+    if config is not None and there.exists() and there.read_bytes() != config:
+        raise MetroFastError(
+            f"{folder} contains the {CONFIG} of another adapter already: remove it or choose "
+            "another folder"
+        )

@@ -14,7 +14,7 @@ import numpy as np
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import CONFIG
 from metro_fast.experts.adapters.roles import role_of
-from metro_fast.experts.adapters.scaling import lora_rank, lora_scaling, module_of
+from metro_fast.experts.adapters.scaling import Scalings, module_of
 from metro_fast.experts.adapters.tensors import RawTensor, dtype_name
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.plain.servable import check_servable
@@ -116,16 +116,17 @@ def _ranks_and_scalings(
     """The rank of each tensor, by name, and the scaling of each module."""
     ranks: dict[str, int] = {}
     scalings: dict[str, float] = {}
+    of_config = Scalings(config)
     for tensor in expert.manifest.tensors:
         module = module_of(tensor.name)
         rank = tensor.shape[0 if role_of(tensor.name) == "lora_A" else 1]
-        if rank != lora_rank(config, module):
+        if rank != of_config.rank(module):
             raise MetroFastError(
-                f"{tensor.name} has rank {rank}, but {CONFIG} says {lora_rank(config, module)}: "
+                f"{tensor.name} has rank {rank}, but {CONFIG} says {of_config.rank(module)}: "
                 "the two files are not of one adapter"
             )
         ranks[tensor.name] = rank
-        scalings[module] = lora_scaling(config, module)
+        scalings[module] = of_config.scaling(module)
     return ranks, scalings
 
 

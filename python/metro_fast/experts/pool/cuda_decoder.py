@@ -1,4 +1,7 @@
-"""Decoding of experts on the GPU that the model is on; docs/cuda.md lists what ran on a GPU."""
+"""Decoding of experts on the GPU that the model is on; docs/cuda.md lists what ran on a GPU.
+
+What the pool does after a failed decode has not run on a GPU yet, only on the kernels' emulator.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -133,6 +136,7 @@ class CudaDecoder:
     @staticmethod
     def _address(prepared: PackedExpert, view: NDArray[np.uint8], base: int, length: int) -> None:
         if prepared.base != base:
+            prepared.base = 0  # until all of it is written
             view[:16] = np.array([base + prepared.packed, length], "<u8").view(np.uint8)
             prepared.base = base
 
@@ -157,9 +161,11 @@ class SideStream:
         """Run the body on this stream, between the current stream's earlier and later work."""
         current = self._torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
-        with self._torch.cuda.stream(self._stream):
-            yield
-        current.wait_stream(self._stream)
+        try:
+            with self._torch.cuda.stream(self._stream):
+                yield
+        finally:  # what was begun ends before the current stream continues, after an error too
+            current.wait_stream(self._stream)
 
     def settle(self) -> None:
         """Wait until the stream has finished all of its work."""

@@ -55,6 +55,7 @@ class CpuDecoder:
         if arena.has_layout_of(expert):
             prepared.expand(expert.block, arena.dtype, arena.bits, threads)
         else:
+            expert.check_size(NATIVE[arena.dtype][1]().itemsize, "decoding the expert for the pool")
             bits = np.empty(expert.manifest.trits, NATIVE[arena.dtype][1])
             prepared.expand(expert.block, arena.dtype, bits, threads)
             arena.set_padded(expert, arena.values_of(bits))

@@ -1,22 +1,22 @@
 """ExpertPool: hundreds of packed experts, any of which can be in the model within a millisecond."""
 
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
-from metro_fast.experts.adapters.roles import role_of
-from metro_fast.experts.adapters.scaling import module_of
 from metro_fast.experts.expert import Expert
 from metro_fast.experts.hub.fetch import resolve_expert
 from metro_fast.experts.loading.adapt import has_adapters
-from metro_fast.experts.loading.checks import check_base, check_layers
+from metro_fast.experts.loading.checks import check_base
 from metro_fast.experts.loading.load import put
-from metro_fast.experts.pool.arena import Arena
-from metro_fast.experts.pool.decoder import Decoder, decoder_of
-from metro_fast.experts.pool.entry import Entry, config_of, fitted_segments
+from metro_fast.experts.loading.undo import Undo, all_or_nothing
+from metro_fast.experts.pool.adapter import Adapter
+from metro_fast.experts.pool.claim import Block
+from metro_fast.experts.pool.entry import Entry, Packed, checksum_of
+from metro_fast.experts.pool.fits import check_scaling, config_of, fitted_segments
 from metro_fast.experts.pool.lock import ResidentLock
 
 if TYPE_CHECKING:
@@ -84,14 +84,10 @@ class ExpertPool:
         self.adapter_name = adapter_name
         self._num_threads = num_threads
         self._keep = keep
-        self._decoder: Decoder | None = None
-        self._entries: OrderedDict[str, Entry] = OrderedDict()  # least recently used first
-        self._added: dict[str, int] = {}
+        self._adapter: Adapter | None = None
+        self._entries: dict[str, Entry] = {}  # in the order in which they were added
+        self._uses = count()
         self._lock = ResidentLock()
-        self._arena: Arena | None = None
-        self._layers: list[Any] = []
-        self._scaling: dict[str, float] = {}
-        self._config: dict[str, Any] = {}
 
     def __repr__(self) -> str:
         count, resident = len(self._entries), self.resident
@@ -102,17 +98,19 @@ class ExpertPool:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all experts, in memory or on disk, in the order in which they were added."""
-        return tuple(sorted(self._entries, key=self._added.__getitem__))
+        return tuple(self._entries)
 
     @property
     def resident(self) -> str | None:
-        """The name of the expert that is in the model, or None before one was added."""
+        """The name of the expert in the model; None before one was added and during a swap."""
         return self._lock.resident
 
     @property
     def nbytes(self) -> int:
         """Bytes of the files of the experts that are in memory."""
-        return sum(entry.nbytes for entry in self._entries.values() if entry.expert is not None)
+        return sum(
+            entry.nbytes for entry in list(self._entries.values()) if entry.packed is not None
+        )
 
     def add(self, name: str, source: str | Path | Expert) -> None:
         """Add an expert to the pool; the first one is also put into the model.
@@ -129,25 +127,23 @@ class ExpertPool:
             MetroFastError: If the name is taken, the expert does not fit the model or the pool's
                 other experts, or it does not fit `max_bytes`.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"name is a {type(name).__name__}, expected a string")
+        path: Path | None = None
+        if not isinstance(source, Expert):
+            # For the Hub this is the folder of one commit, which is read again later.
+            path = resolve_expert(source)
+            source = Expert.load(path)
         with self._lock.alone():
             if name in self._entries:
                 raise MetroFastError(f"the pool has an expert {name!r} already: remove it first")
-            path: Path | None = None
-            if not isinstance(source, Expert):
-                # For the Hub this is the folder of one commit, which is read again later.
-                path = resolve_expert(source)
-                source = Expert.load(path)
-            expert = source
-            self._check_room(expert.nbytes)
-            if self._arena is None:
-                prepared = self._start(expert)  # which decodes all of it into the model
-                self._lock.resident = name
+            self._check_room(source.nbytes)
+            if self._adapter is None:
+                all_or_nothing(partial(self._start, name, source, path))
             else:
-                expert.verify()
-                prepared = self._prepared(expert)
-            self._entries[name] = Entry(expert, path, prepared, expert.nbytes)
-            self._added[name] = len(self._added)
-            self._drop_beyond_the_limit(keep=name)
+                entry = self._entry_of(source, path, self._prepared(self._adapter, source))
+                self._drop_beyond_the_limit(keep=name, more=entry.nbytes)
+                self._entries[name] = entry
 
     def remove(self, name: str) -> None:
         """Remove an expert from the pool.
@@ -162,33 +158,37 @@ class ExpertPool:
             self._entry(name)
             if name == self.resident:
                 raise MetroFastError(f"{name!r} is in the model: swap in another expert first")
-            del self._entries[name], self._added[name]
+            del self._entries[name]
 
-    @contextmanager
-    def use(self, name: str) -> "Iterator[PeftModel]":
-        """Keep an expert in the model while the body runs.
+    def use(self, name: str) -> "Block[PeftModel]":
+        """Keep an expert in the model while the body of a `with` runs.
 
         Threads that use the same expert run together; a thread that needs another one waits until
         they have finished. So no forward pass sees half of one expert and half of another.
 
+        The block belongs to the thread or the asyncio task that enters it, and ends when it is
+        left, whoever leaves it. While a task is inside, its event loop's other tasks may use the
+        same expert; another is refused, since waiting for the task would stop its loop.
+
         Args:
             name: The name of the expert.
 
-        Yields:
-            The PeftModel.
+        Returns:
+            A context manager that gives the PeftModel.
 
         Raises:
-            MetroFastError: If the pool has no such expert, this thread uses another one already, or
-                the model's adapter was merged, disabled, replaced, moved or set to be trained.
+            MetroFastError: On entering, if the pool has no such expert, this thread or task, or
+                another task of its event loop, uses another one already, or the model's adapter
+                was merged, disabled, replaced, moved or set to be trained.
+            FormatError: If the expert's bytes were changed in memory, or on disk after the pool
+                had dropped it. The model is then as it was.
         """
-        with self._lock.use(name, self._make_resident):
-            yield self.model
+        return self._lock.use(name, self._make_resident, lambda: cast("PeftModel", self.model))
 
     def swap(self, name: str) -> None:
         """Put an expert into the model, and leave it there.
 
-        This is for programs of one thread; with several, another thread may swap again at any
-        time, so they call `use`.
+        Another thread may swap again at any time, so programs with several call `use`.
 
         Args:
             name: The name of the expert.
@@ -199,89 +199,91 @@ class ExpertPool:
         with self.use(name):
             pass
 
-    def _start(self, expert: Expert) -> Any:
-        """Put the adapter into the model, and its parameters into a buffer; all of it or nothing.
-
-        Returns:
-            What the decoder prepared for swaps to the expert.
-        """
-        from peft.tuners.tuners_utils import BaseTunerLayer
-
+    def _start(self, name: str, expert: Expert, path: Path | None, undo: Undo) -> None:
+        """Put the adapter into the model, and its parameters into a buffer."""
         config = config_of(expert)
-        names = list(getattr(self.model, "peft_config", None) or ())
-        if names or has_adapters(self.model):
+        if (names := list(getattr(self.model, "peft_config", None) or ())) or has_adapters(
+            self.model
+        ):
             raise MetroFastError(
                 f"the model has the adapters {names}: pass the base model, or unload() them first"
             )
-        with ExitStack() as undo:
-            adapted: Any = put(self.model, expert, self.adapter_name, undo)
-            arena = Arena(adapted, self.adapter_name, expert.manifest)
-            layers = [m for m in adapted.modules() if isinstance(m, BaseTunerLayer)]
-            base = adapted.get_base_model()
-            scaling = {
-                name: base.get_submodule(module_of(name)).scaling[self.adapter_name]
-                for name in arena.shapes
-                if role_of(name) == "lora_B"
-            }
-            decoder = decoder_of(arena, self._num_threads, self._keep)
-            prepared = decoder.prepare(expert, fitted_segments(expert, arena, scaling, config))
-            undo.pop_all()
-        self.model, self._arena, self._config = adapted, arena, config
-        self._layers, self._scaling, self._decoder = layers, scaling, decoder
-        return prepared
+        undo.callback(self._forget, self.model)
+        adapted: Any = put(self.model, expert, self.adapter_name, undo)  # which decodes all of it
+        adapter = Adapter.of(
+            adapted, self.adapter_name, expert, config, self._num_threads, self._keep
+        )
+        check_scaling(adapter.scaling)
+        segments = fitted_segments(expert, adapter.arena, adapter.scaling, config)
+        entry = self._entry_of(expert, path, adapter.decoder.prepare(expert, segments))
+        self.model, self._adapter = adapted, adapter
+        self._entries[name] = entry
+        self._lock.resident = name
 
-    def _prepared(self, expert: Expert) -> Any:
-        assert self._arena is not None
-        assert self._decoder is not None
-        segments = fitted_segments(expert, self._arena, self._scaling, self._config)
-        return self._decoder.prepare(expert, segments)
+    def _forget(self, base: "torch.nn.Module") -> None:
+        self._lock.resident = None
+        self._entries.clear()
+        self.model, self._adapter = base, None
+
+    def _prepared(self, adapter: Adapter, expert: Expert) -> Any:
+        # The shapes come first, since a small file may say that it holds a large expert.
+        segments = fitted_segments(expert, adapter.arena, adapter.scaling, adapter.config)
+        expert.verify()
+        return adapter.decoder.prepare(expert, segments)
+
+    def _entry_of(self, expert: Expert, path: Path | None, prepared: Any) -> Entry:
+        return Entry(
+            Packed(expert, prepared), path, expert.nbytes, checksum_of(expert), next(self._uses)
+        )
 
     def _make_resident(self, name: str) -> None:
         entry = self._entry(name)
-        assert self._arena is not None
-        check_layers(self._layers, self.adapter_name)
-        self._arena.check()
-        if any(parameter.requires_grad for parameter in self._arena.parameters.values()):
-            raise MetroFastError(
-                "the adapter's parameters require gradients, and after a swap they would belong to "
-                "another expert: call requires_grad_(False)"
-            )
-        if entry.expert is None:
-            self._read_again(name, entry)
+        adapter = self._adapter
+        assert adapter is not None
+        adapter.check()
+        packed = entry.packed or self._read_again(name, entry, adapter)
+        before = self._lock.resident
         try:
-            self._decode(entry)
-        except FormatError:  # Its bytes were changed in memory: restore the whole previous expert.
-            if self.resident is not None:
-                self._decode(self._entry(self.resident))
+            self._write(name, packed, adapter)
+        except BaseException:  # Bytes that were changed in memory, no memory, or Ctrl-C.
+            self._lock.resident = None
+            if before is not None and (old := self._entry(before).packed) is not None:
+                self._write(before, old, adapter)
             raise
-        self._entries.move_to_end(name)
+        entry.used = next(self._uses)
 
-    def _read_again(self, name: str, entry: Entry) -> None:
+    def _write(self, name: str, packed: Packed, adapter: Adapter) -> None:
+        self._lock.resident = None  # until all of it is written
+        adapter.decoder.decode(packed.expert, packed.prepared)
+        adapter.arena.bump()
+        self._lock.resident = name
+
+    def _read_again(self, name: str, entry: Entry, adapter: Adapter) -> Packed:
         assert entry.path is not None
         expert = Expert.load(entry.path)
-        expert.verify()
-        entry.prepared = self._prepared(expert)
-        entry.expert, entry.nbytes = expert, expert.nbytes
-        self._drop_beyond_the_limit(keep=name)
-
-    def _decode(self, entry: Entry) -> None:
-        assert self._arena is not None
-        assert self._decoder is not None
-        assert entry.expert is not None
-        self._decoder.decode(entry.expert, entry.prepared)
-        self._arena.bump()
+        if checksum_of(expert) != entry.checksum:
+            raise FormatError(
+                f"{entry.path} has changed since {name!r} was added from it: remove {name!r} from "
+                "the pool and add it again"
+            )
+        packed = Packed(expert, self._prepared(adapter, expert))
+        self._drop_beyond_the_limit(keep=name, more=entry.nbytes)
+        entry.packed = packed
+        return packed
 
     def _entry(self, name: str) -> Entry:
-        if name not in self._entries:
-            known = ", ".join(map(repr, self.names)) or "an empty list of experts"
-            raise MetroFastError(f"the pool has no expert {name!r}, only {known}")
-        return self._entries[name]
+        entry = self._entries.get(name) if isinstance(name, str) else None
+        if entry is None:
+            known = shown(", ".join(map(repr, self.names)) or "an empty list of experts", 300)
+            raise MetroFastError(f"the pool has no expert {shown(repr(name))}, only {known}")
+        return entry
 
     def _check_room(self, nbytes: int) -> None:
-        """Check that an expert fits in addition to the experts that cannot be dropped."""
         if self.max_bytes is None:
             return
-        kept = sum(e.nbytes for e in self._entries.values() if e.path is None)
+        kept = sum(
+            e.nbytes for e in list(self._entries.values()) if e.path is None
+        )  # these cannot be dropped
         if kept + nbytes > self.max_bytes:
             raise MetroFastError(
                 f"an expert of {nbytes:,} bytes does not fit max_bytes = {self.max_bytes:,}, since "
@@ -289,10 +291,10 @@ class ExpertPool:
                 "raise max_bytes, or add experts by their paths"
             )
 
-    def _drop_beyond_the_limit(self, keep: str) -> None:
-        kept = (keep, self.resident)
-        for name, entry in self._entries.items():
-            if self.max_bytes is None or self.nbytes <= self.max_bytes:
+    def _drop_beyond_the_limit(self, keep: str, more: int) -> None:
+        """Drop the experts that were used least recently, so that `more` bytes have room."""
+        for name, entry in sorted(self._entries.items(), key=lambda item: item[1].used):
+            if self.max_bytes is None or self.nbytes + more <= self.max_bytes:
                 return
-            if entry.path is not None and entry.expert is not None and name not in kept:
-                entry.expert = entry.prepared = None
+            if entry.path is not None and name not in (keep, self.resident):
+                entry.packed = None

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.compression.task_vector import TaskVector
+from metro_fast.experts.loading.undo import Undo, all_or_nothing
 from metro_fast.experts.merging.names import names_of
 from metro_fast.experts.search.log import SearchLog
 from metro_fast.experts.search.optimizer import Optimizer
@@ -181,7 +181,8 @@ def compose_fewshot(
             "about": dict(about or {}),
         },
     )
-    with search, ExitStack() as undo:
+
+    def work(undo: Undo) -> Composition:
         mixer = _Mixer(Slots(model, summands.config, summands.shapes, undo), summands)
         trials: list[Trial] = []
         with search_progress("compose", max_steps, progress) as update:
@@ -194,9 +195,10 @@ def compose_fewshot(
                 trials.append(Trial(tuple(weights.tolist()), rated, objective))
                 best = min(trials, key=lambda trial: trial.objective)
                 update(step + 1, best.score)
-        composition = mixer.composition(best, trials)
-        undo.pop_all()
-    return composition
+        return mixer.composition(best, trials)
+
+    with search:
+        return all_or_nothing(work)
 
 
 class _Mixer:

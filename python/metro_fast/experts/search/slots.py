@@ -1,16 +1,16 @@
 """The adapter of a model, which is overwritten with one set of weights after another."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.experts.adapters.peft_folder import parse_config
-from metro_fast.experts.adapters.scaling import lora_scaling, module_of
+from metro_fast.experts.adapters.scaling import Scalings, module_of
 from metro_fast.experts.loading.adapt import adapt, peft_config
 from metro_fast.experts.loading.checks import check_base, check_layers
 from metro_fast.experts.loading.parameters import parameters_by_key
+from metro_fast.experts.loading.undo import Undo
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -25,7 +25,7 @@ class Slots:
         model: A transformers model or a PeftModel.
         config: The bytes of an adapter_config.json that fits the weights.
         shapes: The shapes of the weights, by name.
-        undo: Receives the callbacks that restore the previous weights, or remove the new adapter,
+        undo: Receives the steps that restore the previous weights, or remove the new adapter,
             and restore training or evaluation mode.
 
     Attributes:
@@ -45,7 +45,7 @@ class Slots:
         model: Any,
         config: bytes | None,
         shapes: Mapping[str, tuple[int, ...]],
-        undo: ExitStack,
+        undo: Undo,
     ) -> None:
         peft = require("peft", "peft")
         self._torch = require("torch", "peft")
@@ -66,7 +66,8 @@ class Slots:
             )
         else:
             self.adapter_name, fresh = "default", True
-            self.model, old = adapt(peft, model, peft_config(peft, config), "default", undo)
+            made = adapt(peft, model, peft_config(peft, config), shapes, "default", undo)
+            self.model, old = made
         self._parameters = self._find(shapes)
         self._check_adapter(config, fresh)
         # A new adapter has some of them, too: with bias="all", the biases of the base.
@@ -113,13 +114,13 @@ class Slots:
         check_layers(layers, self.adapter_name)
         if fresh or config is None:
             return
-        fields = parse_config(config)
+        scalings = Scalings(parse_config(config))
         base = self.model.get_base_model()
         for name in self._parameters:
             if ".lora_" not in name:
                 continue
             ours = base.get_submodule(module_of(name)).scaling[self.adapter_name]
-            theirs = lora_scaling(fields, module_of(name))
+            theirs = scalings.scaling(module_of(name))
             if ours != theirs:
                 raise MetroFastError(
                     f"{module_of(name)} is scaled by {ours:g} in the model, by {theirs:g} in the "

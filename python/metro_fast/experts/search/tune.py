@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from metro_fast.experts.compression.rules import QUANTIZERS, SCOPES
 from metro_fast.experts.compression.source import read_initial
 from metro_fast.experts.compression.task_vector import TaskVector
 from metro_fast.experts.expert import Expert
+from metro_fast.experts.loading.undo import Undo, undone
 from metro_fast.experts.plain.plain import plain_tensors
 from metro_fast.experts.search.log import SearchLog
 from metro_fast.experts.search.progress import search_progress
@@ -110,26 +110,15 @@ def tune_compression(
     grid = _grid(densities, alphas, quantize, scope)
     given = read_initial(initial)
     vector = source if isinstance(source, TaskVector) else read_vector(source, kind, given, dense)
-    scores = _Scores(
-        score,
-        SearchLog(
-            resume,
-            {
-                "what": "metro_fast tune_compression",
-                "source": checksum(vector),
-                "quantize": quantize,
-                "scope": scope,
-                "higher_is_better": higher_is_better,
-                "about": dict(about or {}),
-            },
-        ),
-    )
+    settings = {"quantize": quantize, "scope": scope, "higher_is_better": higher_is_better}
+    search = {"what": "metro_fast tune_compression", "source": checksum(vector), **settings}
+    scores = _Scores(score, SearchLog(resume, search | {"about": dict(about or {})}))
     rows: list[Candidate] = []
-    best: tuple[Candidate, Expert] | None = None
-    total = sum(len(line) for _, line in grid)
-    with ExitStack() as undo, search_progress("tune", total, progress) as update:
+
+    def work(undo: Undo) -> tuple[float | None, tuple[Candidate, Expert] | None]:
         show, whole = _showing(model, vector, given, undo)
         original = scores.of(None, None, lambda: show(None)) if whole else None
+        best: tuple[Candidate, Expert] | None = None
         for density, line in grid:
             packed = Rescaled(vector, density, quantize, scope, num_threads)
             for alpha in line:
@@ -140,6 +129,10 @@ def tune_compression(
                 if best is None or rows[-1].better(best[0], higher_is_better=higher_is_better):
                     best = (rows[-1], expert)
                 update(len(rows), best[0].score)
+        return original, best
+
+    with search_progress("tune", sum(len(line) for _, line in grid), progress) as update:
+        original, best = undone(work)
     assert best is not None  # the grid is not empty
     return Tuning(
         rows=tuple(rows),
@@ -210,7 +203,7 @@ Show = Callable[[Expert | None], Any]
 
 
 def _showing(
-    model: Any, vector: TaskVector, given: Mapping[str, Any] | None, undo: ExitStack
+    model: Any, vector: TaskVector, given: Mapping[str, Any] | None, undo: Undo
 ) -> tuple[Show, bool]:
     """A function from an expert, or None for the uncompressed adapter, to the object to score.
 

@@ -1,9 +1,11 @@
 """The results of a grid of densities and alphas."""
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from metro_fast._atomic import write_atomically
 from metro_fast.experts.expert import Expert
 
 Alpha = float | str
@@ -90,12 +92,13 @@ class Tuning:
 
     def write_csv(self, path: str | Path) -> None:
         """Write the candidates as a table, after a row for the uncompressed adapter."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["density", "alpha", "bytes", "bits_per_parameter", "score", "erased"])
-            if self.original_score is not None:
-                writer.writerow(["", "", self.original_nbytes, "", self.original_score, 0])
-            for row in self.rows:
-                alpha = "" if row.alpha is None else row.alpha
-                bits, erased = row.bits_per_parameter, len(row.erased)
-                writer.writerow([row.density, alpha, row.nbytes, bits, row.score, erased])
+        file = io.StringIO(newline="")
+        writer = csv.writer(file)
+        writer.writerow(["density", "alpha", "bytes", "bits_per_parameter", "score", "erased"])
+        if self.original_score is not None:
+            writer.writerow(["", "", self.original_nbytes, "", self.original_score, 0])
+        for row in self.rows:
+            alpha = "" if row.alpha is None else row.alpha
+            bits, erased = row.bits_per_parameter, len(row.erased)
+            writer.writerow([row.density, alpha, row.nbytes, bits, row.score, erased])
+        write_atomically(path, file.getvalue())

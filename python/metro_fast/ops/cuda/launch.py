@@ -10,11 +10,14 @@ from __future__ import annotations
 import ctypes
 import os
 import sysconfig
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from metro_fast import _core
+from metro_fast._environment import chosen_file, chosen_folder
+from metro_fast._shown import shown
 from metro_fast.errors import CudaError, MetroFastError
 
 if TYPE_CHECKING:
@@ -57,8 +60,11 @@ def nvrtc_names() -> list[str]:
 
     If `METRO_FAST_NVRTC` is set, it names the only file that is tried. Otherwise NVRTC comes from
     the packages that torch depends on, or from wherever the loader of the system finds it.
+
+    Raises:
+        MetroFastError: If that variable cannot name a file.
     """
-    if chosen := os.environ.get("METRO_FAST_NVRTC"):
+    if chosen := chosen_file("METRO_FAST_NVRTC"):
         return [chosen]
     places = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
     found = [Path(place) / name for name in _LIBRARIES for place in sorted(places)]
@@ -72,11 +78,14 @@ def cache_folder() -> Path | None:
     """Return the folder for compiled kernels, or None if there is no home folder.
 
     It is `METRO_FAST_CACHE` if that is set, otherwise `metro_fast` in `XDG_CACHE_HOME` or in
-    `~/.cache`.
+    `~/.cache`. A relative `XDG_CACHE_HOME` is passed over, as its specification demands.
+
+    Raises:
+        MetroFastError: If `METRO_FAST_CACHE` is not the whole path of a folder.
     """
-    if chosen := os.environ.get("METRO_FAST_CACHE"):
-        return Path(chosen)
-    if base := os.environ.get("XDG_CACHE_HOME"):
+    if chosen := chosen_folder("METRO_FAST_CACHE"):
+        return chosen
+    if Path(base := os.environ.get("XDG_CACHE_HOME", "")).is_absolute():
         return Path(base) / "metro_fast"
     try:
         return Path.home() / ".cache" / "metro_fast"
@@ -93,17 +102,32 @@ def module(source: str, device: int) -> _core.CudaModule:
 
     Raises:
         CudaError: If the driver, the device or the compiler is missing or fails.
+
+    Warns:
+        UserWarning: If what was compiled cannot be kept, for instance because another user may
+            write to the folder of the cache, which is then not used.
     """
     key = (source, device)
     if key not in _modules:
-        _modules[key] = _core.CudaModule(
+        _modules[key] = found = _core.CudaModule(
             source,
             device,
             nvrtc=nvrtc_names(),
             cache=cache_folder(),
             shipped=SHIPPED if SHIPPED.is_dir() else None,
         )
+        _warn_if_not_kept(found.origin)
     return _modules[key]
+
+
+def _warn_if_not_kept(origin: str) -> None:
+    head, _, reason = origin.partition("not kept: ")
+    if head != origin:
+        warnings.warn(
+            f"the cache of compiled CUDA kernels is not used: {shown(reason, 300)}. Each process "
+            "compiles them again; METRO_FAST_CACHE may name a folder of your own",
+            stacklevel=4,
+        )
 
 
 def launch(

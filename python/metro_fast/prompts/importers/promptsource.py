@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from metro_fast._shown import shown
+from metro_fast._yaml import parse_yaml
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts.importers.imported import Imported
 from metro_fast.prompts.instruction import Instruction
@@ -77,20 +79,7 @@ def import_promptsource(
 
 def _parse(file: Path) -> tuple[str, dict[Any, dict[str, Any]]]:
     """The data set of a file and its templates; its two tags are read as plain mappings."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Knows two tags; any other one is an error."""
-
-    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-        return loader.construct_mapping(node, deep=True)
-
-    for tag in ("!Template", "!TemplateMetadata"):
-        Loader.add_constructor(tag, mapping)
-    try:
-        content = yaml.load(file.read_bytes(), Loader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise FormatError(f"{file} is not YAML of promptsource: {error}") from error
+    content = parse_yaml(file.read_bytes(), file, mappings=("!Template", "!TemplateMetadata"))
     if not isinstance(content, dict) or not isinstance(content.get("dataset"), str):
         raise FormatError(f"{file} has no data set's name; give a templates.yaml of promptsource")
     templates = content.get("templates")
@@ -105,6 +94,8 @@ def _instruction(
 ) -> Instruction:
     choices = template.get("answer_choices")
     metadata = template.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        raise FormatError(f"its metadata is {shown(repr(metadata))}; give a mapping")
     instruction = Instruction(
         name,
         task_type,

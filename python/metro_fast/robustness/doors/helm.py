@@ -47,7 +47,7 @@ def read_helm(
         'mmlu'
     """
     path = Path(path)
-    state = parse_json(path.read_bytes(), path)
+    state = parse_json(path.read_bytes(), path, not_finite=True)
     try:
         spec = part(state, "adapter_spec", dict, str(path))
         method, model = (

@@ -51,7 +51,7 @@ def read_inspect(
     if zipfile.is_zipfile(path):
         header, samples = _zipped(path)
     else:
-        log = parse_json(path.read_bytes(), path)
+        log = parse_json(path.read_bytes(), path, not_finite=True)
         header = log if isinstance(log, dict) else {}
         samples = ((str(n), s) for n, s in enumerate(_list(header, path)))
     try:
@@ -77,7 +77,7 @@ def _zipped(path: Path) -> tuple[dict[str, Any], Iterator[tuple[str, Any]]]:
     """The header of a log and its samples, of which one at a time is in memory."""
 
     def read(name: str) -> Any:
-        return parse_json(read_member(path, name), f"{path}/{name}")
+        return parse_json(read_member(path, name), f"{path}/{name}", not_finite=True)
 
     header = read("header.json")
     with zipfile.ZipFile(path) as archive:

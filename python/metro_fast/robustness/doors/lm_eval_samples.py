@@ -56,7 +56,7 @@ def read_lm_eval_samples(
     path = Path(path)
     gathering = Gathering(path)
     for number, text in enumerate(path.read_bytes().splitlines(), start=1):
-        line = parse_json(text, f"{path}:{number}")
+        line = parse_json(text, f"{path}:{number}", not_finite=True)
         if isinstance(line, dict):
             filter_name = filter_name or line.get("filter")
             if line.get("filter") != filter_name:

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Corpus, Item};
 use crate::order::Order;
 use crate::rng::Key;
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// The contents of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,15 +61,19 @@ impl Blocks {
             count = if drop_last { tokens / block_size } else { tokens.div_ceil(block_size) };
             longest = tokens.min(block_size);
         } else {
+            let mut fits = Ok(());
             cut(&corpus, mode, block_size, 0, |start, length| {
                 if count % STRIDE == 0 {
-                    starts.push(start);
+                    fits = memory::push(&mut starts, start);
+                    if fits.is_err() {
+                        return ControlFlow::Break(());
+                    }
                 }
                 count += 1;
                 longest = longest.max(length);
                 ControlFlow::Continue(())
             });
-            starts.shrink_to_fit();
+            fits?;
         }
         // The offset of a window is drawn with 32 bits.
         if longest.saturating_sub(block_size) >= u64::from(u32::MAX) {
@@ -128,7 +132,7 @@ impl Blocks {
     /// Writes the block, start and end of several indices of an epoch, whose order may be shuffled.
     ///
     /// # Errors
-    /// If an index is outside `0..count`.
+    /// If an index is outside `0..count`, or a file of the corpus was cut off.
     pub fn locate(
         &self,
         indices: &[i64],
@@ -145,9 +149,10 @@ impl Blocks {
                 "the index of a block is {index}, expected 0 or more and below the {count} blocks of the corpus"
             )));
         }
-        let mut places: Vec<u64> = indices.iter().map(|index| *index as u64).collect();
+        self.corpus.check_all_lengths()?;
+        let mut places = memory::collect(indices.iter().map(|index| *index as u64))?;
         if let Some(order) = order {
-            order.get_all(&mut places);
+            order.get_all(&mut places)?;
         }
         for (row, block) in places.into_iter().enumerate() {
             let (start, end) = self.range(block, crop);

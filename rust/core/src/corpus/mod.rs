@@ -11,6 +11,7 @@ mod index;
 mod indexed;
 mod stored;
 mod views;
+mod watched;
 
 use std::path::Path;
 
@@ -19,6 +20,7 @@ use self::index::Index;
 pub use self::index::Item;
 pub use self::stored::{Gathered, Width};
 use self::stored::{Stored, read_ids};
+use self::watched::Watched;
 use crate::map::Map;
 use crate::{Error, Result};
 
@@ -28,6 +30,7 @@ struct Shard {
     map: Map,
     stored: Stored,
     index: Index,
+    watched: [Watched; 2],
     /// Number of tokens in all shards before this one, and up to the end of this one.
     first: usize,
     end: usize,
@@ -56,13 +59,15 @@ impl Corpus {
                 for path in paths {
                     let (map, index, metadata) = datatrove::open(&path)?;
                     corpus.name_tokenizer(&path, metadata.tokenizer)?;
-                    corpus.add(&path, map, metadata.stored, index);
+                    let watched = watched::watch(&path, ["", ".index"])?;
+                    corpus.add(&path, map, metadata.stored, index, watched);
                 }
             }
             Found::Indexed(prefixes) => {
                 for prefix in prefixes {
                     let (map, stored, index) = indexed::open(&prefix)?;
-                    corpus.add(&prefix, map, stored, index);
+                    let watched = watched::watch(&prefix, [".bin", ".idx"])?;
+                    corpus.add(&prefix, map, stored, index, watched);
                 }
             }
         }
@@ -86,12 +91,12 @@ impl Corpus {
         Ok(())
     }
 
-    fn add(&mut self, path: &Path, map: Map, stored: Stored, index: Index) {
+    fn add(&mut self, path: &Path, map: Map, stored: Stored, index: Index, watched: [Watched; 2]) {
         let first = self.tokens();
         let end = first + map.bytes().len() / stored.bytes();
         self.documents += index.documents();
         let name = path.display().to_string();
-        self.shards.push(Shard { map, stored, index, first, end, name });
+        self.shards.push(Shard { map, stored, index, watched, first, end, name });
     }
 
     /// Number of tokens in all files.

@@ -1,7 +1,7 @@
 //! Borrows rows of a corpus in place, so that a batch is made without copying its text.
 
 use super::{Corpus, Gathered};
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// Number of tokens that the slice of a row contains after the row, if the file has them: kernels
 /// copy whole blocks.
@@ -25,10 +25,9 @@ impl Corpus {
         let borrow = |start, length: usize| {
             self.slice::<T>(start, length + BEHIND).or_else(|| self.slice(start, length))
         };
-        let borrowed: Vec<_> = ranges().map(|(start, length)| borrow(start, *length)).collect();
+        let borrowed = memory::collect(ranges().map(|(start, length)| borrow(start, *length)))?;
         let missing = borrowed.iter().zip(&lengths).filter(|(row, _)| row.is_none());
-        owned.clear();
-        owned.resize(missing.map(|(_, length)| length).sum(), T::narrow(0));
+        *owned = memory::zeros(missing.map(|(_, length)| length).sum())?;
         let mut rest = owned.as_mut_slice();
         for ((start, length), row) in ranges().zip(&borrowed) {
             if row.is_none() {
@@ -38,7 +37,7 @@ impl Corpus {
             }
         }
         let mut copies = owned.as_slice();
-        let mut rows = Vec::with_capacity(lengths.len());
+        let mut rows = memory::with_room(lengths.len())?;
         for ((row, start), length) in borrowed.into_iter().zip(starts).zip(lengths) {
             let ids = row.unwrap_or_else(|| {
                 let (copy, later) = copies.split_at(length);
@@ -56,7 +55,7 @@ impl Corpus {
     /// Returns the lengths of rows, which are checked before any memory is allocated for them.
     ///
     /// # Errors
-    /// If a range leaves the corpus.
+    /// If a range leaves the corpus, or a file that it reads was cut off.
     pub fn lengths(&self, starts: &[i64], ends: &[i64]) -> Result<Vec<usize>> {
         if starts.len() != ends.len() {
             return Err(Error::Shape(format!(
@@ -74,7 +73,12 @@ impl Corpus {
             }
             Ok((end - start) as usize)
         };
-        starts.iter().zip(ends).map(length).collect()
+        let mut lengths = memory::with_room(starts.len())?;
+        for row in starts.iter().zip(ends) {
+            lengths.push(length(row)?);
+        }
+        self.check_lengths(starts, ends)?;
+        Ok(lengths)
     }
 
     fn check_vocabulary<T: Gathered>(&self, ids: &[T], start: usize, size: i64) -> Result<()> {

@@ -11,12 +11,12 @@ use super::draws::Draws;
 use super::mask_choice::Chooser;
 use super::mask_plan::Plan;
 use super::masking::Masking;
-use super::subset::read_bits;
+use super::subset::{read_bits, read_room};
 use crate::rng::{Key, Stream};
 use crate::simd::{Job, Lanes, Level};
 use crate::threads::for_each;
 use crate::tokens::{Id, Rows, SampleIds, Token};
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// Number of random ids whose words are computed side by side.
 const LANES: usize = 8;
@@ -68,7 +68,7 @@ pub fn mask_tokens<T: Token, O: Id>(
         )));
     }
     let share = count.div_ceil(num_threads.max(1));
-    let mut positions: Vec<Vec<i64>> = vec![Vec::new(); count.div_ceil(share)];
+    let mut positions = memory::filled(count.div_ceil(share), Vec::new)?;
     let mut masks = output.attention_mask.map(|mask| mask.chunks_mut(share * width));
     let shares = output
         .input_ids
@@ -88,10 +88,16 @@ pub fn mask_tokens<T: Token, O: Id>(
             mask: masks.as_mut().and_then(Iterator::next),
             lengths,
             positions,
-        })
-        .collect();
-    for_each(num_threads, shares, |masker| level.run(masker))?;
-    Ok(if positions.len() == 1 { positions.swap_remove(0) } else { positions.concat() })
+        });
+    for_each(num_threads, memory::collect(shares)?, |masker| level.run(masker))?;
+    if positions.len() == 1 {
+        return Ok(positions.swap_remove(0));
+    }
+    let mut all = memory::with_room(positions.iter().map(Vec::len).sum())?;
+    for some in &positions {
+        all.extend_from_slice(some);
+    }
+    Ok(all)
 }
 
 struct Masker<'a, 'b, T, O> {
@@ -117,7 +123,11 @@ impl<T: Token, O: Id> Job for Masker<'_, '_, T, O> {
         let mut kinds = Kinds::new(self.keys[1]);
         let (mut positions, width) = (Vec::new(), self.width);
         let expected = self.plan.probability * (self.lengths.len() * width) as f64;
-        self.positions.reserve(expected as usize + 64);
+        memory::grow(self.positions, (expected as usize).saturating_add(64))?;
+        let longest = self.rows.longest();
+        chooser.reserve(longest)?;
+        kinds.reserve(longest)?;
+        memory::grow(&mut positions, read_room(longest))?;
         for place in 0..self.lengths.len() {
             let row = self.first + place;
             let ids = self.rows.row(row);
@@ -125,6 +135,7 @@ impl<T: Token, O: Id> Job for Masker<'_, '_, T, O> {
             chooser.choose::<L, T>(self.plan, ids, row, sample_id)?;
             let chosen = read_bits::<L>(&chooser.bits, &mut positions);
             let start = (row * width) as i64;
+            memory::grow(self.positions, chosen.len())?;
             self.positions.extend(chosen.iter().map(|position| start + i64::from(*position)));
             kinds.draw::<L>(self.plan, sample_id, chosen.len(), &chooser.bits);
             self.write::<L>(place, ids, &kinds.hidden);
@@ -191,6 +202,17 @@ impl Kinds {
     fn new(key: Key) -> Self {
         let (by_rank, hidden, replaced) = (Vec::new(), Vec::new(), Vec::new());
         Self { draws: Draws::new(key), by_rank, hidden, replaced }
+    }
+
+    /// Makes room for the longest row.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if there is not enough memory.
+    fn reserve(&mut self, longest: usize) -> Result<()> {
+        let words = longest.div_ceil(64);
+        memory::grow(&mut self.by_rank, words)?;
+        memory::grow(&mut self.hidden, words)?;
+        memory::grow(&mut self.replaced, words)
     }
 
     /// Draws the kinds of the `count` tokens whose bits are in `chosen`.

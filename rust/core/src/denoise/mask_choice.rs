@@ -4,12 +4,12 @@ use super::draws::{Bound, Draws};
 use super::mask_plan::Plan;
 use super::masking::Count;
 use super::span_lengths::SpanLengths;
-use super::subset::{Subset, read_bits};
+use super::subset::{Subset, read_bits, read_room};
 use super::word_bits::{special_words, spread, window};
-use crate::Result;
 use crate::rng::Key;
 use crate::simd::Lanes;
 use crate::tokens::Token;
+use crate::{Result, memory};
 
 /// Chooses the masked positions of a row, in memory that the rows of a thread share.
 pub(super) struct Chooser {
@@ -24,6 +24,8 @@ pub(super) struct Chooser {
     starts: Vec<u64>,
     /// The bits of the chosen words.
     words: Vec<u64>,
+    /// The bits of the special tokens, to remove them from spans.
+    specials: Vec<u64>,
 }
 
 impl Chooser {
@@ -37,7 +39,23 @@ impl Chooser {
             first_tokens: Vec::new(),
             starts: Vec::new(),
             words: Vec::new(),
+            specials: Vec::new(),
         }
+    }
+
+    /// Makes room for the longest row.
+    ///
+    /// # Errors
+    /// [`crate::Error::Memory`] if there is not enough memory.
+    pub(super) fn reserve(&mut self, longest: usize) -> Result<()> {
+        self.subset.reserve(longest)?;
+        memory::grow(&mut self.special, longest)?;
+        memory::grow(&mut self.positions, read_room(longest))?;
+        memory::grow(&mut self.first_tokens, longest)?;
+        for bits in [&mut self.bits, &mut self.starts, &mut self.words, &mut self.specials] {
+            memory::grow(bits, longest.div_ceil(64))?;
+        }
+        Ok(())
     }
 
     /// Sets the bits of the chosen tokens.
@@ -145,9 +163,8 @@ impl Chooser {
                 self.bits[token / 64] |= 1 << (token % 64);
             }
         }
-        let mut special = Vec::new();
-        pack::<L>(&self.special, &mut special);
-        for (word, special) in self.bits.iter_mut().zip(special) {
+        pack::<L>(&self.special, &mut self.specials);
+        for (word, special) in self.bits.iter_mut().zip(&self.specials) {
             *word &= !special;
         }
     }

@@ -4,7 +4,7 @@ use super::draws::Bound;
 use super::masking::{Count, Masking};
 use super::span_lengths::SpanLengths;
 use crate::tokens::Token;
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// The options, checked and turned into integers.
 pub(super) struct Plan<'a> {
@@ -48,11 +48,11 @@ impl<'a> Plan<'a> {
         options.check_ids(largest)?;
         let vocab_size = options.vocab_size;
         let (start, end) = options.random_range;
-        let mut special = options.special.clone();
+        let mut special = memory::copied(&options.special)?;
         special.sort_unstable();
         special.dedup();
-        let mut special_runs = runs(&special);
-        let (gaps, skipped) = gaps(&special_runs, start, end);
+        let mut special_runs = runs(&special)?;
+        let (gaps, skipped) = gaps(&special_runs, start, end)?;
         let random_count = (end - start) as u32 - skipped;
         if random_count == 0 && options.random > 0.0 {
             return Err(Error::argument(
@@ -139,21 +139,21 @@ impl<'a> Plan<'a> {
 }
 
 /// Ascending ids as maximal runs (first, last).
-fn runs(ids: &[i64]) -> Vec<(i64, i64)> {
+fn runs(ids: &[i64]) -> Result<Vec<(i64, i64)>> {
     let mut runs: Vec<(i64, i64)> = Vec::new();
     for id in ids {
         match runs.last_mut() {
             Some((_, last)) if *last + 1 == *id => *last = *id,
-            _ => runs.push((*id, *id)),
+            _ => memory::push(&mut runs, (*id, *id))?,
         }
     }
-    runs
+    Ok(runs)
 }
 
 /// For each run of special ids in `start..end`, the number of ordinary ids before it and its length;
 /// and the sum of the lengths.
-fn gaps(runs: &[(i64, i64)], start: i64, end: i64) -> (Vec<(u32, u32)>, u32) {
-    let (mut gaps, mut skipped) = (Vec::new(), 0);
+fn gaps(runs: &[(i64, i64)], start: i64, end: i64) -> Result<(Vec<(u32, u32)>, u32)> {
+    let (mut gaps, mut skipped) = (memory::with_room(runs.len())?, 0);
     for (first, last) in runs {
         let (first, last) = ((*first).max(start), (*last).min(end - 1));
         if first <= last {
@@ -161,7 +161,7 @@ fn gaps(runs: &[(i64, i64)], start: i64, end: i64) -> (Vec<(u32, u32)>, u32) {
             skipped += (last - first + 1) as u32;
         }
     }
-    (gaps, skipped)
+    Ok((gaps, skipped))
 }
 
 #[cfg(test)]

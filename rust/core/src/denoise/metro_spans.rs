@@ -4,6 +4,7 @@
 use super::draws::Draws;
 use super::subset::Subset;
 use crate::simd::Lanes;
+use crate::{Result, memory};
 
 /// Memory that the rows of a thread share, and the empty spans of the last row.
 pub(super) struct MetroSpans {
@@ -21,6 +22,17 @@ impl MetroSpans {
             candidates: Vec::new(),
             empty: Vec::new(),
         }
+    }
+
+    /// Makes room for the longest row.
+    ///
+    /// # Errors
+    /// [`crate::Error::Memory`] if there is not enough memory.
+    pub(super) fn reserve(&mut self, longest: usize) -> Result<()> {
+        self.subset.reserve(longest)?;
+        memory::grow(&mut self.growing, longest)?;
+        memory::grow(&mut self.candidates, longest)?;
+        memory::grow(&mut self.empty, longest)
     }
 
     /// Sets the bits of the spans. Starts are drawn without replacement; then, `longest - 1` times, a

@@ -5,8 +5,9 @@ use super::denoiser::Noise;
 use super::draws::{Bound, Draws};
 use super::metro_spans::MetroSpans;
 use super::span_lengths::SpanLengths;
-use super::subset::{Subset, read_bits};
+use super::subset::{Subset, read_bits, read_room};
 use crate::simd::Lanes;
+use crate::{Result, memory};
 
 /// Memory that the rows of a thread share, and the runs of the last row.
 ///
@@ -31,6 +32,20 @@ impl Runs {
             edges: Vec::new(),
             metro: MetroSpans::new(),
         }
+    }
+
+    /// Makes room for the longest row, so that no row needs to allocate.
+    ///
+    /// # Errors
+    /// [`crate::Error::Memory`] if there is not enough memory.
+    pub(super) fn reserve(&mut self, longest: usize, metro: bool) -> Result<()> {
+        // Spans are in different gaps between tokens, before the first and after the last.
+        memory::grow(&mut self.keep, longest + 2)?;
+        memory::grow(&mut self.noise, longest + 2)?;
+        self.subset.reserve(longest + 1)?;
+        memory::grow(&mut self.bits, longest.div_ceil(64) + 1)?;
+        memory::grow(&mut self.edges, read_room(longest) + 64)?;
+        if metro { self.metro.reserve(longest) } else { Ok(()) }
     }
 
     /// Draws the runs of a row of `length` tokens, with at most `most` spans. Tokens in `special` are

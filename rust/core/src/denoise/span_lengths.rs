@@ -1,6 +1,6 @@
 //! The distribution of the lengths of noise spans, as a table.
 
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// Probabilities of the lengths 1, 2, 3, ..., or of 0, 1, 2, ...
 #[derive(Clone, Debug)]
@@ -26,13 +26,10 @@ impl SpanLengths {
             ));
         }
         let mut before = 0.0;
-        let mut ends: Vec<u64> = probabilities
-            .iter()
-            .map(|probability| {
-                before += probability / sum;
-                (before * 4_294_967_296.0) as u64
-            })
-            .collect();
+        let mut ends = memory::collect(probabilities.iter().map(|probability| {
+            before += probability / sum;
+            (before * 4_294_967_296.0) as u64
+        }))?;
         // Rounding must not leave words without a length, or give them a length of probability 0.
         let last = probabilities.iter().rposition(|p| *p > 0.0).unwrap_or(0);
         ends.truncate(last + 1);

@@ -1,7 +1,7 @@
 //! Options of [`super::corrupt_spans`].
 
 use super::denoiser::Denoiser;
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// The sentinels of a vocabulary: consecutive ids.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +109,11 @@ impl SpanCorruption {
         if self.weights.is_empty() {
             return Err(Error::argument("weights", "empty", "the weights of at least one phase"));
         }
-        self.weights.iter().map(|weights| self.shares_of(weights)).collect()
+        let mut shares = memory::with_room(self.weights.len())?;
+        for weights in &self.weights {
+            shares.push(self.shares_of(weights)?);
+        }
+        Ok(shares)
     }
 
     fn shares_of(&self, weights: &[f64]) -> Result<Vec<u64>> {
@@ -123,13 +127,10 @@ impl SpanCorruption {
             ));
         }
         let mut before = 0.0;
-        let mut shares: Vec<u64> = weights
-            .iter()
-            .map(|weight| {
-                before += weight / sum;
-                (before * 4_294_967_296.0) as u64
-            })
-            .collect();
+        let mut shares = memory::collect(weights.iter().map(|weight| {
+            before += weight / sum;
+            (before * 4_294_967_296.0) as u64
+        }))?;
         // Rounding must not leave words without a denoiser, or give them one of weight 0.
         let last = weights.iter().rposition(|weight| *weight > 0.0).unwrap_or(0);
         for share in &mut shares[last..] {

@@ -10,7 +10,7 @@ use crate::rng::{Key, Stream};
 use crate::simd::{Job, Lanes, Level};
 use crate::threads::for_each;
 use crate::tokens::{Rows, SampleIds, Token};
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// One row of a plan.
 pub(super) struct PlannedRow<'a> {
@@ -114,11 +114,10 @@ pub fn plan_spans<T: Token>(
     }
     check_phases(draw.phases, count, options.weights.len())?;
     let rows_each = count.div_ceil(draw.num_threads.max(1));
-    let mut shares: Vec<Share> = Vec::new();
-    shares.resize_with(count.div_ceil(rows_each), Share::default);
-    let jobs = shares.iter_mut().enumerate().collect();
+    let mut shares = memory::filled(count.div_ceil(rows_each), Share::default)?;
+    let jobs = memory::collect(shares.iter_mut().enumerate())?;
     let choices = options.shares()?;
-    for_each(draw.num_threads, jobs, |(index, share)| {
+    for_each(draw.num_threads, jobs, |(index, share): (usize, &mut Share)| {
         let first = index * rows_each;
         let planner = Planner {
             rows,
@@ -160,7 +159,14 @@ impl<T: Token> Job for Planner<'_, '_, T> {
         let mut runs = Runs::new();
         let mut words = RowWords::default();
         let mut mask = self.draw.noise_mask.map(|mask| &mask[self.rows.start(self.range.start)..]);
-        self.share.rows.reserve(self.range.len());
+        memory::grow(&mut self.share.rows, self.range.len())?;
+        let longest = self.rows.longest();
+        let metro = options.denoisers.iter().any(|d| matches!(d.noise, Noise::MetroT0 { .. }));
+        runs.reserve(longest, metro)?;
+        let plain = options.special.is_empty() && options.word_starts.is_none();
+        if !plain {
+            words.reserve(longest)?;
+        }
         for row in self.range.clone() {
             let ids = self.rows.row(row);
             check_ids(ids, row, options, self.largest)?;
@@ -175,7 +181,6 @@ impl<T: Token> Job for Planner<'_, '_, T> {
                 runs.take::<L>(of_row, most);
             } else {
                 draws.start(sample_id);
-                let plain = options.special.is_empty() && options.word_starts.is_none();
                 if plain {
                     runs.draw::<L>(&denoiser.noise, &mut draws, ids.len(), None, most);
                 } else {
@@ -199,6 +204,7 @@ impl<T: Token> Job for Planner<'_, '_, T> {
                 input_length: input_length as u32,
                 target_length: target_length as u32,
             });
+            memory::grow(&mut self.share.runs, runs.keep.len() + runs.noise.len())?;
             self.share.runs.extend_from_slice(&runs.keep);
             self.share.runs.extend_from_slice(&runs.noise);
         }

@@ -12,7 +12,7 @@ use super::span_plan::{Share, SpanPlan};
 use crate::simd::{Job, Lanes, Level};
 use crate::threads::for_each;
 use crate::tokens::{Id, Rows, Token};
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// The arrays that [`corrupt_spans`] writes, `[rows, width]` each; the widths follow from the sizes.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ pub fn corrupt_spans<T: Token, O: Id>(
     let mut input_lengths = output.input_lengths.chunks_mut(each);
     let mut label_lengths = output.label_lengths.chunks_mut(each);
     let mut denoisers = output.denoisers.chunks_mut(each);
-    let mut writers = Vec::with_capacity(plan.shares.len());
+    let mut writers = memory::with_room(plan.shares.len())?;
     for (index, share) in plan.shares.iter().enumerate() {
         writers.push(Writer {
             rows,
@@ -91,10 +91,7 @@ pub fn corrupt_spans<T: Token, O: Id>(
             denoisers: denoisers.next().unwrap_or_default(),
         });
     }
-    for_each(num_threads, writers, |writer| {
-        level.run(writer);
-        Ok(())
-    })
+    for_each(num_threads, writers, |writer| level.run(writer))
 }
 
 struct Writer<'a, 'b, T, O> {
@@ -113,13 +110,16 @@ struct Writer<'a, 'b, T, O> {
 }
 
 impl<T: Token, O: Id> Job for Writer<'_, '_, T, O> {
-    type Output = ();
+    type Output = Result<()>;
 
     #[inline(always)]
-    fn run<L: Lanes>(mut self) {
+    fn run<L: Lanes>(mut self) -> Result<()> {
         let options = self.options;
         let (pad, ignored) = (O::from_i64(options.pad), O::from_i64(IGNORED));
         let mut long = Vec::new();
+        if options.longest_input.is_some() || options.longest_target.is_some() {
+            memory::grow(&mut long, cut_room(self.rows.longest()))?;
+        }
         for place in 0..self.share.len() {
             let row = self.share.row(place);
             let denoiser = &options.denoisers[row.denoiser];
@@ -160,7 +160,14 @@ impl<T: Token, O: Id> Job for Writer<'_, '_, T, O> {
             self.label_lengths[place] = row.target_length as i64;
             self.denoisers[place] = row.denoiser as i64;
         }
+        Ok(())
     }
+}
+
+/// The number of ids for which [`cut`] needs room: at most one sentinel for each token, a prefix, an
+/// end, and one block of copies.
+fn cut_room(length: usize) -> usize {
+    2 * length + 128
 }
 
 /// Writes the first ids and the end of a row that is longer than its output, or just fits, through
@@ -172,8 +179,7 @@ fn cut<O: Id>(
     length: usize,
     write: impl FnOnce(&mut [O]) -> usize,
 ) {
-    // At most one sentinel for each token, a prefix, an end, and one block of copies.
-    long.resize(2 * length + 128, O::from_i64(0));
+    long.resize(cut_room(length), O::from_i64(0));
     let written = write(long);
     out.copy_from_slice(&long[..out.len()]);
     if let (Some(end), true) = (end, written > out.len()) {

@@ -2,6 +2,7 @@
 
 use super::draws::{Bound, Draws};
 use crate::simd::{Lanes, SLACK};
+use crate::{Result, memory};
 
 /// Number of copies of the bits, in which draws are set by turns.
 const COPIES: usize = 4;
@@ -19,6 +20,16 @@ pub(super) struct Subset {
 impl Subset {
     pub(super) fn new() -> Self {
         Self { bits: Vec::new(), copies: Vec::new(), items: Vec::new(), bound: Bound::new(1), n: 1 }
+    }
+
+    /// Makes room for subsets of `0..n`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Memory`] if there is not enough memory.
+    pub(super) fn reserve(&mut self, n: usize) -> Result<()> {
+        memory::grow(&mut self.bits, n.div_ceil(64))?;
+        memory::grow(&mut self.copies, COPIES * n.div_ceil(64))?;
+        memory::grow(&mut self.items, read_room(n))
     }
 
     /// Chooses `k` of `0..n`: items are drawn until there are `k` different ones. If `k` is more than
@@ -107,6 +118,11 @@ impl Subset {
     pub(super) fn items<L: Lanes>(&mut self) -> &[u32] {
         read_bits::<L>(&self.bits, &mut self.items)
     }
+}
+
+/// The number of items for which [`read_bits`] needs room where there are `n` bits.
+pub(super) fn read_room(n: usize) -> usize {
+    64 * n.div_ceil(64) + SLACK
 }
 
 /// The set bits of `bits`, ascending, in memory that grows once.

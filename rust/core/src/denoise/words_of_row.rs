@@ -1,6 +1,7 @@
 //! Words and special tokens of a row, for draws of whole words.
 
 use crate::tokens::Token;
+use crate::{Result, memory};
 
 /// The words of the last row that was read.
 #[derive(Debug, Default)]
@@ -12,6 +13,15 @@ pub(super) struct RowWords {
 }
 
 impl RowWords {
+    /// Makes room for the longest row.
+    ///
+    /// # Errors
+    /// [`crate::Error::Memory`] if there is not enough memory.
+    pub(super) fn reserve(&mut self, longest: usize) -> Result<()> {
+        memory::grow(&mut self.starts, longest + 1)?;
+        memory::grow(&mut self.special, longest.div_ceil(64))
+    }
+
     /// Reads a row. `table` holds for each id whether it starts a word; ids beyond it do, and without a
     /// table every token is a word. `special` is sorted.
     pub(super) fn read<T: Token>(&mut self, ids: &[T], table: Option<&[bool]>, special: &[i64]) {

@@ -9,14 +9,22 @@ use safetensors::tensor::Metadata as Header;
 use serde_json::{Map, Value, json};
 
 use super::dtype::Dtype;
+use super::json::json_text;
+use super::manifest::MAX_TENSORS;
 use super::metadata::Metadata;
+use super::shapes::check_shape;
 use super::unique_keys;
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// A file begins with the length of its header, a little-endian integer of this many bytes.
 const LENGTH: usize = 8;
 /// The longest header that the safetensors crate accepts.
 const MAX_HEADER: u64 = 100_000_000;
+/// Bytes that are allocated for each byte of a header, in pieces.
+const PER_BYTE: usize = 16;
+/// Bytes that are allocated for each tensor whose header is written, in pieces, and for each byte of
+/// its name.
+const PER_TENSOR: usize = 2048;
 
 /// A tensor of a safetensors file.
 #[derive(Clone, Debug)]
@@ -73,9 +81,13 @@ pub struct Contents {
 /// crate's own writer is not used because it writes `__metadata__` in random order.
 ///
 /// # Errors
-/// [`Error::Shape`] if a tensor's bytes do not have the size of its shape.
+/// [`Error::Shape`] if a tensor's bytes do not have the size of its shape, [`Error::Memory`] if there
+/// is not enough memory.
 pub fn encode(mut tensors: Vec<Entry<'_>>, metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
     tensors.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.name.cmp(&b.name)));
+    let names: usize = tensors.iter().map(|tensor| tensor.name.len()).sum();
+    let texts: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+    memory::expect(PER_TENSOR * tensors.len() + PER_BYTE * (names + texts) + (1 << 16))?;
     let mut header = Map::new();
     let about: Map<_, _> = metadata.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     header.insert("__metadata__".into(), Value::Object(about));
@@ -93,11 +105,12 @@ pub fn encode(mut tensors: Vec<Entry<'_>>, metadata: &[(&str, &str)]) -> Result<
         );
         at = end;
     }
-    let mut text = Value::Object(header).to_string();
-    text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
-    let mut file = Vec::with_capacity(8 + text.len() + at);
-    file.extend_from_slice(&(text.len() as u64).to_le_bytes());
+    let text = json_text(&Value::Object(header))?;
+    let length = text.len().next_multiple_of(8);
+    let mut file = memory::with_room(8 + length + at)?;
+    file.extend_from_slice(&(length as u64).to_le_bytes());
     file.extend_from_slice(text.as_bytes());
+    file.resize(8 + length, b' ');
     for tensor in &tensors {
         file.extend_from_slice(tensor.bytes);
     }
@@ -143,6 +156,7 @@ fn parse(start: &[u8], size: u64) -> Result<Contents> {
     let header = start
         .get(LENGTH..data)
         .ok_or_else(|| Error::Format("the file became shorter while it was read".into()))?;
+    memory::expect(PER_BYTE * header.len() + (1 << 16))?;
     let parsed: Header = serde_json::from_slice(header)
         .map_err(|error| Error::Format(format!("{}: {error}", looks_like(start))))?;
     unique_keys::check(header)
@@ -156,8 +170,17 @@ fn parse(start: &[u8], size: u64) -> Result<Contents> {
     }
     let metadata = parsed.metadata().iter().flatten();
     let metadata = metadata.map(|(key, value)| (key.clone(), value.clone())).collect();
-    let mut places: Vec<Place> = parsed
-        .tensors()
+    let tensors = parsed.tensors();
+    if tensors.len() > MAX_TENSORS {
+        return Err(Error::Format(format!(
+            "the file has {} tensors, but at most {MAX_TENSORS} are allowed",
+            tensors.len()
+        )));
+    }
+    for (name, info) in &tensors {
+        check_shape(name, &info.shape)?;
+    }
+    let mut places: Vec<Place> = tensors
         .into_iter()
         .map(|(name, info)| Place {
             name,

@@ -6,13 +6,15 @@ use super::container::{self, Entry, Place};
 use super::deflated::{deflate, inflate};
 use super::manifest::{Dense, Manifest, VERSIONS, elements};
 use crate::ternary::codec::Block;
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 const HEAD: &str = "compeft.head";
 const MANIFEST: &str = "compeft.manifest";
 const SCALES: &str = "compeft.scales";
 const TRITS: &str = "compeft.trits";
 const DENSE: &str = "dense.";
+/// Bytes that the name and the shape of an entry take, and more where the name is long.
+const ENTRY: usize = 512;
 
 /// The parts of a checked expert file, and their positions in it.
 #[derive(Clone, Debug)]
@@ -38,9 +40,9 @@ pub fn encode(
     block: &[u8],
     dense: &[&[u8]],
 ) -> Result<Vec<u8>> {
-    let json = manifest.to_json();
+    let json = manifest.to_json()?;
     let deflated = deflate(&json)?;
-    let scales: Vec<u8> = scales.iter().flat_map(|scale| scale.to_le_bytes()).collect();
+    let scales = memory::collect(scales.iter().flat_map(|scale| scale.to_le_bytes()))?;
     let version = [manifest.version, json.len() as u32];
     let crc = head_crc(version, &deflated, &scales, Block::parse(block)?.head());
     let head: Vec<u8> =
@@ -52,12 +54,14 @@ pub fn encode(
             manifest.dense.len()
         ));
     }
-    let mut tensors: Vec<Entry<'_>> = vec![
+    memory::expect(ENTRY * (4 + dense.len()))?;
+    let mut tensors = memory::with_room(4 + dense.len())?;
+    tensors.extend([
         Entry::new(SCALES, "F32", 4, vec![scales.len() as u64 / 4], &scales),
         Entry::new(HEAD, "U32", 4, vec![4], &head),
         Entry::new(MANIFEST, "U8", 1, vec![deflated.len() as u64], &deflated),
         Entry::new(TRITS, "U8", 1, vec![block.len() as u64], block),
-    ];
+    ]);
     for (entry, bytes) in manifest.dense.iter().zip(dense) {
         let name = format!("{DENSE}{}", entry.name);
         let shape = entry.shape.clone();
@@ -75,11 +79,11 @@ pub fn encode(
 /// [`Error::Format`] if they are not a whole, undamaged expert file of a known version.
 pub fn decode(file: &[u8]) -> Result<Parts> {
     let container = Container { file, places: container::decode(file)? };
-    let head = words(&file[container.get(HEAD, "U32", None)?]);
+    let head = words(&file[container.get(HEAD, "U32", None)?])?;
     let found = head.first().copied().unwrap_or_default();
     if !VERSIONS.contains(&found) {
         return bad(format!(
-            "the format has version {found}, this reader knows 1 and 2: update metro_fast"
+            "the format has version {found}, this reader knows 1 to 3: update metro_fast"
         ));
     }
     let [version, inflated, crc, zero] = head[..] else {
@@ -102,7 +106,7 @@ pub fn decode(file: &[u8]) -> Result<Parts> {
             manifest.version
         ));
     }
-    let scales: Vec<f32> = self::words(scales).into_iter().map(f32::from_bits).collect();
+    let scales = memory::collect(self::words(scales)?.into_iter().map(f32::from_bits))?;
     if scales.len() != manifest.groups.len() {
         let groups = manifest.groups.len();
         return bad(format!(
@@ -123,8 +127,10 @@ pub fn decode(file: &[u8]) -> Result<Parts> {
             manifest.trits()
         ));
     }
-    let dense =
-        manifest.dense.iter().map(|entry| container.dense(entry)).collect::<Result<Vec<_>>>()?;
+    let mut dense = memory::with_room(manifest.dense.len())?;
+    for entry in &manifest.dense {
+        dense.push(container.dense(entry)?);
+    }
     if container.places.len() != 4 + dense.len() {
         return bad("it has tensors that the manifest does not name".into());
     }
@@ -170,8 +176,8 @@ fn head_crc(version: [u32; 2], manifest: &[u8], scales: &[u8], block_head: &[u8]
         .fold(crc32c::crc32c(&start), |crc, bytes| crc32c::crc32c_append(crc, bytes))
 }
 
-fn words(bytes: &[u8]) -> Vec<u32> {
-    bytes.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect()
+fn words(bytes: &[u8]) -> Result<Vec<u32>> {
+    memory::collect(bytes.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)))
 }
 
 fn bad<T>(problem: String) -> Result<T> {

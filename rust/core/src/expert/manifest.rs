@@ -2,18 +2,25 @@
 //!
 //! Fields are declared in alphabetical order, which is the order in which they are written.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::dtype::Dtype;
+use super::json::json_text;
 use super::metadata::{self, Metadata};
-use crate::{Error, Result};
+use super::shapes::product;
+use crate::{Error, Result, memory};
 
-/// The format versions that this code reads and writes: the second one has metadata.
-pub const VERSIONS: [u32; 2] = [1, 2];
+/// The format versions that this code reads and writes: the second one has metadata, the third one
+/// the checksum of a configuration, with or without metadata.
+pub const VERSIONS: [u32; 3] = [1, 2, 3];
 /// Tensors start at multiples of this many trits.
 pub const ALIGNMENT: u64 = 32;
 const MAX_TRITS: u64 = 1 << 40;
 const MAX_DIMENSIONS: usize = 8;
+/// The most tensors of an expert, ternary and dense together: more than any published model has.
+pub(super) const MAX_TENSORS: usize = 1 << 17;
+/// Bytes that are allocated for each byte of JSON, in pieces: `"":0,` makes the largest share.
+const PER_BYTE: usize = 16;
 
 /// The description of an expert, which its file carries.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +29,9 @@ const MAX_DIMENSIONS: usize = 8;
 pub struct Manifest {
     pub alpha_rule: AlphaRule,
     pub base: Base,
+    // Versions 1 and 2 do not know the key, so it must be absent there.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub config_crc32c: Option<u32>,
     pub dense: Vec<Dense>,
     pub groups: Vec<Group>,
     pub kind: Kind,
@@ -129,11 +139,13 @@ pub enum Initial {
 /// The number of entries of a tensor of this shape.
 ///
 /// # Errors
-/// [`Error::Format`] if there are too many dimensions or the product overflows.
+/// [`Error::Format`] if there are too many dimensions or the product overflows, in which a size of 0
+/// counts as 1: numpy and PyTorch refuse such shapes.
 pub fn elements(name: &str, shape: &[u64]) -> Result<u64> {
-    let product = shape.iter().try_fold(1u64, |product, size| product.checked_mul(*size));
-    match product {
-        Some(n) if shape.len() <= MAX_DIMENSIONS && n <= MAX_TRITS => Ok(n),
+    match product(shape) {
+        Some(n) if shape.len() <= MAX_DIMENSIONS && n <= MAX_TRITS => {
+            Ok(if shape.contains(&0) { 0 } else { n })
+        }
         _ => bad(format!(
             "{name} has the impossible shape {:?} (of {} dimensions)",
             &shape[..shape.len().min(MAX_DIMENSIONS)],
@@ -146,8 +158,10 @@ impl Manifest {
     /// Reads and checks a manifest.
     ///
     /// # Errors
-    /// [`Error::Format`] if it is not a manifest of a known version whose parts fit each other.
+    /// [`Error::Format`] if it is not a manifest of a known version whose parts fit each other,
+    /// [`Error::Memory`] if there is not enough memory.
     pub fn parse(json: &str) -> Result<Self> {
+        memory::expect(json.len().saturating_mul(PER_BYTE).saturating_add(1 << 16))?;
         let manifest: Self = serde_json::from_str(json)
             .map_err(|error| Error::Format(format!("expert manifest: {error}")))?;
         manifest.check()?;
@@ -155,8 +169,11 @@ impl Manifest {
     }
 
     /// Canonical JSON.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("strings and numbers always have a JSON form")
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if there is not enough memory.
+    pub fn to_json(&self) -> Result<String> {
+        json_text(self)
     }
 
     /// The number of trits in the flat sequence, including the gaps between tensors.
@@ -174,10 +191,18 @@ impl Manifest {
 
     fn check(&self) -> Result<()> {
         metadata::check(&self.metadata)?;
-        // An expert has one form: version 2 is for those that version 1 cannot hold.
-        let version = VERSIONS[usize::from(!self.metadata.is_empty())];
+        // An expert has one form: each version is for those that the earlier ones cannot hold.
+        let version = match (self.config_crc32c, self.metadata.is_empty()) {
+            (Some(_), _) => 3,
+            (None, false) => 2,
+            (None, true) => 1,
+        };
         if self.version != version {
             return bad(format!("it has version {}, expected {version}", self.version));
+        }
+        let count = self.tensors.len() + self.dense.len();
+        if count > MAX_TENSORS {
+            return bad(format!("it has {count} tensors, but at most {MAX_TENSORS} are allowed"));
         }
         let mut free = 0u64;
         for tensor in &self.tensors {
@@ -224,6 +249,13 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// Reads a number that is there: null would be a second form of its absence.
+fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<u32>, D::Error> {
+    u32::deserialize(deserializer).map(Some)
 }
 
 fn ascending<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {

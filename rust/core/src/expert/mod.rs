@@ -1,15 +1,15 @@
 //! The expert file (docs/expert-format.md): hostile bytes to checked parts, and back.
 
-mod atomic;
 pub mod container;
 mod deflated;
 mod dtype;
 mod file;
+mod json;
 mod manifest;
 pub mod metadata;
+mod shapes;
 mod unique_keys;
 
-pub use atomic::write_file;
 pub use dtype::Dtype;
 pub use file::{Parts, decode, encode};
 pub use manifest::{AlphaRule, Base, Dense, Group, Initial, Kind, Manifest, Scope, Tensor};

@@ -1,7 +1,7 @@
 //! Replaced-token detection: the input of the main model and its labels.
 
 use crate::threads::for_each;
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// The label of padding, which the loss ignores.
 const IGNORED: i8 = -100;
@@ -44,11 +44,8 @@ pub fn replaced_token_labels(
         )));
     }
     let share = original.len().div_ceil(num_threads.max(1)).max(1);
-    let shares = original
-        .chunks(share)
-        .zip(output.input_ids.chunks_mut(share).zip(output.labels.chunks_mut(share)))
-        .enumerate()
-        .collect();
+    let outputs = output.input_ids.chunks_mut(share).zip(output.labels.chunks_mut(share));
+    let shares = memory::collect(original.chunks(share).zip(outputs).enumerate())?;
     for_each(num_threads, shares, |(index, (original, (input, labels)))| {
         for ((input, label), id) in input.iter_mut().zip(labels.iter_mut()).zip(original) {
             let padding = *id < 0;

@@ -10,7 +10,7 @@ use super::logits::Logit;
 use crate::rng::Key;
 use crate::threads::for_each;
 use crate::tokens::SampleIds;
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// Number of logits whose weights are summed before a running total is stored.
 const BLOCK: usize = 256;
@@ -99,10 +99,11 @@ pub fn sample_replacements<L: Logit>(
         return Ok(());
     }
     let share = out.len().div_ceil(num_threads.max(1));
-    let shares = logits.chunks(share * vocabulary).zip(out.chunks_mut(share)).enumerate().collect();
+    let shares = logits.chunks(share * vocabulary).zip(out.chunks_mut(share)).enumerate();
+    let shares = memory::collect(shares)?;
     let scale = scale(temperature);
     for_each(num_threads, shares, |(index, (logits, out))| {
-        let mut totals = Vec::with_capacity(vocabulary.div_ceil(BLOCK));
+        let mut totals = memory::with_room(vocabulary.div_ceil(BLOCK))?;
         for (offset, (logits, id)) in logits.chunks_exact(vocabulary).zip(out).enumerate() {
             let row = index * share + offset;
             let max = greatest(logits, row)?;

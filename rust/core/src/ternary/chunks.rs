@@ -1,7 +1,7 @@
 //! Tensors in chunks, which threads take in contiguous shares.
 
 use super::rule::Part;
-use crate::Error;
+use crate::{Error, Result, memory};
 
 /// Number of entries in a chunk. The sums over chunks are added in chunk order, so no result
 /// depends on the number of threads or on how many tensors are passed in one call.
@@ -17,12 +17,15 @@ pub(super) struct Chunk<'a> {
 }
 
 /// Cuts all tensors into chunks.
-pub(super) fn chunks<'a>(parts: &[Part<'a>]) -> Vec<Chunk<'a>> {
+///
+/// # Errors
+/// [`Error::Memory`] if there is not enough memory.
+pub(super) fn chunks<'a>(parts: &[Part<'a>]) -> Result<Vec<Chunk<'a>>> {
     let of_part = |(part, p): (usize, &Part<'a>)| {
         let chunk = move |(i, values)| Chunk { part, start: i * CHUNK, values };
         p.values.chunks(CHUNK).enumerate().map(chunk)
     };
-    parts.iter().enumerate().flat_map(of_part).collect()
+    memory::collect(parts.iter().enumerate().flat_map(of_part))
 }
 
 /// Number of entries in all tensors.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::codec::{Block, Sink, Table, past_the_caches, zero_between};
 use crate::simd::Lanes;
 use crate::simd::quads::Value;
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// One tensor in the flat sequence of trits.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +47,7 @@ pub fn expand<T: Value>(
         return Err(Error::Shape(format!("out has {n} elements, the block holds {count} trits")));
     }
     let past = past_the_caches(out);
-    let outs: Vec<&mut [T]> = out.chunks_mut(block.stream_len()).collect();
+    let outs: Vec<&mut [T]> = memory::collect(out.chunks_mut(block.stream_len()))?;
     block.decode_streams(outs, num_threads, |first, out| {
         let from = segments.partition_point(|s| s.start + s.len <= first);
         Segments { left: &segments[from..], first, out, past }

@@ -4,6 +4,7 @@
 //! gives the same bits.
 
 use super::select::{LOW_BITS, MAGNITUDE, Table};
+use crate::Result;
 use crate::simd::{Job, Lanes};
 
 const LANES: usize = 16;
@@ -19,12 +20,12 @@ pub(super) struct Scan<'a> {
 }
 
 impl Job for Scan<'_> {
-    type Output = (f64, bool);
+    type Output = Result<(f64, bool)>;
 
     #[inline(always)]
     fn run<L: Lanes>(self) -> Self::Output {
         let (mut sums, mut largest) = ([0.0; LANES], 0);
-        let counts = self.upper.counts(self.values.len());
+        let counts = self.upper.counts(self.values.len())?;
         for block in self.values.chunks(BLOCK) {
             for value in block {
                 largest = largest.max((value.to_bits() & MAGNITUDE).cast_signed());
@@ -50,7 +51,7 @@ impl Job for Scan<'_> {
                 counts[((value.to_bits() & MAGNITUDE) >> LOW_BITS) as usize][0] += 1;
             }
         }
-        (total(&sums), largest < INFINITY.cast_signed())
+        Ok((total(&sums), largest < INFINITY.cast_signed()))
     }
 }
 

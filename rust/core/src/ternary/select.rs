@@ -4,6 +4,8 @@
 //! largest magnitude exactly: one of the upper 16 of the 31 bits, and one of the lower 15 bits in
 //! the decisive bin.
 
+use crate::{Result, memory};
+
 /// The bits of the magnitude: all except the sign.
 pub(super) const MAGNITUDE: u32 = 0x7fff_ffff;
 pub(super) const LOW_BITS: u32 = 15;
@@ -33,16 +35,24 @@ pub(super) struct Table {
 
 impl Table {
     /// Returns the counters for the next `len` values: one for each bin and lane.
-    pub fn counts(&mut self, len: usize) -> &mut [[u32; 2]; HIGH_BINS] {
+    ///
+    /// # Errors
+    /// [`crate::Error::Memory`] if there is not enough memory.
+    pub fn counts(&mut self, len: usize) -> Result<&mut [[u32; 2]; HIGH_BINS]> {
         if self.pending + len as u64 > u64::from(u32::MAX) {
+            if self.totals.is_empty() {
+                self.totals = memory::zeros(HIGH_BINS)?;
+            }
             let mut totals = std::mem::take(&mut self.totals);
-            totals.resize(HIGH_BINS, 0);
             self.add_to(&mut totals);
-            *self = Self { totals, ..Self::default() };
+            (self.totals, self.pending) = (totals, 0);
+            self.counts.fill([0; 2]);
+        }
+        if self.counts.is_empty() {
+            self.counts = memory::zeros(HIGH_BINS)?;
         }
         self.pending += len as u64;
-        self.counts.resize(HIGH_BINS, [0; 2]);
-        self.counts.as_mut_slice().try_into().expect("the vector was resized to this length above")
+        Ok(self.counts.as_mut_slice().try_into().expect("the vector has this length"))
     }
 
     fn add_to(&self, totals: &mut [u64]) {
@@ -52,15 +62,18 @@ impl Table {
     }
 
     /// Adds the counts of several tables.
-    pub fn sum(tables: &[Self]) -> Vec<u64> {
-        let mut totals = vec![0; HIGH_BINS];
+    ///
+    /// # Errors
+    /// [`crate::Error::Memory`] if there is not enough memory.
+    pub fn sum(tables: &[Self]) -> Result<Vec<u64>> {
+        let mut totals = memory::zeros(HIGH_BINS)?;
         for table in tables {
             table.add_to(&mut totals);
             for (total, count) in totals.iter_mut().zip(&table.totals) {
                 *total += count;
             }
         }
-        totals
+        Ok(totals)
     }
 }
 
@@ -124,8 +137,8 @@ mod tests {
             let threshold = bits[k - 1];
             for level in [Level::Scalar, Level::Avx2, Level::Avx512] {
                 let (mut upper, mut lower) = (Table::default(), vec![0; LOW_BINS]);
-                level.run(Scan { values: &values, upper: &mut upper });
-                let decisive = Decisive::of(&Table::sum(&[upper]), k as u64);
+                level.run(Scan { values: &values, upper: &mut upper }).unwrap();
+                let decisive = Decisive::of(&Table::sum(&[upper]).unwrap(), k as u64);
                 let high = decisive.high;
                 level.run(Refine { values: &values, mean: 0.0, high, lower: &mut lower });
                 let found = decisive.select(&lower);
@@ -140,8 +153,8 @@ mod tests {
     fn counts_are_moved_before_they_run_over() {
         let mut table = Table::default();
         for len in [u32::MAX as usize, 3, u32::MAX as usize - 2] {
-            table.counts(len)[7][1] += 5;
+            table.counts(len).unwrap()[7][1] += 5;
         }
-        assert_eq!(Table::sum(&[table])[7], 15);
+        assert_eq!(Table::sum(&[table]).unwrap()[7], 15);
     }
 }

@@ -8,7 +8,7 @@ use super::passes::{Agreement, CountTies, Emit, Refine, Scan};
 use super::rule::{Part, Rule, Ternary};
 use super::select::{Decisive, LOW_BINS, MAGNITUDE, Selection, Table};
 use crate::simd::Level;
-use crate::{Error, Result, threads};
+use crate::{Error, Result, memory, threads};
 
 /// The state of a group: call `scan` for all of its tensors, then `refine` for all, then `emit` for
 /// all, and then `finish`.
@@ -21,6 +21,8 @@ enum Stage {
     Scan(Sums),
     Refine(Statistics),
     Emit(Emission),
+    /// A pass failed midway, so that its counts are those of a part of the entries.
+    Broken,
 }
 
 /// The sums of the first pass.
@@ -71,22 +73,24 @@ impl Quantizer {
     /// begun.
     pub fn scan(&mut self, parts: &[Part<'_>], level: Level, num_threads: usize) -> Result<()> {
         let Stage::Scan(state) = &mut self.stage else {
-            return Err(out_of_order("scan", "the second pass has begun"));
+            return Err(out_of_order("scan", "the second pass has begun, or a pass failed"));
         };
-        let chunks = chunks(parts);
-        let shares: Vec<_> = shares(&chunks, num_threads).collect();
+        let chunks = chunks(parts)?;
+        let shares = memory::collect(shares(&chunks, num_threads))?;
         if state.tables.len() < shares.len() {
+            let missing = shares.len() - state.tables.len();
+            memory::grow(&mut state.tables, missing)?;
             state.tables.resize_with(shares.len(), Table::default);
         }
-        let mut sums = vec![0.0; chunks.len()];
+        let mut sums = memory::zeros(chunks.len())?;
         let slots = sums.chunks_mut(share_len(chunks.len(), num_threads));
-        let work = shares.into_iter().zip(&mut state.tables).zip(slots).collect();
-        threads::for_each(
+        let work = memory::collect(shares.into_iter().zip(&mut state.tables).zip(slots))?;
+        let scanned = threads::for_each(
             num_threads,
             work,
             |((share, upper), sums): ((&[Chunk<'_>], &mut Table), &mut [f64])| {
                 for (chunk, sum) in share.iter().zip(sums) {
-                    let (found, finite) = level.run(Scan { values: chunk.values, upper });
+                    let (found, finite) = level.run(Scan { values: chunk.values, upper })?;
                     if !finite {
                         return Err(not_finite(parts, chunk));
                     }
@@ -94,7 +98,11 @@ impl Quantizer {
                 }
                 Ok(())
             },
-        )?;
+        );
+        if let Err(error) = scanned {
+            self.stage = Stage::Broken;
+            return Err(error);
+        }
         state.count += entries(parts);
         state.total = sums.iter().fold(state.total, |total, sum| total + sum);
         Ok(())
@@ -107,21 +115,21 @@ impl Quantizer {
     /// [`Error::Shape`] if the last pass has begun.
     pub fn refine(&mut self, parts: &[Part<'_>], level: Level, num_threads: usize) -> Result<()> {
         if let Stage::Scan(sums) = &self.stage {
-            self.stage = Stage::Refine(Statistics::after(sums, self.rule));
+            self.stage = Stage::Refine(Statistics::after(sums, self.rule)?);
         }
         let Stage::Refine(state) = &mut self.stage else {
-            return Err(out_of_order("refine", "the last pass has begun"));
+            return Err(out_of_order("refine", "the last pass has begun, or a pass failed"));
         };
-        let chunks = chunks(parts);
-        let mut squares = vec![0.0; chunks.len()];
+        let chunks = chunks(parts)?;
+        let mut squares = memory::zeros(chunks.len())?;
         let len = share_len(chunks.len(), num_threads);
         // No magnitude has the upper bits u32::MAX.
         let (mean, high) = (state.mean, state.decisive.map_or(u32::MAX, |found| found.high));
-        let mut work: Vec<_> = shares(&chunks, num_threads)
-            .zip(squares.chunks_mut(len))
-            .map(|(share, squares)| (share, squares, vec![0; LOW_BINS]))
-            .collect();
-        threads::for_each(num_threads, work.iter_mut().collect(), |(share, squares, lower)| {
+        let mut work = memory::with_room(chunks.len().div_ceil(len))?;
+        for (share, squares) in shares(&chunks, num_threads).zip(squares.chunks_mut(len)) {
+            work.push((share, squares, memory::zeros(LOW_BINS)?));
+        }
+        threads::for_each(num_threads, memory::collect(&mut work)?, |(share, squares, lower)| {
             for (chunk, square) in share.iter().zip(squares.iter_mut()) {
                 *square = level.run(Refine { values: chunk.values, mean, high, lower });
             }
@@ -162,16 +170,17 @@ impl Quantizer {
             Stage::Refine(statistics) => {
                 self.stage = Stage::Emit(Emission::after(statistics, self.rule)?);
             }
-            Stage::Emit(_) => {}
+            Stage::Emit(_) | Stage::Broken => {}
         }
         let Stage::Emit(state) = &mut self.stage else {
-            return Err(out_of_order("emit", "the second pass is missing"));
+            return Err(out_of_order("emit", "a pass failed"));
         };
-        let chunks = chunks(parts);
+        let chunks = chunks(parts)?;
         let outs = outs.into_iter().flat_map(|out| out.chunks_mut(CHUNK));
         // Entries that are zero become zero trits even where they are selected.
         let threshold = state.selection.map_or(MAGNITUDE, |found| found.threshold.max(1));
-        let mut found = vec![Agreement::default(); chunks.len()];
+        let mut found = memory::filled(chunks.len(), Agreement::default)?;
+        let mut agreements = memory::filled(parts.len(), Agreement::default)?;
         if num_threads == 1 || chunks.len() < 2 {
             for ((chunk, out), found) in chunks.iter().zip(outs).zip(&mut found) {
                 let (values, ties) = (chunk.values, state.left);
@@ -180,15 +189,9 @@ impl Quantizer {
                 state.left -= used;
             }
         } else {
-            let allowed = state.share_ties(&chunks, threshold, level, num_threads)?;
-            let work: Vec<_> = chunks.iter().zip(outs).zip(allowed).zip(&mut found).collect();
-            threads::for_each(num_threads, work, |(((chunk, out), ties), found)| {
-                let values = chunk.values;
-                *found = level.run(Emit { values, out, threshold, ties }).0;
-                Ok(())
-            })?;
+            let outs = memory::collect(outs)?;
+            state.emit_apart(&chunks, outs, &mut found, threshold, level, num_threads)?;
         }
-        let mut agreements = vec![Agreement::default(); parts.len()];
         for (chunk, found) in chunks.iter().zip(found) {
             agreements[chunk.part] += found;
             state.nonzeros += found.nonzeros;
@@ -228,18 +231,21 @@ impl Quantizer {
 }
 
 impl Statistics {
-    fn after(sums: &Sums, rule: Rule) -> Self {
+    fn after(sums: &Sums, rule: Rule) -> Result<Self> {
         let kept = rule.kept(sums.count);
-        let decisive = (kept > 0).then(|| Decisive::of(&Table::sum(&sums.tables), kept));
-        Self {
+        let decisive = match kept {
+            0 => None,
+            _ => Some(Decisive::of(&Table::sum(&sums.tables)?, kept)),
+        };
+        Ok(Self {
             count: sums.count,
             seen: 0,
             kept,
             mean: sums.total / sums.count.max(1) as f64,
             squares: 0.0,
             decisive,
-            lower: vec![0; LOW_BINS],
-        }
+            lower: memory::zeros(LOW_BINS)?,
+        })
     }
 
     /// The unbiased standard deviation; the magnitude of a single entry, and 0 without entries.
@@ -269,6 +275,33 @@ impl Emission {
         Ok(Self { count, seen: 0, std, kept, selection, left, nonzeros: 0, magnitudes: 0.0 })
     }
 
+    /// Writes the trits of all chunks in parallel.
+    fn emit_apart(
+        &mut self,
+        chunks: &[Chunk<'_>],
+        outs: Vec<&mut [i8]>,
+        found: &mut [Agreement],
+        threshold: u32,
+        level: Level,
+        num_threads: usize,
+    ) -> Result<()> {
+        let left = self.left;
+        let allowed = self.share_ties(chunks, threshold, level, num_threads)?;
+        let work = memory::collect(chunks.iter().zip(outs).zip(allowed).zip(found));
+        let emitted = work.and_then(|work| {
+            threads::for_each(num_threads, work, |(((chunk, out), ties), found)| {
+                let values = chunk.values;
+                *found = level.run(Emit { values, out, threshold, ties }).0;
+                Ok(())
+            })
+        });
+        if emitted.is_err() {
+            // The pass may be repeated.
+            self.left = left;
+        }
+        emitted
+    }
+
     /// Decides how many ties each chunk may keep; ties at lower positions come first.
     fn share_ties(
         &mut self,
@@ -277,8 +310,8 @@ impl Emission {
         level: Level,
         num_threads: usize,
     ) -> Result<Vec<u64>> {
-        let mut present = vec![0u64; chunks.len()];
-        let work = present.iter_mut().zip(chunks).collect();
+        let mut present = memory::zeros::<u64>(chunks.len())?;
+        let work = memory::collect(present.iter_mut().zip(chunks))?;
         threads::for_each(num_threads, work, |(slot, chunk): (&mut u64, &Chunk<'_>)| {
             *slot = level.run(CountTies { values: chunk.values, threshold });
             Ok(())

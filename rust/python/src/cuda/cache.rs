@@ -1,11 +1,11 @@
 //! Machine code on disk, in files that are named after a hash of everything they were made from.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
+
+use super::own_folder::{OwnFolder, read_shipped};
 
 const MAGIC: &[u8; 8] = b"MFCUBIN1";
 const HASH: usize = 32;
@@ -35,12 +35,27 @@ pub(super) fn key(text: &str, headers: &[(&str, &str)], flags: &[String], versio
     hash.finalize().iter().flat_map(|byte| [hex(byte >> 4), hex(byte & 15)]).collect()
 }
 
-/// Reads the machine code for a key from a folder; `None` if the file is missing, truncated or
-/// damaged.
-pub(super) fn read(folder: &Path, key: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = File::open(folder.join(name(key))).ok()?;
-    file.take(MOST).read_to_end(&mut bytes).ok()?;
+/// Reads the machine code for a key from the user's folder; `None` if the file is missing, damaged,
+/// or one that another user can write.
+///
+/// # Errors
+/// If the folder is not one that only this user can write to.
+pub(super) fn read(folder: &Path, key: &str) -> io::Result<Option<Vec<u8>>> {
+    let own = match OwnFolder::open(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        found => found?,
+    };
+    Ok(own.read(&name(key), MOST).ok().and_then(whole))
+}
+
+/// Reads the machine code for a key from the folder of the package; `None` if the file is missing
+/// or damaged.
+pub(super) fn shipped(folder: &Path, key: &str) -> Option<Vec<u8>> {
+    read_shipped(&folder.join(name(key)), MOST).ok().and_then(whole)
+}
+
+/// The machine code in the bytes of a file, if they are whole.
+fn whole(bytes: Vec<u8>) -> Option<Vec<u8>> {
     let (magic, rest) = bytes.split_first_chunk::<8>()?;
     let (hash, cubin) = rest.split_first_chunk::<HASH>()?;
     (magic == MAGIC && Sha256::digest(cubin).as_slice() == hash).then(|| cubin.to_vec())
@@ -50,29 +65,10 @@ pub(super) fn read(folder: &Path, key: &str) -> Option<Vec<u8>> {
 /// if several processes write it at the same time.
 ///
 /// # Errors
-/// The errors of the file system.
+/// The errors of the file system, and if the folder is not one that only this user can write to.
 pub(super) fn write(folder: &Path, key: &str, cubin: &[u8]) -> io::Result<()> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let mut builder = DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(folder)?;
-    let turn = COUNT.fetch_add(1, Ordering::Relaxed);
-    let temporary = folder.join(format!(".{}.{}.{turn}.tmp", &key[..16], std::process::id()));
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
-        file.write_all(MAGIC)?;
-        file.write_all(Sha256::digest(cubin).as_slice())?;
-        file.write_all(cubin)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, folder.join(name(key)))
-    })();
-    if written.is_err() {
-        // The incomplete file is useless. If it cannot be removed either, the first error is the
-        // one to report.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
+    let hash = Sha256::digest(cubin);
+    OwnFolder::create(folder)?.replace(&name(key), &[MAGIC, hash.as_slice(), cubin])
 }
 
 fn name(key: &str) -> String {

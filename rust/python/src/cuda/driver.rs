@@ -7,6 +7,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::failure::{Failure, Result};
 use super::library::{functions, open};
+use crate::environment::text;
 
 type Handle = *mut c_void;
 
@@ -95,10 +96,9 @@ pub(super) fn driver() -> Result<&'static Driver> {
 
 impl Driver {
     fn open() -> Result<Self> {
-        let names = match std::env::var("METRO_FAST_LIBCUDA") {
-            Ok(path) => vec![path],
-            Err(_) => vec!["libcuda.so.1".into(), "libcuda.so".into()],
-        };
+        let chosen = text("METRO_FAST_LIBCUDA").map_err(|error| Failure(error.to_string()))?;
+        let names = chosen
+            .map_or_else(|| vec!["libcuda.so.1".into(), "libcuda.so".into()], |path| vec![path]);
         let (library, name) =
             open("the CUDA driver (it is installed with the driver of the GPU)", &names)?;
         let calls = Calls::load(library, &name)?;

@@ -44,7 +44,7 @@ pub(super) fn images<'a>(
     let (text, flags) = (source(name)?, flags_for(architecture));
     let shipped_key = cache::key(text, &HEADERS, &flags, "");
     let shipped = places.shipped.iter().filter_map(move |folder| {
-        let cubin = cache::read(folder, &shipped_key)?;
+        let cubin = cache::shipped(folder, &shipped_key)?;
         Some(Ok(Image { cubin, origin: "shipped".into() }))
     });
     let cached_or_compiled = move |cached: bool| {
@@ -53,7 +53,8 @@ pub(super) fn images<'a>(
         let key = cache::key(text, &HEADERS, &flags, &format!("{major}.{minor}"));
         let folder = places.cache.as_deref();
         if cached {
-            let found = folder.and_then(|folder| cache::read(folder, &key));
+            // A folder that is refused has nothing to read; `write` then says why.
+            let found = folder.and_then(|folder| cache::read(folder, &key).ok().flatten());
             return Ok(found.map(|cubin| Image { cubin, origin: "cache".into() }));
         }
         let cubin = compiler.compile(name, text, &HEADERS, &flags)?;

@@ -14,6 +14,8 @@ mod library;
 mod module;
 #[allow(unsafe_code)]
 mod nvrtc;
+#[cfg_attr(not(unix), path = "plain_folder.rs")]
+mod own_folder;
 mod sources;
 
 pub(crate) use module::{CudaModule, cuda_compile, cuda_devices, nvrtc_version};

@@ -11,7 +11,7 @@ pub(crate) const EXAMPLE: &str = concat!(
 #[test]
 fn canonical_json_is_read_back() {
     let manifest = Manifest::parse(EXAMPLE).unwrap();
-    assert_eq!(manifest.to_json(), EXAMPLE);
+    assert_eq!(manifest.to_json().unwrap(), EXAMPLE);
     assert_eq!(manifest.trits(), 96);
     assert_eq!(Dtype::BF16.name(), "BF16");
 }
@@ -23,7 +23,7 @@ fn metadata_makes_version_2() {
         EXAMPLE.replace(r#""kind":"lora""#, metadata).replace(r#""version":1"#, r#""version":2"#);
     let manifest = Manifest::parse(&second).unwrap();
     assert_eq!(manifest.metadata["a"], "{\"b\": 1}\n");
-    assert_eq!(manifest.to_json(), second);
+    assert_eq!(manifest.to_json().unwrap(), second);
     for (from, to) in [
         (r#""version":2"#, r#""version":1"#),
         (r#""version":2"#, r#""version":3"#),
@@ -38,11 +38,41 @@ fn metadata_makes_version_2() {
 }
 
 #[test]
+fn a_configuration_makes_version_3() {
+    let third = EXAMPLE
+        .replace(r#""dense":["#, r#""config_crc32c":4294967295,"dense":["#)
+        .replace(r#""version":1"#, r#""version":3"#);
+    let both = third.replace(r#","scope""#, r#","metadata":{"a":"b"},"scope""#);
+    for text in [&third, &both] {
+        let manifest = Manifest::parse(text).unwrap();
+        assert_eq!(manifest.config_crc32c, Some(u32::MAX));
+        assert_eq!(&manifest.to_json().unwrap(), text);
+    }
+    for (from, to) in [
+        (r#""version":3"#, r#""version":1"#),
+        (r#""version":3"#, r#""version":2"#),
+        (r#""version":3"#, r#""version":4"#),
+        (r#""config_crc32c":4294967295,"#, ""),
+        ("4294967295", "4294967296"),
+        ("4294967295", "-1"),
+        ("4294967295", "null"),
+        ("4294967295", r#""7""#),
+        (r#","scope""#, r#","config_crc32c":7,"scope""#),
+    ] {
+        for text in [&third, &both] {
+            let forged = text.replacen(from, to, 1);
+            assert_ne!(&forged, text);
+            assert!(Manifest::parse(&forged).is_err(), "{to}");
+        }
+    }
+}
+
+#[test]
 fn numbers_are_read_back_to_the_last_bit() {
     let far =
         EXAMPLE.replace(r#""alpha":1.0"#, r#""alpha":1222222222222222222222222222222222222220"#);
     let manifest = Manifest::parse(&far).unwrap();
-    let again = Manifest::parse(&manifest.to_json()).unwrap();
+    let again = Manifest::parse(&manifest.to_json().unwrap()).unwrap();
     assert_eq!(again.groups[0].alpha.to_bits(), manifest.groups[0].alpha.to_bits());
     assert_eq!(manifest.groups[0].alpha, 1222222222222222222222222222222222222220.0);
 }

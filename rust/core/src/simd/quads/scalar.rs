@@ -9,7 +9,7 @@ const SLOTS: usize = 1 << SCALE_BITS;
 /// The symbol of each slot, in a table that fits into the first-level cache, and the numbers with
 /// which each symbol advances a state.
 pub(crate) struct Slots {
-    symbol: Box<[u8; SLOTS]>,
+    symbol: [u8; SLOTS],
     /// Frequency, first slot and key of each symbol, with 256 entries so that no bound is checked.
     step: [(u16, u16, u8); 256],
 }
@@ -18,7 +18,7 @@ impl Quads for Scalar {
     type Decoder = Slots;
 
     fn decoder(class: &Class) -> Slots {
-        let mut slots = Slots { symbol: Box::new([0; SLOTS]), step: [(0, 0, 0); 256] };
+        let mut slots = Slots { symbol: [0; SLOTS], step: [(0, 0, 0); 256] };
         let mut first = 0;
         for symbol in 0..SYMBOLS {
             let frequency = class.frequency[usize::from(KIND_OF[symbol])];

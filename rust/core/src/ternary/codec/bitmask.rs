@@ -3,13 +3,17 @@
 use super::keys::{BLOCK, TakeKeys};
 use crate::simd::Lanes;
 use crate::simd::quads::nibbles_together;
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// Encodes the keys of a stream of `trits` trits; the bytes are padded to a multiple of 16.
+///
+/// # Errors
+/// [`Error::Memory`] if there is not enough memory.
 #[inline(always)]
-pub(super) fn encode<L: Lanes>(keys: &[u8], trits: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(trits / 4 + 32);
-    let mut signs = SignWriter::default();
+pub(super) fn encode<L: Lanes>(keys: &[u8], trits: usize) -> Result<Vec<u8>> {
+    // A mask bit and a sign for each trit, rounded up three times.
+    let mut bytes = memory::with_room(trits / 4 + 32)?;
+    let mut signs = SignWriter { bytes: memory::with_room(trits / 8 + 16)?, word: 0, used: 0 };
     for eight in keys.chunks(8) {
         let mut word = [0; 8];
         word[..eight.len()].copy_from_slice(eight);
@@ -20,7 +24,7 @@ pub(super) fn encode<L: Lanes>(keys: &[u8], trits: usize) -> Vec<u8> {
     }
     bytes.append(&mut signs.finish());
     bytes.resize(bytes.len().next_multiple_of(16), 0);
-    bytes
+    Ok(bytes)
 }
 
 /// Number of bytes that [`encode`] writes for this many trits.
@@ -91,7 +95,6 @@ fn bits(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// Appends runs of bits to each other.
-#[derive(Default)]
 struct SignWriter {
     bytes: Vec<u8>,
     word: u64,
@@ -135,7 +138,7 @@ mod tests {
         type Output = Vec<u8>;
         #[inline(always)]
         fn run<L: Lanes>(self) -> Vec<u8> {
-            encode::<L>(self.0, self.1)
+            encode::<L>(self.0, self.1).unwrap()
         }
     }
 

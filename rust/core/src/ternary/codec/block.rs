@@ -6,7 +6,7 @@ use super::sink::{Sink, Spread, past_the_caches};
 use super::t4_rans;
 use crate::simd::Level;
 use crate::simd::quads::Value;
-use crate::{Error, Result, threads};
+use crate::{Error, Result, memory, threads};
 
 /// A block whose header, index, guard and checksums have been checked.
 #[derive(Clone, Debug)]
@@ -110,7 +110,7 @@ impl<'a> Block<'a> {
             )));
         }
         let past = past_the_caches(out);
-        let outs = out.chunks_mut(self.stream_len()).collect();
+        let outs = memory::collect(out.chunks_mut(self.stream_len()))?;
         self.decode_streams(outs, num_threads, |_, out| Spread { values, out, past })
     }
 
@@ -131,10 +131,10 @@ impl<'a> Block<'a> {
                 "there are {n} outputs for {streams} streams, expected one for each stream"
             )));
         }
-        let work = outs.into_iter().zip(&self.rows).enumerate().collect();
+        let work = memory::collect(outs.into_iter().zip(&self.rows).enumerate())?;
         threads::for_each(num_threads, work, |(i, (to, row)): (usize, (O, &Row))| {
             let first = i * self.stream_len();
-            let mut out = vec![0; self.stream_len().min(self.count - first)];
+            let mut out = memory::zeros(self.stream_len().min(self.count - first))?;
             let count = out.len();
             let spread = Spread { values: [-1, 0, 1], out: &mut out, past: false };
             self.level.run(Decode { row, trits: count, sink: spread })?;
@@ -153,7 +153,7 @@ impl<'a> Block<'a> {
         num_threads: usize,
         sink: impl Fn(usize, O) -> S + Sync,
     ) -> Result<()> {
-        let work = outs.into_iter().zip(&self.rows).enumerate().collect();
+        let work = memory::collect(outs.into_iter().zip(&self.rows).enumerate())?;
         threads::for_each(num_threads, work, |(i, (out, row)): (usize, (O, &Row))| {
             let first = i * self.stream_len();
             let trits = self.stream_len().min(self.count - first);
@@ -173,7 +173,7 @@ fn rows<'a>(index: &[u8], payload: &'a [u8]) -> Result<Vec<Row<'a>>> {
     let word = |row: &[u8; ROW], at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| row[at + i]));
     let start =
         |i: usize| index.get(i).map_or(payload.len() as u64, |row| 16 * u64::from(word(row, 0)));
-    let mut rows = Vec::with_capacity(index.len());
+    let mut rows = memory::with_room(index.len())?;
     for (i, row) in index.iter().enumerate() {
         let bad = |reason: &str| Err(Error::Format(format!("packed block: stream {i} {reason}")));
         let (from, to) = (start(i), start(i + 1));

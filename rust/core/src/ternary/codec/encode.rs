@@ -4,7 +4,7 @@ use super::keys::{keys_of_trits, kinds_of_keys, nonzeros};
 use super::layout::{BITMASK, GUARD, HEADER, MAGIC, ROW, T4, VERSION, ZERO};
 use super::{bitmask, t4_rans};
 use crate::simd::{Job, Lanes, Level};
-use crate::{Error, Result, threads};
+use crate::{Error, Result, memory, threads};
 
 /// How the streams of a block are coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) struct Stream {
 ///
 /// # Errors
 /// [`Error::Argument`] if a trit is not -1, 0 or 1, `steps` is not a power of two in 512..=16384,
-/// or the payload would exceed 64 GiB.
+/// or the payload would exceed 64 GiB; [`Error::Memory`] if there is not enough memory.
 pub fn pack(
     trits: &[i8],
     coding: Coding,
@@ -42,14 +42,13 @@ pub fn pack(
     num_threads: usize,
 ) -> Result<Vec<u8>> {
     let stream_len = stream_len(steps)?;
-    let mut streams: Vec<Option<Stream>> = Vec::new();
-    streams.resize_with(trits.len().div_ceil(stream_len), || None);
-    let work: Vec<_> = streams.iter_mut().zip(trits.chunks(stream_len)).enumerate().collect();
-    threads::for_each(num_threads, work, |(i, (slot, trits))| {
+    let mut streams = memory::filled(trits.len().div_ceil(stream_len), || None)?;
+    let work = memory::collect(streams.iter_mut().zip(trits.chunks(stream_len)).enumerate())?;
+    threads::for_each(num_threads, work, |(i, (slot, trits)): (usize, (_, &[i8]))| {
         *slot = Some(level.run(Encode { trits, first: i * stream_len, coding })?);
         Ok(())
     })?;
-    assemble(trits.len(), steps, &streams.into_iter().flatten().collect::<Vec<_>>())
+    assemble(trits.len(), steps, &memory::collect(streams.into_iter().flatten())?)
 }
 
 /// Number of trits in a stream.
@@ -76,22 +75,23 @@ impl Job for Encode<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self) -> Result<Stream> {
         let Self { trits, first, coding } = self;
-        let keys = keys_of_trits::<L>(trits).map_err(|at| {
+        let mut keys = memory::zeros(trits.len().next_multiple_of(64) / 4)?;
+        let keys = keys_of_trits::<L>(trits, &mut keys).map_err(|at| {
             let value = format!("{} at index {}", trits[at], first + at);
             Error::argument("trits", value, "-1, 0 or 1")
         })?;
-        let nonzeros = nonzeros(&keys) as u32;
+        let nonzeros = nonzeros(keys) as u32;
         if nonzeros == 0 {
             return Ok(Stream { bytes: Vec::new(), nonzeros, coding: ZERO, class: 0 });
         }
         if coding == Coding::T4 {
-            let (class, estimate) = t4_rans::plan(kinds_of_keys(&keys));
+            let (class, estimate) = t4_rans::plan(kinds_of_keys(keys));
             if estimate <= bitmask::encoded_len(trits.len(), nonzeros.into()) as u64 {
-                let bytes = t4_rans::encode::<L>(&keys, class);
+                let bytes = t4_rans::encode::<L>(keys, class)?;
                 return Ok(Stream { bytes, nonzeros, coding: T4, class });
             }
         }
-        let bytes = bitmask::encode::<L>(&keys, trits.len());
+        let bytes = bitmask::encode::<L>(keys, trits.len())?;
         Ok(Stream { bytes, nonzeros, coding: BITMASK, class: 0 })
     }
 }
@@ -103,7 +103,7 @@ impl Job for Encode<'_> {
 pub(super) fn assemble(count: usize, steps: u32, streams: &[Stream]) -> Result<Vec<u8>> {
     let payload: usize = streams.iter().map(|s| s.bytes.len()).sum();
     let total = HEADER + ROW * streams.len() + payload + GUARD;
-    let mut index = Vec::with_capacity(ROW * streams.len());
+    let mut index = memory::with_room(ROW * streams.len())?;
     let mut start = 0usize;
     for stream in streams {
         let unit = u32::try_from(start / 16)
@@ -114,7 +114,7 @@ pub(super) fn assemble(count: usize, steps: u32, streams: &[Stream]) -> Result<V
         index.extend_from_slice(&crc32c::crc32c(&stream.bytes).to_le_bytes());
         start += stream.bytes.len();
     }
-    let mut block = Vec::with_capacity(total);
+    let mut block = memory::with_room(total)?;
     block.extend_from_slice(&MAGIC);
     block.extend_from_slice(&[VERSION, steps.ilog2() as u8, 0, 0]);
     block.extend_from_slice(&(count as u64).to_le_bytes());

@@ -1,5 +1,6 @@
 //! From trits to the keys of quads, and counts over keys.
 
+use crate::memory;
 use crate::simd::Lanes;
 use crate::simd::quads::{KINDS, SYMBOL_OF_KEY, nibbles_apart};
 
@@ -18,13 +19,16 @@ pub(super) trait TakeKeys {
     fn take(&mut self, keys: &[u8]) -> Result<(), crate::Error>;
 }
 
-/// Returns the keys of the trits; the last quad is filled up with zeros.
+/// Writes the keys of the trits to `keys`, zeros for whole rows of 64 trits, and returns those of the
+/// trits; the last quad is filled up with zeros.
 ///
 /// # Errors
 /// The index of the first entry that is not a trit.
 #[inline(always)]
-pub(super) fn keys_of_trits<L: Lanes>(trits: &[i8]) -> Result<Vec<u8>, usize> {
-    let mut keys = vec![0; trits.len().next_multiple_of(64) / 4];
+pub(super) fn keys_of_trits<'a, L: Lanes>(
+    trits: &[i8],
+    keys: &'a mut [u8],
+) -> Result<&'a [u8], usize> {
     let (rows, rest) = trits.as_chunks::<64>();
     let mut last = [0; 64];
     last[..rest.len()].copy_from_slice(rest);
@@ -43,8 +47,7 @@ pub(super) fn keys_of_trits<L: Lanes>(trits: &[i8]) -> Result<Vec<u8>, usize> {
             *keys = (of(present) | of(negative) << 4).to_le_bytes();
         }
     }
-    keys.truncate(trits.len().div_ceil(4));
-    Ok(keys)
+    Ok(&keys[..trits.len().div_ceil(4)])
 }
 
 /// Counts the quads with 0, 1, 2, 3 and 4 nonzero trits.
@@ -76,11 +79,14 @@ pub(super) fn nonzeros(keys: &[u8]) -> u64 {
 
 /// Returns the symbol of each key, filled up to whole rows, because quads past the end are coded
 /// too.
-pub(super) fn symbols_of_keys(keys: &[u8], row: usize) -> Vec<u8> {
-    let mut symbols = Vec::with_capacity(keys.len().next_multiple_of(row));
+///
+/// # Errors
+/// [`Error::Memory`] if there is not enough memory.
+pub(super) fn symbols_of_keys(keys: &[u8], row: usize) -> crate::Result<Vec<u8>> {
+    let mut symbols = memory::with_room(keys.len().next_multiple_of(row))?;
     symbols.extend(keys.iter().map(|key| SYMBOL_OF_KEY[usize::from(*key)]));
     symbols.resize(keys.len().next_multiple_of(row), 0);
-    symbols
+    Ok(symbols)
 }
 
 /// Whether every trit of `from..to` is zero.
@@ -117,7 +123,8 @@ mod tests {
         type Output = Result<Vec<u8>, usize>;
         #[inline(always)]
         fn run<L: Lanes>(self) -> Self::Output {
-            keys_of_trits::<L>(self.0)
+            let mut keys = vec![0; self.0.len().next_multiple_of(64) / 4];
+            keys_of_trits::<L>(self.0, &mut keys).map(<[u8]>::to_vec)
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::encode::{Coding, Encode, Stream, assemble, stream_len};
 use crate::simd::Level;
-use crate::{Error, Result, threads};
+use crate::{Error, Result, memory, threads};
 
 /// Packs a sequence of trits that arrives in pieces into the same block as [`super::pack`], byte
 /// for byte.
@@ -35,7 +35,8 @@ impl Packer {
     /// Adds trits, and codes every stream that is full, in parallel if there are several.
     ///
     /// # Errors
-    /// [`Error::Argument`] if a trit is not -1, 0 or 1; in that case no trit is added.
+    /// [`Error::Argument`] if a trit is not -1, 0 or 1, and [`Error::Memory`] if there is not enough
+    /// memory; no trit is added then.
     pub fn push(&mut self, trits: &[i8], level: Level, num_threads: usize) -> Result<()> {
         if let Some(at) = trits.iter().position(|trit| !(-1..=1).contains(trit)) {
             let value = format!("{} at index {}", trits[at], self.count() + at);
@@ -43,19 +44,24 @@ impl Packer {
         }
         let wanted = (self.stream_len - self.open.len()) % self.stream_len;
         let (head, rest) = trits.split_at(wanted.min(trits.len()));
-        self.open.extend_from_slice(head);
-        if self.open.len() == self.stream_len {
-            self.close(level)?;
-        }
         let whole = rest.len() / self.stream_len * self.stream_len;
-        let mut coded: Vec<Option<Stream>> = Vec::new();
-        coded.resize_with(whole / self.stream_len, || None);
-        let (coding, first) = (self.coding, self.count());
-        let work: Vec<_> = coded.iter_mut().zip(rest.chunks(self.stream_len)).collect();
-        threads::for_each(num_threads, work, |(slot, trits)| {
+        let mut coded = memory::filled(whole / self.stream_len, || None)?;
+        let (coding, first) = (self.coding, self.count() + head.len());
+        let work = memory::collect(coded.iter_mut().zip(rest.chunks(self.stream_len)))?;
+        threads::for_each(num_threads, work, |(slot, trits): (_, &[i8])| {
             *slot = Some(level.run(Encode { trits, first, coding })?);
             Ok(())
         })?;
+        memory::grow(&mut self.streams, coded.len() + 1)?;
+        let before = self.open.len();
+        memory::grow(&mut self.open, self.stream_len - before)?;
+        self.open.extend_from_slice(head);
+        if self.open.len() == self.stream_len
+            && let Err(error) = self.close(level)
+        {
+            self.open.truncate(before);
+            return Err(error);
+        }
         self.streams.extend(coded.into_iter().flatten());
         self.open.extend_from_slice(&rest[whole..]);
         Ok(())
@@ -77,7 +83,7 @@ impl Packer {
         let first = self.streams.len() * self.stream_len;
         let encode = Encode { trits: &self.open, first, coding: self.coding };
         let stream = level.run(encode)?;
-        self.streams.push(stream);
+        memory::push(&mut self.streams, stream)?;
         self.open.clear();
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::frequencies::{best_class, class};
 use super::keys::{BLOCK, TakeKeys, symbols_of_keys};
 use crate::simd::Lanes;
 use crate::simd::quads::{Encoder, KINDS, ROW, WORD_SLACK};
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// Number of states of a stream: state i codes the quads i, 64 + i, 128 + i, ...
 pub const STATES: usize = ROW;
@@ -27,14 +27,17 @@ pub(super) fn plan(mut kinds: [u64; KINDS]) -> (u8, u64) {
 }
 
 /// Encodes the keys of one stream with a density class; the bytes are padded to a multiple of 16.
+///
+/// # Errors
+/// [`Error::Memory`] if there is not enough memory.
 #[inline(always)]
-pub(super) fn encode<L: Lanes>(keys: &[u8], index: u8) -> Vec<u8> {
+pub(super) fn encode<L: Lanes>(keys: &[u8], index: u8) -> Result<Vec<u8>> {
     let encoder = Encoder::new(&class(index));
-    let symbols = symbols_of_keys(keys, STATES);
+    let symbols = symbols_of_keys(keys, STATES)?;
     let mut states = [LOWER; STATES];
     // The last row is coded first, and its words come last. A symbol takes at most 14 bits and so
     // never more than one word.
-    let mut words = vec![0u16; symbols.len()];
+    let mut words = memory::zeros::<u16>(symbols.len())?;
     let mut free = words.len();
     for row in symbols.as_chunks::<STATES>().0.iter().rev() {
         let mut coded = [0; STATES + WORD_SLACK];
@@ -43,11 +46,11 @@ pub(super) fn encode<L: Lanes>(keys: &[u8], index: u8) -> Vec<u8> {
         free -= count;
     }
     let words = &words[free..];
-    let mut bytes = Vec::with_capacity((STATE_BYTES + 2 * words.len()).next_multiple_of(16));
+    let mut bytes = memory::with_room::<u8>((STATE_BYTES + 2 * words.len()).next_multiple_of(16))?;
     bytes.extend(states.iter().flat_map(|state| state.to_le_bytes()));
     bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
     bytes.resize(bytes.len().next_multiple_of(16), 0);
-    bytes
+    Ok(bytes)
 }
 
 /// Decodes one stream of `quads` quads, and passes their keys to `sink` in blocks of a few rows.
@@ -133,7 +136,7 @@ mod tests {
         type Output = Vec<u8>;
         #[inline(always)]
         fn run<L: Lanes>(self) -> Vec<u8> {
-            encode::<L>(self.0, self.1)
+            encode::<L>(self.0, self.1).unwrap()
         }
     }
 

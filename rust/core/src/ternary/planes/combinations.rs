@@ -3,7 +3,7 @@
 use super::decode::Planes;
 use super::pieces::{MAX_EXPERTS, Parts, Piece, check};
 use crate::simd::{Job, Lanes, Level};
-use crate::{Error, Result, threads};
+use crate::{Error, Result, memory, threads};
 
 /// Number of positions whose combinations are found at a time.
 const BLOCK: usize = 64;
@@ -31,7 +31,7 @@ pub fn look_up(
             experts.len()
         )));
     }
-    let work = out.chunks_mut(SHARE).enumerate().collect();
+    let work = memory::collect(out.chunks_mut(SHARE).enumerate())?;
     threads::for_each(num_threads, work, |(share, out): (usize, &mut [f32])| {
         level.run(LookUp { experts, pieces, tables, first: share * SHARE, out });
         Ok(())
@@ -91,8 +91,12 @@ pub fn count(
     let size = 1usize << (2 * experts.len());
     let shares = len.div_ceil(SHARE);
     let threads = num_threads.clamp(1, shares.max(1));
-    let mut totals: Vec<Vec<u64>> = vec![vec![0; tables * size]; threads];
-    let work = totals.iter_mut().enumerate().collect();
+    let places = tables.checked_mul(size).ok_or(Error::Memory { bytes: usize::MAX })?;
+    let mut totals = memory::with_room(threads)?;
+    for _ in 0..threads {
+        totals.push(memory::zeros(places)?);
+    }
+    let work = memory::collect(totals.iter_mut().enumerate())?;
     threads::for_each(threads, work, |(thread, totals): (usize, &mut Vec<u64>)| {
         for share in (thread..shares).step_by(threads) {
             let first = share * SHARE;
@@ -100,7 +104,7 @@ pub fn count(
         }
         Ok(())
     })?;
-    let mut sum = vec![0; tables * size];
+    let mut sum = memory::zeros(places)?;
     for counts in totals {
         for (total, count) in sum.iter_mut().zip(counts) {
             *total += count;

@@ -3,7 +3,7 @@
 use super::super::codec::{Block, Sink};
 use crate::simd::Lanes;
 use crate::simd::quads::nibbles_together;
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// The trits of an expert as two planes of bits: bit i of word w stands for trit 64 w + i.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ pub fn planes(
         )));
     }
     let words = block.stream_len() / 64;
-    let outs = mask.chunks_mut(words).zip(negative.chunks_mut(words)).collect();
+    let outs = memory::collect(mask.chunks_mut(words).zip(negative.chunks_mut(words)))?;
     block.decode_streams(outs, num_threads, |_, (mask, negative)| ToPlanes { mask, negative })
 }
 

@@ -2,13 +2,13 @@
 
 use super::decode::Planes;
 use super::pieces::{Piece, check};
-use crate::{Result, threads};
+use crate::{Error, Result, memory, threads};
 
 /// Computes the inner products of the trits of all pairs of n experts. The product of experts i and
 /// j over the pieces of table t is at index `(i n + j) tables + t`.
 ///
 /// # Errors
-/// [`crate::Error::Shape`] if the sizes of the planes and pieces do not match.
+/// [`Error::Shape`] if the sizes of the planes and pieces do not match.
 pub fn dot_products(
     experts: &[Planes<'_>],
     pieces: &[Piece],
@@ -20,8 +20,9 @@ pub fn dot_products(
         check(std::slice::from_ref(expert), pieces, tables, len)?;
     }
     let count = experts.len();
-    let mut all = vec![0i64; count * count * tables];
-    let work = all.chunks_mut((count * tables).max(1)).zip(experts).enumerate().collect();
+    let places = (count * count).checked_mul(tables);
+    let mut all = memory::zeros(places.ok_or(Error::Memory { bytes: usize::MAX })?)?;
+    let work = memory::collect(all.chunks_mut((count * tables).max(1)).zip(experts).enumerate())?;
     threads::for_each(num_threads, work, |(i, (row, a)): (usize, (&mut [i64], &Planes<'_>))| {
         for (j, (out, b)) in row.chunks_mut(tables.max(1)).zip(experts).enumerate() {
             if j <= i {
