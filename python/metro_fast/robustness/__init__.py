@@ -10,12 +10,8 @@ from metro_fast._adapter import load_adapter  # noqa: E402
 from metro_fast._pretrained import load_model  # noqa: E402
 from metro_fast.robustness.cell_record import CellRecord  # noqa: E402
 from metro_fast.robustness.cells import Cell  # noqa: E402
-from metro_fast.robustness.compare import (  # noqa: E402
-    Comparison,
-    InstructionComparison,
-    TaskComparison,
-    compare,
-)
+from metro_fast.robustness.compare import compare  # noqa: E402
+from metro_fast.robustness.comparison import Comparison, TaskComparison  # noqa: E402
 from metro_fast.robustness.doors import (  # noqa: E402
     ForeignCell,
     ForeignRead,
@@ -25,6 +21,7 @@ from metro_fast.robustness.doors import (  # noqa: E402
 )
 from metro_fast.robustness.evaluate import evaluate  # noqa: E402
 from metro_fast.robustness.page.page import write_page  # noqa: E402
+from metro_fast.robustness.paired_wordings import InstructionComparison  # noqa: E402
 from metro_fast.robustness.report import Report  # noqa: E402
 from metro_fast.robustness.report_folder import load_reports, recompute  # noqa: E402
 from metro_fast.robustness.resampling import (  # noqa: E402

@@ -2,152 +2,21 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from metro_fast.errors import MetroFastError
 from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.common_items import common_ids, item_groups, value_matrix
-from metro_fast.robustness.gap import PairedDifference, paired_difference, std_difference
+from metro_fast.robustness.comparison import Comparison, TaskComparison
+from metro_fast.robustness.paired import paired_difference
+from metro_fast.robustness.paired_wordings import Side, compare_wordings
 from metro_fast.robustness.report import Report
-from metro_fast.robustness.resampling import PairedTest, paired_test
-from metro_fast.robustness.statistics import holm
+from metro_fast.robustness.resampling import group_index
+from metro_fast.robustness.spread import spread_difference
 from metro_fast.robustness.unchanged import same_scores
 
-__all__ = [
-    "Comparison",
-    "InstructionComparison",
-    "TaskComparison",
-    "compare",
-    "why_not_pairable",
-]
-
-
-@dataclass(frozen=True)
-class InstructionComparison:
-    """One instruction: the metric of both models, and a paired test on the items that differ.
-
-    Attributes:
-        instruction_id: Id of the instruction.
-        first_value: The metric of the first model.
-        second_value: The metric of the second model.
-        test: McNemar's exact test if items score 0 or 1, else approximate randomization.
-        adjusted_p: The p value with Holm's correction over the instructions of the task.
-    """
-
-    instruction_id: str
-    first_value: float
-    second_value: float
-    test: PairedTest
-    adjusted_p: float
-
-    @property
-    def difference(self) -> float:
-        """The metric of the second model minus that of the first."""
-        return self.second_value - self.first_value
-
-
-@dataclass(frozen=True)
-class TaskComparison:
-    """One task: second minus first over the same items under the same instructions.
-
-    Attributes:
-        task: Name of the task.
-        item_count: Number of items.
-        items_hash: SHA-256 of the items.
-        preset: Scoring protocol.
-        metric_label: Name of the task's metric in tables.
-        difference: Difference of the means over instructions.
-        spread: Difference of the standard deviations over instructions; None for one instruction.
-        agreement: Share of (item, instruction) pairs with the same prediction, correct or not.
-        unchanged: Whether no score differs by more than the noise of batching (`same_scores`), or
-            every written answer is the same.
-        margin: Differences up to this count as equal.
-        instructions: The comparison under each instruction.
-    """
-
-    task: str
-    item_count: int
-    items_hash: str
-    preset: str
-    metric_label: str
-    difference: PairedDifference
-    spread: PairedDifference | None
-    agreement: float
-    unchanged: bool
-    margin: float
-    instructions: tuple[InstructionComparison, ...]
-
-    def __repr__(self) -> str:
-        low, high = (100 * end for end in self.difference.interval)
-        return (
-            f"<TaskComparison on {self.task}: {self.verdict}, {100 * self.difference.mean:+.1f} "
-            f"points [{low:+.1f}, {high:+.1f}]>"
-        )
-
-    @property
-    def worst(self) -> InstructionComparison:
-        """The instruction under which the second model loses most."""
-        return min(self.instructions, key=lambda i: i.difference)
-
-    @property
-    def verdict(self) -> str:
-        """`as robust`, `better`, `worse` or `undecided`.
-
-        `as robust` requires that the 95 % intervals of the mean difference and of the difference
-        in spread are both inside ± margin, which is two one-sided tests at 2.5 % each. `better`
-        and `worse` require that the first interval does not contain 0. A difference that is merely
-        not significant does not show equivalence; it is `undecided`.
-        """
-        intervals = [self.difference.interval]
-        if self.spread is not None:
-            intervals.append(self.spread.interval)
-        if all(-self.margin <= i.low and i.high <= self.margin for i in intervals):
-            return "as robust"
-        if self.difference.interval.low > 0:
-            return "better"
-        if self.difference.interval.high < 0:
-            return "worse"
-        return "undecided"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two models on the tasks that they share; differences are second minus first.
-
-    Attributes:
-        first: Name of the first model.
-        second: Name of the second model.
-        first_hash: The first model's hash, as in its report.
-        second_hash: The second model's hash, as in its report.
-        tasks: The comparison on each task.
-    """
-
-    first: str
-    second: str
-    first_hash: str
-    second_hash: str
-    tasks: tuple[TaskComparison, ...]
-
-    def __repr__(self) -> str:
-        verdicts = ", ".join(f"{task.task}: {task.verdict}" for task in self.tasks)
-        return f"<Comparison of {self.second} with {self.first}; {verdicts}>"
-
-    def task(self, name: str) -> TaskComparison:
-        """The comparison on one task.
-
-        Args:
-            name: Name of the task.
-
-        Raises:
-            MetroFastError: If the task was not compared.
-        """
-        for task in self.tasks:
-            if task.task == name:
-                return task
-        names = ", ".join(task.task for task in self.tasks)
-        raise MetroFastError(f"task {name!r} was not compared, only {names}")
+__all__ = ["compare", "why_not_pairable"]
 
 
 def compare(
@@ -253,26 +122,30 @@ def _compare_task(first: Report, second: Report, task: str, margin: float) -> Ta
     ours, theirs = ([pair[k] for pair in pairs] for k in (0, 1))
     values, others = value_matrix(ours), value_matrix(theirs)
     groups = item_groups(ours[0])
-    metric = ours[0].metric
-    tests = [paired_test(metric, a.parts, b.parts) for a, b in pairs]
-    adjusted = holm([test.p_value for test in tests])
     same = [x.given == y.given for a, b in pairs for x, y in zip(a.answers, b.answers, strict=True)]
     return TaskComparison(
         task=task,
         item_count=values.shape[1],
+        independent_count=group_index(groups, values.shape[1])[1],
         items_hash=ours[0].record.items_hash,
         preset=ours[0].record.preset,
-        metric_label=metric.label,
+        metric_label=ours[0].metric.label,
         difference=paired_difference(values, others, groups=groups),
-        spread=std_difference(values, others, groups=groups) if len(values) > 1 else None,
+        spread=spread_difference(values, others, groups=groups) if len(values) > 1 else None,
         agreement=float(np.mean(same)),
         unchanged=_unchanged(pairs),
         margin=margin,
-        instructions=tuple(
-            InstructionComparison(a.record.instruction.id, a.value, b.value, test, p)
-            for (a, b), test, p in zip(pairs, tests, adjusted, strict=True)
+        instructions=compare_wordings(
+            ours[0].metric,
+            [cell.record.instruction.id for cell in ours],
+            [(_side(a), _side(b)) for a, b in pairs],
+            groups=groups,
         ),
     )
+
+
+def _side(cell: Cell) -> Side:
+    return Side(cell.value, cell.parts, cell.values)
 
 
 def _unchanged(pairs: Sequence[tuple[Cell, Cell]]) -> bool:

@@ -138,19 +138,20 @@ def spread_difference(
     high = difference + math.hypot(
         max(0.0, two.interval.high - two.sigma), one.sigma - one.interval.low
     )
-    # The estimate itself stays inside, also where one of the two bounds lies beyond it.
+    # The estimate itself stays inside, also where one of the two bounds is beyond it.
     low = min(difference, max(low, -between))
     high = max(difference, min(high, between))
     return SpreadDifference(difference, Interval(low, high))
 
 
 def _noise_square(x: NDArray[np.float64], membership: NDArray[np.intp], count: int) -> float:
-    """The square of the raw standard deviation that interchangeable instructions have on average."""
+    """The square of the raw standard deviation that instructions alike have on average."""
     prompts, items = x.shape
     residual = x - x.mean(0)
     residual -= residual.mean(1, keepdims=True)
     sums = np.stack([np.bincount(membership, weights=row, minlength=count) for row in residual])
-    return float((sums**2).sum()) * count / (count - 1) / items**2 / (prompts - 1)
+    scale = count / (count - 1) / (items * items) / (prompts - 1)
+    return float((sums**2).sum()) * scale
 
 
 def _unseen_spread(raw: float, prompts: int, count: int, confidence: float) -> Interval:
