@@ -1,4 +1,4 @@
-"""Verdicts of a comparison: what is said, what is named, and what is not said without evidence."""
+"""Verdicts of a comparison: which are given, which wordings are named, and which need evidence."""
 
 import numpy as np
 import pytest

@@ -10,7 +10,7 @@ from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.common_items import common_ids, item_groups, value_matrix
 from metro_fast.robustness.comparison import Comparison, TaskComparison
 from metro_fast.robustness.paired import paired_difference
-from metro_fast.robustness.paired_wordings import Side, compare_wordings
+from metro_fast.robustness.paired_wordings import compare_wordings, side_of
 from metro_fast.robustness.report import Report
 from metro_fast.robustness.resampling import group_index
 from metro_fast.robustness.spread import spread_difference
@@ -75,13 +75,16 @@ def compare(
     )
 
 
-def why_not_pairable(first: Report, second: Report, task: str) -> str | None:
+def why_not_pairable(
+    first: Report, second: Report, task: str, *, same_protocol: bool = True
+) -> str | None:
     """Why two reports cannot be compared on a task.
 
     Args:
         first: One report.
         second: Another one, which has the task too.
         task: Name of the task.
+        same_protocol: Whether they must be of one protocol.
 
     Returns:
         The difference in words, or None if they can be compared.
@@ -89,7 +92,8 @@ def why_not_pairable(first: Report, second: Report, task: str) -> str | None:
     cells, others = first.task_cells(task), second.task_cells(task)
     whole = {c.record.task: c.record for c in first.cells}[task]
     other = {c.record.task: c.record for c in second.cells}[task]
-    for key in ("split", "items_hash", "metric", "preset", "protocol_hash", "shots"):
+    protocol = ("preset", "protocol_hash") if same_protocol else ()
+    for key in ("split", "items_hash", "metric", *protocol, "shots"):
         values = getattr(whole, key), getattr(other, key)
         if values[0] != values[1]:
             return (
@@ -138,14 +142,10 @@ def _compare_task(first: Report, second: Report, task: str, margin: float) -> Ta
         instructions=compare_wordings(
             ours[0].metric,
             [cell.record.instruction.id for cell in ours],
-            [(_side(a), _side(b)) for a, b in pairs],
+            [(side_of(a), side_of(b)) for a, b in pairs],
             groups=groups,
         ),
     )
-
-
-def _side(cell: Cell) -> Side:
-    return Side(cell.value, cell.parts, cell.values)
 
 
 def _unchanged(pairs: Sequence[tuple[Cell, Cell]]) -> bool:

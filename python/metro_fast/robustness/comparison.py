@@ -89,7 +89,12 @@ class TaskComparison:
         if self.spread is not None:
             spread = judge_interval(self.spread.interval, self.margin, enough=enough, more_is=WORSE)
         return Verdicts(
-            judge_interval(self.difference.interval, self.margin, enough=enough),
+            judge_interval(
+                self.difference.interval,
+                self.margin,
+                equal_within=self.difference.equal_within,
+                enough=enough,
+            ),
             spread,
             judge_wordings(self.instructions, self.margin, enough=enough),
         )
@@ -157,7 +162,7 @@ class Comparison:
         raise MetroFastError(f"task {name!r} was not compared, only {names}")
 
     def sentence(self, name: str) -> str:
-        """What is shown on a task, in words: the verdict, what broke, or what is missing.
+        """Say in words what a task shows: the verdict, what broke, or what is missing.
 
         Args:
             name: Name of the task.
@@ -230,8 +235,8 @@ def _missing(task: TaskComparison, margin: str) -> str:
     if needed > task.item_count:
         return f"To show equality within {margin}, it needs about {about:,} items."
     return (
-        f"The {task.item_count:,} items would show equality of the means within {margin} if there "
-        "were no difference; the spread is what more wordings or items would settle."
+        f"Equality of the means within {margin} is shown; that of the spread needs more "
+        "wordings or items."
         if task.verdicts.mean == AS_ROBUST
         else f"About {about:,} items show equality within {margin} where there is no difference."
     )

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.paired import paired_difference
 from metro_fast.robustness.resampling import PairedTest, paired_test
 from metro_fast.robustness.statistics import Interval, holm
 from metro_fast.scoring import Metric
 
-__all__ = ["ERROR", "InstructionComparison", "Side", "compare_wordings", "lost"]
+__all__ = ["ERROR", "InstructionComparison", "Side", "compare_wordings", "lost", "side_of"]
 
 ERROR = 0.05
 """Chance of naming any wording where none differs, over all wordings of a task."""
@@ -30,6 +31,7 @@ class InstructionComparison:
             randomization, by groups if there are any.
         adjusted_p: The p value with Holm's correction over the instructions of the task.
         interval: The 95 % interval of second minus first, of this instruction alone.
+        equal_within: The smallest margin within which equality is shown.
     """
 
     instruction_id: str
@@ -38,6 +40,7 @@ class InstructionComparison:
     test: PairedTest
     adjusted_p: float
     interval: Interval
+    equal_within: float
 
     @property
     def difference(self) -> float:
@@ -47,11 +50,16 @@ class InstructionComparison:
 
 @dataclass(frozen=True)
 class Side:
-    """What one side of a comparison has under one instruction: its metric, parts and values."""
+    """One side of a comparison under one instruction: its metric, parts and values."""
 
     value: float
     parts: NDArray[np.float64]
     values: NDArray[np.float64]
+
+
+def side_of(cell: Cell) -> Side:
+    """The side of a cell."""
+    return Side(cell.value, cell.parts, cell.values)
 
 
 def compare_wordings(
@@ -80,16 +88,12 @@ def compare_wordings(
     """
     tests = [paired_test(metric, a.parts, b.parts, groups=groups, swaps=swaps) for a, b in sides]
     adjusted = holm([test.p_value for test in tests])
+    differences = [
+        paired_difference(a.values[None], b.values[None], groups=groups) for a, b in sides
+    ]
     return tuple(
-        InstructionComparison(
-            name,
-            a.value,
-            b.value,
-            test,
-            p,
-            paired_difference(a.values[None], b.values[None], groups=groups).interval,
-        )
-        for name, (a, b), test, p in zip(ids, sides, tests, adjusted, strict=True)
+        InstructionComparison(name, a.value, b.value, test, p, d.interval, d.equal_within)
+        for name, (a, b), test, p, d in zip(ids, sides, tests, adjusted, differences, strict=True)
     )
 
 
@@ -100,7 +104,7 @@ def lost(
 
     Args:
         rows: The comparisons.
-        margin: A loss that is shown to be at most this is none.
+        margin: Losses that are shown to be at most this do not count.
 
     Returns:
         Those whose adjusted p is below .05 and whose interval does not exclude a loss above the

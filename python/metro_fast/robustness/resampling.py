@@ -22,7 +22,7 @@ from metro_fast.robustness.statistics import (
 )
 from metro_fast.scoring.metrics import Metric
 
-__all__ = ["PairedTest", "group_index", "paired_test", "score_interval"]
+__all__ = ["PairedTest", "group_index", "paired_test", "score_interval", "share_interval"]
 
 _NUMBERS_AT_ONCE = 1 << 22  # 32 MB of float64
 _ROUNDING = 1e-12
@@ -176,6 +176,35 @@ def paired_test(
         gaps = np.abs(metric.value(a.sum(0) + shift) - metric.value(b.sum(0) - shift))
         hits += int((gaps >= observed).sum())
     return PairedTest((hits + 1) / (swaps + 1), *better)
+
+
+def share_interval(
+    right: ArrayLike, *, groups: Sequence[str] | None = None, confidence: float = 0.95
+) -> Interval:
+    """Wilson's interval of a share, where items of one group count as fewer independent ones.
+
+    Args:
+        right: `[N]`, 0 or 1.
+        groups: `[N]`, the group of each item; by default each item is its own group.
+        confidence: Coverage of the interval.
+
+    Returns:
+        The interval, inside [0, 1].
+
+    Raises:
+        MetroFastError: If there are no items or other values, or an argument is out of range.
+        MissingExtraError: If there are groups and scipy is not installed.
+
+    Example:
+        >>> low, high = share_interval([1, 0] * 50)
+        >>> round(low, 3), round(high, 3)
+        (0.404, 0.596)
+    """
+    values = np.asarray(right, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise MetroFastError(f"right has shape {values.shape}, expected [items] with at least one")
+    membership, count = group_index(groups, len(values))
+    return _share_interval(values, membership, count, normal_quantile(confidence))
 
 
 def group_index(groups: Sequence[str] | None, count: int) -> tuple[NDArray[np.intp], int]:

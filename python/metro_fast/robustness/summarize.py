@@ -15,10 +15,12 @@ from metro_fast.robustness.common_items import (
 )
 from metro_fast.robustness.control_checks import check_controls
 from metro_fast.robustness.gap import seen_gap
-from metro_fast.robustness.paired_wordings import InstructionComparison, Side, compare_wordings
+from metro_fast.robustness.kinds import kind_spreads
+from metro_fast.robustness.paired_wordings import InstructionComparison, compare_wordings, side_of
 from metro_fast.robustness.resampling import group_index, score_interval
 from metro_fast.robustness.spread import wording_spread
 from metro_fast.robustness.summary import InstructionScore, TaskSummary, median_index
+from metro_fast.robustness.worst_case import worst_case
 
 __all__ = ["summarize"]
 
@@ -27,7 +29,7 @@ def _against_median(cells: Sequence[Cell]) -> tuple[InstructionComparison, ...]:
     """Every other instruction against the median one."""
     middle = cells[median_index([cell.value for cell in cells])]
     others = [cell for cell in cells if cell is not middle]
-    sides = [Side(cell.value, cell.parts, cell.values) for cell in (middle, *others)]
+    sides = [side_of(cell) for cell in (middle, *others)]
     return compare_wordings(
         middle.metric,
         [cell.record.instruction.id for cell in others],
@@ -92,6 +94,8 @@ def summarize(cells: Sequence[Cell], controls: Sequence[Cell] = ()) -> TaskSumma
         cochran=cochran_q(values, groups=groups) if several else None,
         consistency=consistency_rate(answer_codes(cells)) if several else None,
         against_median=_against_median(cells) if compared else (),
+        worst_case=worst_case(cells) if several else None,
+        kinds=kind_spreads(cells),
         controls=tuple(map(_score_of, own, controls)),
         control_checks=check_controls(cells, own),
     )

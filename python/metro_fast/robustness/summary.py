@@ -8,12 +8,16 @@ from typing import Any
 from metro_fast.robustness.cochran import CochranQ
 from metro_fast.robustness.control_checks import ControlCheck
 from metro_fast.robustness.gap import SeenGap
+from metro_fast.robustness.kinds import KindSpread
+from metro_fast.robustness.over_wordings import OverWordings, over_wordings
 from metro_fast.robustness.paired_wordings import (
     InstructionComparison,
     lost,
 )
+from metro_fast.robustness.scale import OnScale, on_scale
 from metro_fast.robustness.spread import Spread
 from metro_fast.robustness.statistics import Interval
+from metro_fast.robustness.worst_case import WorstCase
 
 __all__ = ["InstructionScore", "TaskSummary", "median_index"]
 
@@ -59,6 +63,8 @@ class TaskSummary:
     instructions are seen or all unseen, there is no gap. `controls` are instructions that do not
     ask for the right answer: they enter no other number, and `control_checks` has whether the model
     notices them. `against_median` compares every other instruction with the median one.
+    `worst_case` is about items that are right under every wording, `kinds` about wordings, formats
+    and orders of options apart, if there are several kinds.
     `task_item_count` counts all items of the task, `item_count` those that the numbers are about,
     and `independent_count` the groups among these.
     """
@@ -84,6 +90,8 @@ class TaskSummary:
     cochran: CochranQ | None
     consistency: float | None
     against_median: tuple[InstructionComparison, ...] = ()
+    worst_case: WorstCase | None = None
+    kinds: tuple[KindSpread, ...] = ()
     controls: tuple[InstructionScore, ...] = ()
     control_checks: tuple[ControlCheck, ...] = ()
 
@@ -115,6 +123,22 @@ class TaskSummary:
         Their p, by Holm's correction over the instructions, is below .05.
         """
         return lost(self.against_median)
+
+    @property
+    def scaled(self) -> OnScale:
+        """The numbers where 0 is guessing and 1 is perfect, and the spread by its room."""
+        sigma = None if self.variance is None else self.variance.sigma
+        return on_scale(self.mean, self.worst.value, sigma, self.chance)
+
+    @property
+    def over_wordings(self) -> OverWordings:
+        """Saturation, combined performance score, drop rates and quantiles over the wordings."""
+        spread = self.variance
+        return over_wordings(
+            [row.value for row in self.instructions],
+            sigma=None if spread is None else spread.sigma,
+            raw=None if spread is None else spread.raw,
+        )
 
     @property
     def seen_mean(self) -> float | None:
@@ -162,6 +186,16 @@ class TaskSummary:
             else variance._asdict() | {"interval": list(variance.interval)},
             "cochran_q": None if cochran is None else cochran._asdict(),
             "instructions": list(map(_row_record, self.instructions)),
+            "over_wordings": self.over_wordings._asdict(),
+            "scaled": self.scaled._asdict(),
+            "worst_case": None
+            if self.worst_case is None
+            else self.worst_case._asdict() | {"interval": list(self.worst_case.interval)},
+            "kinds": [
+                {"kind": row.kind, "n": row.count, "mean": row.mean}
+                | {"sigma": None if row.spread is None else row.spread.sigma}
+                for row in self.kinds
+            ],
             "against_median": [
                 {
                     "id": row.instruction_id,

@@ -1,4 +1,4 @@
-"""What is shown about the second of two models: its mean, its spread and its single wordings.
+"""Verdicts on the second of two models: on its mean, its spread and its single wordings.
 
 The three are judged apart, since a mean that is better by three points can hide one wording of
 twenty that lost forty.
@@ -60,20 +60,27 @@ class Verdicts(NamedTuple):
 
 
 def judge_interval(
-    interval: Interval, margin: float, *, enough: bool = True, more_is: str = BETTER
+    interval: Interval,
+    margin: float,
+    *,
+    equal_within: float | None = None,
+    enough: bool = True,
+    more_is: str = BETTER,
 ) -> str:
     """The verdict of one difference, second minus first.
 
     Args:
         interval: Its 95 % interval.
         margin: Differences up to this count as equal.
+        equal_within: The margin within which equality is shown, if that is not by the interval.
         enough: Whether there are `fewest_items` at least; `as robust` is not said below.
         more_is: `better` or `worse`: what a positive difference is.
 
     Returns:
         The verdict.
     """
-    if enough and -margin <= interval.low and interval.high <= margin:
+    shown = max(-interval.low, interval.high) if equal_within is None else equal_within
+    if enough and shown <= margin:
         return AS_ROBUST
     less_is = WORSE if more_is == BETTER else BETTER
     if interval.low > 0:
@@ -97,7 +104,10 @@ def judge_wordings(
     """
     if lost(rows, margin=margin):
         return WORSE
-    each = [judge_interval(row.interval, margin, enough=enough) for row in rows]
+    each = [
+        judge_interval(row.interval, margin, equal_within=row.equal_within, enough=enough)
+        for row in rows
+    ]
     if all(verdict == AS_ROBUST for verdict in each):
         return AS_ROBUST
     gained = any(
@@ -139,7 +149,7 @@ def needed_items(standard_error: float, items: int, margin: float, *, independen
     both with 80 %. Never fewer than `fewest_items`, which counts groups.
 
     Args:
-        standard_error: Of the mean difference.
+        standard_error: That of the mean difference.
         items: Number of items behind it.
         margin: As for `fewest_items`.
         independent: Number of groups, or of items where these are independent.
