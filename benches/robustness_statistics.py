@@ -251,7 +251,7 @@ def q_rates(runs: int = 1000) -> list[dict[str, float]]:
 
 
 def redrawn(draw: Draw, base: Bits, count: int, noise: float) -> Bits:
-    """Wordings that answer as the base does, except for a share of items with answers anew."""
+    """Wordings that answer as the base does, except for a share of items, answered again."""
     again = draw.random((count, base.size)) < noise
     return np.where(again, draw.random((count, base.size)) < base.mean(), base)
 

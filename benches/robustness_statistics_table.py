@@ -5,9 +5,9 @@ __all__ = ["table"]
 TITLES = {
     "as_robust": (
         "“As robust” within one point",
-        "How often it is said of the mean, by the number of items: of a model that is exactly one "
-        "point worse, where 2.5 % is right, and (power) of one that is as good. One wording, "
-        "computed over all counts; eight wordings, 1,000 runs and 300 for power.",
+        "How often this is the verdict on the mean, by the number of items, for a model that is "
+        "exactly one point worse, where 2.5 % is right, and (power) for one that is as good. "
+        "One wording, computed over all counts; eight wordings, 1,000 runs and 300 for power.",
     ),
     "spread": (
         "Sigma over wordings",

@@ -212,7 +212,7 @@ class TestRankStability:
             for i in range(wordings)
             for k in range(i)
         ]
-        # scipy gives NaN where a wording ranks all models alike, which is no agreement.
+        # scipy gives NaN where a wording ranks all models alike, which is not an agreement.
         assert got.tau == pytest.approx(np.mean(np.nan_to_num(taus)), abs=1e-9)
         if (x == x[:1]).all():
             assert (got.w, got.p_value) == (0, 1)

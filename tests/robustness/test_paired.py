@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from metro_fast.errors import MetroFastError
 from metro_fast.robustness.paired import (
     bounded_mean_interval,
+    exchange_p_value,
     paired_difference,
     tango_interval,
 )
+from metro_fast.robustness.statistics import mcnemar_exact
 
 
 def score_by_likelihood(b: int, c: int, n: int, delta: float) -> float:
@@ -155,6 +157,21 @@ class TestPairedDifference:
         same = np.ones((1, 60))
         low, high = paired_difference(same, same, groups=[str(i // 20) for i in range(60)]).interval
         assert (low, high) == pytest.approx(tuple(tango_interval(0, 0, 60)))
+
+    def test_p_is_that_of_all_exchanges(self):
+        a, b = np.random.default_rng(4).random((2, 3, 10)) < [[[0.7]], [[0.4]]]
+        d = (b.astype(float) - a).mean(0)
+        sums = np.array([np.dot(s, d) for s in itertools.product((1, -1), repeat=10)])
+        expected = (np.abs(sums) >= abs(d.sum()) - 1e-9).mean()
+        assert 0.001 < expected < 0.9
+        near = 4 * np.sqrt(expected * (1 - expected) / 9999)
+        assert exchange_p_value(a, b) == pytest.approx(expected, abs=near)
+        # For one wording it is McNemar's test.
+        one = mcnemar_exact(a[0], b[0]).p_value
+        assert exchange_p_value(a[:1], b[:1]) == pytest.approx(one, abs=0.02)
+        groups = [str(i // 4) for i in range(40)]
+        again = exchange_p_value(a.repeat(4, axis=1), b.repeat(4, axis=1), groups=groups)
+        assert again == pytest.approx(expected, abs=near)
 
     def test_bad_arguments(self):
         with pytest.raises(MetroFastError, match="same instructions x items"):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from matrix_cases import matrix_report
+from matrix_cases import matrix_cells, matrix_report
 from metro_fast.errors import MetroFastError
-from metro_fast.robustness import compare
+from metro_fast.robustness import Report, compare
 from metro_fast.robustness.statistics import Interval, holm, mcnemar_exact
 from metro_fast.robustness.verdicts import (
     Verdicts,
@@ -172,6 +172,20 @@ class TestBroken:
         alone = compared(first, second).tasks[0]
         assert alone.instructions[0].test.p_value == pytest.approx(2.0**-39)
         assert alone.verdict == "worse"
+
+
+class TestOverTasks:
+    def test_p_is_corrected_over_the_tasks(self):
+        draw, reports = np.random.default_rng(9), []
+        for model, rates in (("base", (0.6, 0.6, 0.6)), ("other", (0.6, 0.66, 0.75))):
+            cells = []
+            for name, rate in zip("abc", rates, strict=True):
+                cells += matrix_cells(draw.random((3, 150)) < rate, model=model, task=name)
+            reports.append(Report(cells))
+        comparison = compare(*reports)
+        p = [task.p_value for task in comparison.tasks]
+        assert comparison.adjusted_p == dict(zip("abc", holm(p), strict=True))
+        assert comparison.adjusted_p["c"] < 0.01 < comparison.adjusted_p["a"]
 
 
 class TestAgainstTheMedian:

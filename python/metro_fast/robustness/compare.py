@@ -9,7 +9,7 @@ from metro_fast.errors import MetroFastError
 from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.common_items import common_ids, item_groups, value_matrix
 from metro_fast.robustness.comparison import Comparison, TaskComparison
-from metro_fast.robustness.paired import paired_difference
+from metro_fast.robustness.paired import exchange_p_value, paired_difference
 from metro_fast.robustness.paired_wordings import compare_wordings, side_of
 from metro_fast.robustness.report import Report
 from metro_fast.robustness.resampling import group_index
@@ -135,6 +135,7 @@ def _compare_task(first: Report, second: Report, task: str, margin: float) -> Ta
         preset=ours[0].record.preset,
         metric_label=ours[0].metric.label,
         difference=paired_difference(values, others, groups=groups),
+        p_value=exchange_p_value(values, others, groups=groups),
         spread=spread_difference(values, others, groups=groups) if len(values) > 1 else None,
         agreement=float(np.mean(same)),
         unchanged=_unchanged(pairs),

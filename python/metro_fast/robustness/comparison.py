@@ -7,6 +7,7 @@ from metro_fast.errors import MetroFastError
 from metro_fast.robustness.paired import PairedDifference
 from metro_fast.robustness.paired_wordings import InstructionComparison, lost
 from metro_fast.robustness.spread import SpreadDifference
+from metro_fast.robustness.statistics import holm
 from metro_fast.robustness.verdicts import (
     AS_ROBUST,
     BETTER,
@@ -38,6 +39,7 @@ class TaskComparison:
         preset: Scoring protocol.
         metric_label: Name of the task's metric in tables.
         difference: Difference of the means over instructions.
+        p_value: Two-sided p that it is 0 (`exchange_p_value`).
         spread: Difference of the sigmas over instructions, with the noise of a finite set of items
             removed; None for one instruction.
         agreement: Share of (item, instruction) pairs with the same prediction, correct or not.
@@ -54,6 +56,7 @@ class TaskComparison:
     preset: str
     metric_label: str
     difference: PairedDifference
+    p_value: float
     spread: SpreadDifference | None
     agreement: float
     unchanged: bool
@@ -160,6 +163,12 @@ class Comparison:
                 return task
         names = ", ".join(task.task for task in self.tasks)
         raise MetroFastError(f"task {name!r} was not compared, only {names}")
+
+    @property
+    def adjusted_p(self) -> dict[str, float]:
+        """By name of task the p of its mean difference, by Holm's correction over the tasks."""
+        adjusted = holm([task.p_value for task in self.tasks])
+        return {task.task: p for task, p in zip(self.tasks, adjusted, strict=True)}
 
     def sentence(self, name: str) -> str:
         """Say in words what a task shows: the verdict, what broke, or what is missing.

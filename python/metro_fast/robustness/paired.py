@@ -20,6 +20,7 @@ from metro_fast.robustness.statistics import Interval, as_values, normal_quantil
 __all__ = [
     "PairedDifference",
     "bounded_mean_interval",
+    "exchange_p_value",
     "paired_difference",
     "same_cells",
     "tango_interval",
@@ -111,6 +112,51 @@ def paired_difference(
 
 def _farthest(interval: Interval) -> float:
     return max(-interval.low, interval.high)
+
+
+def exchange_p_value(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    groups: Sequence[str] | None = None,
+    swaps: int = 9_999,
+    seed: int = 0,
+) -> float:
+    """Two-sided p that the mean difference of two models over all instructions is 0.
+
+    As in `paired_test`, what two models alike say about an item, or a group of items, may be
+    exchanged, here under all instructions at once.
+
+    Args:
+        first: `[P, N]`.
+        second: `[P, N]`.
+        groups: `[N]`, the group of each item.
+        swaps: Number of random exchanges.
+        seed: Seed of the exchanges.
+
+    Returns:
+        The share of the exchanges, and of the observed difference, that differ by as much.
+
+    Raises:
+        TypeError: As for `as_values`.
+        MetroFastError: If the shapes differ, or the number of groups is not that of items.
+
+    Example:
+        >>> exchange_p_value([[1, 1, 1, 1, 0]] * 2, [[1, 1, 1, 1, 0]] * 2)
+        1.0
+    """
+    a, b = same_cells(first, second)
+    membership, count = group_index(groups, a.shape[1])
+    sums = np.bincount(membership, weights=(b - a).mean(0), minlength=count)
+    sums = sums[np.abs(sums) > 1e-12]
+    observed = abs(float(sums.sum())) - 1e-9
+    generator, hits = np.random.default_rng(seed), 0
+    size = max(1, (1 << 20) // max(sums.size, 1))
+    for start in range(0, swaps, size):
+        number = min(size, swaps - start)
+        signs = 2.0 * generator.integers(0, 2, (number, sums.size), dtype=np.int8) - 1
+        hits += int((np.abs(signs @ sums) >= observed).sum())
+    return (hits + 1) / (swaps + 1)
 
 
 def tango_interval(

@@ -22,7 +22,15 @@ from metro_fast.robustness.statistics import (
 )
 from metro_fast.scoring.metrics import Metric
 
-__all__ = ["PairedTest", "group_index", "paired_test", "score_interval", "share_interval"]
+__all__ = [
+    "PairedTest",
+    "bca_levels",
+    "draws",
+    "group_index",
+    "paired_test",
+    "score_interval",
+    "share_interval",
+]
 
 _NUMBERS_AT_ONCE = 1 << 22  # 32 MB of float64
 _ROUNDING = 1e-12
@@ -93,7 +101,7 @@ def score_interval(
     value, generator = float(metric.value(rows.sum(0))), np.random.default_rng(seed)
     values = np.concatenate(
         [
-            metric.value(_draws(generator, number, count) @ sums)
+            metric.value(draws(generator, number, count) @ sums)
             for number in _blocks(resamples, count)
         ]
     )
@@ -101,7 +109,7 @@ def score_interval(
         return wilson_ends(value, max(int(sums.any(1).sum()), 1), z)
     influence = np.zeros(count)
     np.add.at(influence, membership, metric.item_values(rows) - value)
-    low, high = np.quantile(values, _bca_levels(value, values, influence, z))
+    low, high = np.quantile(values, bca_levels(value, values, influence, z))
     return Interval(float(low), float(high))
 
 
@@ -217,7 +225,7 @@ def group_index(groups: Sequence[str] | None, count: int) -> tuple[NDArray[np.in
     return index.reshape(-1), len(names)
 
 
-def _bca_levels(
+def bca_levels(
     value: float, values: NDArray[np.float64], influence: NDArray[np.float64], z: float
 ) -> list[float]:
     """The levels of the quantiles of resampled values that are the ends of a BCa interval."""
@@ -271,7 +279,7 @@ def _blocks(total: int, columns: int) -> Iterator[int]:
         yield min(size, total - start)
 
 
-def _draws(generator: np.random.Generator, number: int, count: int) -> NDArray[np.float64]:
+def draws(generator: np.random.Generator, number: int, count: int) -> NDArray[np.float64]:
     """`[number, count]`: how often each of `count` groups is among `count` random ones."""
     drawn = generator.integers(count, size=(number, count)) + count * np.arange(number)[:, None]
     times = np.bincount(drawn.reshape(-1), minlength=number * count)
