@@ -149,7 +149,7 @@ class TestKinds:
         right = np.random.default_rng(0).random((8, 400)) < rates
         kinds = ["wording"] * 3 + ["format"] * 3 + ["order"] * 2
         rows = matrix_report(right, kinds=kinds).summary("cases").kinds
-        assert [(row.kind, row.count) for row in rows] == [
+        assert [(row.kind, row.instructions) for row in rows] == [
             ("wording", 3), ("format", 3), ("order", 2),
         ]  # fmt: skip
         for row, part in zip(rows, (right[:3], right[3:6], right[6:]), strict=True):

@@ -17,7 +17,7 @@ class KindSpread(NamedTuple):
     """The instructions of one kind; `spread` is None for one instruction or independent item."""
 
     kind: str
-    count: int
+    instructions: int
     mean: float
     spread: Spread | None
 

@@ -112,8 +112,8 @@ def drop_rate(value: float, original: float) -> float | None:
         1 - value / original, negative for a gain; None if the original is 0.
 
     Example:
-        >>> drop_rate(0.6, 0.8)
-        0.25
+        >>> drop_rate(0.4, 0.8)
+        0.5
     """
     return None if original == 0 else float(1 - value / original)
 
@@ -122,7 +122,7 @@ def honest_worst(values: ArrayLike, *, groups: Sequence[str] | None = None, seed
     """The value of the worst wording, found on one half of the items and measured on the other.
 
     The lowest of P observed values is too low, since it is the one with the worst luck: of twenty
-    wordings alike at 100 items it is 7 points below the truth. The mean over both directions of 50
+    wordings alike at 100 items it is 9 points below the truth. The mean over both directions of 50
     random halvings has no such luck; it is about the wording that half as many items would call the
     worst.
 

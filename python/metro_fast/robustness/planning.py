@@ -22,9 +22,11 @@ class Components(NamedTuple):
     """The variance of one answer's value by its cause, in a table of wordings by items.
 
     Attributes:
-        wording: Of the wordings' true means; within each side, where seen and unseen are given.
-        item: Of the items' difficulty; of the items' own gaps, for a gap.
-        both: Of a single answer around these: of the wording on the item, and of chance.
+        wording: Variance of the wordings' true means; within each side, if seen and unseen are
+            given.
+        item: Variance of the items' difficulty; for a gap, that of the items' own gaps.
+        both: Variance of a single answer around these, by chance and by the effect of the wording
+            on the item.
         sides: 1 for a mean, 2 for a gap of two sides of equally many wordings.
         group_size: Items a group, on average; `item` and `both` are those of groups.
     """
@@ -119,8 +121,8 @@ def variance_components(
     if count < 2:
         raise MetroFastError("there is one independent item, but a variance needs at least 2")
     # What a group adds to the mean; its own mean, where groups are equally large.
-    table = np.stack([np.bincount(membership, weights=row, minlength=count) for row in x])
-    table *= count / x.shape[1]
+    added = [np.bincount(membership, weights=row, minlength=count) for row in x]
+    table = np.stack(added).astype(np.float64) * (count / x.shape[1])
     is_seen = np.ones(len(x), bool) if seen is None else np.asarray(seen, dtype=bool)
     if is_seen.shape != (len(x),):
         raise MetroFastError(
@@ -262,7 +264,7 @@ def _residual(side: NDArray[np.float64]) -> float:
     rest = side - side.mean(0)
     rest -= rest.mean(1, keepdims=True)
     degrees = (len(side) - 1) * (side.shape[1] - 1)
-    return float((rest**2).sum()) / degrees
+    return float((rest**2).sum() / degrees)
 
 
 def _pooled(parts: Sequence[tuple[float, int]]) -> float:

@@ -73,9 +73,9 @@ def rank_stability(values: ArrayLike) -> RankStability:
     # Wordings that rank all models alike agree on nothing.
     w = 12 * square / most if most > 0 else 0.0
     signs = np.sign(x[:, None] - x[None])[np.triu_indices(models, 1)]
-    lengths = np.sqrt((signs**2).sum(0))
-    unit = signs / np.where(lengths > 0, lengths, np.inf)
-    taus = (unit.T @ unit)[np.triu_indices(wordings, 1)]
+    pairs, untied = signs.T @ signs, (signs**2).sum(0)
+    scale = np.sqrt(np.outer(untied, untied))
+    taus = (pairs / np.where(scale > 0, scale, np.inf))[np.triu_indices(wordings, 1)]
     best = x[x.mean(1).argmax()]
     return RankStability(
         w,

@@ -151,7 +151,7 @@ def _noise_square(x: NDArray[np.float64], membership: NDArray[np.intp], count: i
     residual -= residual.mean(1, keepdims=True)
     sums = np.stack([np.bincount(membership, weights=row, minlength=count) for row in residual])
     scale = count / (count - 1) / (items * items) / (prompts - 1)
-    return float((sums**2).sum()) * scale
+    return float((sums**2).sum() * scale)
 
 
 def _unseen_spread(raw: float, prompts: int, count: int, confidence: float) -> Interval:

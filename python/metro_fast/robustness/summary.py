@@ -186,13 +186,16 @@ class TaskSummary:
             else variance._asdict() | {"interval": list(variance.interval)},
             "cochran_q": None if cochran is None else cochran._asdict(),
             "instructions": list(map(_row_record, self.instructions)),
-            "over_wordings": self.over_wordings._asdict(),
+            "over_wordings": {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in self.over_wordings._asdict().items()
+            },
             "scaled": self.scaled._asdict(),
             "worst_case": None
             if self.worst_case is None
             else self.worst_case._asdict() | {"interval": list(self.worst_case.interval)},
             "kinds": [
-                {"kind": row.kind, "n": row.count, "mean": row.mean}
+                {"kind": row.kind, "n": row.instructions, "mean": row.mean}
                 | {"sigma": None if row.spread is None else row.spread.sigma}
                 for row in self.kinds
             ],
