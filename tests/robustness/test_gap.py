@@ -82,6 +82,10 @@ class TestSeenGap:
         alone = seen_gap(whole.repeat(5, axis=1), seen)
         assert alone.standard_error < grouped.standard_error
 
+    def test_effect_size(self):
+        got = seen_gap([[1, 1, 1, 0], [1, 0, 0, 0]], [True, False])
+        assert got.effect_size == pytest.approx(2 * np.arcsin(0.75**0.5) - 2 * np.arcsin(0.5))
+
     def test_without_any_variance(self):
         seen = [True] * 5 + [False] * 5
         same = seen_gap(np.ones((10, 20)), seen)

@@ -23,7 +23,7 @@ from metro_fast.robustness.over_wordings import (
     over_wordings,
 )
 from metro_fast.robustness.rank_stability import model_ranks, rank_stability
-from metro_fast.robustness.scale import chance_corrected, cohens_h, log_odds, on_scale
+from metro_fast.robustness.scale import chance_corrected, cohens_h, on_scale
 from metro_fast.robustness.spread import wording_spread
 from metro_fast.robustness.statistics import holm, wilson_interval
 from shared_files import shared_files
@@ -189,12 +189,6 @@ class TestScale:
         assert cohens_h(0, 1) == pytest.approx(math.pi)
         with pytest.raises(MetroFastError, match="expected numbers from 0 to 1"):
             cohens_h(1.5, 0)
-
-    def test_log_odds(self):
-        assert log_odds(0.5, 10) == 0
-        assert log_odds(1.0, 10) == pytest.approx(math.log(21))
-        with pytest.raises(MetroFastError, match="expected a share of at least one"):
-            log_odds(0.5, 0)
 
 
 MODELS = st.tuples(st.integers(3, 6), st.integers(2, 6)).flatmap(

@@ -175,6 +175,15 @@ class TestBroken:
 
 
 class TestOverTasks:
+    def test_effect_sizes(self):
+        first = np.array([[1] * 50 + [0] * 50, [1] * 60 + [0] * 40], bool)
+        second = np.array([[1] * 70 + [0] * 30, [1] * 90 + [0] * 10], bool)
+        task = compared(first, second).tasks[0]
+        assert (task.first_mean, task.second_mean) == pytest.approx((0.55, 0.8))
+        expected = 2 * np.arcsin(np.sqrt(0.8)) - 2 * np.arcsin(np.sqrt(0.55))
+        assert task.effect_size == pytest.approx(expected)
+        assert task.drop_rate == pytest.approx(1 - 0.8 / 0.55)
+
     def test_p_is_corrected_over_the_tasks(self):
         draw, reports = np.random.default_rng(9), []
         for model, rates in (("base", (0.6, 0.6, 0.6)), ("other", (0.6, 0.66, 0.75))):

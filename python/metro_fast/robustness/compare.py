@@ -134,6 +134,8 @@ def _compare_task(first: Report, second: Report, task: str, margin: float) -> Ta
         items_hash=ours[0].record.items_hash,
         preset=ours[0].record.preset,
         metric_label=ours[0].metric.label,
+        first_mean=_mean(ours),
+        second_mean=_mean(theirs),
         difference=paired_difference(values, others, groups=groups),
         p_value=exchange_p_value(values, others, groups=groups),
         spread=spread_difference(values, others, groups=groups) if len(values) > 1 else None,
@@ -147,6 +149,10 @@ def _compare_task(first: Report, second: Report, task: str, margin: float) -> Ta
             groups=groups,
         ),
     )
+
+
+def _mean(cells: Sequence[Cell]) -> float:
+    return sum(cell.value for cell in cells) / len(cells)
 
 
 def _unchanged(pairs: Sequence[tuple[Cell, Cell]]) -> bool:

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from metro_fast.errors import MetroFastError
+from metro_fast.robustness.over_wordings import drop_rate
 from metro_fast.robustness.paired import PairedDifference
 from metro_fast.robustness.paired_wordings import InstructionComparison, lost
+from metro_fast.robustness.scale import cohens_h
 from metro_fast.robustness.spread import SpreadDifference
 from metro_fast.robustness.statistics import holm
 from metro_fast.robustness.verdicts import (
@@ -38,6 +40,8 @@ class TaskComparison:
         items_hash: SHA-256 of the items.
         preset: Scoring protocol.
         metric_label: Name of the task's metric in tables.
+        first_mean: The first model's mean over instructions.
+        second_mean: The second model's.
         difference: Difference of the means over instructions.
         p_value: Two-sided p that it is 0 (`exchange_p_value`).
         spread: Difference of the sigmas over instructions, with the noise of a finite set of items
@@ -55,6 +59,8 @@ class TaskComparison:
     items_hash: str
     preset: str
     metric_label: str
+    first_mean: float
+    second_mean: float
     difference: PairedDifference
     p_value: float
     spread: SpreadDifference | None
@@ -74,6 +80,16 @@ class TaskComparison:
     def worst(self) -> InstructionComparison:
         """The instruction under which the second model loses most."""
         return min(self.instructions, key=lambda i: i.difference)
+
+    @property
+    def effect_size(self) -> float:
+        """Cohen's h of the two means, which compares tasks of different levels."""
+        return cohens_h(self.first_mean, self.second_mean)
+
+    @property
+    def drop_rate(self) -> float | None:
+        """The share of the first model's mean that is lost (`drop_rate`); None if it has none."""
+        return drop_rate(self.second_mean, self.first_mean)
 
     @cached_property
     def broken(self) -> tuple[InstructionComparison, ...]:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 from metro_fast.robustness.resampling import group_index
+from metro_fast.robustness.scale import cohens_h
 from metro_fast.robustness.statistics import Interval, as_values, normal_quantile
 
 __all__ = ["SeenGap", "seen_gap"]
@@ -32,6 +33,11 @@ class SeenGap(NamedTuple):
     p_value: float | None
     standard_error: float
     degrees_of_freedom: float
+
+    @property
+    def effect_size(self) -> float:
+        """Cohen's h of the two means, positive where seen instructions do better."""
+        return cohens_h(self.unseen_mean, self.seen_mean)
 
     @property
     def note(self) -> str:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from metro_fast.errors import MetroFastError
 
-__all__ = ["OnScale", "chance_corrected", "cohens_h", "log_odds", "on_scale"]
+__all__ = ["OnScale", "chance_corrected", "cohens_h", "on_scale"]
 
 _EDGE = 1e-9
 
@@ -89,19 +89,3 @@ def cohens_h(first: float, second: float) -> float:
     if not (0 <= first <= 1 and 0 <= second <= 1):
         raise MetroFastError(f"the shares are {first} and {second}, expected numbers from 0 to 1")
     return 2 * math.asin(math.sqrt(second)) - 2 * math.asin(math.sqrt(first))
-
-
-def log_odds(share: float, items: int) -> float:
-    """ln((k + ½) / (n - k + ½)), with k = share · items: the log odds, finite at 0 and 1 too.
-
-    Raises:
-        MetroFastError: If the share is not from 0 to 1, or there are no items.
-
-    Example:
-        >>> round(log_odds(0.75, 400), 2)
-        1.1
-    """
-    if not 0 <= share <= 1 or items < 1:
-        raise MetroFastError(f"{share} of {items} items, expected a share of at least one")
-    right = share * items
-    return math.log((right + 0.5) / (items - right + 0.5))
