@@ -8,8 +8,8 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
+from metro_fast.robustness.cochran import cochran_q
 from metro_fast.robustness.resampling import paired_test, score_interval
-from metro_fast.robustness.statistics import cochran_q
 from metro_fast.scoring import METRICS, Answer
 
 RELATIONS = 9

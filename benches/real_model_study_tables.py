@@ -8,7 +8,8 @@ import jinja2
 
 from metro_fast.robustness import wilson_interval
 from metro_fast.robustness.gap import paired_difference
-from metro_fast.robustness.statistics import holm, mcnemar_exact, prompt_variance
+from metro_fast.robustness.spread import wording_spread
+from metro_fast.robustness.statistics import holm, mcnemar_exact
 from metro_fast.scoring import semeval_macro_f1
 
 HOW = ("likelihood, plain", "likelihood, chat", "generation, plain", "generation, chat")
@@ -48,7 +49,7 @@ def row_of(cells: Sequence[dict], labels: Sequence[str] | None) -> dict:
         "lowest": min(each),
         "highest": max(each),
         "widest_margin": max((high - low) / 2 for low, high in map(interval_of, cells)),
-        "sigma_of_wordings": prompt_variance(right).sigma_prompt if len(cells) > 1 else None,
+        "sigma_of_wordings": wording_spread(right).sigma if len(cells) > 1 else None,
         "most_common_prediction": statistics.mean(common),
         "no_choice_named": statistics.mean(c["predictions"].count(-1) / items for c in cells),
         "empty": statistics.mean(c["empty"] / items for c in cells),

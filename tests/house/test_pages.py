@@ -29,6 +29,7 @@ PAGES = {
     "docs/prepare.md": 3,
     "docs/prompts.md": 4,
     "docs/robustness.md": 1,
+    "docs/robustness-statistics.md": 1,
     "docs/scoring.md": 3,
     "docs/searching.md": 1,
     "docs/serving.md": 2,

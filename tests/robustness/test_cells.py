@@ -123,7 +123,7 @@ def test_every_metric_from_the_answers_to_the_page(ask, tmp_path, metric, way):
         values = expected[report.model_name]
         assert [row.value for row in summary.instructions] == pytest.approx(values)
         assert summary.mean == pytest.approx(np.mean(values))
-        assert summary.variance.raw_std == pytest.approx(np.std(values, ddof=1))
+        assert summary.variance.raw == pytest.approx(np.std(values, ddof=1))
         assert summary.gap.gap == pytest.approx(values[0] - np.mean(values[1:]))
         for row in summary.instructions:
             assert 0 <= row.interval.low <= row.value <= row.interval.high <= 1
@@ -237,7 +237,7 @@ class TestRejects:
         without = ask([task]).summary("cases")
         report = ask([task], tmp_path, instructions=[*WORDINGS, control])
         summary = report.summary("cases")
-        assert dataclasses.replace(summary, controls=()) == without
+        assert dataclasses.replace(summary, controls=(), control_checks=()) == without
         assert (summary.item_count, summary.controls[0].total) == (17, 14)
         cell = report.cells[3]
         assert summary.controls[0].value == pytest.approx(slow("accuracy", given_by(cell)))

@@ -24,6 +24,7 @@ MODULES = (
     "curves",
     "evaluate",
     "import_log",
+    "plan",
     "expert_compose",
     "expert_tune",
 )

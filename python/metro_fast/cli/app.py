@@ -148,6 +148,10 @@ class MainGroup(LazyGroup):
             "metro_fast.cli.import_log",
             "Read logs of lm-eval, Inspect and HELM.",
         ),
+        "plan": (
+            "metro_fast.cli.plan",
+            "Plan how many items and wordings are needed.",
+        ),
         "expert": ("metro_fast.cli.expert", "Compress, decompress, inspect PEFT experts."),
         "env": ("metro_fast.cli.env", "Show the versions and the abilities of this machine."),
     }

@@ -91,6 +91,7 @@ NEEDS: Mapping[str, tuple[Need, ...]] = {
     "prompts read": (Need("lm-eval", ("lm_eval",), _given("kind", "lm-eval")),),
     "evaluate": (Need("eval"), Need("peft", (), _given("expert"))),
     "import-log": (Need("eval"),),
+    "plan": (Need("eval"),),
     "expert compress": (_hub("source"),),
     "expert decompress": (_hub("source"),),
     "expert merge": (Need("peft", (), _given("base")), _hub("experts")),

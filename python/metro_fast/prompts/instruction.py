@@ -16,8 +16,9 @@ __all__ = ["CONTROLS", "KINDS", "SYNTAXES", "Instruction"]
 CONTROLS = ("negated", "wrong", "empty")
 """Kinds of instruction that do not ask for the right answer, and enter no average."""
 
-KINDS = ("wording", "negated", "wrong", "empty", "format")
-"""Kinds of instruction: wordings, controls, and wordings that differ in their format alone."""
+KINDS = ("wording", "negated", "wrong", "empty", "format", "order")
+"""Kinds of instruction: wordings, controls, and those that differ from a wording in their format
+alone or in the order of the options alone."""
 
 SYNTAXES = ("jinja", "promptsource")
 """How the text is read: as the input alone, or as `input ||| target`, both without outer spaces."""

@@ -22,7 +22,8 @@ from metro_fast.robustness.results_file import (
     results_files,
     write_results,
 )
-from metro_fast.robustness.summary import TaskSummary, summarize
+from metro_fast.robustness.summarize import summarize
+from metro_fast.robustness.summary import TaskSummary
 from metro_fast.robustness.versions import UNKNOWN, installed, now
 
 __all__ = ["Report", "check_results"]

@@ -22,7 +22,15 @@ from metro_fast.robustness.statistics import (
 )
 from metro_fast.scoring.metrics import Metric
 
-__all__ = ["PairedTest", "group_index", "paired_test", "score_interval"]
+__all__ = [
+    "PairedTest",
+    "bca_levels",
+    "draws",
+    "group_index",
+    "paired_test",
+    "score_interval",
+    "share_interval",
+]
 
 _NUMBERS_AT_ONCE = 1 << 22  # 32 MB of float64
 _ROUNDING = 1e-12
@@ -93,7 +101,7 @@ def score_interval(
     value, generator = float(metric.value(rows.sum(0))), np.random.default_rng(seed)
     values = np.concatenate(
         [
-            metric.value(_draws(generator, number, count) @ sums)
+            metric.value(draws(generator, number, count) @ sums)
             for number in _blocks(resamples, count)
         ]
     )
@@ -101,7 +109,7 @@ def score_interval(
         return wilson_ends(value, max(int(sums.any(1).sum()), 1), z)
     influence = np.zeros(count)
     np.add.at(influence, membership, metric.item_values(rows) - value)
-    low, high = np.quantile(values, _bca_levels(value, values, influence, z))
+    low, high = np.quantile(values, bca_levels(value, values, influence, z))
     return Interval(float(low), float(high))
 
 
@@ -178,6 +186,35 @@ def paired_test(
     return PairedTest((hits + 1) / (swaps + 1), *better)
 
 
+def share_interval(
+    right: ArrayLike, *, groups: Sequence[str] | None = None, confidence: float = 0.95
+) -> Interval:
+    """Wilson's interval of a share, where items of one group count as fewer independent ones.
+
+    Args:
+        right: `[N]`, 0 or 1.
+        groups: `[N]`, the group of each item; by default each item is its own group.
+        confidence: Coverage of the interval.
+
+    Returns:
+        The interval, inside [0, 1].
+
+    Raises:
+        MetroFastError: If there are no items or other values, or an argument is out of range.
+        MissingExtraError: If there are groups and scipy is not installed.
+
+    Example:
+        >>> low, high = share_interval([1, 0] * 50)
+        >>> round(low, 3), round(high, 3)
+        (0.404, 0.596)
+    """
+    values = np.asarray(right, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise MetroFastError(f"right has shape {values.shape}, expected [items] with at least one")
+    membership, count = group_index(groups, len(values))
+    return _share_interval(values, membership, count, normal_quantile(confidence))
+
+
 def group_index(groups: Sequence[str] | None, count: int) -> tuple[NDArray[np.intp], int]:
     """The group number of every item, and the number of groups."""
     if groups is None:
@@ -188,7 +225,7 @@ def group_index(groups: Sequence[str] | None, count: int) -> tuple[NDArray[np.in
     return index.reshape(-1), len(names)
 
 
-def _bca_levels(
+def bca_levels(
     value: float, values: NDArray[np.float64], influence: NDArray[np.float64], z: float
 ) -> list[float]:
     """The levels of the quantiles of resampled values that are the ends of a BCa interval."""
@@ -242,7 +279,7 @@ def _blocks(total: int, columns: int) -> Iterator[int]:
         yield min(size, total - start)
 
 
-def _draws(generator: np.random.Generator, number: int, count: int) -> NDArray[np.float64]:
+def draws(generator: np.random.Generator, number: int, count: int) -> NDArray[np.float64]:
     """`[number, count]`: how often each of `count` groups is among `count` random ones."""
     drawn = generator.integers(count, size=(number, count)) + count * np.arange(number)[:, None]
     times = np.bincount(drawn.reshape(-1), minlength=number * count)

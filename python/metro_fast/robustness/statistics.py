@@ -17,16 +17,12 @@ from metro_fast._extras import require
 from metro_fast.errors import MetroFastError
 
 __all__ = [
-    "CochranQ",
     "Interval",
     "McNemar",
-    "PromptVariance",
     "as_values",
-    "cochran_q",
     "holm",
     "mcnemar_exact",
     "normal_quantile",
-    "prompt_variance",
     "wilson_ends",
     "wilson_interval",
 ]
@@ -37,29 +33,6 @@ class Interval(NamedTuple):
 
     low: float
     high: float
-
-
-class PromptVariance(NamedTuple):
-    """Spread of a metric over instructions, with and without the noise of a finite set of items.
-
-    `raw_std` is the standard deviation (ddof 1) of the instructions' means, `noise_std` its average
-    value if the instructions were interchangeable, and `sigma_prompt` the noise-corrected standard
-    deviation of the instructions' true means on items like these.
-    """
-
-    raw_std: float
-    noise_std: float
-    sigma_prompt: float
-    mean_square_prompt: float
-    mean_square_residual: float
-
-
-class CochranQ(NamedTuple):
-    """Test that all instructions are equally good; p from χ² with P - 1 degrees of freedom."""
-
-    statistic: float
-    degrees_of_freedom: int
-    p_value: float
 
 
 class McNemar(NamedTuple):
@@ -142,87 +115,6 @@ def normal_quantile(confidence: float) -> float:
     if not 0 < confidence < 1:
         raise MetroFastError(f"confidence is {confidence}, expected a number between 0 and 1")
     return NormalDist().inv_cdf(0.5 + confidence / 2)
-
-
-def prompt_variance(values: ArrayLike) -> PromptVariance:
-    """Separate the effect of the wording from that of the choice of items.
-
-    Two-way analysis of variance without replication: with a_p the mean of instruction p,
-    MS_prompt = N Σ_p (a_p - ā)² / (P-1), MS_res = Σ_ip (x_ip - x_i. - a_p + ā)² / ((P-1)(N-1)),
-    σ²_prompt = max(0, (MS_prompt - MS_res) / N), raw² = MS_prompt / N, noise² = MS_res / N.
-    With N = 100, twenty interchangeable instructions have accuracies with a raw standard deviation
-    of about .037.
-
-    Args:
-        values: `[P, N]`, P >= 2, N >= 2.
-
-    Returns:
-        The standard deviations and mean squares.
-
-    Raises:
-        TypeError: As for `as_values`.
-        MetroFastError: As for `as_values`, or if there are fewer than two instructions or items.
-
-    Example:
-        >>> variance = prompt_variance([[1, 1, 0, 0], [1, 1, 1, 0]])
-        >>> round(variance.raw_std, 4), variance.sigma_prompt
-        (0.1768, 0.0)
-    """
-    x = as_values(values)
-    prompts, items = x.shape
-    if prompts < 2 or items < 2:
-        raise MetroFastError(
-            f"{prompts} instructions, {items} items, but a variance needs at least 2 of each"
-        )
-    by_prompt, by_item, mean = x.mean(1, keepdims=True), x.mean(0, keepdims=True), x.mean()
-    prompt = float(items * ((by_prompt - mean) ** 2).sum() / (prompts - 1))
-    residual = x - by_prompt - by_item + mean
-    error = float((residual**2).sum() / ((prompts - 1) * (items - 1)))
-    return PromptVariance(
-        math.sqrt(prompt / items),
-        math.sqrt(error / items),
-        math.sqrt(max(0.0, (prompt - error) / items)),
-        prompt,
-        error,
-    )
-
-
-def cochran_q(values: ArrayLike) -> CochranQ:
-    """Cochran's Q, for 0 and 1 and for other values: do the instructions differ at all?
-
-    Q = (P-1) Σ_p (G_p - Ḡ)² / Σ_i Σ_p (x_ip - x̄_i)², with G_p the sum of instruction p and x̄_i the
-    mean of item i. This is the statistic of randomized blocks whose values may be exchanged within
-    an item (Pitman, Biometrika 29, 1938): Cochran's Q for 0 and 1, Friedman's for ranks. Items on
-    which all instructions agree do not contribute; if there are no others, Q is 0.
-
-    Args:
-        values: `[P, N]`, P >= 2.
-
-    Returns:
-        Q, its degrees of freedom and its p value.
-
-    Raises:
-        TypeError: As for `as_values`.
-        MetroFastError: As for `as_values`, or if there is only one instruction.
-        MissingExtraError: If scipy is not installed.
-
-    Example:
-        >>> round(cochran_q([[1, 1, 1, 1, 0], [0, 0, 0, 1, 0]]).statistic, 3)
-        3.0
-    """
-    x = as_values(values)
-    prompts = len(x)
-    if prompts < 2:
-        raise MetroFastError("1 instruction is given, but Cochran's Q compares at least 2")
-    # Q does not change with an item's level, and without it items that agree are exactly 0.
-    x = x - x[:1]
-    spread = float(((x - x.mean(0)) ** 2).sum())
-    if spread == 0:
-        return CochranQ(0.0, prompts - 1, 1.0)
-    by_prompt = x.sum(1)
-    q = (prompts - 1) * float(((by_prompt - by_prompt.mean()) ** 2).sum()) / spread
-    chi2 = require("scipy.stats", "eval").chi2
-    return CochranQ(q, prompts - 1, float(chi2.sf(q, prompts - 1)))
 
 
 def mcnemar_exact(first: ArrayLike, second: ArrayLike) -> McNemar:

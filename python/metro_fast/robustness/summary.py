@@ -1,31 +1,25 @@
-"""The numbers of one model on one task, computed from its cells."""
+"""The tables of one model on one task."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median_low
 from typing import Any
 
-from metro_fast.robustness.agreement import consistency_rate
-from metro_fast.robustness.baselines import chance, constant_answer
-from metro_fast.robustness.cells import Cell
-from metro_fast.robustness.common_items import (
-    answer_codes,
-    check_together,
-    item_groups,
-    on_common_items,
-    value_matrix,
+from metro_fast.robustness.cochran import CochranQ
+from metro_fast.robustness.control_checks import ControlCheck
+from metro_fast.robustness.gap import SeenGap
+from metro_fast.robustness.kinds import KindSpread
+from metro_fast.robustness.over_wordings import OverWordings, over_wordings
+from metro_fast.robustness.paired_wordings import (
+    InstructionComparison,
+    lost,
 )
-from metro_fast.robustness.gap import SeenGap, seen_gap
-from metro_fast.robustness.resampling import score_interval
-from metro_fast.robustness.statistics import (
-    CochranQ,
-    Interval,
-    PromptVariance,
-    cochran_q,
-    prompt_variance,
-)
+from metro_fast.robustness.scale import OnScale, on_scale
+from metro_fast.robustness.spread import Spread
+from metro_fast.robustness.statistics import Interval
+from metro_fast.robustness.worst_case import WorstCase
 
-__all__ = ["InstructionScore", "TaskSummary", "summarize"]
+__all__ = ["InstructionScore", "TaskSummary", "median_index"]
 
 
 @dataclass(frozen=True)
@@ -67,8 +61,12 @@ class TaskSummary:
     `majority_share` is the best value of a constant answer, whether the same words or the same
     place in the list. With a single instruction there is no variance, test or consistency; if all
     instructions are seen or all unseen, there is no gap. `controls` are instructions that do not
-    ask for the right answer: they enter no other number. `task_item_count` counts all items of the
-    task, `item_count` those that the numbers are about.
+    ask for the right answer: they enter no other number, and `control_checks` has whether the model
+    notices them. `against_median` compares every other instruction with the median one.
+    `worst_case` is about items that are right under every wording, `kinds` about wordings, formats
+    and orders of options apart, if there are several kinds.
+    `task_item_count` counts all items of the task, `item_count` those that the numbers are about,
+    and `independent_count` the groups among these.
     """
 
     model_name: str
@@ -81,16 +79,21 @@ class TaskSummary:
     preset: str
     items_hash: str
     item_count: int
+    independent_count: int
     task_item_count: int
     instructions: tuple[InstructionScore, ...]
     mean: float
     chance: float | None
     majority_share: float
     gap: SeenGap | None
-    variance: PromptVariance | None
+    variance: Spread | None
     cochran: CochranQ | None
     consistency: float | None
+    against_median: tuple[InstructionComparison, ...] = ()
+    worst_case: WorstCase | None = None
+    kinds: tuple[KindSpread, ...] = ()
     controls: tuple[InstructionScore, ...] = ()
+    control_checks: tuple[ControlCheck, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -111,8 +114,31 @@ class TaskSummary:
     @property
     def median(self) -> InstructionScore:
         """The instruction with the median value; the lower one of two in the middle."""
-        middle = median_low(i.value for i in self.instructions)
-        return next(i for i in self.instructions if i.value == middle)
+        return self.instructions[median_index([i.value for i in self.instructions])]
+
+    @property
+    def broken(self) -> tuple[InstructionComparison, ...]:
+        """The instructions that are shown to be worse than the median one, the worst first.
+
+        Their p, by Holm's correction over the instructions, is below .05.
+        """
+        return lost(self.against_median)
+
+    @property
+    def scaled(self) -> OnScale:
+        """The numbers where 0 is guessing and 1 is perfect, and the spread by its room."""
+        sigma = None if self.variance is None else self.variance.sigma
+        return on_scale(self.mean, self.worst.value, sigma, self.chance)
+
+    @property
+    def over_wordings(self) -> OverWordings:
+        """Saturation, combined performance score, drop rates and quantiles over the wordings."""
+        spread = self.variance
+        return over_wordings(
+            [row.value for row in self.instructions],
+            sigma=None if spread is None else spread.sigma,
+            raw=None if spread is None else spread.raw,
+        )
 
     @property
     def seen_mean(self) -> float | None:
@@ -141,6 +167,7 @@ class TaskSummary:
             "preset": self.preset,
             "items_hash": self.items_hash,
             "n_items": self.item_count,
+            "n_independent": self.independent_count,
             "n_task_items": self.task_item_count,
             "n_instructions": len(self.instructions),
             "mean": self.mean,
@@ -154,10 +181,38 @@ class TaskSummary:
             "seen_gap": None
             if gap is None
             else gap._asdict() | {"interval": list(gap.interval), "note": gap.note},
-            "variance": None if variance is None else variance._asdict(),
+            "variance": None
+            if variance is None
+            else variance._asdict() | {"interval": list(variance.interval)},
             "cochran_q": None if cochran is None else cochran._asdict(),
             "instructions": list(map(_row_record, self.instructions)),
-            **({"controls": list(map(_row_record, self.controls))} if self.controls else {}),
+            "over_wordings": {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in self.over_wordings._asdict().items()
+            },
+            "scaled": self.scaled._asdict(),
+            "worst_case": None
+            if self.worst_case is None
+            else self.worst_case._asdict() | {"interval": list(self.worst_case.interval)},
+            "kinds": [
+                {"kind": row.kind, "n": row.instructions, "mean": row.mean}
+                | {"sigma": None if row.spread is None else row.spread.sigma}
+                for row in self.kinds
+            ],
+            "against_median": [
+                {
+                    "id": row.instruction_id,
+                    "difference": row.difference,
+                    "interval_95": list(row.interval),
+                    "adjusted_p": row.adjusted_p,
+                }
+                for row in self.against_median
+            ],
+            **(
+                {"controls": list(map(_control_record, self.controls, self.control_checks))}
+                if self.controls
+                else {}
+            ),
         }
 
 
@@ -180,71 +235,17 @@ def _row_record(row: InstructionScore) -> dict[str, Any]:
     }
 
 
-def summarize(cells: Sequence[Cell], controls: Sequence[Cell] = ()) -> TaskSummary:
-    """Summarize the cells of one model on one task, over the items that all of them have.
-
-    Args:
-        cells: One cell per wording, of the same task.
-        controls: Cells of controls, of the same task; they enter no average, and those that cannot
-            word an item leave it out for themselves alone.
-
-    Returns:
-        The summary.
-
-    Raises:
-        MetroFastError: If there are no cells, they have no item in common, or they differ in model,
-            task, split, metric, items or protocol.
-        MissingExtraError: If scipy is not installed.
-    """
-    whole = cells
-    cells = on_common_items(cells)
-    first, task = cells[0], whole[0].task
-    values = value_matrix(cells)
-    groups = item_groups(first)
-    rows = tuple(_score_of(cell, each) for cell, each in zip(cells, whole, strict=True))
-    several, kinds = len(cells) > 1, {row.seen for row in rows}
-    ids = {item.id for item in first.items}
-    return TaskSummary(
-        model_name=first.record.model_name,
-        model_hash=first.record.model_hash,
-        task=first.record.task,
-        split=first.record.split,
-        metric=first.metric.name,
-        metric_label=first.metric.label,
-        binary=first.metric.binary,
-        preset=first.record.preset,
-        items_hash=first.record.items_hash,
-        item_count=len(first.items),
-        task_item_count=len(task),
-        instructions=rows,
-        mean=float(values.mean()),
-        chance=chance(cells),
-        majority_share=constant_answer(first),
-        gap=seen_gap(values, [row.seen for row in rows], groups=groups)
-        if len(kinds) == 2
-        else None,
-        variance=prompt_variance(values) if several and values.shape[1] > 1 else None,
-        cochran=cochran_q(values) if several else None,
-        consistency=consistency_rate(answer_codes(cells)) if several else None,
-        controls=tuple(
-            _score_of(cell.take(ids & {item.id for item in cell.items}), cell)
-            for cell in check_together(controls, whole[0])
-        ),
-    )
+def _control_record(row: InstructionScore, check: ControlCheck) -> dict[str, Any]:
+    difference = check.difference
+    return _row_record(row) | {
+        "kind": check.kind,
+        "wordings_mean": check.wordings_mean,
+        "difference": None if difference is None else difference.mean,
+        "interval": None if difference is None else list(difference.interval),
+        "verdict": check.verdict,
+    }
 
 
-def _score_of(cell: Cell, whole: Cell) -> InstructionScore:
-    """The numbers of a cell on the common items, with the rejects of the whole one."""
-    return InstructionScore(
-        instruction_id=cell.record.instruction.id,
-        text=cell.record.instruction.text,
-        seen=cell.record.seen,
-        value=cell.value,
-        interval=score_interval(cell.metric, cell.parts, groups=item_groups(cell)),
-        correct=sum(cell.correct),
-        total=len(cell.items),
-        ties=cell.ties,
-        unread=cell.unread,
-        cut=cell.cut,
-        rejects=whole.rejects_by_reason,
-    )
+def median_index(values: Sequence[float]) -> int:
+    """The first place of the median; of the lower one of two in the middle."""
+    return values.index(median_low(values))

@@ -10,7 +10,8 @@ from metro_fast._atomic import write_atomically
 from metro_fast._page import document
 from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
-from metro_fast.robustness.compare import Comparison, compare, why_not_pairable
+from metro_fast.robustness.compare import compare, why_not_pairable
+from metro_fast.robustness.comparison import Comparison
 from metro_fast.robustness.page.closing import (
     READING,
     curves_section,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from metro_fast._page import Html, file_size, table
-from metro_fast.robustness.compare import Comparison, TaskComparison
+from metro_fast.robustness.comparison import Comparison, TaskComparison
 from metro_fast.robustness.page.text import interval, p_value, percent, points
 from metro_fast.robustness.summary import InstructionScore, TaskSummary
 
@@ -38,8 +38,8 @@ def _summary_row(summary: TaskSummary, size: int | None) -> list[str]:
         _NONE if summary.unseen_mean is None else percent(summary.unseen_mean),
         percent(summary.worst.value),
         percent(summary.best.value),
-        percent(variance.raw_std) if variance else _NONE,
-        percent(variance.sigma_prompt) if variance else _NONE,
+        percent(variance.raw) if variance else _NONE,
+        percent(variance.sigma) if variance else _NONE,
         f"Q = {cochran.statistic:.1f}, p {p_value(cochran.p_value)}" if cochran else _NONE,
         _NONE if summary.consistency is None else percent(summary.consistency),
     ]
@@ -65,7 +65,7 @@ def _comparison_row(comparison: Comparison, task: TaskComparison) -> list[str]:
         percent(task.agreement),
         _NONE
         if task.spread is None
-        else Html(f"{points(task.spread.mean)} {quiet(interval(task.spread.interval))}"),
+        else Html(f"{points(task.spread.difference)} {quiet(interval(task.spread.interval))}"),
         Html(
             f"{escape(worst.instruction_id)} {points(worst.difference)} "
             + quiet(f"(adjusted p {p_value(worst.adjusted_p)})")

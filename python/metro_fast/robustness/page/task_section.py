@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 from metro_fast._page import Section, figure
-from metro_fast.robustness.compare import Comparison, TaskComparison
+from metro_fast.robustness.comparison import Comparison, TaskComparison
 from metro_fast.robustness.page.examples import examples_of
 from metro_fast.robustness.page.figures import Dot, StripRow, interval_chart, value_strip
 from metro_fast.robustness.page.tables import (
@@ -17,12 +17,12 @@ from metro_fast.robustness.page.tables import (
 from metro_fast.robustness.page.text import (
     capital,
     caption,
+    control_sentence,
     gap_sentence,
     interval,
     p_value,
     percent,
     points,
-    verdict_sentence,
 )
 from metro_fast.robustness.report import Report
 from metro_fast.robustness.summary import TaskSummary
@@ -150,6 +150,13 @@ class TaskView:
             '<p class="quiet">These do not ask for the right answer, and enter no other number. A '
             "model whose value stays the same here does not follow its instructions.</p>\n"
             + instruction_table(self.summaries, controls=True)
+            + _list(
+                [
+                    escape(control_sentence(s.model_name, c))
+                    for s in self.summaries
+                    for c in s.control_checks
+                ]
+            )
         )
 
     def _strip(self) -> str:
@@ -189,7 +196,7 @@ class TaskView:
             "instructions seen in training."
         )
         notes = [
-            g.note + ("" if g.p_value is None else f"; permutation p {p_value(g.p_value)}") + "."
+            g.note + ("" if g.p_value is None else f"; p {p_value(g.p_value)}") + "."
             for _, g in gaps
         ]
         lines = [
@@ -206,7 +213,7 @@ class TaskView:
             skipped = f'<p class="quiet">Not compared:</p>\n{skipped}'
         if not self.compared:
             return skipped
-        sentences = [verdict_sentence(comparison, task) for comparison, task in self.compared]
+        sentences = [comparison.sentence(self.name) for comparison, _ in self.compared]
         margin = 100 * self.compared[0][1].margin
         rows = [
             (

@@ -1,63 +1,22 @@
 """Numbers and sentences of the page, which claim no more than the intervals allow."""
 
-from metro_fast.robustness.compare import Comparison, TaskComparison
+from metro_fast.robustness.control_checks import ControlCheck
 from metro_fast.robustness.gap import SeenGap
 from metro_fast.robustness.report import Report
-from metro_fast.robustness.statistics import Interval
 from metro_fast.robustness.summary import TaskSummary
+from metro_fast.robustness.words import interval, p_value, percent, points
 
 __all__ = [
     "capital",
     "caption",
+    "control_sentence",
     "gap_sentence",
     "headline",
     "interval",
     "p_value",
     "percent",
     "points",
-    "verdict_sentence",
 ]
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share as percent.
-
-    Example:
-        >>> percent(0.546)
-        '54.6 %'
-    """
-    return f"{100 * share:.{digits}f} %"
-
-
-def points(difference: float) -> str:
-    """A difference of shares in points, with its sign.
-
-    Example:
-        >>> points(-0.0316)
-        '−3.2'
-    """
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "−")  # noqa: RUF001 - a minus sign
-
-
-def p_value(p: float) -> str:
-    """A p value with its relation sign, to three decimals; smaller ones are an upper bound.
-
-    Example:
-        >>> p_value(0.0123), p_value(2e-9)
-        ('= 0.012', '< 0.001')
-    """
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
-
-
-def interval(ends: Interval) -> str:
-    """An interval of differences, in points.
-
-    Example:
-        >>> interval(Interval(-0.01, 0.025))
-        '[−1.0, +2.5]'
-    """
-    return f"[{points(ends.low)}, {points(ends.high)}]"
 
 
 def capital(text: str) -> str:
@@ -124,19 +83,17 @@ def gap_sentence(model_name: str, gap: SeenGap) -> str:
     )
 
 
-def verdict_sentence(comparison: Comparison, task: TaskComparison) -> str:
-    """The paired comparison on a task in words."""
-    low, high = task.difference.interval
-    first, second = comparison.first, comparison.second
-    margin = f"{100 * task.margin:g} point{'' if task.margin == 0.01 else 's'}"
+def control_sentence(model_name: str, check: ControlCheck) -> str:
+    """Whether a model notices a control, in words."""
+    if check.difference is None:
+        return f"{model_name} under {check.instruction_id}: too few items to tell."
     meaning = {
-        "as robust": f"{second} is as good and as robust as {first} within {margin}",
-        "better": f"{second} is better than {first}",
-        "worse": f"{second} is worse than {first}",
-        "undecided": f"{second} is neither shown to differ from {first} nor to be equal to it",
-    }[task.verdict]
-    same = " No score differs: was the expert applied?" if task.unchanged else ""
+        "notices": "the model notices that it is not asked for the right answer",
+        "does not notice": "the model does not notice that it is not asked for the right answer",
+        "undecided": "it is not shown whether the model notices",
+    }[check.verdict]
     return (
-        f"{meaning} ({points(task.difference.mean)} points, "
-        f"95 % interval {points(low)} to {points(high)}).{same}"
+        f"{model_name} under {check.instruction_id} ({check.kind}): {meaning} "
+        f"({points(check.difference.mean)} points against its wordings, "
+        f"{interval(check.difference.interval)})."
     )
