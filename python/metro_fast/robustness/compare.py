@@ -67,8 +67,8 @@ def compare(
     compared = tuple(_compare_task(first, second, task, margin) for task in tasks)
     if all(task.unchanged for task in compared):
         warnings.warn(
-            f"every score of {quoted(first.model_name)} and {quoted(second.model_name)} is the same up to the "
-            "noise of batching; was the expert or adapter applied?",
+            f"every score of {quoted(first.model_name)} and {quoted(second.model_name)} is the "
+            "same up to the noise of batching; was the expert or adapter applied?",
             stacklevel=2,
         )
     return Comparison(
@@ -98,8 +98,8 @@ def why_not_pairable(
         values = getattr(whole, key), getattr(other, key)
         if values[0] != values[1]:
             return (
-                f"task {quoted(task)}: {key} differs, it is {quoted(values[0])} and {quoted(values[1])}: evaluate "
-                "both models with the same one"
+                f"task {quoted(task)}: {key} differs, it is {quoted(values[0])} and "
+                f"{quoted(values[1])}: evaluate both models with the same one"
             )
     by_id = {cell.record.instruction.id: cell for cell in others}
     ids = {cell.record.instruction.id for cell in cells}
@@ -110,8 +110,8 @@ def why_not_pairable(
         name = cell.record.instruction.id
         if cell.record.prompts_hash != by_id[name].record.prompts_hash:
             return (
-                f"task {quoted(task)}: instruction {quoted(name)} is worded differently in the two, or after "
-                "other worked examples"
+                f"task {quoted(task)}: instruction {quoted(name)} is worded differently in the "
+                "two, or after other worked examples"
             )
     return None
 

@@ -101,8 +101,9 @@ def pooled(summaries: Sequence[TaskSummary], task_type: str = "") -> Facet:
         ):
             if ours != theirs:
                 raise MetroFastError(
-                    f"tasks {quoted(first.task)} and {quoted(other.task)} differ in {label} ({ours} and "
-                    f"{theirs}), which must not be mixed in one average: show them apart"
+                    f"tasks {quoted(first.task)} and {quoted(other.task)} differ in {label} "
+                    f"({ours} and {theirs}), which must not be mixed in one average: "
+                    "show them apart"
                 )
     scaled = [summary.scaled for summary in summaries]
     means = {name: _mean([getattr(s, name) for s in scaled]) for name in OnScale._fields}

@@ -72,8 +72,8 @@ def compare_readings(first: Report, second: Report, task: str) -> ReadingCompari
     """
     if first.model_hash != second.model_hash:
         raise MetroFastError(
-            f"{quoted(first.model_name)} and {quoted(second.model_name)} are different models: readings are "
-            "compared on one model, and models with compare"
+            f"{quoted(first.model_name)} and {quoted(second.model_name)} are different models: "
+            "readings are compared on one model, and models with compare"
         )
     if first.cells[0].record.protocol_hash == second.cells[0].record.protocol_hash:
         raise MetroFastError(
