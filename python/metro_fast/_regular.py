@@ -4,6 +4,7 @@ To open a FIFO waits for a writer, and Ctrl-C is not noticed where a library ope
 have no end.
 """
 
+import errno
 import io
 import os
 import stat
@@ -53,18 +54,18 @@ def open_regular(path: Path) -> io.BufferedReader:
     """
     check_regular(path)  # a socket cannot be opened at all, and the system's reason is odd
 
-    def opener(name: str, flags: int) -> int:
-        # Without waiting for a writer, and without taking a terminal; regular files ignore both.
-        wait = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-        return os.open(name, flags | wait)
-
-    file = open(path, "rb", opener=opener)  # noqa: SIM115 (the caller closes it)
+    # Without waiting for a writer, and without taking a terminal; regular files ignore both.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+    descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
     try:
-        _check(path, os.fstat(file.fileno()).st_mode)
+        found = os.fstat(descriptor).st_mode
+        _check(path, found)
+        if stat.S_ISDIR(found):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        return os.fdopen(descriptor, "rb")
     except BaseException:
-        file.close()
+        os.close(descriptor)
         raise
-    return file
 
 
 def read_array(path: Path, start: int = 0, size: int | None = None) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ import jinja2
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
-from metro_fast._shown import shown
+from metro_fast._shown import quoted
 from metro_fast.prompts.prompt import TemplateRefusal
 
 __all__ = ["parse"]
@@ -221,5 +221,5 @@ def _not_allowed(node: nodes.Node, what: str) -> TemplateRefusal:
 def _unknown(node: Any, kind: str, known: Any) -> TemplateRefusal:
     names = ", ".join(sorted(name for name in known if name.isidentifier()))
     return TemplateRefusal(
-        node.lineno, f"uses the {kind} {shown(node.name)!r}, and an instruction may use {names}"
+        node.lineno, f"uses the {kind} {quoted(node.name)}, and an instruction may use {names}"
     )

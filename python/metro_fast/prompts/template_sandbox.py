@@ -12,7 +12,7 @@ from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from metro_fast._shown import shown
+from metro_fast._shown import quoted
 from metro_fast.prompts.prompt import TemplateFailure
 from metro_fast.prompts.template_budget import BITS, size, spend, text_of, weigh
 from metro_fast.prompts.template_filters import FUNCTIONS, filters, public, tests, weigh_method
@@ -63,14 +63,14 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
         return self.undefined(
-            f"access to attribute {shown(attribute)!r} of {type(obj).__name__!r} object is unsafe; "
-            "docs/prompts.md lists what a template may use",
+            f"access to attribute {quoted(attribute)} of {quoted(type(obj).__name__)} object is "
+            "unsafe; docs/prompts.md lists what a template may use",
             exc=SecurityError,
         )
 
     def call_filter(self, name: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(name, str) and name.startswith(" "):  # asked for by `map`
-            raise jinja2.TemplateRuntimeError(f"No filter named {name!r}.")
+            raise jinja2.TemplateRuntimeError(f"No filter named {quoted(name)}.")
         return super().call_filter(name, *args, **kwargs)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:

@@ -295,7 +295,7 @@ def test_real_adapters_that_are_not_peft_folders(adapters: Path):
         (lambda: compress({"w": np.zeros(3, np.float32)}), MetroFastError, "give kind, one of"),
         (lambda: compress(lora(), scope="layer"), MetroFastError, "scope is 'layer'"),
         (lambda: compress(lora(), kind="dora"), MetroFastError, "kind is 'dora'"),
-        (lambda: compress(lora(), kind="ia3"), MetroFastError, "those of lora"),
+        (lambda: compress(lora(), kind="ia3"), MetroFastError, "the names are of lora"),
         (lambda: compress(lora(), density=0), MetroFastError, "density is 0"),
         (lambda: compress(lora(), alpha="auto"), TypeError, "alpha is 'auto'"),
         (lambda: compress(lora(), num_threads=0), MetroFastError, "num_threads is 0"),

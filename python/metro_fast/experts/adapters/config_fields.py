@@ -92,7 +92,10 @@ def _object(value: Any, keys: Callable[[Any], bool], values: Callable[[Any], boo
 
 
 def _layer_ranges(value: Any) -> bool:
-    if not isinstance(value, list) or not all(
+    # The length comes first, as each pair stands for a layer: 100,000 of them took a second.
+    if not isinstance(value, list) or len(value) > _MOST_LAYERS:
+        return False
+    if not all(
         isinstance(pair, list)
         and len(pair) == 2
         and all(_whole(n, most=_MOST_LAYERS) for n in pair)
