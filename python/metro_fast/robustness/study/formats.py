@@ -1,0 +1,87 @@
+"""Tables as CSV, Markdown and JSON."""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Sequence
+
+from metro_fast._shown import printable
+from metro_fast._spreadsheet import safe_cell
+from metro_fast.robustness.study.table import Table, Value
+
+__all__ = ["tables_csv", "tables_json", "tables_markdown"]
+
+
+def tables_json(tables: Sequence[Table]) -> str:
+    """The tables as one JSON object: its `tables` are `Table.to_record`, by name."""
+    record = {"format": "metro_fast.tables/1", "tables": [each.to_record() for each in tables]}
+    return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def tables_csv(table: Table) -> str:
+    """One table as CSV with a header; what is None is an empty cell.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front. Numbers have all
+    of their digits.
+    """
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(table.columns)
+    for row in table.rows:
+        writer.writerow([_csv_cell(row[name]) for name in table.columns])
+    return file.getvalue()
+
+
+def tables_markdown(tables: Sequence[Table]) -> str:
+    """The tables as GitHub's Markdown, each with its question as a title and its notes below.
+
+    Texts are escaped so that they stay texts: a name is no link, no HTML and no second column.
+    """
+    parts = []
+    for table in tables:
+        lines = [f"## {_escaped(table.question)}", ""]
+        if table.rows:
+            lines += [f"| {' | '.join(table.columns)} |", "|---" * len(table.columns) + "|"]
+            lines += [
+                f"| {' | '.join(_markdown_cell(row[name]) for name in table.columns)} |"
+                for row in table.rows
+            ]
+        else:
+            lines.append("Not a single row.")
+        for note in table.notes:
+            lines += ["", f"- {_escaped(note)}"]
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def _csv_cell(value: Value) -> Value:
+    return safe_cell(value) if isinstance(value, str) else value
+
+
+def _markdown_cell(value: Value) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return number(value)
+    return _escaped(str(value))
+
+
+def number(value: float) -> str:
+    """A number with three digits after the point, or three that count if it is small.
+
+    Example:
+        >>> number(0.8512345), number(2e-9), number(0.0)
+        ('0.851', '2.00e-09', '0.000')
+    """
+    if value == 0 or not math.isfinite(value) or abs(value) >= 0.001:
+        return f"{value:.3f}"
+    return f"{value:.2e}"
+
+
+def _escaped(text: str) -> str:
+    line = printable(" ".join(text.split()))
+    return re.sub(r"([\\`*_{}\[\]<>()#|~!&$])", r"\\\1", line)
