@@ -16,7 +16,8 @@ from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import FewShot, InstructionSet, Task, unknown_family_warning
 from metro_fast.robustness import Report, evaluate, load_reports, write_page, write_samples
-from metro_fast.robustness.ranks import Ranks, owned_output
+from metro_fast.robustness.owned import owned_output
+from metro_fast.robustness.ranks import Ranks
 from metro_fast.scoring import PROTOCOLS, AnswerStore
 
 app = typer.Typer(add_completion=False)

@@ -16,7 +16,7 @@ from metro_fast.experts import EXPERT_FILE, load_expert
 from metro_fast.experts.adapters.peft_folder import CONFIG
 from metro_fast.experts.hub.fetch import resolve_expert
 from metro_fast.experts.hub.name import expert_name, hub_name
-from metro_fast.robustness.unchanged import probe_logits, warn_if_unchanged
+from metro_fast.robustness.probe import probe_logits, warn_if_unchanged
 from metro_fast.scoring import model_fingerprint
 
 if TYPE_CHECKING:

@@ -74,7 +74,9 @@ def scale_table(study: Study, *, margin: float = 0.01) -> Table:
     unsized = [card.name for card in study.cards if card.size is None]
     if unsized:
         notes.append(f"The cards of {', '.join(unsized)} have no size, so they are on no curve.")
-    return make_table("scale", "Does a larger model of the family do better?", columns, rows, notes)
+    question = "Does a larger model of the family do better?"
+    main = "family kind reading task model size mean mean_low mean_high sigma difference adjusted_p"
+    return make_table("scale", question, columns, rows, notes, main=main)
 
 
 def _curves(study: Study) -> dict[tuple[str, str, str, str], list[Member]]:

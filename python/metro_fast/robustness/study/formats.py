@@ -11,20 +11,20 @@ from metro_fast._shown import printable
 from metro_fast._spreadsheet import safe_cell
 from metro_fast.robustness.study.table import Table, Value
 
-__all__ = ["tables_csv", "tables_json", "tables_markdown"]
+__all__ = ["cell_text", "number", "tables_csv", "tables_json", "tables_markdown"]
 
 
 def tables_json(tables: Sequence[Table]) -> str:
     """The tables as one JSON object: its `tables` are `Table.to_record`, by name."""
     record = {"format": "metro_fast.tables/1", "tables": [each.to_record() for each in tables]}
-    return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(record, indent=2, allow_nan=False) + "\n"
 
 
 def tables_csv(table: Table) -> str:
     """One table as CSV with a header; what is None is an empty cell.
 
-    A text that a spreadsheet would run as a formula gets an apostrophe in front. Numbers have all
-    of their digits.
+    A text that a spreadsheet would run as a formula gets an apostrophe in front, and control
+    characters are escaped. Numbers have all of their digits.
     """
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
@@ -35,7 +35,7 @@ def tables_csv(table: Table) -> str:
 
 
 def tables_markdown(tables: Sequence[Table]) -> str:
-    """The tables as GitHub's Markdown, each with its question as a title and its notes below.
+    """The main columns of tables as GitHub's Markdown, each with its question and its notes.
 
     Texts are escaped so that they stay texts: a name is no link, no HTML and no second column.
     """
@@ -43,9 +43,9 @@ def tables_markdown(tables: Sequence[Table]) -> str:
     for table in tables:
         lines = [f"## {_escaped(table.question)}", ""]
         if table.rows:
-            lines += [f"| {' | '.join(table.columns)} |", "|---" * len(table.columns) + "|"]
+            lines += [f"| {' | '.join(table.main)} |", "|---" * len(table.main) + "|"]
             lines += [
-                f"| {' | '.join(_markdown_cell(row[name]) for name in table.columns)} |"
+                f"| {' | '.join(_escaped(cell_text(row[name])) for name in table.main)} |"
                 for row in table.rows
             ]
         else:
@@ -57,17 +57,23 @@ def tables_markdown(tables: Sequence[Table]) -> str:
 
 
 def _csv_cell(value: Value) -> Value:
-    return safe_cell(value) if isinstance(value, str) else value
+    return safe_cell(printable(value)) if isinstance(value, str) else value
 
 
-def _markdown_cell(value: Value) -> str:
+def cell_text(value: Value) -> str:
+    """A value as people read it: a number with three digits, nothing for None.
+
+    Example:
+        >>> cell_text(None), cell_text(True), cell_text(0.85), cell_text(12345)
+        ('', 'yes', '0.850', '12,345')
+    """
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return number(value)
-    return _escaped(str(value))
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def number(value: float) -> str:

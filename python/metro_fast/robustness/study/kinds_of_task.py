@@ -49,7 +49,8 @@ def facet_table(study: Study) -> Table:
                     found.drop_rate,
                 ])  # fmt: skip
     question = "Are task-oriented and open-domain questions alike?"
-    return make_table("facets", question, columns, rows)
+    main = "model reading task_type metric tasks scaled_mean scaled_worst scaled_sigma"
+    return make_table("facets", question, columns, rows, main=main)
 
 
 def facet_gap_table(study: Study) -> Table:
@@ -104,7 +105,8 @@ def facet_gap_table(study: Study) -> Table:
                     "subtracted from one another; the facets have their scaled means."
                 )
     question = "How far are the kinds of task apart?"
-    return make_table("facet_gaps", question, columns, rows, notes)
+    main = "model reading metric first second gap low high p"
+    return make_table("facet_gaps", question, columns, rows, notes, main=main)
 
 
 def _by_type(study: Study, member: Member) -> dict[str, list[TaskSummary]]:

@@ -61,7 +61,8 @@ def plan_table(
                 plan.items, plan.more_items, plan.answers, plan.half_width,
             ])  # fmt: skip
     notes = ["The wordings are those of each side, seen and unseen."] if of == "gap" else []
-    return make_table("plan", "How many items and wordings are needed?", columns, rows, notes)
+    question = "How many items and wordings are needed?"
+    return make_table("plan", question, columns, rows, notes, main=" ".join(columns))
 
 
 def _plan(

@@ -64,7 +64,8 @@ def reading_table(study: Study) -> Table:
                     worst.instruction_id, worst.difference,
                 ])  # fmt: skip
     question = "Does it matter how the answers are read?"
-    return make_table("readings", question, columns, rows, notes)
+    main = "model task first second difference low high sigma_difference agreement second_unread"
+    return make_table("readings", question, columns, rows, notes, main=main)
 
 
 def rank_table(study: Study) -> Table:
@@ -101,7 +102,8 @@ def rank_table(study: Study) -> Table:
             names = ", ".join(member.card.name for member in ranked)
             rows.append([reading, task, names, *found])
     question = "Does the wording change which model is best?"
-    return make_table("ranks", question, columns, rows, notes)
+    main = "reading task models w tau best_share"
+    return make_table("ranks", question, columns, rows, notes, main=main)
 
 
 def _asked_alike(study: Study, reading: str, task: str) -> tuple[list[Member], list[str]]:

@@ -40,6 +40,7 @@ _COLUMNS = {
     "agreement": "Share of answers that are the same.",
     "margin": "Differences up to this count as equal.",
     "verdict": "as robust, better, worse or undecided: of mean, spread and wordings together.",
+    "own_verdict": "The verdict of this row by itself, which the sentence says.",
     "mean_verdict": "The verdict of the mean alone.",
     "spread_verdict": "The verdict of the spread alone.",
     "wordings_verdict": "The verdict of the single wordings.",
@@ -120,7 +121,11 @@ def pair_table(name: str, question: str, pairs: Sequence[Pair], notes: Sequence[
             None if spread is None else spread.difference, low, high,
             row.worst.instruction_id, row.worst.difference,
             ", ".join(each.instruction_id for each in found.broken),
-            row.agreement, row.margin, found.verdicts.overall, *found.verdicts, row.needed_items,
-            comparison.sentence(task),
+            row.agreement, row.margin, found.verdicts.overall, row.verdict, *found.verdicts,
+            row.needed_items, comparison.sentence(task),
         ])  # fmt: skip
-    return make_table(name, question, _COLUMNS, rows, notes)
+    main = (
+        "model reference reading task density expert_bytes reference_mean mean difference low high"
+    )
+    main += " broken verdict"
+    return make_table(name, question, _COLUMNS, rows, notes, main=main)

@@ -60,7 +60,8 @@ def model_table(study: Study) -> Table:
             ", ".join(member.reading for member in members),
             members[0].report.model_hash,
         ])  # fmt: skip
-    return make_table("models", "Which models are compared?", columns, rows)
+    main = "model kind size expert_bytes density base readings"
+    return make_table("models", "Which models are compared?", columns, rows, main=main)
 
 
 def score_table(study: Study) -> Table:
@@ -118,7 +119,8 @@ def score_table(study: Study) -> Table:
                 ),
             ])  # fmt: skip
     question = "Does each model follow its instructions, however they are worded?"
-    return make_table("scores", question, columns, rows)
+    main = "model reading task mean mean_low mean_high chance sigma worst worst_value broken"
+    return make_table("scores", question, columns, rows, main=main)
 
 
 def wording_table(study: Study) -> Table:
@@ -158,7 +160,9 @@ def wording_table(study: Study) -> Table:
                     None if test is None else test.adjusted_p, row.instruction_id in broken,
                     row.unread, row.cut,
                 ])  # fmt: skip
-    return make_table("wordings", "How does each model do in each wording?", columns, rows)
+    question = "How does each model do in each wording?"
+    main = "model reading task wording seen value low high broken"
+    return make_table("wordings", question, columns, rows, main=main)
 
 
 def broken_table(study: Study) -> Table:
@@ -205,7 +209,8 @@ def broken_table(study: Study) -> Table:
             ])  # fmt: skip
     place = list(columns).index("difference")
     rows.sort(key=lambda row: float(row[place] or 0))
-    return make_table("broken", "Which wording breaks which model?", columns, rows)
+    main = "model reading task wording value median difference low high study_p"
+    return make_table("broken", "Which wording breaks which model?", columns, rows, main=main)
 
 
 def control_table(study: Study) -> Table:
@@ -242,7 +247,8 @@ def control_table(study: Study) -> Table:
                     check.verdict,
                 ])  # fmt: skip
     question = "Does each model notice what does not ask for the right answer?"
-    return make_table("controls", question, columns, rows)
+    main = "model reading task control kind value wordings_mean verdict"
+    return make_table("controls", question, columns, rows, main=main)
 
 
 def mean_interval(member: Member, task: str) -> Interval | None:

@@ -21,6 +21,8 @@ _SIDES = {
     "adjusted_p": "p by Holm's correction over all rows with a test.",
 }
 
+_MAIN = "seen_mean unseen_mean gap low high seen unseen adjusted_p"
+
 
 def seen_wording_table(study: Study) -> Table:
     """Is a wording that a model was trained with safer than another one?
@@ -51,7 +53,8 @@ def seen_wording_table(study: Study) -> Table:
                 gap.gap, *gap.interval, gap.seen_count, gap.unseen_count, gap.p_value, None,
             ])  # fmt: skip
     question = "Is a wording that the model was trained with safer?"
-    return make_table("seen_wordings", question, WHERE | _SIDES, _adjusted(rows), notes)
+    columns, main = WHERE | _SIDES, f"model reading task {_MAIN}"
+    return make_table("seen_wordings", question, columns, _adjusted(rows), notes, main=main)
 
 
 def seen_task_table(study: Study) -> Table:
@@ -89,7 +92,8 @@ def seen_task_table(study: Study) -> Table:
                 gap.unseen_count, gap.p_value, None,
             ])  # fmt: skip
     question = "Is a task that the model was trained with safer?"
-    return make_table("seen_tasks", question, columns, _adjusted(rows), notes)
+    main = f"model reading metric {_MAIN}"
+    return make_table("seen_tasks", question, columns, _adjusted(rows), notes, main=main)
 
 
 def _adjusted(rows: list[list[Value]]) -> list[list[Value]]:

@@ -21,6 +21,7 @@ class Table:
         rows: Each has every column; None where there is no number, which `notes` or the column's
             meaning explains.
         notes: What is not in the rows, and why.
+        main: The columns to show where there is little room, as on a terminal.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Table:
     columns: Mapping[str, str]
     rows: tuple[Mapping[str, Value], ...]
     notes: tuple[str, ...] = ()
+    main: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Table {self.name}: {len(self.rows)} rows of {len(self.columns)} columns>"
@@ -49,6 +51,7 @@ class Table:
             "name": self.name,
             "question": self.question,
             "columns": dict(self.columns),
+            "main": list(self.main),
             "rows": [dict(row) for row in self.rows],
             "notes": list(self.notes),
         }
@@ -60,7 +63,11 @@ def make_table(
     columns: Mapping[str, str],
     rows: Sequence[Sequence[Value]],
     notes: Sequence[str] = (),
+    *,
+    main: str,
 ) -> Table:
-    """A table from rows of values in the order of the columns."""
+    """A table from rows of values in the order of the columns; `main` has names with spaces."""
     named = tuple(dict(zip(columns, row, strict=True)) for row in rows)
-    return Table(name, question, columns, named, tuple(dict.fromkeys(notes)))
+    shown = tuple(main.split())
+    assert columns.keys() >= set(shown), set(shown) - columns.keys()
+    return Table(name, question, columns, named, tuple(dict.fromkeys(notes)), shown)
