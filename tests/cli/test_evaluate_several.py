@@ -17,7 +17,7 @@ peft = pytest.importorskip("peft")
 
 from typer.testing import CliRunner
 
-from metro_fast.cli import evaluate_models
+from metro_fast.cli import evaluate as evaluate_cli
 from metro_fast.cli.evaluate import app
 from metro_fast.cli.evaluate_models import model_names
 from metro_fast.cli.import_log import app as import_log
@@ -77,9 +77,9 @@ def test_several_experts_are_models_of_their_own(
     room: Path, tiny_t5: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads: list[str] = []
-    load = evaluate_models.load_model
+    load = evaluate_cli.load_model
     monkeypatch.setattr(
-        evaluate_models, "load_model", lambda name: (loads.append(name), load(name))[1]
+        evaluate_cli, "load_model", lambda name: (loads.append(name), load(name))[1]
     )
     experts = ("a/expert", "b/expert", "packed")
     options = [part for expert in experts for part in ("--expert", room / expert)]

@@ -72,7 +72,7 @@ class Need:
 
 _JINJA, _TORCH = ("jinja2",), ("torch", "transformers")
 _TABLES = ("scipy",)
-"""What tables of saved answers need."""
+"""The needs of tables of saved answers."""
 _RATING = (
     Need("eval", (*_TORCH, *_JINJA), _given("tasks")),
     Need("train", ("accelerate",), _given("examples")),

@@ -60,6 +60,7 @@ from metro_fast.robustness.study.card import ModelCard, SwappedIn
 from metro_fast.robustness.study.card_file import read_cards, write_cards
 from metro_fast.robustness.study.formats import tables_csv, tables_json, tables_markdown
 from metro_fast.robustness.study.plans import plan_table
+from metro_fast.robustness.study.references import reference_table
 from metro_fast.robustness.study.study import Member, Study
 from metro_fast.robustness.study.table import Table
 from metro_fast.robustness.study.tables import TABLES, study_tables
@@ -71,11 +72,13 @@ if TYPE_CHECKING:
     from metro_fast._adapter import load_adapter
     from metro_fast._pretrained import load_model
     from metro_fast.robustness.evaluation import evaluate
+    from metro_fast.robustness.study.evaluating import evaluate_experts
 else:  # tables come from saved cells, without torch
     __getattr__ = on_first_use(
         __name__,
         {
             "evaluate": f"{__name__}.evaluation",
+            "evaluate_experts": f"{__name__}.study.evaluating",
             "load_adapter": "metro_fast._adapter",
             "load_model": "metro_fast._pretrained",
         },
@@ -128,6 +131,7 @@ __all__ = [
     "compare",
     "compare_readings",
     "evaluate",
+    "evaluate_experts",
     "facets",
     "load_adapter",
     "load_model",
@@ -147,6 +151,7 @@ __all__ = [
     "read_inspect",
     "read_lm_eval_samples",
     "recompute",
+    "reference_table",
     "resampled_interval",
     "score_interval",
     "seen_gap",

@@ -1,4 +1,4 @@
-"""What a model of a study is: its size, its family, and the expert that is on it."""
+"""The card of a model: its size, its family, and the expert that is on it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ class SwappedIn:
         size_bytes: Bytes of its weights file.
         density: Share of its weights that are not 0; None for one at full size.
         original: Name of the card of the expert at full size that it was compressed from; None if
-            it is not known, or is none.
+            it is unknown or absent.
 
     Raises:
         TypeError: If a value has another type.
@@ -54,7 +54,7 @@ class SwappedIn:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model of a study is.
+    """One model of a study.
 
     Args:
         name: Its name in every table; that of its report.

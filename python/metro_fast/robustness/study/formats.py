@@ -37,7 +37,7 @@ def tables_csv(table: Table) -> str:
 def tables_markdown(tables: Sequence[Table]) -> str:
     """The main columns of tables as GitHub's Markdown, each with its question and its notes.
 
-    Texts are escaped so that they stay texts: a name is no link, no HTML and no second column.
+    Texts are escaped so that they stay texts: a name makes neither a link nor HTML nor a column.
     """
     parts = []
     for table in tables:

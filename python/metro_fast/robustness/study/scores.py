@@ -1,4 +1,4 @@
-"""What each model does on each task: its numbers, its wordings, its controls."""
+"""Each model on each task: its numbers, its wordings, its controls."""
 
 from metro_fast.robustness.common_items import item_groups, value_matrix
 from metro_fast.robustness.planning import variance_components

@@ -137,7 +137,7 @@ class Study:
             task: Name of the task.
 
         Returns:
-            The report, or None and why there is none.
+            The report, or None and the reason.
         """
         others = [other for other in self.of(name) if task in other.report.tasks]
         reasons = {}
@@ -226,7 +226,7 @@ def _named(pairs: Sequence[tuple[ModelCard, Report]]) -> list[tuple[ModelCard, R
 
 
 def _check_pairs(pairs: Sequence[tuple[ModelCard, Report]]) -> None:
-    """Refuse what could not be told apart in a table."""
+    """Refuse what could not be distinguished in a table."""
     if not pairs:
         raise MetroFastError("reports is empty, expected at least one")
     known: dict[str, tuple[ModelCard, str]] = {}
