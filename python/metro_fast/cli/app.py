@@ -208,7 +208,7 @@ def main() -> NoReturn:
             app(prog_name="metro-fast")
     except (MetroFastError, MissingExtraError, OSError, TypeError, MemoryError) as error:
         sys.stderr.write(f"metro-fast: {error_text(error)}\n")
-        sys.exit(STATUS.get(getattr(RUNNING.get(), "info_name", None), 1))
+        sys.exit(STATUS.get(getattr(RUNNING.get(), "info_name", ""), 1))
     except (KeyboardInterrupt, SystemExit) as stop:
         # typer turns Ctrl-C into an exit with the shell's number for it.
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:

@@ -73,7 +73,8 @@ def reference_table(
     pairs, notes = [], []
     for member in study.members:
         card = member.card
-        name = card.base if reference == "base" else card.expert and card.expert.original
+        original = None if card.expert is None else card.expert.original
+        name = card.base if reference == "base" else original
         if name is None:
             continue
         if not study.of(name):
