@@ -76,7 +76,8 @@ def scale_table(study: Study, *, margin: float = 0.01) -> Table:
         notes.append(f"The cards of {', '.join(unsized)} have no size, so they are on no curve.")
     question = "Does a larger model of the family do better?"
     main = "family kind reading task model size mean mean_low mean_high sigma difference adjusted_p"
-    return make_table("scale", question, columns, rows, notes, main=main)
+    empty = "The models of each family and kind have one size, so they make no curve."
+    return make_table("scale", question, columns, rows, notes, main=main, empty=empty)
 
 
 def _curves(study: Study) -> dict[tuple[str, str, str, str], list[Member]]:

@@ -43,7 +43,7 @@ def evaluate_experts(
     """Ask a base, and the base with each of several experts, the same cells.
 
     One base is loaded. Compressed experts of one layout are swapped in an `ExpertPool`, others are
-    loaded onto the base and taken off again.
+    loaded onto the base and removed again.
 
     Args:
         model: The base, an encoder-decoder or a causal model without adapters.

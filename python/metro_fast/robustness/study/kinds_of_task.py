@@ -106,7 +106,8 @@ def facet_gap_table(study: Study) -> Table:
                 )
     question = "How far are the kinds of task apart?"
     main = "model reading metric first second gap low high p"
-    return make_table("facet_gaps", question, columns, rows, notes, main=main)
+    empty = "The tasks are of one kind."
+    return make_table("facet_gaps", question, columns, rows, notes, main=main, empty=empty)
 
 
 def _by_type(study: Study, member: Member) -> dict[str, list[TaskSummary]]:

@@ -65,7 +65,8 @@ def reading_table(study: Study) -> Table:
                 ])  # fmt: skip
     question = "Does it matter how the answers are read?"
     main = "model task first second difference low high sigma_difference agreement second_unread"
-    return make_table("readings", question, columns, rows, notes, main=main)
+    empty = "Each model was asked in one way."
+    return make_table("readings", question, columns, rows, notes, main=main, empty=empty)
 
 
 def rank_table(study: Study) -> Table:
@@ -103,7 +104,8 @@ def rank_table(study: Study) -> Table:
             rows.append([reading, task, names, *found])
     question = "Does the wording change which model is best?"
     main = "reading task models w tau best_share"
-    return make_table("ranks", question, columns, rows, notes, main=main)
+    empty = "A rank needs two models and two wordings."
+    return make_table("ranks", question, columns, rows, notes, main=main, empty=empty)
 
 
 def _asked_alike(study: Study, reading: str, task: str) -> tuple[list[Member], list[str]]:

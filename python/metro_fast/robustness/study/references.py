@@ -93,6 +93,8 @@ def reference_table(
         if reference == "base"
         else "Is each compressed expert still as good as the one at full size?"
     )
+    if not pairs and not notes:
+        notes = [f"The cards name the {reference} of not one model."]
     return pair_table(f"against_{reference}", question, pairs, notes)
 
 

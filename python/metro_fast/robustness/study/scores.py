@@ -210,7 +210,9 @@ def broken_table(study: Study) -> Table:
     place = list(columns).index("difference")
     rows.sort(key=lambda row: float(row[place] or 0))
     main = "model reading task wording value median difference low high study_p"
-    return make_table("broken", "Which wording breaks which model?", columns, rows, main=main)
+    empty = "Not one wording is shown to be worse than the median one of its task."
+    question = "Which wording breaks which model?"
+    return make_table("broken", question, columns, rows, main=main, empty=empty)
 
 
 def control_table(study: Study) -> Table:
@@ -248,7 +250,8 @@ def control_table(study: Study) -> Table:
                 ])  # fmt: skip
     question = "Does each model notice what does not ask for the right answer?"
     main = "model reading task control kind value wordings_mean verdict"
-    return make_table("controls", question, columns, rows, main=main)
+    empty = "The reports have wordings alone, and not a control."
+    return make_table("controls", question, columns, rows, main=main, empty=empty)
 
 
 def mean_interval(member: Member, task: str) -> Interval | None:

@@ -30,7 +30,7 @@ class Source(NamedTuple):
 
     @property
     def note(self) -> SwappedIn:
-        """What a card says of it."""
+        """The part of a card about it."""
         if self.expert is None:
             return SwappedIn(self.given, _weights(self.path).stat().st_size)
         return SwappedIn(self.given, self.expert.nbytes, _density(self.expert))

@@ -65,8 +65,14 @@ def make_table(
     notes: Sequence[str] = (),
     *,
     main: str,
+    empty: str = "",
 ) -> Table:
-    """A table from rows of values in the order of the columns; `main` has names with spaces."""
+    """A table from rows of values in the order of the columns.
+
+    `main` has names with spaces between; `empty` is the note of a table without rows or notes.
+    """
+    if empty and not rows and not notes:
+        notes = (empty,)
     named = tuple(dict(zip(columns, row, strict=True)) for row in rows)
     shown = tuple(main.split())
     assert columns.keys() >= set(shown), set(shown) - columns.keys()
