@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import jinja2
 
 from metro_fast.robustness import wilson_interval
-from metro_fast.robustness.gap import paired_difference
+from metro_fast.robustness.paired import paired_difference
 from metro_fast.robustness.spread import wording_spread
 from metro_fast.robustness.statistics import holm, mcnemar_exact
 from metro_fast.scoring import semeval_macro_f1

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MissingExtraError
 
 
@@ -55,7 +56,7 @@ def on_first_use(
 
     def get(name: str) -> Any:
         if name not in places:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            raise AttributeError(f"module {quoted(package)} has no attribute {quoted(name)}")
         for module in modules:
             require(module, extra)
         found = getattr(importlib.import_module(places[name]), name)
