@@ -38,7 +38,7 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def on_first_use(
-    package: str, places: Mapping[str, str], modules: Sequence[str], extra: str
+    package: str, places: Mapping[str, str], modules: Sequence[str]
 ) -> Callable[[str], Any]:
     """The `__getattr__` of a package, some of whose names need optional dependencies.
 
@@ -47,8 +47,7 @@ def on_first_use(
     Args:
         package: The package's `__name__`.
         places: By name the module that defines it.
-        modules: The optional dependencies that all of them need.
-        extra: The extra that installs these.
+        modules: The optional dependencies that all of them need, of the extra `eval`.
 
     Returns:
         The function. It raises `MissingExtraError` where a dependency is not installed.
@@ -58,7 +57,7 @@ def on_first_use(
         if name not in places:
             raise AttributeError(f"module {quoted(package)} has no attribute {quoted(name)}")
         for module in modules:
-            require(module, extra)
+            require(module, "eval")
         found = getattr(importlib.import_module(places[name]), name)
         setattr(sys.modules[package], name, found)
         return found

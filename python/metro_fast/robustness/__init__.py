@@ -83,7 +83,6 @@ else:  # tables come from saved cells, without torch
             "load_model": "metro_fast._pretrained",
         },
         ("torch", "transformers", "jinja2"),
-        "eval",
     )
 
     def __dir__():

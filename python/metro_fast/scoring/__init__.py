@@ -40,7 +40,6 @@ else:  # what reads saved answers needs no torch
             "tokenizer_fingerprint": f"{__name__}.fingerprint",
         },
         ("torch", "transformers"),
-        "eval",
     )
 
     def __dir__():
