@@ -1,8 +1,12 @@
 """Optional dependencies: imported where they are first used, or named with their pip command."""
 
 import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
+from typing import Any
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MissingExtraError
 
 
@@ -31,3 +35,31 @@ def require(module: str, extra: str) -> ModuleType:
         raise MissingExtraError(
             f"{module} is not installed. Install it with: pip install 'metro_fast[{extra}]'"
         ) from error
+
+
+def on_first_use(
+    package: str, places: Mapping[str, str], modules: Sequence[str]
+) -> Callable[[str], Any]:
+    """The `__getattr__` of a package, some of whose names need optional dependencies.
+
+    The others are then there without these, and faster.
+
+    Args:
+        package: The package's `__name__`.
+        places: By name the module that defines it.
+        modules: The optional dependencies that all of them need, of the extra `eval`.
+
+    Returns:
+        The function. It raises `MissingExtraError` where a dependency is not installed.
+    """
+
+    def get(name: str) -> Any:
+        if name not in places:
+            raise AttributeError(f"module {quoted(package)} has no attribute {quoted(name)}")
+        for module in modules:
+            require(module, "eval")
+        found = getattr(importlib.import_module(places[name]), name)
+        setattr(sys.modules[package], name, found)
+        return found
+
+    return get

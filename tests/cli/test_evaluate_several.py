@@ -17,14 +17,21 @@ peft = pytest.importorskip("peft")
 
 from typer.testing import CliRunner
 
-from metro_fast.cli import evaluate_models
+from metro_fast.cli import evaluate as evaluate_cli
 from metro_fast.cli.evaluate import app
 from metro_fast.cli.evaluate_models import model_names
 from metro_fast.cli.import_log import app as import_log
 from metro_fast.errors import MetroFastError
 from metro_fast.experts import compress, load_expert
 from metro_fast.prompts import Instruction, InstructionSet, Item, Task
-from metro_fast.robustness import Report, evaluate, load_reports, read_lm_eval_samples
+from metro_fast.robustness import (
+    Report,
+    Study,
+    evaluate,
+    load_reports,
+    read_lm_eval_samples,
+    reference_table,
+)
 from metro_fast.scoring import tensor_digests
 
 PLACES = ("paris", "rome", "oslo")
@@ -77,9 +84,9 @@ def test_several_experts_are_models_of_their_own(
     room: Path, tiny_t5: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads: list[str] = []
-    load = evaluate_models.load_model
+    load = evaluate_cli.load_model
     monkeypatch.setattr(
-        evaluate_models, "load_model", lambda name: (loads.append(name), load(name))[1]
+        evaluate_cli, "load_model", lambda name: (loads.append(name), load(name))[1]
     )
     experts = ("a/expert", "b/expert", "packed")
     options = [part for expert in experts for part in ("--expert", room / expert)]
@@ -247,3 +254,39 @@ def test_ranks_of_torchrun_write_what_one_process_writes(room: Path) -> None:
     for found in files:
         del found[Path("resolved_config.yaml")]  # it names the output
     assert files[0] == files[1]
+
+
+def test_a_study_of_a_base_and_its_experts(room: Path) -> None:
+    options = ("--expert", room / "lora", "--expert", room / "packed", "--with-base")
+    result = run(
+        room,
+        *options,
+        "--original",
+        room / "lora",
+        "--seen-tasks",
+        "cities",
+        "--model-family",
+        "t5",
+    )
+    assert result.exit_code == 0, (result.output, result.exception)
+    cards = {card.name: card for card in Study.load(room / "out").cards}
+    assert {name: card.kind for name, card in cards.items()} == {
+        "base": "base", "lora": "expert", "packed": "compressed"
+    }  # fmt: skip
+    assert cards["packed"].references == ("base", "lora")
+    assert cards["packed"].expert.density == 0.5
+    assert (cards["base"].seen_tasks, cards["lora"].seen_tasks) == ((), ("cities",))
+    assert cards["lora"].size > cards["base"].size > 0
+    assert {card.family for card in cards.values()} == {"t5"}
+    table = reference_table(Study.load(room / "out"), "original")
+    assert table.column("model") == ["packed"]
+    for wrong, message in (
+        (("--with-base",), "--with-base does nothing without --expert"),
+        (("--original", "x"), "--original does nothing without --expert"),
+        ((*options, "--original", "x"), "--original is 'x', which is not given as --expert"),
+        ((*options, "--merged", "x"), "--merged is 'x', which is not given as --expert"),
+        ((*options, "--model-name", "m"), "there are 2 experts"),
+    ):
+        refused = run(room, *wrong, output="no")
+        assert message in str(refused.exception)
+        assert not (room / "no" / "cells").exists()

@@ -28,7 +28,7 @@ PAGES = {
     "docs/pool.md": 1,
     "docs/prepare.md": 3,
     "docs/prompts.md": 4,
-    "docs/robustness.md": 1,
+    "docs/robustness.md": 8,
     "docs/robustness-statistics.md": 1,
     "docs/scoring.md": 3,
     "docs/searching.md": 1,

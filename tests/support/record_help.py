@@ -23,8 +23,6 @@ MODULES = (
     "finetune",
     "curves",
     "evaluate",
-    "import_log",
-    "plan",
     "expert_compose",
     "expert_tune",
 )

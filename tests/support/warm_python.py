@@ -26,7 +26,8 @@ from typing import Self
 PRELOADED = (
     "torch transformers.trainer transformers.models.t5.modeling_t5 transformers.models.auto "
     "peft accelerate jinja2 scipy.stats metro_fast.cli.app metro_fast.data metro_fast.experts "
-    "metro_fast.experts.loading.load metro_fast.metro metro_fast.robustness metro_fast.tuning"
+    "metro_fast.experts.loading.load metro_fast.metro metro_fast.tuning "
+    "metro_fast.robustness.study.evaluating"
 )
 
 

@@ -12,11 +12,11 @@ import yaml
 from accelerate import PartialState
 
 from metro_fast._atomic import write_atomically, write_folder
+from metro_fast._ranks import is_first, owned_by_first
 from metro_fast._temporary import remove_unfinished_writes
 from metro_fast._training.callbacks import HistoryCallback, InterruptCallback
 from metro_fast._training.checkpoints import latest_checkpoint, step_of
 from metro_fast._training.extension import check_length
-from metro_fast._training.ranks import is_first, owned_by_first
 from metro_fast._training.recorded_settings import (
     changed_settings,
     plain_settings,

@@ -13,6 +13,7 @@ from transformers.trainer_utils import TrainOutput
 from transformers.utils.logging import disable_progress_bar
 
 from metro_fast._parameter_groups import parameter_groups
+from metro_fast._ranks import leave_group_at_exit, owned_by_first
 from metro_fast._temporary import remove_unfinished_writes
 from metro_fast._training.arguments import SummedLossArguments, check_one_process_per_gpu
 from metro_fast._training.callbacks import EpochCallback
@@ -30,7 +31,6 @@ from metro_fast._training.predictions import (
 )
 from metro_fast._training.progress import RunProgress
 from metro_fast._training.randomness import OwnRandomness
-from metro_fast._training.ranks import leave_group_at_exit, owned_by_first
 from metro_fast._training.refusals import check_combinations, check_fields, check_launcher
 from metro_fast._training.streams import check_stream, is_stream
 from metro_fast._training.training_rows import FILLER, is_filler

@@ -20,6 +20,9 @@ from metro_fast.errors import MetroFastError, MissingExtraError
 
 INTERRUPTED = 130
 NO_COMMAND = 2
+STATUS = {"compare": 2}
+"""The status of errors, if it is not 1: compare has 1 for a verdict, as diff has for a difference.
+"""
 
 
 class LazyGroup(TyperGroup):
@@ -144,6 +147,18 @@ class MainGroup(LazyGroup):
             "metro_fast.cli.evaluate",
             "Score tasks under instructions; report.",
         ),
+        "compare": (
+            "metro_fast.cli.compare",
+            "Judge a model against another one; gate CI.",
+        ),
+        "report": (
+            "metro_fast.cli.report",
+            "Show what evaluations found, as tables or a page.",
+        ),
+        "recompute": (
+            "metro_fast.cli.recompute",
+            "Compute all results of a folder again.",
+        ),
         "import-log": (
             "metro_fast.cli.import_log",
             "Read logs of lm-eval, Inspect and HELM.",
@@ -193,7 +208,7 @@ def main() -> NoReturn:
             app(prog_name="metro-fast")
     except (MetroFastError, MissingExtraError, OSError, TypeError, MemoryError) as error:
         sys.stderr.write(f"metro-fast: {error_text(error)}\n")
-        sys.exit(1)
+        sys.exit(STATUS.get(getattr(RUNNING.get(), "info_name", ""), 1))
     except (KeyboardInterrupt, SystemExit) as stop:
         # typer turns Ctrl-C into an exit with the shell's number for it.
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:

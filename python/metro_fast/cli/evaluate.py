@@ -1,23 +1,37 @@
 """`metro-fast evaluate`: ask models tasks under instructions, and write the report."""
 
 import logging
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
 
+from metro_fast._pretrained import load_tokenizer
 from metro_fast._shown import quoted
 from metro_fast.cli import evaluate_options as options
 from metro_fast.cli.config import ConfigOption, save_resolved
 from metro_fast.cli.console import plain_console
-from metro_fast.cli.evaluate_models import experts_on, model_names, pick_device
+from metro_fast.cli.evaluate_models import model_names, pick_device
 from metro_fast.cli.unused import refuse_unused
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import FewShot, InstructionSet, Task, unknown_family_warning
-from metro_fast.robustness import Report, evaluate, load_reports, write_page, write_samples
-from metro_fast.robustness.ranks import Ranks, owned_output
+from metro_fast.robustness import (
+    Report,
+    evaluate_experts,
+    load_model,
+    load_reports,
+    write_page,
+    write_samples,
+)
+from metro_fast.robustness.owned import owned_output
+from metro_fast.robustness.ranks import Ranks
+from metro_fast.robustness.study.swapping import Source, find_source
 from metro_fast.scoring import PROTOCOLS, AnswerStore
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 app = typer.Typer(add_completion=False)
 _logger = logging.getLogger(__name__)
@@ -31,6 +45,10 @@ def evaluate_command(
     instructions: options.InstructionsOption,
     output: options.OutputOption,
     expert: options.ExpertOption = None,
+    with_base: options.WithBaseOption = False,
+    original: options.OriginalOption = "",
+    merged: options.MergedOption = None,
+    seen_tasks: options.SeenTasksOption = None,
     model_name: options.ModelNameOption = "",
     model_family: options.ModelFamilyOption = "",
     preset: options.PresetOption = "metro_t0",
@@ -48,20 +66,42 @@ def evaluate_command(
     strict: options.StrictOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Ask tasks under every instruction of their type; write results and one offline page."""
-    _refuse_unread(ctx, few_shot, preset)
+    """Ask tasks under every instruction of their type; write results and one offline page.
+
+    A study of a base and its experts: --expert full --expert small --with-base --original full
+    """
+    experts = expert or []
+    _refuse_unread(ctx, few_shot, preset, experts)
     ctx.with_resource(owned_output(output))
     loaded = [_drawn(Task.load(path), limit) for path in tasks]
     instruction_set = InstructionSet.load(instructions)
-    names, ranks = model_names(model, expert or [], model_name), Ranks.current()
+    names = model_names(model, experts, model_name, with_base=with_base)
+    chosen = names[-len(experts) :] if experts else []
+    named = _named_experts(dict(zip(experts, chosen, strict=True)), original, merged or [])
+    ranks = Ranks.current()
     if ranks.is_first:
         _warn_if_unknown(instruction_set, model_family, names)
     answers = None if store is None else AnswerStore(store)
-    ask = partial(
-        evaluate,
-        tasks=loaded,
-        instructions=instruction_set,
+    sources = {name: find_source(path) for name, path in zip(chosen, experts, strict=True)}
+    tokenizer = load_tokenizer(model)
+
+    def load() -> "PreTrainedModel":
+        return load_model(model).eval().to(pick_device(device))
+
+    study = evaluate_experts(
+        load(),
+        tokenizer,
+        loaded,
+        instruction_set,
+        sources,
+        base_name=_base_name(model, names, with_base=with_base or not experts),
+        model_family=model_family,
+        with_base=with_base or not experts,
+        originals={name: named[0] for name in chosen if _is_made_from(sources, name, named[0])},
+        merged=named[1],
+        seen_tasks=dict.fromkeys(chosen or names, tuple(seen_tasks or ())),
         output=output,
+        reload=load,
         preset=preset,
         wrapper=wrapper,
         few_shot=_shots(loaded, few_shot, examples or [], few_shot_seed),
@@ -71,15 +111,10 @@ def evaluate_command(
         resume=resume,
         strict=strict,
     )
-    networks = experts_on(model, expert or [], pick_device(device))
-    reports = [
-        ask(network, tokenizer, model_name=name, model_family=model_family or name)
-        for name, (network, tokenizer) in zip(names, networks, strict=True)
-    ]
     if not ranks.is_first:
         return
     save_resolved(ctx, output, beside_others=True)
-    for report in reports:
+    for report in (member.report for member in study.members):
         if log_samples:
             write_samples(report, output)
         plain_console().print(summary_table(report))
@@ -88,11 +123,37 @@ def evaluate_command(
     typer.echo(f"wrote {write_page(output / 'report.html', load_reports(output))}")
 
 
-def _refuse_unread(ctx: typer.Context, few_shot: int, preset: str) -> None:
+def _refuse_unread(ctx: typer.Context, few_shot: int, preset: str, experts: Sequence[str]) -> None:
     if not few_shot:
         refuse_unused(ctx, "few_shot_seed", without="--few-shot")
     if not PROTOCOLS[preset].generate:
         refuse_unused(ctx, "max_new_tokens", without="--preset generate_match")
+    if not experts:
+        refuse_unused(ctx, "with_base", "original", "merged", without="--expert")
+
+
+def _named_experts(
+    names: dict[str, str], original: str, merged: Sequence[str]
+) -> tuple[str, list[str]]:
+    """The names of the expert at full size and of the merged ones, from what was given."""
+    for flag, given in (("--original", [original] if original else []), ("--merged", merged)):
+        for each in given:
+            if each not in names:
+                raise MetroFastError(
+                    f"{flag} is {quoted(each)}, which is not given as --expert: give one of "
+                    f"{', '.join(names)}"
+                )
+    return names.get(original, ""), [names[each] for each in merged]
+
+
+def _is_made_from(sources: Mapping[str, Source], name: str, original: str) -> bool:
+    """Whether an expert is a compressed one, and there is one at full size."""
+    return bool(original) and name != original and sources[name].expert is not None
+
+
+def _base_name(model: str, names: Sequence[str], *, with_base: bool) -> str:
+    """The name of the base, also where it is not asked by itself."""
+    return names[0] if with_base else model_names(model, [], "")[0]
 
 
 def _warn_if_unknown(instructions: InstructionSet, model_family: str, names: list[str]) -> None:

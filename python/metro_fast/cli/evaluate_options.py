@@ -21,6 +21,29 @@ ExpertOption = Annotated[
         "times, and each is a model of its own."
     ),
 ]
+WithBaseOption = Annotated[
+    bool, typer.Option(help="With --expert: ask the model without an expert as well.")
+]
+OriginalOption = Annotated[
+    str,
+    typer.Option(
+        help="With --expert: the one at full size that the compressed ones were made from, with "
+        "which the report compares them."
+    ),
+]
+MergedOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="With --expert: one of them that is merged of others; may be given several times."
+    ),
+]
+SeenTasksOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Name of a task that the experts (or, without any, the model) were trained with; may "
+        "be given several times."
+    ),
+]
 ModelNameOption = Annotated[str, typer.Option(help="Name in tables; by default the folder's.")]
 ModelFamilyOption = Annotated[
     str,

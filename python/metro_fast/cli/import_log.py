@@ -17,7 +17,7 @@ from metro_fast.robustness import (
     read_lm_eval_samples,
     write_page,
 )
-from metro_fast.robustness.ranks import owned_output
+from metro_fast.robustness.owned import owned_output
 
 app = typer.Typer(add_completion=False)
 

@@ -71,6 +71,8 @@ class Need:
 
 
 _JINJA, _TORCH = ("jinja2",), ("torch", "transformers")
+_TABLES = ("scipy",)
+"""The needs of tables of saved answers."""
 _RATING = (
     Need("eval", (*_TORCH, *_JINJA), _given("tasks")),
     Need("train", ("accelerate",), _given("examples")),
@@ -90,8 +92,11 @@ NEEDS: Mapping[str, tuple[Need, ...]] = {
     "prompts check": (Need("eval", _JINJA),),
     "prompts read": (Need("lm-eval", ("lm_eval",), _given("kind", "lm-eval")),),
     "evaluate": (Need("eval"), Need("peft", (), _given("expert"))),
-    "import-log": (Need("eval"),),
-    "plan": (Need("eval"),),
+    "import-log": (Need("eval", _TABLES),),
+    "compare": (Need("eval", _TABLES),),
+    "report": (Need("eval", _TABLES),),
+    "recompute": (Need("eval", _TABLES),),
+    "plan": (Need("eval", _TABLES),),
     "expert compress": (_hub("source"),),
     "expert decompress": (_hub("source"),),
     "expert merge": (Need("peft", (), _given("base")), _hub("experts")),

@@ -4,19 +4,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from metro_fast.cli.console import plain_console
+from metro_fast.cli.own_inputs import refuse_inputs
+from metro_fast.cli.study_tables import write_tables
 from metro_fast.errors import MetroFastError
-from metro_fast.robustness import (
-    Plan,
-    Report,
-    load_reports,
-    plan_budget,
-    plan_precision,
-    variance_components,
-)
-from metro_fast.robustness.common_items import item_groups, value_matrix
+from metro_fast.robustness import Study, Table, plan_table
 
 app = typer.Typer(add_completion=False)
 
@@ -40,61 +34,52 @@ def plan_command(
     max_wordings: Annotated[
         int, typer.Option(help="How many wordings there can be; of each side, for a gap.", min=2)
     ] = 200,
+    format: Annotated[  # noqa: A002 - the option's name
+        Literal["text", "json", "csv", "md"], typer.Option(help="How the table is written.")
+    ] = "text",
+    output: Annotated[
+        Path | None, typer.Option(help="File to write it to; by default it is printed.")
+    ] = None,
 ) -> None:
-    """Plan an evaluation from the answers so far: with --half-width, or with --budget."""
+    """Plan an evaluation from the answers so far: with --half-width, or with --budget.
+
+    Example: metro-fast plan evaluation --half-width 2
+
+    Example: metro-fast plan evaluation --budget 20000 --of gap
+    """
     if (half_width is None) == (budget is None):
         raise MetroFastError("give one of --half-width and --budget")
     if half_width is not None and not 0 < half_width < 100:
         raise MetroFastError(f"--half-width is {half_width:g} points, expected one from 0 to 100")
-    table = Table(title=f"Plans for the {of}", title_justify="left")
-    for head in ("model", "task", "wordings", "items", "answers", "half width"):
-        table.add_column(head, overflow="fold")
-    for report in load_reports(folder):
-        for task in report.tasks:
-            found = _plan(report, task, half_width, budget, of, max_items, max_wordings)
-            table.add_row(
-                report.model_name,
-                task,
-                f"{found.wordings} (+{found.more_wordings})",
-                f"{found.items:,} (+{found.more_items:,})",
-                f"{found.answers:,}",
-                f"± {100 * found.half_width:.1f} points",
-            )
-    plain_console().print(table)
-    if of == "gap":
-        typer.echo("The wordings are those of each side, seen and unseen.")
+    refuse_inputs(output, "--output", folder)
+    table = plan_table(
+        Study.load(folder),
+        half_width=None if half_width is None else half_width / 100,
+        budget=budget,
+        of=of,
+        max_items=max_items,
+        max_wordings=max_wordings,
+    )
+    if format != "text" or output is not None:
+        write_tables([table], format, output)
+        return
+    plain_console().print(_shown(table, of))
+    for note in table.notes:
+        typer.echo(note)
 
 
-def _plan(
-    report: Report,
-    task: str,
-    half_width: float | None,
-    budget: int | None,
-    of: str,
-    max_items: int,
-    max_wordings: int,
-) -> Plan:
-    cells = report.task_cells(task)
-    seen = [cell.record.seen for cell in cells]
-    smaller = min(sum(seen), len(seen) - sum(seen))
-    if of == "gap" and smaller < 2:
-        raise MetroFastError(
-            f"{report.model_name} on {task} has {sum(seen)} seen wordings of {len(seen)}: a plan "
-            "for the gap needs at least 2 seen and 2 unseen ones"
+def _shown(table: Table, of: str) -> RichTable:
+    shown = RichTable(title=f"Plans for the {of}", title_justify="left")
+    for head in ("model", "reading", "task", "wordings", "items", "answers", "half width"):
+        shown.add_column(head, overflow="fold")
+    for row in table.rows:
+        shown.add_row(
+            str(row["model"]),
+            str(row["reading"]),
+            str(row["task"]),
+            f"{row['wordings']} (+{row['more_wordings']})",
+            f"{row['items']:,} (+{row['more_items']:,})",
+            f"{row['answers']:,}",
+            f"± {100 * float(row['half_width'] or 0):.1f} points",
         )
-    values = value_matrix(cells)
-    components = variance_components(
-        values, seen=seen if of == "gap" else None, groups=item_groups(cells[0])
-    )
-    have = {"wordings": smaller if of == "gap" else len(cells), "items": values.shape[1]}
-    if half_width is not None:
-        found = plan_precision(components, half_width / 100, **have)
-        if found.items > max_items or found.wordings > max_wordings:
-            raise MetroFastError(
-                f"{report.model_name} on {task} needs {found.wordings} wordings and "
-                f"{found.items:,} items, more than there can be: ask for a wider interval"
-            )
-        return found
-    return plan_budget(
-        components, budget or 0, most_wordings=max_wordings, most_items=max_items, **have
-    )
+    return shown

@@ -1,20 +1,21 @@
 """Several processes that share the cells of one evaluation, as `torchrun` starts them."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import distributed
+from metro_fast._extras import require
 
-from metro_fast._temporary import remove_unfinished_writes
-from metro_fast._training.ranks import is_first, leave_group_at_exit, owned_by_first
-from metro_fast.errors import MetroFastError
+require("torch", "eval")
 
-__all__ = ["Ranks", "owned_output", "shares"]
+import torch  # noqa: E402
+from torch import distributed  # noqa: E402
+
+from metro_fast._ranks import leave_group_at_exit  # noqa: E402
+from metro_fast.errors import MetroFastError  # noqa: E402
+
+__all__ = ["Ranks", "shares"]
 
 
 @dataclass(frozen=True)
@@ -81,27 +82,6 @@ class Ranks:
                     f"ranks {self.rank} and {rank} were given different models, tasks, "
                     "instructions or protocols: give all ranks the same"
                 )
-
-
-@contextmanager
-def owned_output(output: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Own the folder of an evaluation, for all processes that share it.
-
-    Args:
-        output: The folder, from which the temporary files of a killed run are removed; None owns
-            nothing.
-
-    Raises:
-        MetroFastError: If another run writes to it.
-        OSError: If it cannot be made or written.
-    """
-    if output is None:
-        yield
-        return
-    with owned_by_first(output):
-        if is_first():
-            remove_unfinished_writes(Path(output), "items", "prompts", "cells/*/*")
-        yield
 
 
 def shares(costs: Sequence[int], size: int) -> list[list[int]]:

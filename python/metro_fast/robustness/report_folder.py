@@ -7,7 +7,7 @@ from pathlib import Path
 
 from metro_fast.robustness.cell_files import CellFolder
 from metro_fast.robustness.mixing import partition
-from metro_fast.robustness.ranks import owned_output
+from metro_fast.robustness.owned import owned_output
 from metro_fast.robustness.report import Report
 from metro_fast.robustness.results_file import results_files
 from metro_fast.robustness.versions import UNKNOWN

@@ -15,7 +15,8 @@ from metro_fast.robustness.cell_files import CellFolder
 from metro_fast.robustness.cell_record import CellRecord
 from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.grid import WordedTask, warn_of_rejects, worded_grid
-from metro_fast.robustness.ranks import Ranks, owned_output, shares
+from metro_fast.robustness.owned import owned_output
+from metro_fast.robustness.ranks import Ranks, shares
 from metro_fast.robustness.report import Report, check_results
 from metro_fast.robustness.worded import prompts_hash
 from metro_fast.scoring import (

@@ -3,19 +3,20 @@
 import atexit
 import functools
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from torch import distributed
+from typing import Any
 
 from metro_fast._folder_lock import owned_folder
 
 
 def is_first() -> bool:
     """Whether this process is the first of its ranks, also before they have joined a group."""
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank() == 0
+    distributed = _group()
+    if distributed is not None:
+        return bool(distributed.get_rank() == 0)
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return not several or os.environ.get("RANK", "0") == "0"
 
@@ -48,5 +49,14 @@ def leave_group_at_exit() -> None:
 
 
 def _leave() -> None:
-    if distributed.is_available() and distributed.is_initialized():
+    distributed = _group()
+    if distributed is not None:
         distributed.destroy_process_group()
+
+
+def _group() -> Any:
+    """torch.distributed, if this process is in a group; without torch, it is in none."""
+    distributed: Any = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return None
+    return distributed

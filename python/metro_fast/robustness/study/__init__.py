@@ -1,0 +1,1 @@
+"""Studies: reports of several models, tasks and readings, and one table for each question."""
