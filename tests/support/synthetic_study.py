@@ -47,8 +47,8 @@ def synthetic_study(
     """Reports of models that differ by little but in the planted breaks.
 
     Half of the tasks are relations and half are questions; the first half of the wordings is seen,
-    and 4 points better. Wordings have effects of their own of about a point, items have difficulties
-    that all models share. The first `controls` tasks have a negated instruction.
+    and 4 points better. Wordings have effects of their own of about a point, items have
+    difficulties that all models share. The first `controls` tasks have a negated instruction.
     """
     lost = {(b.model, b.task, b.wording): b.loss for b in breaks}
     worded = [_worded_task(t, wordings, items, t < controls) for t in range(tasks)]

@@ -20,10 +20,11 @@ from metro_fast.robustness.report import Report
 __all__ = ["READING", "curves_section", "provenance_section", "sizes_section"]
 
 _TERMS = {
-    "Broken (\N{MULTIPLICATION X})": "Shown to be below the model's own median wording on the task, "
-    "by Holm's correction over its wordings. The numbers of the list say by how much.",
-    "Broken (\N{BLACK DOWN-POINTING TRIANGLE})": "Shown to be below the same cell of the reference, "
-    "by Holm's correction over the wordings of the task, and not shown to lose less than the margin.",
+    "Broken (\N{MULTIPLICATION X})": "Shown to be below the model's own median wording on the "
+    "task, by Holm's correction over its wordings. The list of the model says by how much.",
+    "Broken (\N{BLACK DOWN-POINTING TRIANGLE})": "Shown to be below the same cell of the "
+    "reference, by Holm's correction over the wordings of the task, and not shown to lose less "
+    "than the margin.",
     "Value": "The task's metric, over the items that every wording can word. The preset says "
     "whether the model scores every choice by its log-likelihood, and answers with the highest, or "
     "writes its answer, in which a choice is then found. A written answer that names none of them "

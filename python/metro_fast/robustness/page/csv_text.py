@@ -26,9 +26,8 @@ def csv_link(name: str, head: Sequence[str], rows: Sequence[Sequence[str | float
     writer.writerow(head)
     writer.writerows([[_safe(cell) for cell in row] for row in rows])
     data = quote(text.getvalue(), safe=" ,.:;/()!*+=@$")
-    return Html(
-        f'<a download="{escape(name)}.csv" href="data:text/csv;charset=utf-8,{escape(data)}">CSV</a>'
-    )
+    address = f"data:text/csv;charset=utf-8,{escape(data)}"
+    return Html(f'<a download="{escape(name)}.csv" href="{address}">CSV</a>')
 
 
 def _safe(cell: str | float) -> str | float:

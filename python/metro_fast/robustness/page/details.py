@@ -29,7 +29,7 @@ def flip_section(views: Sequence[ModelView]) -> Section | None:
     for flips in found:
         parts = []
         for kind, count in zip(KINDS, flips.counts, strict=True):
-            about = f"{flips.name} against {flips.reference}: {count:,} of {flips.total:,} answers {kind}"
+            about = f"{flips.name} against {flips.reference}: {count:,} of {flips.total:,} {kind}"
             parts.append((100 * count / flips.total, f"{about}; {sources[flips.name]}"))
         bars.append(plots.Bar(f"{flips.name}, against {flips.reference}", parts))
         row = (flips.name, flips.reference, *flips.counts, flips.total, sources[flips.name])
@@ -73,11 +73,12 @@ def _flip(flip: Flip) -> str:
         for kind, answer in zip(mark, (flip.before, flip.after), strict=True)
     )
     count = len(flip.wordings)
-    note = f"Item {flip.item_id} of {flip.task}, under {count} wordings: {', '.join(flip.wordings[:8])}"
+    named = ", ".join(flip.wordings[:8])
+    note = f"Item {flip.item_id} of {flip.task}, under {count} wordings: {named}"
     note += "." if count <= 8 else f" and {count - 8} more."
     return (
-        f"<article>\n<blockquote>{escape(flip.text)}</blockquote>\n<p>{before} before, {after} now; "
-        f"correct is {escape(flip.right)}. {quiet(note)}</p>\n</article>\n"
+        f"<article>\n<blockquote>{escape(flip.text)}</blockquote>\n<p>{before} before, "
+        f"{after} now; correct is {escape(flip.right)}. {quiet(note)}</p>\n</article>\n"
     )
 
 
@@ -91,8 +92,8 @@ def control_section(views: Sequence[ModelView]) -> Section | None:
     deaf = sum(check.verdict == "does not notice" for _, _, check in checks)
     heard = sum(check.verdict == "notices" for _, _, check in checks)
     answer = (
-        f"Of {len(checks)} checks with controls, {heard} show that the model notices that it is not "
-        f"asked for the right answer, and {deaf} that it does not."
+        f"Of {len(checks)} checks with controls, {heard} show that the model notices that it is "
+        f"not asked for the right answer, and {deaf} that it does not."
     )
     sentences = plain_list(
         [

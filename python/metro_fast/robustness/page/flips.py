@@ -1,4 +1,4 @@
-"""Items whose answer differs between two sides, in three kinds: lost, gained, and wrong otherwise."""
+"""Items whose answer differs between two sides: lost, gained, and wrong in another way."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -11,7 +11,7 @@ from metro_fast.robustness.summary import InstructionScore, TaskSummary
 __all__ = ["first_screen", "short"]
 
 _DENSE = 10
-"""Wordings from which on a cell shows its shade alone: on a third of a page it is 14 pixels wide."""
+"""Wordings above which a cell shows its shade alone: on a third of a page it is 14 pixels wide."""
 _LISTED = 3
 _LETTERS = 13
 _CROSS, _DOWN = "\N{MULTIPLICATION X}", "\N{BLACK DOWN-POINTING TRIANGLE}"
@@ -29,11 +29,11 @@ def first_screen(views: Sequence[ModelView], anchors: Mapping[str, str]) -> str:
         for view in views
     )
     legend = (
-        f'<p class="legend"><span><b class="mark">{_CROSS}</b> shown to be below the model\'s median '
-        f'wording</span> <span><b class="mark">{_DOWN}</b> shown to be below the reference</span> '
-        '<span><span class="swatch v0"></span> 0 to <span class="swatch v9"></span> 100 %</span> '
-        "<span>Rows are tasks, columns "
-        '<a href="#wordings">wordings</a>, underlined where seen in training</span></p>\n'
+        f'<p class="legend"><span><b class="mark">{_CROSS}</b> shown to be below the median '
+        f'wording of the model</span> <span><b class="mark">{_DOWN}</b> shown to be below the '
+        'reference</span> <span><span class="swatch v0"></span> 0 to <span class="swatch v9">'
+        '</span> 100 %</span> <span>Rows are tasks, columns <a href="#wordings">wordings</a>, '
+        "underlined where seen in training</span></p>\n"
     )
     cards = "".join(_card(view, anchors) for view in views)
     return f'<ul class="verdicts">\n{sentences}</ul>\n{legend}<div class="cards">\n{cards}</div>\n'

@@ -29,7 +29,8 @@ def folded(heading: str, answer: str, body: str, *, opened: bool = False) -> Sec
     attribute = " open" if opened else ""
     return Section(
         heading,
-        f'<details class="fold"{attribute}>\n<summary>{escape(answer)}</summary>\n{body}</details>\n',
+        f'<details class="fold"{attribute}>\n<summary>{escape(answer)}</summary>\n{body}'
+        "</details>\n",
     )
 
 
@@ -53,7 +54,8 @@ def gap_section(views: Sequence[ModelView]) -> Section | None:
         "seen-unseen",
         "Mean on seen minus unseen wordings of each model, in points. " + answer,
         "Seen minus unseen wordings, in points, with 95 % intervals for other items and other "
-        "wordings like these, in the same tasks. Right of zero: better on wordings seen in training.",
+        "wordings like these, in the same tasks. Right of zero: better on wordings seen in "
+        "training.",
         ("model", "tasks", "gap", "low", "high", "p", "Cohen's h", "seen", "unseen", "source"),
         [gap.numbers for gap in found],
         (6.6, 0.9 + 0.36 * len(found)),
@@ -133,8 +135,9 @@ def slope_section(views: Sequence[ModelView], baseline: Mapping[str, ModelView])
     picture = Picture(
         "slopes",
         f"Mean over wordings of each task, from the reference to each model. {answer}",
-        "The mean over wordings of each task, from the reference at the left to the models that are "
-        "compared with it. Dashed, in red and named: worse in its mean, its spread or some wording.",
+        "The mean over wordings of each task, from the reference at the left to the models that "
+        "are compared with it. Dashed, in red and named: worse in its mean, its spread or some "
+        "wording.",
         (
             "reference", "model", "task", "reference mean", "mean", "difference", "low", "high",
             "verdict", "source",
@@ -167,8 +170,8 @@ def facet_section(views: Sequence[ModelView]) -> Section | None:
         scaled, source = facet.scaled, provenance(view.report.summary(facet.tasks[0]))
         sigma = "" if scaled.sigma is None else f", \N{GREEK SMALL LETTER SIGMA} {scaled.sigma:.3f}"
         about = (
-            f"{view.name}, {facet.task_type}, {len(facet.tasks)} tasks: mean {scaled.mean:.3f}, worst "
-            f"wording {scaled.worst:.3f}{sigma}; {source}"
+            f"{view.name}, {facet.task_type}, {len(facet.tasks)} tasks: mean {scaled.mean:.3f}, "
+            f"worst wording {scaled.worst:.3f}{sigma}; {source}"
         )
         rows.append(
             plots.Estimate(
@@ -200,8 +203,8 @@ def facet_section(views: Sequence[ModelView]) -> Section | None:
     picture = Picture(
         "kinds",
         f"Mean and worst wording by kind of task. {answer}",
-        "The mark is the mean over tasks and wordings, the line goes to that of the worst wordings; "
-        "0 is guessing and 1 is perfect.",
+        "The mark is the mean over tasks and wordings, the line goes to that of the worst "
+        "wordings; 0 is guessing and 1 is perfect.",
         (
             "model", "kind", "tasks", "metric", "scaled mean", "scaled worst", "scaled sigma",
             "relative sigma", "drop rate", "source",
@@ -238,14 +241,14 @@ def scale_section(views: Sequence[ModelView], unit: str) -> Section | None:
         }
         for name, value in values.items():
             series[name].append((size, value))
-            text = f"{view.name}, {size:,.0f} {unit}: {name} {value:.1f} %, {len(shared)} tasks; {source}"
-            marks[name].append(text)
+            text = f"{view.name}, {size:,.0f} {unit}: {name} {value:.1f} %"
+            marks[name].append(f"{text}, {len(shared)} tasks; {source}")
         numbers.append((view.name, size, *values.values(), len(shared), source))
-    answer = (
-        f"From {sized[0].name} to {sized[-1].name} the mean goes from {series['mean'][0][1]:.1f} to "
-        f"{series['mean'][-1][1]:.1f} %, the worst wording from {series['worst wording'][0][1]:.1f} to "
-        f"{series['worst wording'][-1][1]:.1f} %."
-    )
+    ends = [
+        f"the {name} from {values[0][1]:.1f} to {values[-1][1]:.1f} %"
+        for name, values in series.items()
+    ]
+    answer = f"From {sized[0].name} to {sized[-1].name}, {' and '.join(ends)}."
     picture = Picture(
         "scale",
         f"Mean and worst wording by {unit}. {answer}",

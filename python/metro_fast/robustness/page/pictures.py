@@ -1,4 +1,4 @@
-"""Pictures of the page: drawn by matplotlib, inline as SVG with a label at each mark, with downloads.
+"""Pictures of the page: drawn by matplotlib, inline as SVG with a label at each mark.
 
 A page runs no scripts, so the downloads are links to data: the same drawing as PNG, its numbers as
 CSV. The numbers are also a table below the picture.
@@ -136,6 +136,7 @@ def _inline(content: bytes, labels: Mapping[str, str], description: str) -> str:
     """An SVG for the inside of a page: with labels, the page's colors and fonts, and no styles."""
     root = ElementTree.fromstring(content)
     used = {e.get(_LINK, "").removeprefix("#") for e in root.iter()}
+    used |= set(re.findall(r"url\(#([^)]+)\)", content.decode()))
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag.removeprefix(_SVG) in ("style", "clipPath") or "metadata" in child.tag:

@@ -34,7 +34,9 @@ def model_sentence(view: ModelView) -> str:
         )
         return f"{view.name} {overall}. {_broken(view)}"
     counts = _verdicts(view)
-    return f"{view.name} {counts}. {_broken(view)}"
+    same = all(each.task.unchanged for each in view.references.values())
+    unchanged = " No score differs: was the expert applied?" if same else ""
+    return f"{view.name} {counts}.{unchanged} {_broken(view)}"
 
 
 def _number(text: str) -> float:

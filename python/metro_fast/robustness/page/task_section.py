@@ -73,7 +73,7 @@ class TaskView:
             self._comparisons(),
             "<h4>Every wording</h4>\n",
             instruction_table(self.summaries),
-            f'<p class="quiet">{escape(self._ranges())} {escape(caption(self.summaries[0]))}.</p>\n',
+            f'<p class="quiet">{escape(f"{self._ranges()} {caption(self.summaries[0])}")}.</p>\n',
             self._left_out(),
             "<h4>Where the wording changes the answer</h4>\n",
             *(
@@ -83,10 +83,10 @@ class TaskView:
         ]
         low, high = min(s.mean for s in self.summaries), max(s.mean for s in self.summaries)
         ends = percent(low) if low == high else f"{percent(low)} to {percent(high)}"
-        attribute = " open" if opened else ""
+        attribute, name = " open" if opened else "", escape(self.name)
         return (
-            f'<details class="task"{attribute}>\n<summary><strong>{escape(self.name)}</strong>: means '
-            f'{ends}</summary>\n<div id="{anchor}">{"".join(parts)}</div></details>\n'
+            f'<details class="task"{attribute}>\n<summary><strong>{name}</strong>: means {ends}'
+            f'</summary>\n<div id="{anchor}">{"".join(parts)}</div></details>\n'
         )
 
     def _lines(self) -> str:

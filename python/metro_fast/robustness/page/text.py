@@ -50,8 +50,8 @@ def gap_sentence(model_name: str, gap: SeenGap, where: str) -> str:
         )
     better, worse = ("seen", "unseen") if gap.gap > 0 else ("unseen", "seen")
     return (
-        f"{model_name} on {where}: {abs(100 * gap.gap):.1f} points better on {better} than on {worse} "
-        f"instructions ({ends})."
+        f"{model_name} on {where}: {abs(100 * gap.gap):.1f} points better on {better} than on "
+        f"{worse} instructions ({ends})."
     )
 
 
