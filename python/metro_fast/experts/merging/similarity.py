@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 
 from metro_fast import _core
 from metro_fast._atomic import write_atomically
+from metro_fast._csv import as_text
 from metro_fast.experts.expert import Expert, read_expert
 from metro_fast.experts.merging.fits import check_configs
 from metro_fast.experts.merging.members import Members
 from metro_fast.experts.merging.names import names_of
 from metro_fast.experts.merging.roots import rooted, scaling_of_tensors
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""With these a spreadsheet begins a formula; numbers are written as they are."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Similarity:
         """
         file = io.StringIO(newline="")
         writer = csv.writer(file)
-        names = [f"'{name}" if name.startswith(_FORMULA) else name for name in self.names]
+        names = [as_text(name) for name in self.names]
         writer.writerow(["expert", *names])
         for name, row in zip(names, self.matrix.tolist(), strict=True):
             writer.writerow([name, *row])

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from html import escape
 from urllib.parse import quote
 
+from metro_fast._csv import as_text
 from metro_fast._page import Html
 
 __all__ = ["csv_link"]
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_link(name: str, head: Sequence[str], rows: Sequence[Sequence[str | float]]) -> Html:
@@ -24,12 +23,9 @@ def csv_link(name: str, head: Sequence[str], rows: Sequence[Sequence[str | float
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(head)
-    writer.writerows([[_safe(cell) for cell in row] for row in rows])
+    writer.writerows(
+        [[as_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    )
     data = quote(text.getvalue(), safe=" ,.:;/()!*+=@$")
     address = f"data:text/csv;charset=utf-8,{escape(data)}"
     return Html(f'<a download="{escape(name)}.csv" href="{address}">CSV</a>')
-
-
-def _safe(cell: str | float) -> str | float:
-    """A name that a spreadsheet would compute is marked as text, as OWASP advises."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell

@@ -122,7 +122,7 @@ def _drawn(picture: Picture) -> tuple[str, bytes]:
         # The second drawing keeps the layout of the first.
         drawing.set_layout_engine("none")
         drawing.savefig(image, format="png", facecolor="white", dpi=110)
-    return _inline(vector.getvalue(), labels, picture.description), _small(image)
+    return _inline(vector.getvalue(), labels, picture), _small(image)
 
 
 def _small(image: io.BytesIO) -> bytes:
@@ -132,7 +132,7 @@ def _small(image: io.BytesIO) -> bytes:
     return small.getvalue()
 
 
-def _inline(content: bytes, labels: Mapping[str, str], description: str) -> str:
+def _inline(content: bytes, labels: Mapping[str, str], picture: Picture) -> str:
     """An SVG for the inside of a page: with labels, the page's colors and fonts, and no styles."""
     root = ElementTree.fromstring(content)
     used = {e.get(_LINK, "").removeprefix("#") for e in root.iter()}
@@ -155,7 +155,9 @@ def _inline(content: bytes, labels: Mapping[str, str], description: str) -> str:
             del element.attrib["id"]
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
-    root.attrib.update({"class": "plot", "role": "img", "aria-label": description})
+    root.attrib.update({"class": "plot", "role": "img", "aria-label": picture.description})
+    # An inch is 6 rem; on a narrow page the picture scrolls in its box.
+    root.set("style", f"max-width:{6 * picture.size[0]:.0f}rem")
     text = ElementTree.tostring(root, encoding="unicode")
     text = re.sub(r"font: (?:\d+ )?([\d.]+)px [^;\"]*", r"font-size: \1px", text)
     for color, name in _PROPERTIES.items():
