@@ -1,4 +1,4 @@
-"""The first screen: a sentence a model, and its matrix of tasks and wordings with what broke."""
+"""The first screen: a sentence for each model, and its matrix of tasks and wordings."""
 
 from collections.abc import Mapping, Sequence
 from html import escape

@@ -1,4 +1,4 @@
-"""What is about several tasks or models together: pictures, each with its answer in a sentence."""
+"""Pictures of several tasks or models together, each with its answer in a sentence."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -101,7 +101,8 @@ def slope_section(views: Sequence[ModelView], baseline: Mapping[str, ModelView])
         after = [view for view in views if any(c.first == first for c in view.comparisons)]
         names, drawn = [first, *(view.name for view in after)], []
         for task in baseline[first].report.tasks:
-            points_of, marked = [], False
+            marked = False
+            points_of: list[tuple[int, float, str]] = []
             for place, view in enumerate(after, 1):
                 reference = view.references.get(task)
                 if reference is None or reference.comparison.first != first:
@@ -165,33 +166,7 @@ def facet_section(views: Sequence[ModelView]) -> Section | None:
         return (
             folded("Kinds of tasks", "No kind of task can be averaged.", notes) if notes else None
         )
-    rows = []
-    numbers: list[tuple[str | float, ...]] = []
-    for view, facet in found:
-        scaled, source = facet.scaled, provenance(view.report.summary(facet.tasks[0]))
-        sigma = "" if scaled.sigma is None else f", \N{GREEK SMALL LETTER SIGMA} {scaled.sigma:.3f}"
-        about = (
-            f"{view.name}, {facet.task_type}, {len(facet.tasks)} tasks: mean {scaled.mean:.3f}, "
-            f"worst wording {scaled.worst:.3f}{sigma}; {source}"
-        )
-        rows.append(
-            plots.Estimate(
-                f"{view.name}, {facet.task_type}",
-                scaled.mean,
-                scaled.worst,
-                scaled.mean,
-                about,
-                kinds.index(facet.task_type),
-            )
-        )
-        numbers.append(
-            (
-                view.name, facet.task_type, len(facet.tasks), facet.metric, scaled.mean,
-                scaled.worst, "" if scaled.sigma is None else scaled.sigma,
-                "" if scaled.relative_sigma is None else scaled.relative_sigma,
-                "" if facet.drop_rate is None else facet.drop_rate, source,
-            )
-        )  # fmt: skip
+    rows, numbers = _facet_rows(found, kinds)
     means = {
         kind: fmean(facet.scaled.mean for _, facet in found if facet.task_type == kind)
         for kind in kinds
@@ -219,6 +194,40 @@ def facet_section(views: Sequence[ModelView]) -> Section | None:
     return folded("Kinds of tasks", answer, picture_html(picture) + notes)
 
 
+def _facet_rows(
+    found: Sequence[tuple[ModelView, Facet]], kinds: Sequence[str]
+) -> tuple[list[plots.Estimate], list[tuple[str | float, ...]]]:
+    """The marks of the picture, and its numbers."""
+    rows = []
+    numbers: list[tuple[str | float, ...]] = []
+    for view, facet in found:
+        scaled, source = facet.scaled, provenance(view.report.summary(facet.tasks[0]))
+        sigma = "" if scaled.sigma is None else f", \N{GREEK SMALL LETTER SIGMA} {scaled.sigma:.3f}"
+        about = (
+            f"{view.name}, {facet.task_type}, {len(facet.tasks)} tasks: mean {scaled.mean:.3f}, "
+            f"worst wording {scaled.worst:.3f}{sigma}; {source}"
+        )
+        rows.append(
+            plots.Estimate(
+                f"{view.name}, {facet.task_type}",
+                scaled.mean,
+                scaled.worst,
+                scaled.mean,
+                about,
+                kinds.index(facet.task_type),
+            )
+        )
+        numbers.append(
+            (
+                view.name, facet.task_type, len(facet.tasks), facet.metric, scaled.mean,
+                scaled.worst, "" if scaled.sigma is None else scaled.sigma,
+                "" if scaled.relative_sigma is None else scaled.relative_sigma,
+                "" if facet.drop_rate is None else facet.drop_rate, source,
+            )
+        )  # fmt: skip
+    return rows, numbers
+
+
 def scale_section(views: Sequence[ModelView], unit: str) -> Section | None:
     """The mean and the worst wording by size, over the tasks that all models have."""
     sized = sorted((v for v in views if v.size), key=lambda view: view.size or 0)
@@ -231,7 +240,7 @@ def scale_section(views: Sequence[ModelView], unit: str) -> Section | None:
         return None
     series: dict[str, list[tuple[float, float]]] = {"mean": [], "worst wording": []}
     marks: dict[str, list[str]] = {"mean": [], "worst wording": []}
-    numbers = []
+    numbers: list[tuple[str | float, ...]] = []
     for view in sized:
         found = [view.report.summary(task) for task in shared]
         source = provenance(found[0])
@@ -263,7 +272,7 @@ def scale_section(views: Sequence[ModelView], unit: str) -> Section | None:
 
 
 def _wordings(view: ModelView, task: str) -> tuple[str, ...] | None:
-    """What a task must have in common to be in one curve; None if the model does not have it."""
+    """The things that are the same where tasks may be in one curve; None without the task."""
     if task not in view.report.tasks:
         return None
     summary = view.report.summary(task)

@@ -54,10 +54,10 @@ def write_page(
 ) -> Path:
     """Write the page of one model, or of several on the same tasks.
 
-    The first screen has a sentence a model, and its matrix of tasks and wordings in which what is
-    shown to be broken has a mark and is listed by name; the rest is folded below. The page is one
-    file that loads and runs nothing. Every number is shown with its model, items, protocol and n;
-    models are compared on the tasks that they share, cell by cell.
+    The first screen has a sentence for each model, and its matrix of tasks and wordings in which
+    what is shown to be broken has a mark and is listed by name; the rest is folded below. The page
+    is one file that loads and runs nothing. Every number is shown with its model, items, protocol
+    and n; models are compared on the tasks that they share, cell by cell.
 
     Args:
         path: File to write.

@@ -146,12 +146,12 @@ def _inline(content: bytes, labels: Mapping[str, str], picture: Picture) -> str:
         element.attrib.pop("clip-path", None)
         if _LINK in element.attrib:
             element.set("href", element.attrib.pop(_LINK))
-        own = element.get("id")
+        own = element.get("id", "")
         if own in labels:
             title = ElementTree.Element("title")
             title.text = labels[own]
             element.insert(0, title)
-        if own is not None and own not in used:
+        if own and own not in used:
             del element.attrib["id"]
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)

@@ -1,4 +1,4 @@
-"""A sentence a model: what its wordings do, and what its reference says about it."""
+"""Sentences about models: how their wordings differ, and how they compare with references."""
 
 from collections import Counter
 
@@ -90,7 +90,7 @@ def broken_sentence(cell: BrokenCell) -> str:
 
 
 def task_sentence(name: str, summary: TaskSummary) -> str:
-    """What the wording does to a model on a task."""
+    """The effect of the wording on a model on a task."""
     mean = percent(summary.mean)
     if summary.metric == "accuracy":
         has = f"{name} answers {mean} correctly"

@@ -90,7 +90,7 @@ class TaskView:
         )
 
     def _lines(self) -> str:
-        """What a value must be above to say anything."""
+        """The values of rules that do not read, which a model must exceed."""
         first = self.summaries[0]
         lines = {"best constant answer": first.majority_share}
         if first.chance is not None:

@@ -1,4 +1,4 @@
-"""What the page knows of each model: its numbers, and its reference on each task."""
+"""The models of the page: their numbers, and their references on each task."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ __all__ = ["BrokenCell", "Card", "ModelView", "Reference", "provenance", "views"
 
 
 class Card(Protocol):
-    """What the page reads of the card of a model."""
+    """The part of the card of a model that the page reads."""
 
     @property
     def name(self) -> str:
