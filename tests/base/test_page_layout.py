@@ -14,7 +14,8 @@ WITH_DARK_COLORS = {"report"}
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.filterwarnings("ignore:.*is erased")
 def test_nothing_is_clipped_or_wider_than_the_window(name: str, tmp_path: Path) -> None:
-    page = PAGES[name](tmp_path)
+    page = PAGES[name](tmp_path).replace("<details>", "<details open>")
+    page = page.replace('<details class="', '<details open class="')
     for dark in (False, True):
         found = layout(page, WIDTHS, tmp_path, dark=dark)
         assert {width: at["faults"] for width, at in found.items()} == {w: [] for w in WIDTHS}

@@ -395,7 +395,9 @@ class TestPage:
 
     def test_pictures_can_be_saved_with_their_numbers(self, page, reports):
         html, _ = page
-        assert html.count('href="data:image/png;base64,') == 6
+        # six pictures, and the matrices
+        assert html.count('href="data:image/png;base64,') == 7
+        assert html.count('href="data:text/csv;') == 8  # and the bytes
         (address,) = re.findall(r'download="slopes.csv" href="data:[^,]*,([^"]*)"', html)
         rows = list(csv.DictReader(io.StringIO(unquote(unescape(address)))))
         assert [(row["model"], row["task"]) for row in rows] == [

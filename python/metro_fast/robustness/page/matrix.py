@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from metro_fast.robustness.page.matrix_picture import matrix_picture
+from metro_fast.robustness.page.pictures import download_links
 from metro_fast.robustness.page.sentences import broken_sentence, model_sentence
 from metro_fast.robustness.page.text import percent
 from metro_fast.robustness.page.view import BrokenCell, ModelView, provenance
@@ -28,12 +30,13 @@ def first_screen(views: Sequence[ModelView], anchors: Mapping[str, str]) -> str:
         f'<li class="{"bad" if view.broken else "fine"}">{_emphasized(view)}</li>\n'
         for view in views
     )
+    links = download_links(matrix_picture(views))
     legend = (
         f'<p class="legend"><span><b class="mark">{_CROSS}</b> shown to be below the median '
         f'wording of the model</span> <span><b class="mark">{_DOWN}</b> shown to be below the '
         'reference</span> <span><span class="swatch v0"></span> 0 to <span class="swatch v9">'
         '</span> 100 %</span> <span>Rows are tasks, columns <a href="#wordings">wordings</a>, '
-        "underlined where seen in training</span></p>\n"
+        f'underlined where seen in training</span> <span class="downloads">{links}</span></p>\n'
     )
     cards = "".join(_card(view, anchors) for view in views)
     return f'<ul class="verdicts">\n{sentences}</ul>\n{legend}<div class="cards">\n{cards}</div>\n'
@@ -63,7 +66,7 @@ def _card(view: ModelView, anchors: Mapping[str, str]) -> str:
     for summary in view.summaries:
         ids = tuple(row.instruction_id for row in summary.instructions)
         if ids != previous:
-            blocks.append(_head(summary.instructions, broken))
+            blocks.append(_head(summary.instructions))
             previous = ids
         blocks.append(_row(summary, broken, anchors[summary.task], most))
     count = len(view.broken)
@@ -79,8 +82,7 @@ def _card(view: ModelView, anchors: Mapping[str, str]) -> str:
     )
 
 
-def _head(rows: Sequence[InstructionScore], broken: Mapping[tuple[str, str], BrokenCell]) -> str:
-    del broken
+def _head(rows: Sequence[InstructionScore]) -> str:
     cells = "".join(
         f'<th scope="col"{" class=seen" if row.seen else ""} title="{escape(_named(row))}">{n}</th>'
         for n, row in enumerate(rows, 1)

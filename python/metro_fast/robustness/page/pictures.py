@@ -27,6 +27,7 @@ __all__ = [
     "RED",
     "RULE",
     "Picture",
+    "download_links",
     "picture_html",
 ]
 
@@ -88,12 +89,7 @@ def picture_html(picture: Picture) -> Html:
         MissingExtraError: If matplotlib is not installed.
     """
     svg, png = _drawn(picture)
-    name = escape(picture.key)
-    image = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    links = (
-        f'<a download="{name}.png" href="{image}">PNG</a> '
-        f"{csv_link(picture.key, picture.head, picture.rows)}"
-    )
+    links = _links(picture, png)
     rows = [[_cell(cell) for cell in row] for row in picture.rows]
     numbers = table(picture.head, rows, label=f"Numbers of: {picture.description}", kind="numbers")
     return Html(
@@ -104,12 +100,29 @@ def picture_html(picture: Picture) -> Html:
     )
 
 
+def download_links(picture: Picture) -> Html:
+    """The downloads of a picture that the page itself shows in another form.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+    return _links(picture, _drawn(picture, inline=False)[1])
+
+
+def _links(picture: Picture, png: bytes) -> Html:
+    image = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return Html(
+        f'<a download="{escape(picture.key)}.png" href="{image}">PNG</a> '
+        f"{csv_link(picture.key, picture.head, picture.rows)}"
+    )
+
+
 def _cell(cell: str | float) -> str:
     return cell if isinstance(cell, str) else f"{cell:.4g}".replace("-", "\N{MINUS SIGN}")
 
 
-def _drawn(picture: Picture) -> tuple[str, bytes]:
-    """The SVG element and the PNG of a picture."""
+def _drawn(picture: Picture, *, inline: bool = True) -> tuple[str, bytes]:
+    """The SVG element, empty unless it is wanted, and the PNG of a picture."""
     matplotlib = require("matplotlib", "eval")
     figures = require("matplotlib.figure", "eval")
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": picture.key}), warnings.catch_warnings():
@@ -118,11 +131,12 @@ def _drawn(picture: Picture) -> tuple[str, bytes]:
         drawing = figures.Figure(figsize=picture.size, layout="constrained")
         labels = picture.draw(drawing)
         vector, image = io.BytesIO(), io.BytesIO()
-        drawing.savefig(vector, format="svg", facecolor="none", metadata={"Date": None})
-        # The second drawing keeps the layout of the first.
-        drawing.set_layout_engine("none")
+        if inline:
+            drawing.savefig(vector, format="svg", facecolor="none", metadata={"Date": None})
+            # The second drawing keeps the layout of the first.
+            drawing.set_layout_engine("none")
         drawing.savefig(image, format="png", facecolor="white", dpi=110)
-    return _inline(vector.getvalue(), labels, picture), _small(image)
+    return _inline(vector.getvalue(), labels, picture) if inline else "", _small(image)
 
 
 def _small(image: io.BytesIO) -> bytes:
