@@ -34,10 +34,12 @@ def flip_section(views: Sequence[ModelView]) -> Section | None:
         bars.append(plots.Bar(f"{flips.name}, against {flips.reference}", parts))
         row = (flips.name, flips.reference, *flips.counts, flips.total, sources[flips.name])
         numbers.append(row)
-    most = max(found, key=lambda flips: flips.counts[0] / flips.total)
+    with_reference = {view.name for view in views if view.references}
+    compared = [flips for flips in found if flips.name in with_reference] or found
+    most = max(compared, key=lambda flips: flips.counts[0] / flips.total)
     answer = (
-        f"{most.name} loses most: {percent(most.counts[0] / most.total)} of the answers that "
-        f"{most.reference} has are lost, and {percent(most.counts[1] / most.total)} are gained."
+        f"{most.name} loses most: {percent(most.counts[0] / most.total)} of all answers were right "
+        f"under {most.reference} and are wrong, {percent(most.counts[1] / most.total)} are gained."
     )
     picture = Picture(
         "flips",

@@ -27,7 +27,7 @@ def first_screen(views: Sequence[ModelView], anchors: Mapping[str, str]) -> str:
         anchors: By name of task the id of its section.
     """
     sentences = "".join(
-        f'<li class="{"bad" if view.broken else "fine"}">{_emphasized(view)}</li>\n'
+        f'<li class="{"bad" if view.is_worse else "fine"}">{_emphasized(view)}</li>\n'
         for view in views
     )
     links = download_links(matrix_picture(views))

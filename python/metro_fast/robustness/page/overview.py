@@ -268,7 +268,7 @@ def scale_section(views: Sequence[ModelView], unit: str) -> Section | None:
         (6.6, 3.2),
         lambda figure: plots.curves(figure, series, x=unit, y="%", logarithmic=True, marks=marks),
     )
-    return folded("Scale", answer, Html(picture_html(picture)))
+    return folded(f"Value by {unit}", answer, Html(picture_html(picture)))
 
 
 def _wordings(view: ModelView, task: str) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ from metro_fast.robustness.comparison import Comparison, TaskComparison
 from metro_fast.robustness.paired_wordings import InstructionComparison
 from metro_fast.robustness.report import Report
 from metro_fast.robustness.summary import TaskSummary
+from metro_fast.robustness.verdicts import WORSE
 
 __all__ = ["BrokenCell", "Card", "ModelView", "Reference", "provenance", "views"]
 
@@ -110,6 +111,12 @@ class ModelView:
                 if name in within or name in against
             ]
         return tuple(sorted(found, key=lambda cell: -cell.loss))
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether anything is shown to be wrong: a broken cell, or a task that is worse."""
+        worse = (each.task.verdict == WORSE for each in self.references.values())
+        return bool(self.broken) or any(worse)
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
