@@ -103,7 +103,9 @@ def _row(
         label = escape(
             f"{row.instruction_id}, {summary.task}: {percent(row.value)} "
             f"[{100 * row.interval.low:.1f}, {100 * row.interval.high:.1f}]; "
-        ) + escape(f"{summary.model_hash[:8]}, {summary.items_hash[:8]}, n {row.total}")
+        ) + escape(
+            f"{summary.model_hash[:8]}, {summary.items_hash[:8]}, {row.correct} of {row.total} right"
+        )
         if cell is None:
             shade = min(int(10 * row.value), 9)
             cells.append(f'<td class="v{shade}" title="{label}">{100 * row.value:.0f}</td>')

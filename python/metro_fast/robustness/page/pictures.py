@@ -56,6 +56,7 @@ _STYLE = {
     "hatch.linewidth": 1.2,
     "svg.fonttype": "none",
 }
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 
@@ -148,7 +149,8 @@ def _small(image: io.BytesIO) -> bytes:
 
 def _inline(content: bytes, labels: Mapping[str, str], picture: Picture) -> str:
     """An SVG for the inside of a page: with labels, the page's colors and fonts, and no styles."""
-    root = ElementTree.fromstring(content)
+    # XML has no control characters; names may have them.
+    root = ElementTree.fromstring(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", content.decode()))
     used = {e.get(_LINK, "").removeprefix("#") for e in root.iter()}
     used |= set(re.findall(r"url\(#([^)]+)\)", content.decode()))
     for parent in list(root.iter()):
