@@ -100,11 +100,11 @@ def _row(
     cells = []
     for row in summary.instructions:
         cell = broken.get((summary.task, row.instruction_id))
+        hashes = f"{summary.model_hash[:8]}, {summary.items_hash[:8]}"
         label = escape(
             f"{row.instruction_id}, {summary.task}: {percent(row.value)} "
-            f"[{100 * row.interval.low:.1f}, {100 * row.interval.high:.1f}]; "
-        ) + escape(
-            f"{summary.model_hash[:8]}, {summary.items_hash[:8]}, {row.correct} of {row.total} right"
+            f"[{100 * row.interval.low:.1f}, {100 * row.interval.high:.1f}]; {hashes}, "
+            f"{row.correct} of {row.total} right"
         )
         if cell is None:
             shade = min(int(10 * row.value), 9)
