@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from html import unescape
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
@@ -417,6 +418,24 @@ class TestPage:
         text = Page(path.read_text()).text
         assert "expert − compressed" in text  # noqa: RUF001
         assert "expert − base" not in text  # noqa: RUF001
+
+    def test_cards_give_a_curve_over_parameters(self, reports, tmp_path):
+        cards = [
+            SimpleNamespace(name="base", size=10**6),
+            SimpleNamespace(name="expert", size=None),
+        ]
+        html = write_page(tmp_path / "one.html", reports, cards=cards).read_text()
+        assert "Value by parameters" not in html  # there is one size only
+        cards[1].size = 3 * 10**6
+        html = write_page(tmp_path / "two.html", reports, cards=cards).read_text()
+        (address,) = re.findall(r'download="scale.csv" href="data:[^,]*,([^"]*)"', html)
+        rows = list(csv.DictReader(io.StringIO(unquote(unescape(address)))))
+        assert [(row["model"], float(row["parameters"])) for row in rows] == [
+            ("base", 1e6),
+            ("expert", 3e6),
+        ]
+        means = [reports[1].summary(task).mean for task in ("relations", "questions")]
+        assert float(rows[1]["mean"]) == pytest.approx(100 * np.mean(means))
 
     def test_a_single_cell_is_enough(self, tmp_path):
         task = make_task("relations", 1)
