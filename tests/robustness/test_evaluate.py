@@ -307,7 +307,7 @@ def test_controls_are_scored_and_enter_no_average(tiny_t5, tiny_tokenizer, tasks
     loaded = Report.load(tmp_path)
     assert loaded.cells == report.cells
     page = write_page(tmp_path / "page.html", [loaded]).read_text()
-    assert "<h3>Controls</h3>" in page
+    assert "<h2>Controls</h2>" in page
     record = json.loads(next(tmp_path.glob("results_*.json")).read_text())
     assert record["results"]["relations/not"]["acc,none"] == cell.value
     assert "relations/not" not in record["group_subtasks"]["relations"]

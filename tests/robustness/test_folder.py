@@ -108,7 +108,7 @@ class TestSecondRuns:
             warnings.filterwarnings("ignore", "every score of 'Tiny' and 'tiny'")
             page = write_page(folder / "page.html", reports).read_text()
         for report in reports:
-            assert f"{report.model_name}: mean" in page
+            assert f"<strong>{report.model_name}</strong>" in page
             for task in report.tasks:
                 assert f"{100 * report.summary(task).mean:.1f} %" in page
         names = {path: path.read_bytes() for path in folder.glob("results_*.json")}

@@ -1,12 +1,17 @@
 """Reports, comparison and page, on cells with known scores."""
 
+import csv
 import dataclasses
 import gzip
+import io
 import json
 import re
 import warnings
 from collections.abc import Sequence
+from html import unescape
 from html.parser import HTMLParser
+from types import SimpleNamespace
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -14,8 +19,6 @@ import pytest
 from metro_fast.errors import FormatError, MetroFastError
 from metro_fast.prompts import Instruction, Item, Task, render_items
 from metro_fast.robustness import Cell, CellRecord, Report, compare, recompute, write_page
-from metro_fast.robustness.page.figures import Dot, StripRow, value_strip
-from metro_fast.robustness.page.text import percent
 from metro_fast.robustness.worded import prompts_hash
 from metro_fast.scoring import PROTOCOLS, Outcome
 
@@ -115,6 +118,9 @@ class Page(HTMLParser):
             f"{tag} {name}={value}"
             for name, value in attrs
             if name in ("src", "href", "xlink:href", "srcset", "data")
+            # A place of the page, or a file that it saves itself.
+            and not value.startswith("#")
+            and not ("download" in values and value.startswith("data:"))
         ]
         if tag in ("script", "link", "iframe", "object", "base"):
             self.loads.append(tag)
@@ -354,7 +360,7 @@ class TestPage:
     def test_nothing_is_loaded(self, page):
         html, parsed = page
         assert parsed.loads == []
-        assert not re.search(r"https?://|@import|url\(|<script", html)
+        assert not re.search(r"https?://|@import|url\((?!#)|<script", html)
 
     def test_numbers_are_there(self, page, reports):
         _, parsed = page
@@ -377,12 +383,6 @@ class TestPage:
         assert "n = 120 items under each of 8 instructions" in text
         assert "p = 0.000" not in text
 
-    def test_the_mean_next_to_the_dots_equals_that_of_the_table(self):
-        # The mean of the dots may differ in its last bit from the mean over all answers.
-        dots = tuple(Dot(value, True, "") for value in (0.4, 0.413))
-        strip = value_strip([StripRow("a", dots, 0.4065)], {}, description="")
-        assert f"mean {percent(0.4065)}," in strip
-
     def test_text_is_escaped(self, page):
         html, parsed = page
         assert "<b>matters</b>" not in html
@@ -390,25 +390,52 @@ class TestPage:
 
     def test_pictures_have_descriptions(self, page):
         _, parsed = page
-        # relations and questions: strip, gap, comparison each; one chart of curves.
-        assert len(parsed.pictures) == 7
+        # slopes, gap, kinds of tasks, scale by bytes, flips; one chart of curves
+        assert len(parsed.pictures) == 6
         assert all(len(description) > 10 for description in parsed.pictures)
-        assert any("base: mean" in description for description in parsed.pictures)
 
-    def test_dots_are_filled_if_seen(self, page, reports):
+    def test_pictures_can_be_saved_with_their_numbers(self, page, reports):
         html, _ = page
-        count = sum(len(report.cells) for report in reports)
-        assert html.count('<circle class="seen"') == count // 2
-        assert html.count('<circle class="unseen"') == count // 2
+        # six pictures, and the matrices
+        assert html.count('href="data:image/png;base64,') == 7
+        assert html.count('href="data:text/csv;') == 8  # and the bytes
+        (address,) = re.findall(r'download="slopes.csv" href="data:[^,]*,([^"]*)"', html)
+        rows = list(csv.DictReader(io.StringIO(unquote(unescape(address)))))
+        assert [(row["model"], row["task"]) for row in rows] == [
+            ("expert", "relations"), ("compressed", "relations"), ("expert", "questions"),
+        ]  # fmt: skip
+        task = compare(reports[0], reports[1]).task("relations")
+        assert float(rows[0]["difference"]) == 100 * task.difference.mean
+        assert rows[0]["verdict"] == task.verdict
+        assert reports[1].summary("relations").items_hash[:8] in rows[0]["source"]
 
     def test_compared_pairs(self, reports, tmp_path):
         text = Page(write_page(tmp_path / "a.html", reports).read_text()).text
-        for pair in ("expert − base", "compressed − base", "compressed − expert"):  # noqa: RUF001
+        for pair in ("expert − base", "compressed − base"):  # noqa: RUF001
             assert pair in text
+        assert "compressed − expert" not in text  # noqa: RUF001
         path = write_page(tmp_path / "b.html", reports, pairs=[("compressed", "expert")])
         text = Page(path.read_text()).text
         assert "expert − compressed" in text  # noqa: RUF001
         assert "expert − base" not in text  # noqa: RUF001
+
+    def test_cards_give_a_curve_over_parameters(self, reports, tmp_path):
+        cards = [
+            SimpleNamespace(name="base", size=10**6),
+            SimpleNamespace(name="expert", size=None),
+        ]
+        html = write_page(tmp_path / "one.html", reports, cards=cards).read_text()
+        assert "Value by parameters" not in html  # there is one size only
+        cards[1].size = 3 * 10**6
+        html = write_page(tmp_path / "two.html", reports, cards=cards).read_text()
+        (address,) = re.findall(r'download="scale.csv" href="data:[^,]*,([^"]*)"', html)
+        rows = list(csv.DictReader(io.StringIO(unquote(unescape(address)))))
+        assert [(row["model"], float(row["parameters"])) for row in rows] == [
+            ("base", 1e6),
+            ("expert", 3e6),
+        ]
+        means = [reports[1].summary(task).mean for task in ("relations", "questions")]
+        assert float(rows[1]["mean"]) == pytest.approx(100 * np.mean(means))
 
     def test_a_single_cell_is_enough(self, tmp_path):
         task = make_task("relations", 1)
@@ -429,20 +456,22 @@ class TestPage:
         summary = seen.summary("relations")
         assert (summary.seen_mean, summary.unseen_mean) == (1, None)
         html = write_page(tmp_path / "seen.html", [seen]).read_text()
-        row = html[html.index("<tbody>") : html.index("</tr>", html.index("<tbody>"))]
+        start = html.index('aria-label="Summary of relations"')
+        row = html[html.index("<tbody>", start) : html.index("</tr>", html.index("<tbody>", start))]
         assert row.count("<td>100.0 %</td>") == 4  # mean, seen, worst, best
         unseen = Report(cells[1:])  # as with a model whose family nothing was seen by
         summary = unseen.summary("relations")
         assert (summary.seen_mean, summary.unseen_mean) == (None, 1)
         html = write_page(tmp_path / "unseen.html", [unseen]).read_text()
-        row = html[html.index("<tbody>") : html.index("</tr>", html.index("<tbody>"))]
+        start = html.index('aria-label="Summary of relations"')
+        row = html[html.index("<tbody>", start) : html.index("</tr>", html.index("<tbody>", start))]
         values = re.findall("<td>(.*?)</td>", row)
         assert values[:5] == ["100.0 %", "\N{EN DASH}", "100.0 %", "100.0 %", "100.0 %"]
 
     def test_reports_of_one_name_get_different_names(self, reports, tmp_path):
         with pytest.warns(UserWarning, match="'base' and 'base, number 2' is the same up to"):
             path = write_page(tmp_path / "page.html", [reports[0], reports[0]])
-        assert "base, number 2: mean" in path.read_text()
+        assert "<strong>base, number 2</strong> against" in path.read_text()
 
     def test_bad_arguments(self, reports, tmp_path):
         path = tmp_path / "page.html"

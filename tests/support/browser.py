@@ -1,12 +1,14 @@
-"""Lays out a page in Chromium at several widths, and finds what a reader could not see."""
+"""Chromium: a page laid out at several widths, or driven as by a reader."""
 
 import html
 import json
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,3 +95,46 @@ def layout(page: str, widths: Sequence[int], folder: Path, *, dark: bool = False
     found = re.search(r'<pre id="found">(.+?)</pre>', done.stdout, re.S)
     assert found, done.stderr[-2000:]
     return {int(k): v for k, v in json.loads(html.unescape(found[1])).items()}
+
+
+VISIBLE = r"""
+const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+const range = document.createRange();
+while (walker.nextNode()) {
+  const text = walker.currentNode, parent = text.parentElement;
+  if (!text.data.trim() || !parent.checkVisibility()) continue;
+  if (parseFloat(getComputedStyle(parent).fontSize) < 6) continue;
+  range.selectNodeContents(text);
+  const at = [...range.getClientRects()];
+  if (at.length && at.every(r => r.top >= 0 && r.left >= 0 && r.bottom <= innerHeight
+      && r.right <= innerWidth)) found.push(text.data.trim());
+}
+return found.join(' ').replace(/\s+/g, ' ');
+"""
+"""The text that is inside of the window, without what is too small to read."""
+
+
+@contextmanager
+def driven(
+    page: Path, *, width: int = 1280, height: int = 800, dark: bool = False
+) -> Iterator[Any]:
+    """A browser of 1280 x 800 with a page; the test is skipped where it cannot be driven."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    service = shutil.which("chromedriver")
+    if not service:
+        pytest.skip("chromedriver is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(service))
+    try:
+        size = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        media = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [media]})
+        driver.get(page.as_uri())
+        yield driver
+    finally:
+        driver.quit()

@@ -33,6 +33,7 @@ def document(
     *,
     extra: str = "",
     style: str = "",
+    dark: bool = False,
 ) -> str:
     """A whole page.
 
@@ -42,6 +43,7 @@ def document(
         sections: The sections, in order.
         extra: HTML below the sentences.
         style: CSS rules in addition to the shared ones.
+        dark: Whether the rules have colors for a dark desktop too.
 
     Returns:
         HTML.
@@ -59,7 +61,8 @@ def document(
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta name="color-scheme" content="light">\n<title>{escape(title)}</title>\n'
+        f'<meta name="color-scheme" content="light{" dark" if dark else ""}">\n'
+        f"<title>{escape(title)}</title>\n"
         f"<style>\n{_shared_style()}{style}</style>\n</head>\n<body>\n<header>\n"
         f"<h1>{escape(title)}</h1>\n{sentences}{extra}</header>\n<main>\n{body}\n</main>\n</body>\n"
         "</html>\n"

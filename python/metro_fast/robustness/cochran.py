@@ -76,7 +76,7 @@ def cochran_q(values: ArrayLike, *, groups: Sequence[str] | None = None, seed: i
     if count < min(items, _FEW_GROUPS):
         p = _exchanged(x, q / scale, seed)
     else:
-        p = float(require("scipy.stats", "eval").chi2.sf(q, prompts - 1))
+        p = float(require("scipy.special", "eval").chdtrc(prompts - 1, q))
     return CochranQ(q, prompts - 1, p)
 
 

@@ -162,9 +162,9 @@ def task_gap(
     degrees = sum(parts) ** 2 / sum(
         part**2 / (count - 1) for part, count in zip(parts, counts, strict=True)
     )
-    student = require("scipy.stats", "eval").t
-    half = error * float(student.ppf(0.5 + confidence / 2, degrees))
-    p = float(2 * student.sf(abs(gap) / error, degrees))
+    special = require("scipy.special", "eval")
+    half = error * float(special.stdtrit(degrees, 0.5 + confidence / 2))
+    p = float(2 * special.stdtr(degrees, -abs(gap) / error))
     return TaskGap(*means, gap, Interval(gap - half, gap + half), p, *counts)
 
 

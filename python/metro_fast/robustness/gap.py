@@ -122,13 +122,13 @@ def seen_gap(
     seen_mean, unseen_mean = (float(side.mean()) for side in sides)
     error, degrees = _error_of(sides, membership, count)
     gap = seen_mean - unseen_mean
-    student = require("scipy.stats", "eval").t
-    half = error * float(student.ppf(0.5 + confidence / 2, degrees))
+    special = require("scipy.special", "eval")
+    half = error * float(special.stdtrit(degrees, 0.5 + confidence / 2))
     counts = len(sides[0]), len(sides[1])
     p = None
     if min(counts) >= _MIN_FOR_TEST:
         # Without any variance, a gap is certain, and there being none is too.
-        p = float(2 * student.sf(abs(gap) / error, degrees)) if error else float(gap == 0)
+        p = float(2 * special.stdtr(degrees, -abs(gap) / error)) if error else float(gap == 0)
     ends = Interval(gap - half, gap + half)
     return SeenGap(seen_mean, unseen_mean, gap, ends, *counts, p, error, degrees)
 

@@ -100,7 +100,7 @@ def paired_difference(
         independent = bounded_mean_interval(difference, confidence=confidence, seed=seed)
     if count == total:
         return PairedDifference(mean, error, independent, _farthest(independent))
-    half = error * float(require("scipy.stats", "eval").t.ppf(0.5 + confidence / 2, count - 1))
+    half = error * float(require("scipy.special", "eval").stdtrit(count - 1, 0.5 + confidence / 2))
     wider = Interval(min(independent.low, mean - half), max(independent.high, mean + half))
     sizes = np.bincount(membership, minlength=count) * count / total
     added = np.bincount(membership, weights=difference, minlength=count) * count / total

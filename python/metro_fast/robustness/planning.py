@@ -71,7 +71,7 @@ class Components(NamedTuple):
         if total == 0:
             return 0.0
         degrees = total**2 / sum(part**2 / free for part, free in parts)
-        student = float(require("scipy.stats", "eval").t.ppf(0.975, degrees))
+        student = float(require("scipy.special", "eval").stdtrit(degrees, 0.975))
         return math.sqrt(total) * student
 
 

@@ -254,7 +254,7 @@ def _share_interval(
     variance = count / (count - 1) * float((deviations**2).sum()) / total**2
     # Few groups leave their variance uncertain: Student's quantile in place of the normal one.
     confidence = math.erf(z / math.sqrt(2))
-    student = float(require("scipy.stats", "eval").t.ppf(0.5 + confidence / 2, count - 1))
+    student = float(require("scipy.special", "eval").stdtrit(count - 1, 0.5 + confidence / 2))
     independent = share * (1 - share) / max(variance, 1e-300) * (z / student) ** 2
     return wilson_ends(share, min(independent, total), z)
 

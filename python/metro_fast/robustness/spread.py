@@ -81,11 +81,12 @@ def wording_spread(
     raw, noise = x.mean(1).std(ddof=1), math.sqrt(_noise_square(x, membership, count))
     if noise == 0:
         return Spread(float(raw), _unseen_spread(float(raw), prompts, count, confidence), raw, 0.0)
-    quantile = require("scipy.stats", "eval").f.ppf
+    # The functions behind scipy.stats: importing that takes 1.7 s, and each of its quantiles 1 ms.
+    quantile = require("scipy.special", "eval").fdtri
     degrees = prompts - 1, (prompts - 1) * (count - 1)
     ratio = (raw / noise) ** 2
     low, high = (
-        noise * math.sqrt(max(0.0, ratio / float(quantile(level, *degrees)) - 1))
+        noise * math.sqrt(max(0.0, ratio / float(quantile(*degrees, level)) - 1))
         for level in (0.5 + confidence / 2, 0.5 - confidence / 2)
     )
     sigma = math.sqrt(max(0.0, raw**2 - noise**2))

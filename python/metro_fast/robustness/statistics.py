@@ -151,8 +151,9 @@ def mcnemar_exact(first: ArrayLike, second: ArrayLike) -> McNemar:
         )
     only_first, only_second = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
     discordant = only_first + only_second
-    binom = require("scipy.stats", "eval").binom
-    tail = float(binom.cdf(min(only_first, only_second), discordant, 0.5)) if discordant else 1.0
+    binomial = require("scipy.special", "eval").bdtr
+    fewer = min(only_first, only_second)
+    tail = float(binomial(fewer, discordant, 0.5)) if discordant else 1.0
     return McNemar(only_first, only_second, min(1.0, 2 * tail))
 
 

@@ -42,9 +42,11 @@ def labels_of(item: Item, prompt: Prompt) -> list[str]:
     Returns:
         A text for each choice of the prompt.
     """
-    texts, right = list(prompt.choices), item.answer_text
-    if prompt.answer is None:
+    texts = list(prompt.choices)
+    # The first is most readings: of 240,000 answers, looking further took a second.
+    if (prompt.choices == item.choices and prompt.answer == item.answer) or prompt.answer is None:
         return texts
+    right = item.answer_text
     here = texts[prompt.answer]
     moved = here == right and set(texts) == set(item.choices)
     if len(texts) == len(item.choices) and prompt.answer == item.answer and not moved:

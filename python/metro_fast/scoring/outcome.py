@@ -39,4 +39,5 @@ class Outcome:
     @property
     def tied(self) -> bool:
         """Whether several choices have the best score."""
-        return self.margin == 0.0
+        scores = self.scores
+        return scores is not None and len(scores) > 1 and scores.count(max(scores)) > 1

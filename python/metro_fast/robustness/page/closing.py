@@ -1,17 +1,30 @@
 """The sections after the tasks: bytes on disk, curves, how to read the page, and provenance."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from typing import Any
 
-from metro_fast._page import Html, Section, figure, file_size, table
-from metro_fast.robustness.page.figures import DASHES, line_chart
+import numpy as np
+
+from metro_fast._page import Html, Section, file_size, table
+from metro_fast._shown import quoted
+from metro_fast.errors import MetroFastError
+from metro_fast.robustness.page import plots
+from metro_fast.robustness.page.csv_text import csv_link
+from metro_fast.robustness.page.overview import folded
+from metro_fast.robustness.page.pictures import Picture, picture_html
 from metro_fast.robustness.page.tables import quiet
 from metro_fast.robustness.report import Report
 
 __all__ = ["READING", "curves_section", "provenance_section", "sizes_section"]
 
 _TERMS = {
+    "Broken (\N{MULTIPLICATION X})": "Shown to be below the model's own median wording on the "
+    "task, by Holm's correction over its wordings. The list of the model says by how much.",
+    "Broken (\N{BLACK DOWN-POINTING TRIANGLE})": "Shown to be below the same cell of the "
+    "reference, by Holm's correction over the wordings of the task, and not shown to lose less "
+    "than the margin.",
     "Value": "The task's metric, over the items that every wording can word. The preset says "
     "whether the model scores every choice by its log-likelihood, and answers with the highest, or "
     "writes its answer, in which a choice is then found. A written answer that names none of them "
@@ -33,8 +46,9 @@ _TERMS = {
     "is not shown does not mean equality.",
 }
 
-READING = Section(
+READING = folded(
     "How to read this",
+    "What each word of this page means.",
     "<dl>\n"
     + "".join(f"<dt>{escape(t)}</dt><dd>{escape(text)}</dd>\n" for t, text in _TERMS.items())
     + "</dl>",
@@ -57,7 +71,13 @@ def sizes_section(sizes: Mapping[str, int]) -> Section:
             ]
         )
         previous = (label, size)
-    return Section("Bytes on disk", table((), rows, label="Bytes on disk", kind="bytes"))
+    ends = f"{max(sizes, key=lambda k: sizes[k])} {file_size(largest)}, "
+    smallest = min(sizes, key=lambda k: sizes[k])
+    ends += f"{smallest} {file_size(sizes[smallest])}."
+    answer = ends if len(sizes) > 1 else f"{smallest} {file_size(largest)}."
+    csv = csv_link("bytes", ("name", "bytes"), list(sizes.items()))
+    bars = table((), rows, label="Bytes on disk", kind="bytes")
+    return folded("Bytes on disk", answer, f'{bars}<p class="downloads">{csv}</p>\n')
 
 
 def _ratio(previous: tuple[str, int], size: int) -> str:
@@ -71,23 +91,42 @@ def _ratio(previous: tuple[str, int], size: int) -> str:
 def curves_section(
     curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
 ) -> Section:
-    """One chart per heading."""
+    """One chart per heading.
+
+    Raises:
+        MetroFastError: If a chart has no curve, or a curve no points or one that is not finite.
+    """
     charts = []
-    for heading, series in curves.items():
-        names = "".join(
-            '<span class="curve-name"><svg width="28" height="10" aria-hidden="true"><line '
-            f'class="curve curve-{i % 6}" x1="0" x2="28" y1="5" y2="5" '
-            f'stroke-dasharray="{DASHES[i % 6]}"/></svg> {escape(name)}</span>'
-            for i, name in enumerate(series)
+    for number, (heading, series) in enumerate(curves.items()):
+        _check_curves(series)
+        picture = Picture(
+            f"curves-{number + 1}",
+            f"Curves: {heading}",
+            heading,
+            ("curve", "x", "y"),
+            [(name, float(x), float(y)) for name, curve in series.items() for x, y in curve],
+            (6.6, 3.2),
+            partial(plots.curves, series=series, x="", y=""),
         )
-        chart = line_chart(series, description=f"Curves: {heading}")
-        charts.append(f"<h3>{escape(heading)}</h3>\n{figure(chart, Html(names))}")
-    return Section("Training curves", "".join(charts))
+        charts.append(f"<h3>{escape(heading)}</h3>\n{picture_html(picture)}")
+    return folded("Training curves", f"{', '.join(curves)}.", "".join(charts))
+
+
+def _check_curves(series: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+    if not series:
+        raise MetroFastError("a chart of curves has no curve, expected at least one")
+    for name, curve in series.items():
+        if len(curve) == 0 or not np.isfinite(np.asarray(curve, dtype=np.float64)).all():
+            raise MetroFastError(
+                f"curve {quoted(name)} has no points, or one that is not finite: pass finite (x, "
+                "y) pairs"
+            )
 
 
 def provenance_section(reports: Sequence[Report]) -> Section:
     """The hashes and versions behind the numbers of each model."""
-    return Section("Provenance", "".join(map(_provenance, reports)))
+    answer = "The hashes of models, items, wordings and protocols, versions and dates."
+    return folded("Provenance", answer, "".join(map(_provenance, reports)))
 
 
 def _provenance(report: Report) -> str:

@@ -11,13 +11,13 @@ from metro_fast.robustness.page.worst_cases import FlippedItem, most_flipped, wo
 __all__ = ["examples_of"]
 
 
-def examples_of(model_name: str, cells: Sequence[Cell], *, open: bool) -> str:  # noqa: A002
+def examples_of(model_name: str, cells: Sequence[Cell], *, count: int) -> str:
     """A block about one model: its worst instruction, and the items with the most answers.
 
     Args:
         model_name: The name of the model.
         cells: The cells of the model on one task.
-        open: Whether the block is open when the page is loaded.
+        count: Most flipped items to show.
     """
     worst = worst_example(cells)
     best = f"{escape(worst.best_id)} ({percent(worst.best_value)})"
@@ -40,11 +40,10 @@ def examples_of(model_name: str, cells: Sequence[Cell], *, open: bool) -> str:  
             f'</span>; correct is <span class="right">{escape(worst.item.right)}</span>, its '
             f"answer under {best}. {quiet(f'Item {worst.item.id}.')}</p>\n"
         )
-    flipped = "".join(map(_flipped, most_flipped(cells, count=4)))
+    flipped = "".join(map(_flipped, most_flipped(cells, count=count)))
     if flipped:
-        flipped = f"<h4>Items whose answer changes most with the wording</h4>\n{flipped}"
-    attribute = " open" if open else ""
-    return f"<details{attribute}>\n<summary>{summary}</summary>\n{example}{flipped}</details>\n"
+        flipped = f"<h5>Items whose answer changes most with the wording</h5>\n{flipped}"
+    return f"<details>\n<summary>{summary}</summary>\n{example}{flipped}</details>\n"
 
 
 def _flipped(item: FlippedItem) -> str:

@@ -109,11 +109,11 @@ def _score(row: InstructionScore) -> Html:
         for what, count in counts.items()
         if count
     )
+    ends = f"--l:{low:.1f}%;--w:{high - low:.1f}%;--v:{value:.1f}%"
     return Html(
-        f'<span class="key {seen}-key" title="{seen}"></span> {percent(row.value)}\n'
+        f"{percent(row.value)} "
         + quiet(f"{seen}, {low:.1f}{_NONE}{high:.1f}")
-        + f'<span class="range" aria-hidden="true"><span style="left:{low:.1f}%;'
-        f'width:{high - low:.1f}%"></span><b style="left:{value:.1f}%"></b></span>{odd}'
+        + f'<i class="range" style="{ends}"></i>{odd}'
     )
 
 
