@@ -22,6 +22,7 @@ from metro_fast.robustness import (
     evaluate_experts,
     load_model,
     load_reports,
+    read_cards,
     write_page,
     write_samples,
 )
@@ -120,7 +121,8 @@ def evaluate_command(
         plain_console().print(summary_table(report))
     if answers is not None:
         typer.echo(f"{store}: {answers.hits} answers were known, {answers.misses} were new")
-    typer.echo(f"wrote {write_page(output / 'report.html', load_reports(output))}")
+    page, cards = output / "report.html", read_cards(output).values()
+    typer.echo(f"wrote {write_page(page, load_reports(output), cards=cards)}")
 
 
 def _refuse_unread(ctx: typer.Context, few_shot: int, preset: str, experts: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from metro_fast.robustness import recompute, write_page
+from metro_fast.robustness import read_cards, recompute, write_page
 
 app = typer.Typer(add_completion=False)
 
@@ -23,4 +23,5 @@ def recompute_command(
     reports = recompute(folder)
     for report in reports:
         typer.echo(f"{report.model_name}: {', '.join(report.tasks)}")
-    typer.echo(f"wrote {write_page(folder / 'report.html', reports)}")
+    cards = read_cards(folder).values()
+    typer.echo(f"wrote {write_page(folder / 'report.html', reports, cards=cards)}")

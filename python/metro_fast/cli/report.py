@@ -63,7 +63,7 @@ def report_command(
                 "--format html writes a page with everything: give --output a file, and no --table"
             )
         reports = distinguished([member.report for member in study.members])
-        typer.echo(f"wrote {write_page(output, reports)}")
+        typer.echo(f"wrote {write_page(output, reports, cards=study.cards)}")
         return
     only = table or [name for name in TABLES if format != "text" or name not in _LONG]
     found = study_tables(study, only=only, margin=margin / 100)
