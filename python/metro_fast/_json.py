@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from metro_fast._memory import VARIABLE, check_file, decoded_limit
+from metro_fast._memory import VARIABLE, decoded_limit
 from metro_fast._regular import open_regular
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError
@@ -22,8 +22,6 @@ MOST_DEPTH = 100
 MOST_DIGITS = 300
 """Most digits of an integer: each is then also a float, whose largest is below 10^309."""
 
-_MOST_FILE = 1 << 50
-"""Most bytes of a file of lines: a device, whose size is not known, is refused by its kind."""
 _BYTES_OF_VALUE = 16
 """A text of as many bytes as the limit may hold a value for each 16 of them. Lists of lists take
 64 bytes of memory for each 3 of the text, so that 16 MiB would become 360 MB; with this, 100 MB."""
@@ -122,7 +120,6 @@ def json_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         FormatError: If a line has more than `MOST_BYTES`.
         OSError: If it cannot be read.
     """
-    check_file(path, _MOST_FILE)
     with open_regular(path) as file:
         number = 0
         while line := file.readline(MOST_BYTES + 2):

@@ -4,13 +4,13 @@ import os
 from io import BufferedIOBase
 from pathlib import Path
 
-from metro_fast._regular import check_regular, open_regular
+from metro_fast._regular import open_regular
 from metro_fast._shown import shown
 from metro_fast.errors import FormatError, MetroFastError
 
 __all__ = [
-    *("check_decoded", "check_file", "decoded_limit", "free_memory", "read_bounded"),
-    *("read_large", "read_small"),
+    *("check_decoded", "decoded_limit", "free_memory", "read_bounded", "read_large"),
+    "read_small",
 ]
 
 VARIABLE = "METRO_FAST_MAX_DECODED_BYTES"
@@ -70,31 +70,20 @@ def check_decoded(nbytes: int, what: str, max_decoded_bytes: int | None = None) 
         )
 
 
-def check_file(path: Path, most: int = SMALL_FILE) -> None:
-    """Refuse what is larger than its kind of file ever is, or no regular file, before it is read.
-
-    Raises:
-        FormatError: If it is larger, or is a FIFO, a socket or a device.
-        OSError: If its size cannot be read.
-    """
-    check_regular(path)
-    size = path.stat().st_size
-    if size > most:
-        raise FormatError(
-            f"{shown(str(path))} has {size:,} bytes, expected at most {most:,}: it is another "
-            "kind of file"
-        )
-
-
 def read_small(path: Path, most: int = SMALL_FILE) -> bytes:
-    """Read a whole file that is checked as by `check_file`.
+    """Read a whole file, but none that is larger than its kind of file ever is.
 
     Raises:
         FormatError: If it has more than `most` bytes, or is a FIFO, a socket or a device.
         OSError: If it cannot be read.
     """
-    check_file(path, most)
     with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise FormatError(
+                f"{shown(str(path))} has {size:,} bytes, expected at most {most:,}: it is another "
+                "kind of file"
+            )
         return file.read()
 
 

@@ -51,7 +51,7 @@ def test_a_causal_model_in_its_chat_template(tmp_path: Path) -> None:
     names = [f"{tmp_path.name}/model (lm_eval)", f"{tmp_path.name}/model ({name})"]
     assert sorted(report.model_name for report in load_reports(output)) == sorted(names)
     page = (output / "report.html").read_text()
-    assert all(f"{each}: mean" in page for each in names)
+    assert all(f"On cities, {each} answers" in page for each in names)
 
 
 def test_a_family_that_no_instruction_knows_is_a_warning(

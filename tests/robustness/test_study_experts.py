@@ -126,7 +126,10 @@ def test_a_residual_of_whole_weights_needs_the_base_again(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"experts": {}, "with_base": False}, "there is no model to ask"),
+        (
+            {"experts": {}, "with_base": False},
+            "is empty and with_base is False: give an expert, or with_base=True",
+        ),
         ({"base_name": "full"}, "is called 'full', as the base is"),
         ({"originals": {"full-20": "x"}}, "originals names 'x', which is not an expert here"),
         ({"merged": ["x"]}, "merged names 'x', which is not an expert here"),

@@ -142,6 +142,14 @@ class Report:
             self._task_cells[task] = tuple(on_common_items(self._wordings(task)))
         return self._task_cells[task]
 
+    def task_type(self, task: str) -> str:
+        """The kind of a task, such as `re` or `qa`.
+
+        Raises:
+            MetroFastError: If the report has no such task.
+        """
+        return self.task_cells(task)[0].record.task_type
+
     def control_cells(self, task: str) -> tuple[Cell, ...]:
         """The cells of a task's controls, such as negated instructions, which enter no average."""
         return tuple(cell for cell in self._of(task) if cell.record.instruction.is_control)

@@ -13,7 +13,7 @@ from tests.support.forged_sizes import manifest, zero_block, zero_expert
 from tests.support.malformed import safetensors
 
 from metro_fast import FormatError, MetroFastError, _core
-from metro_fast._memory import check_file, decoded_limit
+from metro_fast._memory import decoded_limit, read_small
 from metro_fast.experts import Expert, compress, merge, similarity
 from metro_fast.experts.adapters.npz_file import read_npz
 from metro_fast.experts.adapters.state_file import read_safetensors
@@ -103,4 +103,4 @@ def test_a_file_of_another_size_is_refused_before_it_is_read(tmp_path: Path) -> 
     with path.open("wb") as file:
         file.truncate(5 << 30)  # a hole: nothing is on the disk
     with pytest.raises(FormatError, match="5,368,709,120 bytes, expected at most 67,108,864"):
-        check_file(path)
+        read_small(path)

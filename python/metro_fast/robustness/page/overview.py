@@ -70,7 +70,7 @@ def _gaps(view: ModelView) -> list[_Gap]:
     for tasks, gap in kind_gaps(view.report):
         low, high = gap.interval
         several = len(tasks) > 1
-        kind = view.report.task_cells(tasks[0])[0].record.task_type
+        kind = view.report.task_type(tasks[0])
         about = f"{len(tasks)} tasks of {kind}" if several else tasks[0]
         test = "no test" if gap.p_value is None else f"p {p_value(gap.p_value)}"
         effect = f"Cohen's h {gap.effect_size:+.2f}".replace("-", "\N{MINUS SIGN}")

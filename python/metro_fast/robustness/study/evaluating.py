@@ -130,7 +130,9 @@ def _check_names(
     seen_tasks: Mapping[str, Sequence[str]],
 ) -> None:
     if not names:
-        raise MetroFastError("experts is empty and with_base is False: there is no model to ask")
+        raise MetroFastError(
+            "experts is empty and with_base is False: give an expert, or with_base=True"
+        )
     if len(set(names)) < len(names):
         raise MetroFastError(
             f"an expert is called {quoted(names[0])}, as the base is: give it another name"

@@ -4,13 +4,14 @@ from itertools import combinations
 
 from metro_fast.robustness.facets import pooled, task_gap
 from metro_fast.robustness.study.groups import alike
+from metro_fast.robustness.study.scores import WHERE
 from metro_fast.robustness.study.study import Member, Study
 from metro_fast.robustness.study.table import Table, Value, make_table
 from metro_fast.robustness.summary import TaskSummary
 
 __all__ = ["facet_gap_table", "facet_table"]
 
-_WHERE = {"model": "Name of the model.", "reading": "How it was asked: the protocol."}
+_WHERE = {key: WHERE[key] for key in ("model", "reading")}
 
 
 def facet_table(study: Study) -> Table:
@@ -113,6 +114,5 @@ def facet_gap_table(study: Study) -> Table:
 def _by_type(study: Study, member: Member) -> dict[str, list[TaskSummary]]:
     found: dict[str, list[TaskSummary]] = {}
     for summary in study.summaries(member):
-        cells = member.report.task_cells(summary.task)
-        found.setdefault(cells[0].record.task_type, []).append(summary)
+        found.setdefault(member.report.task_type(summary.task), []).append(summary)
     return found

@@ -102,7 +102,7 @@ def score_table(study: Study) -> Table:
             low, high = mean_interval(member, summary.task) or (None, None)
             spread, worst = summary.variance, summary.worst_case
             rows.append([
-                *_where(member, summary.task), _task_type(member, summary.task),
+                *_where(member, summary.task), member.report.task_type(summary.task),
                 summary.metric_label, summary.item_count, len(summary.instructions),
                 summary.mean, low, high, summary.chance, summary.scaled.mean,
                 None if spread is None else spread.sigma,
@@ -280,7 +280,3 @@ def mean_interval(member: Member, task: str) -> Interval | None:
 
 def _where(member: Member, task: str) -> tuple[str, str, str]:
     return member.card.name, member.reading, task
-
-
-def _task_type(member: Member, task: str) -> str:
-    return member.report.task_cells(task)[0].record.task_type
