@@ -4,7 +4,6 @@ To open a FIFO waits for a writer, and Ctrl-C is not noticed where a library ope
 have no end.
 """
 
-import errno
 import io
 import os
 import stat
@@ -54,18 +53,20 @@ def open_regular(path: Path) -> io.BufferedReader:
     """
     check_regular(path)  # a socket cannot be opened at all, and the system's reason is odd
 
-    # Without waiting for a writer, and without taking a terminal; regular files ignore both.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-    descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+    # The file owns its descriptor from the moment it exists. With `os.fdopen` a Ctrl-C could come
+    # between the two, and the descriptor would be closed twice.
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  (the caller closes it)
     try:
-        found = os.fstat(descriptor).st_mode
-        _check(path, found)
-        if stat.S_ISDIR(found):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        return os.fdopen(descriptor, "rb")
+        _check(path, os.fstat(file.fileno()).st_mode)
     except BaseException:
-        os.close(descriptor)
+        file.close()
         raise
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open without waiting for a writer or taking a terminal; regular files ignore both."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
 def read_array(path: Path, start: int = 0, size: int | None = None) -> NDArray[np.uint8]:

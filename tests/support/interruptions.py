@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -12,7 +13,10 @@ from typing import Any
 import metro_fast
 
 OURS = str(Path(metro_fast.__file__).parent)
-CALLED = tuple(str(module.__file__) for module in (contextlib, functools, threading))
+CALLED = tuple(
+    function.__code__.co_filename  # `os` is frozen, and its name is not its file's
+    for function in (contextlib.contextmanager, functools.wraps, os.fdopen, threading.settrace)
+)
 """Files of Python's library that our code calls, and whose frames are interrupted too."""
 
 
