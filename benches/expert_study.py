@@ -58,7 +58,7 @@ SEED = 0
 
 @dataclass
 class Subject:
-    """What is studied: a base, and for each task its items, wordings and expert at full size."""
+    """A base, and for each task its items, wordings and expert at full size."""
 
     name: str
     model: Any

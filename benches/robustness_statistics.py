@@ -16,6 +16,7 @@ from robustness_statistics_table import table
 
 from metro_fast.robustness.cochran import cochran_q
 from metro_fast.robustness.gap import seen_gap
+from metro_fast.robustness.kind_gaps import joined_gap
 from metro_fast.robustness.paired import paired_difference, tango_interval
 from metro_fast.robustness.paired_wordings import Side, compare_wordings, lost
 from metro_fast.robustness.spread import spread_difference, wording_spread
@@ -228,6 +229,49 @@ def gaps(runs: int = 2000) -> list[dict[str, float]]:
     return rows
 
 
+# Seen and unseen wordings, items of each task, sigma, of which each task has its own share.
+JOINED = (
+    (10, 10, (100, 100), 0.04, 0.0),
+    (10, 10, (100, 300), 0.04, 0.03),
+    (20, 20, (50, 100, 200), 0.05, 0.03),
+    (5, 15, (100, 400), 0.05, 0.0),
+)
+
+
+def joined_gaps(runs: int = 2000) -> list[dict[str, float | str]]:
+    """Several tasks under the same wordings, whose effects they share in part or wholly."""
+    rows: list[dict[str, float | str]] = []
+    for number, (ours, theirs, sizes, sigma, own) in enumerate(JOINED):
+        draw = np.random.default_rng(500 + number)
+        seen = [True] * ours + [False] * theirs
+        groups = [[str(i) for i in range(size)] for size in sizes]
+        covered = alone = 0
+        for _ in range(runs):
+            rates = levels(draw, ours + theirs, sigma, "normal")
+            rates[:ours] += 0.05
+            tasks = [
+                answers(draw, rates + draw.normal(0, own, len(rates)), size).astype(float)
+                for size in sizes
+            ]
+            gap = joined_gap(tasks, seen, groups)
+            covered += gap.interval.low <= 0.05 <= gap.interval.high
+            apart = [seen_gap(each, seen) for each in tasks]
+            error = math.sqrt(sum((a.interval.high - a.gap) ** 2 for a in apart)) / len(tasks)
+            alone += abs(sum(a.gap for a in apart) / len(tasks) - 0.05) <= error
+        rows.append(
+            {
+                "seen": ours,
+                "unseen": theirs,
+                "items of the tasks": " + ".join(map(str, sizes)),
+                "sigma that the tasks share": sigma,
+                "sigma of a task's own": own,
+                "covered": covered / runs,
+                "covered as if each task drew its wordings": alone / runs,
+            }
+        )
+    return rows
+
+
 def q_rates(runs: int = 1000) -> list[dict[str, float]]:
     rows = []
     for count, size in ((10, 5), (10, 10), (10, 20), (40, 5), (40, 10), (40, 20)):
@@ -375,6 +419,7 @@ TABLES: dict[str, Callable[[], list]] = {
     "as_robust": claims,
     "spread": spreads,
     "gap": gaps,
+    "joined_gap": joined_gaps,
     "cochran": q_rates,
     "wordings": wordings,
     "verdicts": overall,

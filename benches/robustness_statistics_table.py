@@ -20,6 +20,10 @@ TITLES = {
         "2,000 runs: how often the 95 % interval holds a gap of 5 points, how often p is below .05 "
         "without a gap, and how often a gap of 5 points is found.",
     ),
+    "joined_gap": (
+        "The gap of seen and unseen wordings, of several tasks together",
+        "2,000 runs of a gap of 5 points in tasks that have the same wordings.",
+    ),
     "cochran": (
         "Cochran's Q at 5 %",
         "8 wordings that are alike, 1,000 runs. The wording matters to whole groups of items, in "

@@ -105,6 +105,11 @@ class TestTables:
             means = answers(row["model"], row["task"]).mean(1)
             assert row["gap"] == pytest.approx(means[:4].mean() - means[4:].mean())
             assert (row["seen"], row["unseen"], row["p"]) == (4, 4, None)  # below five, not a test
+        assert tables["seen_kinds"].rows
+        for row in tables["seen_kinds"].rows:  # each task has the same weight
+            each = [answers(row["model"], task).mean(1) for task in row["tasks"].split(", ")]
+            gaps = [means[:4].mean() - means[4:].mean() for means in each]
+            assert row["gap"] == pytest.approx(np.mean(gaps))
         (row,) = rows(tables["seen_tasks"], model="base")
         by_task = [2 * answers("base", task).mean() - 1 for task in TASKS]
         assert row["gap"] == pytest.approx(by_task[0] - by_task[1])

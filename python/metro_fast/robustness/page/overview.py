@@ -8,8 +8,8 @@ from typing import NamedTuple
 from metro_fast._page import Html, Section
 from metro_fast.errors import MetroFastError
 from metro_fast.robustness.facets import Facet, facets
+from metro_fast.robustness.kind_gaps import kind_gaps
 from metro_fast.robustness.page import plots
-from metro_fast.robustness.page.kind_gaps import kind_gaps
 from metro_fast.robustness.page.pictures import Picture, picture_html
 from metro_fast.robustness.page.text import gap_sentence, p_value, percent, plain_list, points
 from metro_fast.robustness.page.view import ModelView, provenance

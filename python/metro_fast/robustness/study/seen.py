@@ -1,13 +1,14 @@
 """Is what a model was trained with safer: wordings, and tasks?"""
 
 from metro_fast.robustness.facets import task_gap
+from metro_fast.robustness.kind_gaps import kind_gaps
 from metro_fast.robustness.statistics import holm
 from metro_fast.robustness.study.groups import alike
 from metro_fast.robustness.study.scores import WHERE
 from metro_fast.robustness.study.study import Study
 from metro_fast.robustness.study.table import Table, Value, make_table
 
-__all__ = ["seen_task_table", "seen_wording_table"]
+__all__ = ["seen_kind_table", "seen_task_table", "seen_wording_table"]
 
 _SIDES = {
     "seen_mean": "Mean over what was seen.",
@@ -55,6 +56,35 @@ def seen_wording_table(study: Study) -> Table:
     question = "Is a wording that the model was trained with safer?"
     columns, main = WHERE | _SIDES, f"model reading task {_MAIN}"
     return make_table("seen_wordings", question, columns, _adjusted(rows), notes, main=main)
+
+
+def seen_kind_table(study: Study) -> Table:
+    """Are the wordings that a model was trained with safer, over all tasks that share them?
+
+    Args:
+        study: The study.
+
+    Returns:
+        One row for each model, reading and set of tasks with the same wordings, metric and kind:
+        what the page says first. Of one task, it is the row of `seen_wording_table`.
+
+    Raises:
+        MissingExtraError: If scipy is not installed.
+    """
+    where = {key: WHERE[key] for key in ("model", "reading")}
+    columns = where | {"task_type": "Kind of the tasks.", "tasks": "The tasks."} | _SIDES
+    rows: list[list[Value]] = []
+    for member in study.members:
+        for tasks, gap in kind_gaps(member.report):
+            rows.append([
+                member.card.name, member.reading, member.report.task_type(tasks[0]),
+                ", ".join(tasks), gap.seen_mean, gap.unseen_mean, gap.gap, *gap.interval,
+                gap.seen_count, gap.unseen_count, gap.p_value, None,
+            ])  # fmt: skip
+    question = "Are the wordings that the model was trained with safer, over all tasks of a kind?"
+    main = f"model reading task_type tasks {_MAIN}"
+    empty = "No task has both seen and unseen wordings."
+    return make_table("seen_kinds", question, columns, _adjusted(rows), main=main, empty=empty)
 
 
 def seen_task_table(study: Study) -> Table:

@@ -14,7 +14,11 @@ from metro_fast.robustness.study.scores import (
     score_table,
     wording_table,
 )
-from metro_fast.robustness.study.seen import seen_task_table, seen_wording_table
+from metro_fast.robustness.study.seen import (
+    seen_kind_table,
+    seen_task_table,
+    seen_wording_table,
+)
 from metro_fast.robustness.study.study import Study
 from metro_fast.robustness.study.table import Table
 
@@ -27,6 +31,7 @@ TABLES: Mapping[str, Callable[..., Table]] = {
     "against_base": partial(reference_table, reference="base"),
     "against_original": partial(reference_table, reference="original"),
     "seen_wordings": seen_wording_table,
+    "seen_kinds": seen_kind_table,
     "seen_tasks": seen_task_table,
     "facets": facet_table,
     "facet_gaps": facet_gap_table,

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metro_fast.robustness.cells import Cell
 from metro_fast.robustness.common_items import item_groups, value_matrix
 from metro_fast.robustness.gap import SeenGap, seen_gap
 from metro_fast.robustness.report import Report
 
-__all__ = ["KindGap", "kind_gaps"]
+__all__ = ["KindGap", "joined_gap", "kind_gaps"]
 
 
 class KindGap(NamedTuple):
@@ -51,17 +52,40 @@ def _gap(report: Report, tasks: Sequence[str]) -> SeenGap:
         gap = report.summary(tasks[0]).gap
         assert gap is not None
         return gap
-    blocks, groups = [], []
     cells = [_ordered(report.task_cells(task)) for task in tasks]
-    total = sum(len(rows[0].items) for rows in cells)
-    for task, rows in zip(tasks, cells, strict=True):
-        values = value_matrix(rows)
-        count = values.shape[1]
-        blocks.append(values * (total / len(tasks) / count))
-        own = item_groups(rows[0]) or [f"item {item.id}" for item in rows[0].items]
-        groups += [f"{task}, {name}" for name in own]
-    seen = [cell.record.seen for cell in cells[0]]
-    return seen_gap(np.concatenate(blocks, axis=1), seen, groups=groups)
+    return joined_gap(
+        [value_matrix(rows) for rows in cells],
+        [cell.record.seen for cell in cells[0]],
+        [item_groups(rows[0]) or [item.id for item in rows[0].items] for rows in cells],
+    )
+
+
+def joined_gap(
+    values: Sequence[NDArray[np.float64]], seen: Sequence[bool], groups: Sequence[Sequence[str]]
+) -> SeenGap:
+    """The gap of several tasks under the same wordings, each with the same weight.
+
+    Args:
+        values: For each task, shape (P, N), float64: its wordings by its items.
+        seen: Whether each of the P wordings was seen.
+        groups: For each task the groups of its N items, or its items' ids.
+
+    Returns:
+        The gap.
+
+    Raises:
+        MissingExtraError: If scipy is not installed.
+
+    Example:
+        >>> right = np.tile([[1.0], [0.0]], (2, 4))
+        >>> ids = [f"{i}" for i in range(4)]
+        >>> joined_gap([right, right], [True, False, True, False], [ids, ids]).gap
+        1.0
+    """
+    total = sum(each.shape[1] for each in values)
+    blocks = [each * (total / len(values) / each.shape[1]) for each in values]
+    names = [f"{k} {name}" for k, each in enumerate(groups) for name in each]
+    return seen_gap(np.concatenate(blocks, axis=1), seen, groups=names)
 
 
 def _ordered(cells: Sequence[Cell]) -> list[Cell]:
