@@ -33,12 +33,10 @@ import demo_report
 import torch
 import transformers
 from demo_report import OUTPUT, console, print_table
-from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from metro_fast import data, experts, metro, robustness, tuning
 from metro_fast.prompts import Instruction, InstructionSet, Item, Task
-from metro_fast.robustness import Report
 
 FAMILY = "demo"  # its `seen_by` marks the wordings of the finetuning stage
 SEED = 0
@@ -190,20 +188,6 @@ def train_expert(task: str) -> None:
     )
 
 
-def score(model: Any, name: str, tasks: list[Task], wordings: InstructionSet) -> Report:
-    """Evaluate one model and keep its cells under demo-output/evaluation."""
-    return robustness.evaluate(
-        model,
-        AutoTokenizer.from_pretrained(OUTPUT / "model"),
-        tasks,
-        wordings,
-        model_name=name,
-        model_family=FAMILY,
-        output=OUTPUT / "evaluation",
-        max_input_length=160,
-    )
-
-
 def development_table(task: str) -> dict[tuple[float, Alpha], float]:
     """Accuracy on the development countries by density and alpha, under one seen wording."""
     items = Task.load(OUTPUT / "tasks" / f"{task}.dev.jsonl")
@@ -298,14 +282,14 @@ def main() -> None:
     with stage(
         "evaluate", f"{TEST_ITEMS} items a task, of countries in no finetuning or development item"
     ):
-        reports = evaluate_all(tasks)
+        study = evaluate_all(tasks)
     with stage("page", "one offline page"):
         baselines = {
             name: demo_report.rules(name, records) for name, records in test_records.items()
         }
-        page = demo_report.write_page(reports, baselines)
+        page = demo_report.write_page(study, baselines)
     demo_report.print_pretraining()
-    results = demo_report.print_results(reports, baselines)
+    results = demo_report.print_results(study, baselines)
     print_table("Seconds", ["stage", "s"], [[k, f"{v:.1f}"] for k, v in stage.seconds.items()])
     total = sum(stage.seconds.values())
     summary = {
@@ -323,18 +307,25 @@ def main() -> None:
     console.print(f"The page: [bold]{page}[/bold]")
 
 
-def evaluate_all(tasks: Path) -> dict[str, Report]:
+def evaluate_all(tasks: Path) -> robustness.Study:
     """The model on both tasks; each expert, and its compressed form, on both tasks too."""
     wordings = InstructionSet.load(tasks / "instructions.yaml")
-    both = [Task.load(tasks / f"{name}.test.jsonl") for name in ("re", "qa")]
-    reports = {"model": score(base_model(), "model", both, wordings)}
+    found: dict[str, Path] = {}
     for task in ("re", "qa"):
-        plain = PeftModel.from_pretrained(base_model(), OUTPUT / "experts" / task)
-        reports[f"{task} expert"] = score(plain, f"{task} expert", both, wordings)
-        packed = experts.load_expert(base_model(), OUTPUT / "compressed" / task)
-        name = f"{task} expert, compressed"
-        reports[name] = score(packed, name, both, wordings)
-    return reports
+        found[f"{task} expert"] = OUTPUT / "experts" / task
+        found[f"{task} expert, compressed"] = OUTPUT / "compressed" / task
+    return robustness.evaluate_experts(
+        base_model(),
+        AutoTokenizer.from_pretrained(OUTPUT / "model"),
+        [Task.load(tasks / f"{name}.test.jsonl") for name in ("re", "qa")],
+        wordings,
+        found,
+        base_name="model",
+        model_family=FAMILY,
+        originals={f"{task} expert, compressed": f"{task} expert" for task in ("re", "qa")},
+        output=OUTPUT / "evaluation",
+        max_input_length=160,
+    )
 
 
 def machine() -> str:

@@ -8,8 +8,8 @@ import demo_data
 from rich.console import Console
 from rich.table import Table
 
-from metro_fast import experts, robustness
-from metro_fast.robustness import Interval, Report, wilson_interval
+from metro_fast import robustness
+from metro_fast.robustness import Interval, Study, wilson_interval
 
 OUTPUT = Path("demo-output")
 
@@ -24,11 +24,6 @@ def rules(task: str, records: list[dict[str, Any]]) -> dict[str, float]:
             demo_data.never_reads_the_question(records).values()
         )
     return blind
-
-
-def folder_bytes(folder: Path, name: str) -> int:
-    """Size of the weights file of an adapter."""
-    return (folder / name).stat().st_size
 
 
 def held_out_log() -> list[dict[str, float]]:
@@ -73,34 +68,28 @@ def pretraining_curves() -> dict[str, dict[str, list[tuple[float, float]]]]:
     }
 
 
-def write_page(reports: dict[str, Report], baselines: dict[str, dict[str, float]]) -> Path:
+def write_page(study: Study, baselines: dict[str, dict[str, float]]) -> Path:
     """The offline page: the model, its experts, the experts compressed."""
-    artifacts = {}
-    for task in ("re", "qa"):
-        plain, packed = OUTPUT / "experts" / task, OUTPUT / "compressed" / task
-        artifacts[f"{task} expert"] = folder_bytes(plain, "adapter_model.safetensors")
-        artifacts[f"{task} expert, compressed"] = folder_bytes(packed, experts.EXPERT_FILE)
-    pairs = [("model", f"{task} expert") for task in ("re", "qa")]
-    pairs += [(f"{task} expert", f"{task} expert, compressed") for task in ("re", "qa")]
+    experts = {card: card.expert for card in study.cards if card.expert is not None}
     return robustness.write_page(
         OUTPUT / "report.html",
-        list(reports.values()),
+        [member.report for member in study.members],
         title="A tiny T5, its experts, and their instructions",
         baselines=baselines,
-        artifacts=artifacts,
+        artifacts={card.name: expert.size_bytes for card, expert in experts.items()},
         curves=pretraining_curves(),
-        pairs=pairs,
+        pairs=[(expert.original or "model", card.name) for card, expert in experts.items()],
+        cards=study.cards,
     )
 
 
-def print_results(
-    reports: dict[str, Report], baselines: dict[str, dict[str, float]]
-) -> dict[str, Any]:
+def print_results(study: Study, baselines: dict[str, dict[str, float]]) -> dict[str, Any]:
     """Accuracy by instruction, the rules that do not read, and the loss from compression.
 
     Returns:
         The same as plain values, by task.
     """
+    reports = {member.card.name: member.report for member in study.members}
     results: dict[str, Any] = {}
     for task in ("re", "qa"):
         names = ["model", f"{task} expert", f"{task} expert, compressed"]
@@ -125,13 +114,9 @@ def print_results(
         console.print("   ".join(f"{name}: {value:.3f}" for name, value in lines.items()))
         comparison = robustness.compare(reports[names[1]], reports[names[2]], tasks=[task])
         cost = comparison.task(task).difference
-        console.print(
-            f"compressed minus expert: {100 * cost.mean:+.1f} points, "
-            f"95 % interval {100 * cost.interval.low:+.1f} to {100 * cost.interval.high:+.1f}"
-        )
+        console.print(comparison.sentence(task))
         sizes = [
-            folder_bytes(OUTPUT / "experts" / task, "adapter_model.safetensors"),
-            folder_bytes(OUTPUT / "compressed" / task, experts.EXPERT_FILE),
+            card.expert.size_bytes for card in map(study.card, names[1:]) if card.expert is not None
         ]
         console.print(f"bytes on disk: {sizes[0]:,} (fp32) to {sizes[1]:,}\n")
         results[task] = {
