@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::shown::shown;
+
 /// An error of a kernel or a file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -44,7 +46,7 @@ pub enum Error {
 impl Error {
     /// Makes the error for an argument outside its domain.
     pub fn argument(name: &'static str, value: impl ToString, expected: impl ToString) -> Self {
-        Self::Argument { name, value: value.to_string(), expected: expected.to_string() }
+        Self::Argument { name, value: shown(&value.to_string()), expected: expected.to_string() }
     }
 
     /// Wraps an I/O error with the operation that failed.

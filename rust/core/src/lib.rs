@@ -17,6 +17,7 @@ pub mod order;
 mod regular;
 pub mod replace;
 pub mod rng;
+pub mod shown;
 pub mod simd;
 pub mod ternary;
 pub mod threads;

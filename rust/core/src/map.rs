@@ -6,6 +6,7 @@ use std::path::Path;
 
 use memmap2::Mmap;
 
+use crate::shown::shown_path;
 use crate::{Error, Result, regular};
 
 /// A file mapped read-only into memory; an empty file gives an empty slice.
@@ -35,7 +36,7 @@ impl Map {
         // changed byte is at worst a wrong id or an error. A page that was cut off ends the process
         // with SIGBUS, which no check before the access can exclude.
         let map = unsafe { Mmap::map(&file) }
-            .map_err(|error| Error::io(format!("cannot map {}", path.display()), error))?;
+            .map_err(|error| Error::io(format!("cannot map {}", shown_path(path)), error))?;
         Ok(Self(Some(map)))
     }
 

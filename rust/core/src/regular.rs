@@ -5,6 +5,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 
+use crate::shown::shown_path;
 use crate::{Error, Result};
 
 /// Opens a regular file to read it; returns its size as well. `verb` is for the message.
@@ -12,7 +13,7 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Format`] if it is something else, else the error of the operating system.
 pub(crate) fn open(path: &Path, verb: &str) -> Result<(File, u64)> {
-    open_or(path, |error| Error::io(format!("cannot {verb} {}", path.display()), error))
+    open_or(path, |error| Error::io(format!("cannot {verb} {}", shown_path(path)), error))
 }
 
 /// [`open`] with the caller's own wording of the errors of the operating system.
@@ -39,7 +40,7 @@ pub(crate) fn open_or(path: &Path, failed: impl Fn(io::Error) -> Error) -> Resul
 
 fn refusal(path: &Path, metadata: &Metadata) -> Error {
     let kind = kind(metadata);
-    Error::Format(format!("{} is {kind}, expected a regular file", path.display()))
+    Error::Format(format!("{} is {kind}, expected a regular file", shown_path(path)))
 }
 
 #[cfg(unix)]

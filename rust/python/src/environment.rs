@@ -10,9 +10,6 @@ use pyo3::prelude::*;
 
 use crate::error::to_python;
 
-/// The most characters of a value that a message shows.
-const SHOWN: usize = 80;
-
 /// The value of a variable, or `None` if it is unset or empty.
 ///
 /// # Errors
@@ -43,12 +40,5 @@ pub(crate) fn count(name: &'static str, most: usize) -> PyResult<Option<usize>> 
 
 /// The error for a value that a variable cannot have.
 fn refused(name: &'static str, value: &str, expected: String) -> PyErr {
-    to_python(Error::argument(name, shortened(value), expected))
-}
-
-/// A value as a message may show it: short, and without characters that move the cursor.
-pub(crate) fn shortened(value: &str) -> String {
-    let escaped: String = value.chars().take(SHOWN + 1).flat_map(char::escape_debug).collect();
-    let short = escaped.chars().count() <= SHOWN;
-    if short { escaped } else { escaped.chars().take(SHOWN - 3).chain("...".chars()).collect() }
+    to_python(Error::argument(name, value, expected))
 }

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use metro_fast_core::Error;
+use metro_fast_core::shown::shown_within;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 
@@ -26,10 +27,14 @@ pyo3::create_exception!(
     "CUDA is missing, or a call failed: the message says what was looked for, or which call failed."
 );
 
+/// Most characters of a message: a reason of a library may quote a file of many megabytes.
+const MOST: usize = 2000;
+
 /// Converts a core error to the Python exception of the same kind.
 pub(crate) fn to_python(error: Error) -> PyErr {
+    let text = |error: &Error| shown_within(&error.to_string(), MOST);
     match error {
-        Error::Format(_) => FormatError::new_err(error.to_string()),
+        Error::Format(_) => FormatError::new_err(text(&error)),
         Error::Memory { .. } => PyMemoryError::new_err(error.to_string()),
         Error::Io { ref source, .. } if source.kind() == ErrorKind::OutOfMemory => {
             PyMemoryError::new_err(error.to_string())
@@ -43,6 +48,6 @@ pub(crate) fn to_python(error: Error) -> PyErr {
             }
             None => PyOSError::new_err(format!("{context}: {source}")),
         },
-        other => MetroFastError::new_err(other.to_string()),
+        other => MetroFastError::new_err(text(&other)),
     }
 }

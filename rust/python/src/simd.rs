@@ -3,13 +3,13 @@
 use metro_fast_core::simd::Level;
 use pyo3::prelude::*;
 
-use crate::environment::{shortened, text};
+use crate::environment::text;
 use crate::error::to_python;
 
 /// Reads the variable in every call, so that a test can change it; this takes 60 ns.
 pub(crate) fn level() -> PyResult<Level> {
     match text("METRO_FAST_SIMD")? {
-        Some(name) => Level::named(&shortened(&name)).map_err(to_python),
+        Some(name) => Level::named(&name).map_err(to_python),
         None => Ok(Level::best()),
     }
 }

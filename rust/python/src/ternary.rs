@@ -1,6 +1,7 @@
 //! Bindings of `ternarize`, `pack`, `unpack` and `expand`.
 
 use half::{bf16, f16};
+use metro_fast_core::shown::shown;
 use metro_fast_core::ternary::codec::{self, Block, Coding, default_steps};
 use metro_fast_core::ternary::{self, Agreement, Alpha, Part, Rule, Segment};
 use metro_fast_core::{Error, Result, memory};
@@ -204,6 +205,9 @@ fn rounding(dtype: &str) -> PyResult<fn(f32) -> u16> {
     match dtype {
         "f16" => Ok(|value| f16::from_f32(value).to_bits()),
         "bf16" => Ok(|value| bf16::from_f32(value).to_bits()),
-        _ => Err(PyTypeError::new_err(format!("dtype is {dtype}, expected i8, f32, f16 or bf16"))),
+        _ => Err(PyTypeError::new_err(format!(
+            "dtype is {}, expected i8, f32, f16 or bf16",
+            shown(dtype)
+        ))),
     }
 }

@@ -10,6 +10,7 @@ use super::index::{Index, Layout};
 use super::stored::Stored;
 use crate::interrupt::Pace;
 use crate::map::Map;
+use crate::shown::shown_path;
 use crate::{Error, Result, regular};
 
 /// The contents of a `.metadata` file.
@@ -28,7 +29,7 @@ pub(super) fn open(path: &Path) -> Result<(Map, Index, Metadata)> {
         return Err(Error::Format(format!(
             "{} has {bytes} bytes, but its metadata says {} tokens of {width} bytes: the file is \
              damaged or incomplete, create it again",
-            path.display(),
+            shown_path(path),
             metadata.tokens,
         )));
     }
@@ -43,7 +44,7 @@ impl Metadata {
     fn read(path: &Path) -> Result<Self> {
         let context = |e| {
             let about = "it says how many bytes a token has";
-            Error::io(format!("cannot read {} ({about})", path.display()), e)
+            Error::io(format!("cannot read {} ({about})", shown_path(path)), e)
         };
         let mut text = Vec::new();
         let (file, _) = regular::open_or(path, context)?;
@@ -54,7 +55,7 @@ impl Metadata {
             lines.next().and_then(|line| line.rsplit_once('|')).ok_or_else(|| {
                 Error::Format(format!(
                     "{} does not start with `TOKENIZER|BYTES`, where BYTES is the bytes per token",
-                    path.display()
+                    shown_path(path)
                 ))
             })?;
         let stored = match width.trim() {
@@ -63,14 +64,14 @@ impl Metadata {
             other => {
                 return Err(Error::Format(format!(
                     "{} says that a token has {other:?} bytes, expected 2 or 4",
-                    path.display()
+                    shown_path(path)
                 )));
             }
         };
         let tokens = lines.next().and_then(|line| line.trim().parse().ok()).ok_or_else(|| {
             Error::Format(format!(
                 "{} does not have the number of tokens in its second line",
-                path.display()
+                shown_path(path)
             ))
         })?;
         Ok(Self { tokenizer: tokenizer.into(), stored, tokens })
@@ -85,7 +86,7 @@ fn read_index(path: &Path, tokens: usize) -> Result<Index> {
     if bytes % 8 != 0 {
         return Err(Error::Format(format!(
             "{} has {bytes} bytes, expected 8 for every document",
-            path.display()
+            shown_path(path)
         )));
     }
     let count = bytes / 8;
@@ -99,7 +100,7 @@ fn read_index(path: &Path, tokens: usize) -> Result<Index> {
             return Err(Error::Format(format!(
                 "{} ends document {document} at token {end}, before its start at token {last}: the index \
                  is damaged, create it again",
-                path.display()
+                shown_path(path)
             )));
         }
         last = end;
@@ -107,7 +108,7 @@ fn read_index(path: &Path, tokens: usize) -> Result<Index> {
     if last != tokens as u64 {
         return Err(Error::Format(format!(
             "{} ends at token {last}, but the metadata says {tokens} tokens",
-            path.display()
+            shown_path(path)
         )));
     }
     Ok(index.with_documents())

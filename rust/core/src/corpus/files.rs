@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::shown::shown_path;
 use crate::{Error, Result};
 
 /// The files of a corpus, sorted by name.
@@ -20,7 +21,7 @@ pub(super) fn find(path: &Path) -> Result<Found> {
 }
 
 fn in_folder(folder: &Path) -> Result<Found> {
-    let context = |e| Error::io(format!("cannot list {}", folder.display()), e);
+    let context = |e| Error::io(format!("cannot list {}", shown_path(folder)), e);
     let (mut token_files, mut prefixes) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(context)? {
         let path = entry.map_err(context)?.path();
@@ -38,12 +39,12 @@ fn in_folder(folder: &Path) -> Result<Found> {
         (true, true) => Err(Error::Format(format!(
             "{} is not a corpus: it holds neither *.ds files (`metro-fast prepare`, datatrove) nor *.idx \
              files (Megatron-LM, fairseq)",
-            folder.display()
+            shown_path(folder)
         ))),
         (false, false) => Err(Error::Format(format!(
             "{} holds {} *.ds files and {} *.idx files: put the two kinds into separate folders, or \
              open one pair by its prefix",
-            folder.display(),
+            shown_path(folder),
             token_files.len(),
             prefixes.len()
         ))),
@@ -57,7 +58,7 @@ fn prefix(path: &Path) -> Result<PathBuf> {
     let index = beside(&prefix, ".idx");
     fs::metadata(&index).map_err(|e| {
         let about = "a corpus is a folder, or the prefix NAME of a pair NAME.bin and NAME.idx";
-        Error::io(format!("cannot open {} as a corpus ({about})", path.display()), e)
+        Error::io(format!("cannot open {} as a corpus ({about})", shown_path(path)), e)
     })?;
     Ok(prefix)
 }

@@ -12,6 +12,7 @@ use super::files::beside;
 use super::index::{Index, Layout};
 use super::stored::Stored;
 use crate::map::Map;
+use crate::shown::shown_path;
 use crate::{Error, Result};
 
 /// A result whose error is the end of a sentence that starts with the path of the index.
@@ -26,7 +27,7 @@ const HUFFMAN_MAGIC: &[u8] = b"HUFFIDX\0\0";
 /// Opens one pair.
 pub(super) fn open(prefix: &Path) -> Result<(Map, Stored, Index)> {
     let path = beside(prefix, ".idx");
-    let damaged = |reason: String| Error::Format(format!("{} {reason}", path.display()));
+    let damaged = |reason: String| Error::Format(format!("{} {reason}", shown_path(&path)));
     let map = Map::open(&path)?;
     let header = Header::read(map.bytes()).map_err(damaged)?;
     let (stored, count) = (header.stored, header.count);

@@ -23,6 +23,7 @@ use self::stored::{Stored, read_ids};
 use self::watched::Watched;
 use crate::interrupt::point;
 use crate::map::Map;
+use crate::shown::shown_path;
 use crate::{Error, Result};
 
 /// The most tokens that are copied between two chances to interrupt the call.
@@ -76,7 +77,7 @@ impl Corpus {
             }
         }
         if corpus.tokens() == 0 {
-            return Err(Error::Format(format!("the corpus {} has no tokens", path.display())));
+            return Err(Error::Format(format!("the corpus {} has no tokens", shown_path(path))));
         }
         Ok(corpus)
     }
@@ -87,7 +88,7 @@ impl Corpus {
             return Err(Error::Format(format!(
                 "{} was made with the tokenizer {tokenizer:?}, but the files before it with {:?}: all files \
                  of a corpus must have the same tokenizer",
-                path.display(),
+                shown_path(path),
                 self.tokenizer
             )));
         }
@@ -99,7 +100,7 @@ impl Corpus {
         let first = self.tokens();
         let end = first + map.bytes().len() / stored.bytes();
         self.documents += index.documents();
-        let name = path.display().to_string();
+        let name = shown_path(path);
         self.shards.push(Shard { map, stored, index, watched, first, end, name });
     }
 

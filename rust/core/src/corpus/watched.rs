@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Corpus;
 use super::files::beside;
+use crate::shown::shown_path;
 use crate::{Error, Result, memory};
 
 /// With at most so many files, all of them are looked at before indices are read: 1 µs each.
@@ -30,7 +31,7 @@ pub(super) fn watch(path: &Path, suffixes: [&str; 2]) -> Result<[Watched; 2]> {
 impl Watched {
     fn new(path: PathBuf) -> Result<Self> {
         let metadata = fs::metadata(&path)
-            .map_err(|e| Error::io(format!("cannot look at {}", path.display()), e))?;
+            .map_err(|e| Error::io(format!("cannot look at {}", shown_path(&path)), e))?;
         Ok(Self { path, length: metadata.len(), identity: identity(&metadata) })
     }
 
@@ -42,7 +43,7 @@ impl Watched {
                 Err(Error::Format(format!(
                     "{} has {} bytes, but had {} when the corpus was opened: open the corpus again, and \
                      change no file of an open one",
-                    self.path.display(),
+                    shown_path(&self.path),
                     now.len(),
                     self.length
                 )))

@@ -14,6 +14,7 @@ use super::metadata::Metadata;
 use super::shapes::check_shape;
 use super::unique_keys;
 use crate::interrupt::append;
+use crate::shown::shown_path;
 use crate::{Error, Result, memory, regular};
 
 /// A file begins with the length of its header, a little-endian integer of this many bytes.
@@ -139,7 +140,7 @@ pub fn contents(file: &[u8]) -> Result<Contents> {
 /// # Errors
 /// [`Error::Io`] if the file cannot be read, else the errors of [`decode`].
 pub fn read_contents(path: &Path) -> Result<Contents> {
-    let failed = |error| Error::io(format!("cannot read {}", path.display()), error);
+    let failed = |error| Error::io(format!("cannot read {}", shown_path(path)), error);
     let (mut file, size) = regular::open(path, "read")?;
     let mut start = Vec::new();
     // Long enough to recognize other formats by.

@@ -6,6 +6,7 @@ use super::container::{self, Entry, Place};
 use super::deflated::{deflate, inflate};
 use super::manifest::{Dense, Manifest, VERSIONS, elements};
 use crate::interrupt::checksum;
+use crate::shown::shown;
 use crate::ternary::codec::Block;
 use crate::{Error, Result, memory};
 
@@ -148,13 +149,17 @@ impl Container<'_> {
     fn get(&self, name: &str, dtype: &str, shape: Option<&[u64]>) -> Result<Range<usize>> {
         let Ok(found) = self.places.binary_search_by_key(&name, |place| &place.name) else {
             return bad(format!(
-                "there is no tensor {name}: this is not an expert of metro_fast, or it is damaged"
+                "there is no tensor {}: this is not an expert of metro_fast, or it is damaged",
+                shown(name)
             ));
         };
         let Place { dtype: found, shape: sizes, bytes, .. } = &self.places[found];
         let sizes: Vec<u64> = sizes.iter().map(|size| *size as u64).collect();
         if found != dtype || !shape.map_or(sizes.len() == 1, |shape| shape == sizes) {
-            return bad(format!("{name} is {found} {sizes:?}, expected {dtype} {shape:?}"));
+            return bad(format!(
+                "{} is {found} {sizes:?}, expected {dtype} {shape:?}",
+                shown(name)
+            ));
         }
         Ok(bytes.clone())
     }
@@ -164,7 +169,7 @@ impl Container<'_> {
         let name = format!("{DENSE}{}", entry.name);
         let range = self.get(&name, &entry.dtype.name(), Some(&entry.shape))?;
         if checksum(0, &self.file[range.clone()])? != entry.crc32c {
-            return bad(format!("{name} does not match its checksum: damaged"));
+            return bad(format!("{} does not match its checksum: damaged", shown(&name)));
         }
         Ok(range)
     }

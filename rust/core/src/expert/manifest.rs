@@ -8,6 +8,7 @@ use super::dtype::Dtype;
 use super::json::json_text;
 use super::metadata::{self, Metadata};
 use super::shapes::product;
+use crate::shown::shown;
 use crate::{Error, Result, memory};
 
 /// The format versions that this code reads and writes: the second one has metadata, the third one
@@ -147,7 +148,8 @@ pub fn elements(name: &str, shape: &[u64]) -> Result<u64> {
             Ok(if shape.contains(&0) { 0 } else { n })
         }
         _ => bad(format!(
-            "{name} has the impossible shape {:?} (of {} dimensions)",
+            "{} has the impossible shape {:?} (of {} dimensions)",
+            shown(name),
             &shape[..shape.len().min(MAX_DIMENSIONS)],
             shape.len()
         )),
@@ -209,19 +211,21 @@ impl Manifest {
             let name = &tensor.name;
             if !matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
                 return bad(format!(
-                    "{name} is ternary and has dtype {:?}, expected F32, F16 or BF16",
+                    "{} is ternary and has dtype {:?}, expected F32, F16 or BF16",
+                    shown(name),
                     tensor.dtype
                 ));
             }
             if tensor.group >= self.groups.len() as u64 {
                 return bad(format!(
-                    "{name} belongs to group {}, expected an index below {}",
+                    "{} belongs to group {}, expected an index below {}",
+                    shown(name),
                     tensor.group,
                     self.groups.len()
                 ));
             }
             if tensor.start != free {
-                return bad(format!("{name} starts at {}, expected {free}", tensor.start));
+                return bad(format!("{} starts at {}, expected {free}", shown(name), tensor.start));
             }
             // Both summands are at most 2^40, so the sum cannot overflow.
             free = (free + elements(name, &tensor.shape)?).next_multiple_of(ALIGNMENT);
@@ -236,7 +240,7 @@ impl Manifest {
         ascending(self.dense.iter().map(|dense| dense.name.as_str()))?;
         let ternary = |name: &str| self.tensors.binary_search_by_key(&name, |t| &t.name).is_ok();
         if let Some(twice) = self.dense.iter().find(|dense| ternary(&dense.name)) {
-            return bad(format!("{} is both ternary and dense", twice.name));
+            return bad(format!("{} is both ternary and dense", shown(&twice.name)));
         }
         if self.needs_initial() != self.base.initial_crc32c.is_some() {
             return bad(
@@ -261,7 +265,7 @@ fn present<'de, D: Deserializer<'de>>(
 fn ascending<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
     match names.clone().zip(names.skip(1)).find(|(a, b)| a >= b) {
         None => Ok(()),
-        Some((a, b)) => bad(format!("{b} follows {a}, expected ascending names")),
+        Some((a, b)) => bad(format!("{} follows {}, expected ascending names", shown(b), shown(a))),
     }
 }
 

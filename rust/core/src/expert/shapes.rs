@@ -1,5 +1,6 @@
 //! Shapes of tensors in files.
 
+use crate::shown::shown;
 use crate::{Error, Result};
 
 /// The most elements of a tensor, where a size of 0 counts as 1.
@@ -17,8 +18,9 @@ pub(super) fn check_shape(name: &str, shape: &[usize]) -> Result<()> {
     match product(&sizes) {
         Some(elements) if elements <= MAX_ELEMENTS => Ok(()),
         _ => Err(Error::Format(format!(
-            "{name:?} has a shape of more than 2^40 elements (a size of 0 counts as 1): \
-             the file is damaged"
+            "{} has a shape of more than 2^40 elements (a size of 0 counts as 1): \
+             the file is damaged",
+            shown(&format!("{name:?}"))
         ))),
     }
 }

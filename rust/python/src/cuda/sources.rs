@@ -1,5 +1,7 @@
 //! The text of the kernels: the files of `cuda/`, unchanged.
 
+use metro_fast_core::shown::shown;
+
 use super::failure::{Failure, Result};
 
 macro_rules! texts {
@@ -22,7 +24,10 @@ const SOURCES: [(&str, &str); 4] = texts! {
 pub(super) fn source(name: &str) -> Result<&'static str> {
     SOURCES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text).ok_or_else(|| {
         let known = SOURCES.map(|(name, _)| name).join(", ");
-        Failure(format!("there is no CUDA source {name:?}, expected one of {known}"))
+        Failure(format!(
+            "there is no CUDA source {}, expected one of {known}",
+            shown(&format!("{name:?}"))
+        ))
     })
 }
 
