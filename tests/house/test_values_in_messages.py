@@ -10,7 +10,6 @@ ROOT = Path(__file__).parents[2] / "python" / "metro_fast"
 LEFT = {
     "_shown.py": "it is the function that messages use",
     "testing": "it checks what developers made",
-    "ops": "it prints arguments of the caller alone, and no file",
 }
 
 

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.settings import Settings
 from metro_fast.ops.span_lengths import SpanLengths
@@ -74,11 +75,12 @@ class Denoiser(Settings):
         self._check_types((bool, np.bool_), "True or False", "upstream")
         bounds = self.span_length_range
         if not isinstance(bounds, tuple | list) or list(map(_is_integer, bounds)) != [True, True]:
-            raise TypeError(f"span_length_range is {bounds!r}, expected two integers")
+            raise TypeError(f"span_length_range is {quoted(bounds)}, expected two integers")
         if (self.noise == "sampled_spans") != (self.span_lengths is not None):
             raise MetroFastError(
-                f"noise is {self.noise!r} and span_lengths is {self.span_lengths}, expected "
-                "span_lengths with noise 'sampled_spans' and with no other"
+                f"noise is {quoted(self.noise)} and span_lengths is "
+                f"{quoted(self.span_lengths)}, expected span_lengths with noise "
+                "'sampled_spans' and with no other"
             )
 
 

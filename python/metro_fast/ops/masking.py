@@ -7,6 +7,7 @@ from itertools import pairwise
 from numbers import Real
 from typing import Any, Literal, Self, TypedDict
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.draws import check_counter
 from metro_fast.ops.settings import Settings, replaced, split_keywords
@@ -25,7 +26,7 @@ def _range(given: tuple[int, int] | None) -> tuple[int, int] | None:
     if given is None:
         return None
     if not isinstance(given, tuple | list) or len(given) != 2:
-        raise TypeError(f"random_token_range is {given!r}, expected (start, end)")
+        raise TypeError(f"random_token_range is {quoted(given)}, expected (start, end)")
     start, end = (check_counter("random_token_range", value) for value in given)
     return start, end
 

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from metro_fast._dtype_name import dtype_name
+from metro_fast._shown import shown
 from metro_fast.ops.arrays import Array, give, refuse_shared, view, writable
 
 _TYPES: dict[str, type[np.generic]] = {"int64": np.int64, "int32": np.int32}
@@ -93,9 +95,9 @@ class Outputs(NamedTuple):
 
 
 def _name(dtype: npt.DTypeLike) -> str:
-    name = np.dtype(dtype).name
+    name = dtype_name(dtype, "int64 or int32")
     if name not in _TYPES:
-        raise TypeError(f"the output has dtype {name}, expected int64 or int32")
+        raise TypeError(f"the output has dtype {shown(name)}, expected int64 or int32")
     return name
 
 

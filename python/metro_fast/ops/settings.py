@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
 from typing import Any, TypeVar
 
+from metro_fast._shown import quoted
+
 
 @dataclass(frozen=True, repr=False)
 class Settings:
@@ -18,7 +20,7 @@ class Settings:
         for name in names:
             value = getattr(self, name)
             if not isinstance(value, kind):
-                raise TypeError(f"{name} is {value!r}, expected {expected}")
+                raise TypeError(f"{name} is {quoted(value)}, expected {expected}")
 
     def _set(self, **values: object) -> None:
         """Replace fields by their checked values, which `__post_init__` alone may do."""

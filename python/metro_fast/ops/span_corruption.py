@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.denoiser import Denoiser, as_denoisers
 from metro_fast.ops.settings import Settings, replaced, split_keywords
@@ -43,7 +44,7 @@ class SpanCorruption(Settings):
     def __post_init__(self) -> None:
         if self.on_sentinel_shortage not in ("error", "clamp"):
             raise MetroFastError(
-                f"on_sentinel_shortage is {self.on_sentinel_shortage!r}, expected 'error' or "
+                f"on_sentinel_shortage is {quoted(self.on_sentinel_shortage)}, expected 'error' or "
                 "'clamp'"
             )
         phases = None if self.weights is None else tuple(tuple(phase) for phase in self.weights)

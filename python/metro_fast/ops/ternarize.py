@@ -5,6 +5,7 @@ from typing import Generic, NamedTuple
 import numpy as np
 
 from metro_fast import _core
+from metro_fast._shown import quoted
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.arrays import ArrayT, give, is_tensor, typed
 from metro_fast.ops.draws import resolve_threads
@@ -84,7 +85,7 @@ def native_alpha(alpha: float | str) -> float | None:
     if isinstance(alpha, str) and alpha == "least_squares":
         return None
     if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.number):
-        raise TypeError(f'alpha is {alpha!r}, expected a positive number or "least_squares"')
+        raise TypeError(f'alpha is {quoted(alpha)}, expected a positive number or "least_squares"')
     try:
         return float(alpha)
     except OverflowError as error:

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from metro_fast import _core
+from metro_fast._dtype_name import dtype_name
+from metro_fast._shown import shown
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.arrays import Array, ArrayT, is_tensor, on_cuda, refuse_shared, typed, view
 from metro_fast.ops.draws import resolve_threads
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 _NATIVE = {"int8": "i8", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+_EXPECTED = f"one of {', '.join(_NATIVE)}"
 
 _BOTH = "dtype is {} and out is given, expected one of them: leave out dtype, since out has one"
 
@@ -123,8 +126,10 @@ def _allocate(count: int, dtype: Any, packed: object) -> Any:
     if torch is not None and (is_tensor(packed) or isinstance(dtype, torch.dtype)):
         name = "float32" if dtype is None else str(dtype).removeprefix("torch.")
         if name not in _NATIVE:
-            name = np.dtype(dtype).name
+            name = dtype_name(dtype, _EXPECTED)
         return torch.empty(count, dtype=getattr(torch, name))
+    if dtype is not None:
+        dtype_name(dtype, _EXPECTED)
     return np.empty(count, np.float32 if dtype is None else dtype)
 
 
@@ -133,5 +138,5 @@ def _writable(out: Any) -> tuple[NDArray[Any], str]:
     array = view("out", out, bits=True, write=True)
     name = str(out.dtype).removeprefix("torch.")
     if name not in _NATIVE:
-        raise TypeError(f"dtype is {name}, expected one of {', '.join(_NATIVE)}")
+        raise TypeError(f"dtype is {shown(name)}, expected {_EXPECTED}")
     return (array.view(np.uint16) if name == "float16" else array), name

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from metro_fast._dtype_name import dtype_name as numpy_name
 from metro_fast._shown import shown
 
 if TYPE_CHECKING:
@@ -212,10 +213,7 @@ def dtype_name(dtype: Any) -> str:
     text = str(dtype).removeprefix("torch.")
     names = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
     if text not in names:
-        try:
-            text = np.dtype(dtype).name
-        except TypeError:
-            text = str(dtype)
+        text = numpy_name(dtype, "float32, float16 or bfloat16")
     if text not in names:
-        raise TypeError(f"dtype is {dtype}, expected float32, float16 or bfloat16")
+        raise TypeError(f"dtype is {shown(dtype)}, expected float32, float16 or bfloat16")
     return names[text]

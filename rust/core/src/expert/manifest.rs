@@ -209,23 +209,19 @@ impl Manifest {
         let mut free = 0u64;
         for tensor in &self.tensors {
             let name = &tensor.name;
+            let wrong = |what: String| bad(format!("{} {what}", shown(name)));
             if !matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-                return bad(format!(
-                    "{} is ternary and has dtype {:?}, expected F32, F16 or BF16",
-                    shown(name),
-                    tensor.dtype
+                let dtype = tensor.dtype;
+                return wrong(format!(
+                    "is ternary and has dtype {dtype:?}, expected F32, F16 or BF16"
                 ));
             }
             if tensor.group >= self.groups.len() as u64 {
-                return bad(format!(
-                    "{} belongs to group {}, expected an index below {}",
-                    shown(name),
-                    tensor.group,
-                    self.groups.len()
-                ));
+                let (group, count) = (tensor.group, self.groups.len());
+                return wrong(format!("belongs to group {group}, expected an index below {count}"));
             }
             if tensor.start != free {
-                return bad(format!("{} starts at {}, expected {free}", shown(name), tensor.start));
+                return wrong(format!("starts at {}, expected {free}", tensor.start));
             }
             // Both summands are at most 2^40, so the sum cannot overflow.
             free = (free + elements(name, &tensor.shape)?).next_multiple_of(ALIGNMENT);
