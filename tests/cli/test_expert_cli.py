@@ -113,16 +113,26 @@ OPENED: dict[str, list[str]] = {}
 """Files opened while a test listens, by its name: an audit hook cannot be taken away again."""
 
 
+LAST_OPEN: list[str] = []
+"""The path of the last event, if it came from `open`."""
+
+
+def listen(event: str, arguments: tuple) -> None:
+    if event != "open" or not isinstance(arguments[0], str | bytes | os.PathLike):
+        return
+    path, mode, _ = arguments
+    path = os.fsdecode(path)
+    # `open` with an opener has two events in a row: its own, and then that of `os.open`.
+    if mode is not None or [path] != LAST_OPEN:
+        for paths in OPENED.values():
+            paths.append(path)
+    LAST_OPEN[:] = [path] if mode is not None else []
+
+
 @pytest.fixture
 def opened(request: pytest.FixtureRequest):
     if not OPENED:
-        sys.addaudithook(
-            lambda event, arguments: (
-                [paths.append(os.fsdecode(arguments[0])) for paths in OPENED.values()]
-                if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike)
-                else None
-            )
-        )
+        sys.addaudithook(listen)
         OPENED["hook"] = []
     OPENED[request.node.name] = []
     yield OPENED[request.node.name]

@@ -1,4 +1,4 @@
-"""What the sections of the page say, against numbers that are computed here."""
+"""The sections of the page against numbers that are computed here."""
 
 import csv
 import re
