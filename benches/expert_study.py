@@ -175,8 +175,7 @@ def smollm2(args: argparse.Namespace) -> Subject:
     tasks, development, paths = {}, {}, {}
     words: list[Instruction] = []
     for name, (kind, asked, rest) in parts.items():
-        set_name = "re" if kind == "re" else kind
-        own = wordings(set_name, args.wordings)
+        own = wordings(kind, args.wordings)
         words += own
         tasks[name] = Task(name, kind, asked, split="test")
         development[name] = Task(name, kind, rest[:DEVELOPMENT], split="dev")

@@ -78,21 +78,13 @@ def write_results(name: str, title: str, output: Path, seconds: float) -> None:
     folder = output / "evaluation"
     study = Study.load(folder)
     tables = study_tables(study, only=TABLES)
-    pairs = []
-    for kind in ("against_base", "against_original"):
-        rows = tables[kind].rows
-        full = {row["model"] for row in rows if row["kind"] == "expert"}
-        pairs += [
-            (row["reference"], row["model"])
-            for row in rows
-            if kind == "against_original" or row["model"] in full
-        ]
+    experts = {card: card.expert for card in study.cards if card.expert is not None}
     robustness.write_page(
         output / "report.html",
         load_reports(folder),
         title=f"{title}: two experts, and what is left of them when they are compressed",
-        artifacts={row["model"]: row["expert_bytes"] for row in tables["against_base"].rows},
-        pairs=pairs,
+        artifacts={card.name: expert.size_bytes for card, expert in experts.items()},
+        pairs=[(expert.original or "base", card.name) for card, expert in experts.items()],
         cards=study.cards,
     )
     about = {
@@ -110,7 +102,7 @@ def write_results(name: str, title: str, output: Path, seconds: float) -> None:
         f"# Two experts of {title}, at full size and compressed",
         "",
         f"{about['date']}, {about['machine']}; {versions}; made by `python benches/expert_study.py "
-        f"{name}` in {seconds / 60:.0f} minutes beside other work; all figures are in "
+        f"{name}` in {seconds / 60:.0f} minutes; all figures are in "
         f"expert_study_{name}.json. Asked: {sizes}.",
         "",
         "Accuracy, and its mean under the wordings that the experts were trained with (seen) and "
