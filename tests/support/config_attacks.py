@@ -10,7 +10,6 @@ import resource
 import shutil
 import signal
 import sys
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 import peft
 import torch
 
+from cost import measured
 from front_door import call
 from metro_fast import FormatError, MetroFastError
 from metro_fast.experts import (
@@ -326,12 +326,11 @@ class Doors:
 
     def trial(self, door: str, attack: Attack) -> tuple[str, str]:
         """Try an attack: what is wrong with the answer, or "", and the answer."""
-        before, start = _peak(), time.process_time()  # other processes do not count
         answer, wrong = "accepted", ""
         signal.signal(signal.SIGALRM, _end)
         signal.setitimer(signal.ITIMER_REAL, _GIVE_UP)
         try:
-            with warnings.catch_warnings():
+            with measured() as cost, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self.doors[door](attack.content)
         except (FormatError, MetroFastError) as error:
@@ -342,11 +341,10 @@ class Doors:
             answer = wrong = f"{type(error).__name__}: {str(error)[:150]!r}"
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        seconds, megabytes = time.process_time() - start, (_peak() - before) / 1024
-        if not wrong and seconds > MOST_SECONDS:
-            wrong = f"{seconds:.1f} s"
-        if not wrong and megabytes > MOST_MEGABYTES:
-            wrong = f"{megabytes:.0f} MB"
+        if not wrong and cost.seconds > MOST_SECONDS:
+            wrong = f"{cost.seconds:.1f} s"
+        if not wrong and cost.megabytes > MOST_MEGABYTES:
+            wrong = f"{cost.megabytes:.0f} MB"
         if answer != "accepted" and self.before.differences(ModelState(self.base)):
             wrong += " and the model is changed"
         if answer == "accepted" or "changed" in wrong:
@@ -361,10 +359,6 @@ class _Hang(Exception):
 
 def _end(_number: int, _frame: FrameType | None) -> None:
     raise _Hang(f"more than {_GIVE_UP} s")
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def main() -> None:

@@ -8,12 +8,12 @@ import json
 import multiprocessing
 import resource
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from cost import measured
 from front_door import call
 from metro_fast.cli.config import read_config
 from metro_fast.errors import MetroFastError
@@ -194,10 +194,8 @@ JSON_DOORS: dict[str, Callable[[Path], object]] = {
 
 def trial(read: Callable[[Path], object], path: Path, most_seconds: float = MOST_SECONDS) -> str:
     """Read a hostile file: what is wrong with the answer, or ""."""
-    start = time.perf_counter()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
-        with warnings.catch_warnings():
+        with measured() as cost, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             read(path)
         return "it is taken"
@@ -207,12 +205,10 @@ def trial(read: Callable[[Path], object], path: Path, most_seconds: float = MOST
             return f"the message is long or moves the cursor: {text[:200]!r}"
     except Exception as error:  # noqa: BLE001  (what is counted here)
         return f"{type(error).__name__}: {str(error)[:200]!r}"
-    seconds = time.perf_counter() - start
-    megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     size = path.stat().st_size / 2**20  # the bytes of the file and their text
-    if seconds > most_seconds:
-        return f"{seconds:.1f} s"
-    return f"{megabytes:.0f} MB" if megabytes - 2 * size > MOST_MEGABYTES else ""
+    if cost.seconds > most_seconds:
+        return f"{cost.seconds:.1f} s"
+    return f"{cost.megabytes:.0f} MB" if cost.megabytes - 2 * size > MOST_MEGABYTES else ""
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:

@@ -10,7 +10,6 @@ import os
 import resource
 import signal
 import sys
-import time
 from collections import Counter
 from collections.abc import ItemsView, KeysView, ValuesView
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from cost import measured
 from metro_fast.errors import MetroFastError
 from metro_fast.prompts import Instruction, Item, render_items
 from odd_templates import FIELDS, HOSTILE
@@ -72,22 +72,19 @@ def listed(function: Any) -> Any:
 
 def outcome(text: str) -> tuple[str, float, float]:
     """The ending of one template, its seconds and its megabytes."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.process_time()
     result = None
     try:
-        result = render_items(Instruction("a", "cls", text), [ITEM])
+        with measured() as cost:
+            result = render_items(Instruction("a", "cls", text), [ITEM])
         ending = "".join(f"{reject.reason}: {reject.detail}" for reject in result.rejects)
     except MetroFastError as error:
         ending = f"error: {error}"
     except BaseException as error:  # noqa: BLE001 - the finding that this is here for
         ending = f"RAW {type(error).__name__}: {error}"[:300]
-    seconds = time.process_time() - start
-    megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     if result is not None and result.prompts:
         same = result.prompts[0].input == plain().from_string(text).render(FIELDS)
         ending = "equal" if same else f"unequal: {result.prompts[0].input[:100]!r}"
-    return ending, round(seconds, 2), round(megabytes, 1)
+    return ending, round(cost.seconds, 2), round(cost.megabytes, 1)
 
 
 def run(name: str) -> list[Any]:
