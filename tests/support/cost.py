@@ -1,4 +1,4 @@
-"""What a call costs: processor time and memory, not counting what the rest of the process costs."""
+"""The cost of a call: processor time and memory, without what the rest of the process costs."""
 
 import gc
 import resource
