@@ -16,6 +16,7 @@ enum Flag : u32 {
     FLAG_SAMPLE_ID = 18,  // a negative sample id
     FLAG_POSITION = 19,   // a position outside 0 to 2^32 - 1
     FLAG_SEED = 20,       // a negative seed or epoch
+    FLAG_TOKEN = 21,      // a forbidden or excluded token outside the vocabulary
     FLAG_MASKED = 32,     // masked positions out of range or out of order
     FLAG_PADDING = 33,    // a masked position at padding
     FLAG_SAMPLED = 34,    // a negative sample

@@ -20,11 +20,13 @@ DEVICE Words philox4x32_10(Words counter, u32 k0, u32 k1) {
 
 constexpr u32 STREAM_REPLACE = 3;
 
-// Returns the 64 random bits of (seed, epoch, sample id, position), low word first.
-DEVICE u64 uniform_bits(u64 seed, u64 epoch, u64 sample_id, u32 position) {
-    Words key = philox4x32_10({(u32)epoch, (u32)(epoch >> 32), STREAM_REPLACE, 0}, (u32)seed,
-                              (u32)(seed >> 32));
-    Words counter{0, position, (u32)sample_id, (u32)(sample_id >> 32)};
-    Words words = philox4x32_10(counter, key.a, key.b);
-    return words.a | (u64)words.b << 32;
+// The key of all draws of a seed and an epoch.
+DEVICE Words draw_key(u64 seed, u64 epoch) {
+    return philox4x32_10({(u32)epoch, (u32)(epoch >> 32), STREAM_REPLACE, 0}, (u32)seed,
+                         (u32)(seed >> 32));
+}
+
+// The random words of a proposal for (sample id, position).
+DEVICE Words draw_words(Words key, u64 sample_id, u32 position, u32 proposal) {
+    return philox4x32_10({proposal, position, (u32)sample_id, (u32)(sample_id >> 32)}, key.a, key.b);
 }

@@ -213,3 +213,6 @@ inline unsigned atomicMin(unsigned* place, unsigned value) {
     }
     return old;
 }
+inline unsigned atomicAdd(unsigned* place, unsigned value) {
+    return __atomic_fetch_add(place, value, __ATOMIC_RELAXED);
+}

@@ -6,10 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.stats import chi2
 
 from metro_fast import MetroFastError
 from metro_fast.ops import sample_replacements
-from metro_fast.testing.sample_replacements import sample_row, weights
+from metro_fast.testing.sample_replacements import allowed, sample_row, weights
 from metro_fast.testing.strategies import counters
 
 finite = (
@@ -23,7 +24,7 @@ def normal(rows, vocabulary, scale=3.0):
 
 @given(
     logits=hnp.arrays(
-        np.float32, st.tuples(st.integers(1, 4), st.integers(1, 600)), elements=finite
+        np.float32, st.tuples(st.integers(1, 4), st.integers(2, 600)), elements=finite
     ),
     temperature=st.floats(0.01, 100),
     seed=counters,
@@ -31,19 +32,35 @@ def normal(rows, vocabulary, scale=3.0):
     name=counters,
     position=st.integers(0, 2**32 - 1),
     threads=st.integers(1, 3),
+    limits=st.data(),
 )
-def test_equals_the_reference(logits, temperature, seed, epoch, name, position, threads):
+def test_equals_the_reference(
+    simd, logits, temperature, seed, epoch, name, position, threads, limits
+):
     logits[:, 0] = 1.0
+    some = st.integers(1, logits.shape[1] - 1)
+    top_k = limits.draw(st.none() | st.integers(1, 2 * logits.shape[1]))
+    forbidden = limits.draw(st.none() | st.lists(some, max_size=9))
+    each = st.lists(some, min_size=len(logits), max_size=len(logits))
+    excluded = limits.draw(st.none() | each)
     names = (np.full(len(logits), name) - np.arange(len(logits))) & (2**63 - 1)
     positions = np.full(len(logits), position)
     options = {"temperature": temperature, "seed": seed, "epoch": epoch}
     ids = sample_replacements(
-        logits, sample_ids=names, positions=positions, num_threads=threads, **options
+        logits,
+        sample_ids=names,
+        positions=positions,
+        num_threads=threads,
+        top_k=top_k,
+        forbidden=forbidden,
+        excluded=excluded,
+        **options,
     )
-    expected = [
-        sample_row(row, n, position, **options)
-        for row, n in zip(logits, names.tolist(), strict=True)
-    ]
+    expected = []
+    for index, (row, n) in enumerate(zip(logits, names.tolist(), strict=True)):
+        original = excluded[index] if excluded else None
+        kept = allowed(row, top_k=top_k, forbidden=forbidden or (), excluded=original)
+        expected.append(sample_row(kept, n, position, **options))
     assert ids.dtype == np.int64
     assert ids.tolist() == expected
 
@@ -69,16 +86,91 @@ def test_total_variation_at_the_worst_shape_of_the_bound():
         assert abs(ours / ours.sum() - exact / exact.sum()).sum() / 2 <= 2**-20
 
 
-def test_frequencies_follow_the_softmax():
-    draws, vocabulary = 100_000, 64
-    row = np.random.default_rng(2).standard_normal(vocabulary).astype(np.float32)
-    ids = sample_replacements(
-        np.broadcast_to(row, (draws, vocabulary)).copy(), positions=np.arange(draws), seed=5
-    )
-    expected = draws * np.exp(row) / np.exp(row).sum()
-    chi = ((np.bincount(ids, minlength=vocabulary) - expected) ** 2 / expected).sum()
-    # 63 degrees of freedom: the quantiles at 1e-6 and 1 - 1e-6 are 129 and 22.
-    assert 22 < chi < 129
+SHAPES = {
+    "normal": lambda random: random.standard_normal(64),
+    "flat": lambda random: random.uniform(0, 0.01, 300),
+    "steep": lambda random: -0.4 * np.arange(20.0),
+    "two halves": lambda random: np.repeat([0.0, -np.log(2), -3.7], [2, 30, 260]),
+}
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_frequencies_follow_the_softmax(shape, temperature):
+    draws = 100_000
+    row = SHAPES[shape](np.random.default_rng(2)).astype(np.float32)
+    rows = np.broadcast_to(row, (draws, row.size)).copy()
+    ids = sample_replacements(rows, positions=np.arange(draws), seed=5, temperature=temperature)
+    power = np.exp(row.astype(np.float64) / temperature)
+    expected = draws * power / power.sum()
+    chi = ((np.bincount(ids, minlength=row.size) - expected) ** 2 / expected).sum()
+    freedom = row.size - 1
+    low, high = chi2.ppf([1e-6, 1 - 1e-6], freedom)
+    assert low < chi < high
+
+
+def drawn_by(level, logits, monkeypatch):
+    monkeypatch.setenv("METRO_FAST_SIMD", level)
+    return sample_replacements(logits, seed=3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_every_instruction_set_draws_the_same(simd, monkeypatch, dtype):
+    random = np.random.default_rng(4)
+    for vocabulary in (1, 2, 15, 16, 17, 255, 256, 257, 511, 1_000, 1_500):
+        # Rows that are flat, that are steep, and that are mostly -inf.
+        logits = random.normal(0, 1, (55, vocabulary)) * random.choice([0.01, 1, 20], (55, 1))
+        logits[random.random(logits.shape) < random.choice([0, 0.9], (55, 1))] = -np.inf
+        logits[np.arange(55), random.integers(0, vocabulary, 55)] = 1
+        rows = torch.from_numpy(logits).to(dtype)
+        expected = drawn_by("scalar", rows, monkeypatch)
+        assert torch.equal(drawn_by(simd, rows, monkeypatch), expected)
+
+
+def test_a_million_rows_in_every_instruction_set(simd, monkeypatch):
+    random = np.random.default_rng(5)
+    for scale in (0.1, 1, 5, 30):
+        rows = torch.from_numpy(random.normal(0, scale, (250_000, 37)).astype(np.float32))
+        expected = drawn_by("scalar", rows, monkeypatch)
+        assert torch.equal(drawn_by(simd, rows, monkeypatch), expected)
+
+
+def test_the_likeliest_are_chosen_among_the_tokens_that_are_left():
+    # The 7 and the 6 may not be drawn, so that the top three are 5, 4 and the two that equal 3.
+    row = np.array([3, 7, 5, 6, 4, 3, 2, 1], np.float32)
+    rows = np.broadcast_to(row, (4_000, 8)).copy()
+    options = {"forbidden": [1], "excluded": np.full(4_000, 3)}
+    ids = sample_replacements(rows, top_k=3, temperature=9.0, **options)
+    assert set(ids.tolist()) == {0, 2, 4, 5}
+    assert set(sample_replacements(rows, top_k=1, **options).tolist()) == {2}
+    assert set(sample_replacements(rows, top_k=99, temperature=99, **options).tolist()) == {
+        0, 2, 4, 5, 6, 7,
+    }  # fmt: skip
+
+
+def test_forbidden_logits_are_not_looked_at():
+    logits = normal(3, 40)
+    expected = sample_replacements(allowed_rows(logits, [7, 9]), seed=1)
+    logits[:, 7], logits[:, 9] = np.nan, np.inf
+    assert np.array_equal(sample_replacements(logits, forbidden=[9, 7], seed=1), expected)
+    assert np.isnan(logits[:, 7]).all(), "the logits are left as they were"
+
+
+def allowed_rows(logits, forbidden):
+    return np.stack([allowed(row, forbidden=forbidden) for row in logits])
+
+
+def test_a_flushed_subnormal_changes_no_draw():
+    # 1000 * 2^-24 is a subnormal half, and a thread that flushes subnormals may not take it for 0.
+    logits = torch.zeros((4_000, 2), dtype=torch.float16)
+    logits[:, 0] = 1000 * 2.0**-24
+    expected = sample_replacements(logits, temperature=1e-5, num_threads=1)
+    assert torch.set_flush_denormal(True)
+    try:
+        assert torch.equal(sample_replacements(logits, temperature=1e-5, num_threads=1), expected)
+    finally:
+        torch.set_flush_denormal(False)
+    assert expected.sum() < 30, "10 of 4,000 are expected, and 2,000 if both were 0"
 
 
 def test_neither_formats_nor_order_nor_threads_change_a_draw():
@@ -173,6 +265,14 @@ def poisoned(value, row, column):
         (normal(2, 9), {"out": np.zeros(3, np.int64)}, "3 ids for 2 rows"),
         (normal(2, 9), {"seed": 2**63}, "seed is"),
         (normal(2, 9), {"num_threads": -1}, "num_threads is -1"),
+        (normal(2, 9), {"top_k": 0}, "top_k is 0"),
+        (normal(2, 9), {"top_k": -1}, "top_k is -1"),
+        (normal(2, 9), {"forbidden": [3, 9]}, "forbidden is 9, expected token ids below the 9"),
+        (normal(2, 9), {"forbidden": [-1]}, "forbidden is -1"),
+        (normal(2, 9), {"excluded": [1]}, "excluded holds 1 ids for 2 rows"),
+        (normal(2, 9), {"excluded": [1, -100]}, "excluded is -100 at row 1"),
+        (normal(2, 2), {"forbidden": [0, 1]}, "nothing but -inf at row 0.* may be drawn"),
+        (normal(2, 2), {"forbidden": [0], "excluded": [0, 1]}, "nothing but -inf at row 1"),
     ],
 )
 def test_bad_values_are_named(logits, options, message):
@@ -193,6 +293,9 @@ def test_bad_values_are_named(logits, options, message):
         (normal(2, 9), {"out": np.zeros(2, np.int32)}, "expected int64 in 1"),
         (normal(2, 9), {"positions": [0.5, 1]}, "positions has dtype float64"),
         (normal(2, 9), {"temperature": "hot"}, "temperature"),
+        (normal(2, 9), {"top_k": 2.0}, "top_k is a float"),
+        (normal(2, 9), {"forbidden": [0.5]}, "forbidden has dtype float64"),
+        (normal(2, 9), {"excluded": [[1, 2]]}, "excluded"),
     ],
 )
 def test_wrong_types_are_type_errors(logits, options, message):

@@ -8,10 +8,17 @@ from torch import Tensor
 
 from metro_fast.ops import torch as registered
 
+DRAWING = ("cpu", "cuda")
+"""Types of devices that have a kernel. Logits on another device are copied to the CPU: equal logits
+give equal tokens wherever they are drawn."""
+
 
 @dataclass(frozen=True)
 class Sampling:
     """How replacements are drawn.
+
+    Forbidden tokens and originals are removed first, and the `top_k` are chosen among the rest;
+    tokens as probable as the last of them are kept too.
 
     Attributes:
         seed: Seed of the draws, 0 <= seed < 2^63.
@@ -26,21 +33,6 @@ class Sampling:
     top_k: int | None = None
     exclude_original: bool = False
     forbidden: Tensor | None = None
-
-    def allowed(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The logits [rows, vocabulary] with -inf at every token that may not be drawn.
-
-        Forbidden tokens and originals are removed first, and the `top_k` are chosen among the
-        rest; tokens as probable as the last of them are kept too.
-        """
-        if self.forbidden is not None and self.forbidden.numel():
-            logits = logits.index_fill(-1, self.forbidden, -torch.inf)
-        if self.exclude_original:
-            logits = logits.scatter(-1, targets[:, None], -torch.inf)
-        if self.top_k is not None and self.top_k < logits.shape[-1]:
-            lowest = logits.topk(self.top_k, dim=-1).values[:, -1:]
-            logits = logits.masked_fill(logits < lowest, -torch.inf)
-        return logits
 
 
 @dataclass(frozen=True)
@@ -68,17 +60,21 @@ class Draw:
         """
         if not targets.numel():
             return targets
+        device = logits.device if logits.device.type in DRAWING else torch.device("cpu")
+        sampling = self.sampling
         # A tensor, so that a compiled step reads the epoch when it runs.
-        seed_epoch = torch.empty(2, dtype=torch.int64, device="cpu")
-        seed_epoch[0], seed_epoch[1] = self.sampling.seed, self.epoch
-        # Drawn on the CPU whatever the device, so that equal logits give equal tokens.
-        allowed = self.sampling.allowed(logits, targets).cpu()
+        seed_epoch = torch.full((2,), sampling.seed, dtype=torch.int64, device=device)
+        seed_epoch[1] = self.epoch
+        forbidden = sampling.forbidden
         sampled: Tensor = registered.sample_replacements(
-            allowed.float() if allowed.dtype == torch.float64 else allowed,
+            (logits.float() if logits.dtype == torch.float64 else logits).to(device),
             seed_epoch,
-            self.sample_ids.cpu(),
-            self.positions.cpu(),
-            self.sampling.temperature,
+            self.sample_ids.to(device),
+            self.positions.to(device),
+            sampling.temperature,
+            sampling.top_k,
+            None if forbidden is None else forbidden.to(device),
+            targets.to(device) if sampling.exclude_original else None,
         )
         return sampled.to(logits.device)
 

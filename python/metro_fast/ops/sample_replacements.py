@@ -30,6 +30,9 @@ def sample_replacements(
     sample_ids: Array | Sequence[int] | None = None,
     positions: Array | Sequence[int] | None = None,
     temperature: float = 1.0,
+    top_k: int | None = None,
+    forbidden: Array | Sequence[int] | None = None,
+    excluded: Array | Sequence[int] | None = None,
     bfloat16: bool = False,
     seed: int = 0,
     epoch: int = 0,
@@ -38,25 +41,32 @@ def sample_replacements(
 ) -> ArrayT:
     """Draw one token per row from `softmax(logits / temperature)`.
 
-    Weights are integers, about `floor(2^40 * 2^-d)`. The distance `d = (max - logit) *
-    f32(log2(e) / temperature)` is rounded in f32 and cut to 25 bits after the point, and an integer
-    table and a polynomial give the power; `metro_fast.testing.sample_replacements` is the full
-    definition. The token is the first whose inclusive sum exceeds `floor(u * total / 2^64)` for a
-    64-bit uniform u. The sums are exact, so that equal logits give equal tokens for any code path,
-    tiling, number of threads and device. The total variation from the softmax is at most 2^-20 for
-    up to 2^18 tokens. METRO (arXiv 2305.12567) and ELECTRA sample the whole vocabulary at
-    temperature 1.
+    A logit's distance `d = (max - logit) * f32(log2(e) / temperature)` from the greatest one is
+    rounded in f32 and cut to 25 bits after the point, and all that follows are integers. A token is
+    proposed in proportion to the power of two `2^-floor(d)`: it is the first whose inclusive sum
+    exceeds `floor(u * total / 2^64)` for a 64-bit uniform u. It is accepted with probability
+    `2^-frac(d)`, which is above one half; else there is another proposal.
+    `metro_fast.testing.sample_replacements` is the full definition. The sums are exact, so that
+    equal logits give equal tokens for any code path, tiling, number of threads and device. The
+    total variation from the softmax is at most 2^-20 for up to 2^18 tokens. METRO (arXiv
+    2305.12567) and ELECTRA sample the whole vocabulary at temperature 1.
 
-    The uniform of row r is a function of (seed, epoch, `sample_ids[r]`, `positions[r]`).
+    The random numbers of row r are a function of (seed, epoch, `sample_ids[r]`, `positions[r]`).
 
     Args:
         logits: float32, float16 or bfloat16 [R, V], V at most 2^23, contiguous. A token with logit
             -inf is never drawn. Must not be changed during the call. If it is a CUDA tensor, so is
-            the result, and `sample_ids`, `positions` and `out` must be on its device.
+            the result, and all other arrays must be on its device.
         sample_ids: int [R], 0 or more; the index of the row by default.
         positions: int [R], 0 to 2^32 - 1, the place of the row in its sample; 0 by default. Rows
             with equal sample ids need different positions, or they share their uniform.
         temperature: 1e-6 to 1e6.
+        top_k: Number of likeliest tokens to draw from, 1 or more; None for all. Tokens as likely as
+            the last of them may be drawn too.
+        forbidden: int [F], tokens that no row draws, such as the sentinels; their logits are not
+            looked at.
+        excluded: int [R], a token for each row that it does not draw, such as the original. The
+            likeliest are chosen among the tokens that are neither forbidden nor excluded.
         bfloat16: Whether uint16 numpy logits are the bits of bfloat16, for which numpy lacks a
             type.
         seed: 0 to 2^63 - 1.
@@ -79,7 +89,8 @@ def sample_replacements(
         [0, 1]
     """
     if on_cuda(logits):
-        drawn: ArrayT = _on_cuda(logits, sample_ids, positions, temperature, seed, epoch, out)
+        options = (sample_ids, positions, temperature, top_k, forbidden, excluded)
+        drawn: ArrayT = _on_cuda(logits, options, seed, epoch, out)
         return drawn
     tensor = is_tensor(logits)
     array, bits = _typed(logits, bfloat16)
@@ -90,15 +101,15 @@ def sample_replacements(
             "expected contiguous [rows, vocabulary]"
         )
     target = None if out is None else writable("out", out, np.int64, 1)
-    refuse_shared(
-        {"out": target}, {"logits": array, "sample_ids": sample_ids, "positions": positions}
-    )
+    by_row = {"sample_ids": sample_ids, "positions": positions, "excluded": excluded}
+    refuse_shared({"out": target}, {"logits": array, "forbidden": forbidden, **by_row})
     result = _core.sample_replacements(
         array,
-        None if sample_ids is None else integers("sample_ids", sample_ids),
-        None if positions is None else integers("positions", positions),
+        *(None if values is None else integers(name, values) for name, values in by_row.items()),
         bits=bits,
         temperature=temperature,
+        top_k=None if top_k is None else check_counter("top_k", top_k),
+        forbidden=None if forbidden is None else integers("forbidden", forbidden),
         seed=check_counter("seed", seed),
         epoch=check_counter("epoch", epoch),
         num_threads=resolve_threads(num_threads, array.size, _GRAIN),
@@ -110,22 +121,18 @@ def sample_replacements(
     return tokens
 
 
-def _on_cuda(
-    logits: Any,
-    sample_ids: Any,
-    positions: Any,
-    temperature: float,
-    seed: int,
-    epoch: int,
-    out: Any,
-) -> Any:
+def _on_cuda(logits: Any, options: tuple[Any, ...], seed: int, epoch: int, out: Any) -> Any:
     import torch
 
     from metro_fast.ops.cuda import kernels
 
     counters = [check_counter("seed", seed), check_counter("epoch", epoch)]
     pair = torch.tensor(counters, device=logits.device)
-    drawn = kernels.sample_replacements(logits.detach(), pair, sample_ids, positions, temperature)
+    given: list[Any] = [
+        torch.tensor(each, device=logits.device) if isinstance(each, (list, tuple)) else each
+        for each in options
+    ]
+    drawn = kernels.sample_replacements(logits.detach(), pair, *given)
     return drawn if out is None else out.copy_(drawn)
 
 

@@ -40,6 +40,9 @@ def sample_replacements(
     sample_ids: Tensor | None = None,
     positions: Tensor | None = None,
     temperature: float = 1.0,
+    top_k: int | None = None,
+    forbidden: Tensor | None = None,
+    excluded: Tensor | None = None,
 ) -> Tensor:
     """Draw one token per row from `softmax(logits / temperature)`; see `ops.sample_replacements`.
 
@@ -47,10 +50,13 @@ def sample_replacements(
 
     Args:
         logits: float32, float16 or bfloat16 [R, V].
-        seed_epoch: int64 [2], each 0 to 2^63 - 1, on the device of the logits.
+        seed_epoch: int64 [2], each 0 to 2^63 - 1, on the device of the logits, as are all tensors.
         sample_ids: int64 [R], 0 or more; None for the indices of the rows.
         positions: int64 [R], 0 to 2^32 - 1; None for 0.
         temperature: 1e-6 to 1e6.
+        top_k: Number of likeliest tokens to draw from, or None for all.
+        forbidden: int64 [F], tokens that no row draws, or None.
+        excluded: int64 [R], a token for each row that it does not draw, or None.
 
     Returns:
         The drawn tokens, int64 [R].
@@ -70,6 +76,9 @@ def sample_replacements(
         sample_ids=sample_ids,
         positions=positions,
         temperature=temperature,
+        top_k=top_k,
+        forbidden=forbidden,
+        excluded=excluded,
         seed=seed,
         epoch=epoch,
     )
@@ -83,6 +92,9 @@ def _(
     sample_ids: Tensor | None = None,
     positions: Tensor | None = None,
     temperature: float = 1.0,
+    top_k: int | None = None,
+    forbidden: Tensor | None = None,
+    excluded: Tensor | None = None,
 ) -> Tensor:
     return logits.new_empty(logits.shape[0], dtype=torch.int64)
 

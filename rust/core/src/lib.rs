@@ -19,6 +19,7 @@ pub mod replace;
 pub mod rng;
 pub mod shown;
 pub mod simd;
+mod softmax;
 pub mod ternary;
 pub mod threads;
 pub mod tokens;

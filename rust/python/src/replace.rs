@@ -2,8 +2,9 @@
 
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
-use metro_fast_core::replace::{self, Draws, Logit, ReplacedOutput};
+use metro_fast_core::replace::{self, Draws, Logit, ReplacedOutput, Sampling};
 use metro_fast_core::rng::{Key, Stream};
+use metro_fast_core::simd::Level;
 use metro_fast_core::tokens::SampleIds;
 use metro_fast_core::{Error, Result};
 use numpy::{
@@ -15,25 +16,33 @@ use pyo3::prelude::*;
 use crate::arrays::{slice, view, wrong_type, zeros};
 use crate::enter::enter;
 use crate::error::to_python;
+use crate::simd::level;
 
 /// Draws one id for each row. `bits` names the number format; 16-bit formats are passed as
 /// arrays of uint16.
 #[pyfunction]
-#[pyo3(signature = (logits, sample_ids, positions, *, bits, temperature, seed, epoch, num_threads, out))]
+#[pyo3(signature = (logits, sample_ids, positions, excluded, *, bits, temperature, top_k, forbidden, seed, epoch, num_threads, out))]
 pub(crate) fn sample_replacements<'py>(
     py: Python<'py>,
     logits: &Bound<'py, PyAny>,
     sample_ids: Option<PyReadonlyArray1<'py, i64>>,
     positions: Option<PyReadonlyArray1<'py, i64>>,
+    excluded: Option<PyReadonlyArray1<'py, i64>>,
     bits: &str,
     temperature: f64,
+    top_k: Option<usize>,
+    forbidden: Option<PyReadonlyArray1<'py, i64>>,
     seed: u64,
     epoch: u64,
     num_threads: usize,
     out: Option<Bound<'py, PyArray1<i64>>>,
 ) -> PyResult<Bound<'py, PyArray1<i64>>> {
     let (sample_ids, positions) = (slice(sample_ids.as_ref())?, slice(positions.as_ref())?);
-    let draw = Draw { seed, epoch, sample_ids, positions, temperature, num_threads, out };
+    let (excluded, forbidden) = (slice(excluded.as_ref())?, slice(forbidden.as_ref())?);
+    let forbidden = forbidden.unwrap_or_default();
+    let sampling = Sampling { temperature, top_k, forbidden, excluded };
+    let level = level()?;
+    let draw = Draw { seed, epoch, sample_ids, positions, sampling, level, num_threads, out };
     match bits {
         "float32" => draw.run(py, &typed(logits, bits)?, |x: &[f32]| x),
         "bfloat16" => draw.run(py, &typed(logits, bits)?, |x: &[u16]| x.reinterpret_cast::<bf16>()),
@@ -55,7 +64,8 @@ struct Draw<'a, 'py> {
     epoch: u64,
     sample_ids: Option<&'a [i64]>,
     positions: Option<&'a [i64]>,
-    temperature: f64,
+    sampling: Sampling<'a>,
+    level: Level,
     num_threads: usize,
     out: Option<Bound<'py, PyArray1<i64>>>,
 }
@@ -76,9 +86,11 @@ impl<'py> Draw<'_, 'py> {
             let logits = read(logits.as_slice()?);
             let mut ids = out.try_readwrite()?;
             let ids = ids.as_slice_mut()?;
-            let (temperature, threads) = (self.temperature, self.num_threads);
+            let (sampling, level, threads) = (self.sampling, self.level, self.num_threads);
             enter(py, || {
-                replace::sample_replacements(logits, vocabulary, &draws, temperature, threads, ids)
+                replace::sample_replacements(
+                    logits, vocabulary, &draws, &sampling, level, threads, ids,
+                )
             })?;
         }
         Ok(out)

@@ -25,10 +25,14 @@ _BLOCK = {
 }
 _ROW = {
     16: "logits has NaN or inf at row {row}, expected finite numbers or -inf",
-    17: "logits has nothing but -inf at row {row}, expected at least one finite number",
+    17: (
+        "logits has nothing but -inf at row {row}, expected at least one finite number of a token "
+        "that may be drawn"
+    ),
     18: "sample_ids is negative at row {row}, expected 0 or more",
     19: "positions is out of range at row {row}, expected 0 to 2^32 - 1",
     20: "seed or epoch is negative, expected 0 to 2^63 - 1",
+    21: "forbidden or excluded is outside the vocabulary at row {row}, expected token ids",
     32: "masked_positions is out of range or not ascending at index {row}",
     33: "masked_positions is at padding at index {row}",
     34: "sampled is negative at index {row}, expected token ids",

@@ -114,6 +114,9 @@ def sample_replacements(
     sample_ids: Tensor | None,
     positions: Tensor | None,
     temperature: float,
+    top_k: int | None = None,
+    forbidden: Tensor | None = None,
+    excluded: Tensor | None = None,
 ) -> Tensor:
     """Draw one token per row from `softmax(logits / temperature)`, the same as on the CPU.
 
@@ -124,6 +127,9 @@ def sample_replacements(
         sample_ids: int64 [R] on the device, or None for the index of the row.
         positions: int64 [R] on the device, or None for 0.
         temperature: 1e-6 to 1e6.
+        top_k: Number of likeliest tokens to draw from, or None for all.
+        forbidden: int64 [F] on the device, tokens that no row draws, or None.
+        excluded: int64 [R] on the device, a token for each row that it does not draw, or None.
 
     Returns:
         int64 [R], with -1 for rows with errors, which a captured graph does not raise.
@@ -135,26 +141,21 @@ def sample_replacements(
     """
     torch = require("torch", "torch")
     name = format_of("logits", logits)
-    if logits.ndim != 2 or (logits.shape[1] > 1 and logits.stride(1) != 1):
-        raise TypeError(
-            f"logits has shape {tuple(logits.shape)} and strides {logits.stride()}, expected "
-            "[rows, vocabulary] with contiguous rows"
-        )
+    by_row = {"sample_ids": sample_ids, "positions": positions, "excluded": excluded}
+    _check_sampling(logits, seed_epoch, by_row, forbidden, temperature, top_k)
     rows, vocabulary = logits.shape
-    if not 1 <= vocabulary <= _MAX_VOCABULARY:
-        raise MetroFastError(f"logits.shape[1] is {vocabulary}, expected 1 to 2^23 tokens")
-    if not 1e-6 <= temperature <= 1e6:
-        raise MetroFastError(f"temperature is {temperature}, expected a number from 1e-6 to 1e6")
-    _sized("seed_epoch", seed_epoch, 2, logits.device)
-    for label, values in (("sample_ids", sample_ids), ("positions", positions)):
-        if values is not None:
-            _sized(label, values, rows, logits.device)
     out: Tensor = torch.empty(rows, dtype=torch.int64, device=logits.device)
     if rows == 0:
         return out
     row_bytes = vocabulary * logits.element_size()
     fits = row_bytes <= _shared_bytes(logits.device) - _STATIC_SHARED
-    # The same as in rust/core/src/replace/exp2.rs: rounded to float32, then times a power of two.
+    # A row that is read again is kept in global memory if not all of its tokens may be drawn.
+    count = 0 if forbidden is None else forbidden.numel()
+    limited = count > 0 or excluded is not None or (top_k is not None and top_k < vocabulary)
+    scratch = None
+    if limited and not fits:
+        scratch = torch.empty((rows, vocabulary), dtype=logits.dtype, device=logits.device)
+    # The same as in rust/core/src/softmax.rs: rounded to float32, then times a power of two.
     scale = float(np.float32(np.log2(np.e) / temperature)) * 2.0**25
     launch_on(
         "sample_replacements.cu",
@@ -168,7 +169,13 @@ def sample_replacements(
             positions,
             seed_epoch,
             c_float(scale),
+            forbidden if count else None,
+            c_uint32(count),
+            excluded,
+            # No vocabulary has 2^32 tokens.
+            c_uint32(min(top_k or 0, vocabulary)),
             c_uint32(row_bytes if fits else 0),
+            scratch,
             out,
             flags_of(logits.device),
         ],
@@ -179,6 +186,34 @@ def sample_replacements(
     )
     check(logits.device)
     return out
+
+
+def _check_sampling(
+    logits: Tensor,
+    seed_epoch: Tensor,
+    by_row: dict[str, Tensor | None],
+    forbidden: Tensor | None,
+    temperature: float,
+    top_k: int | None,
+) -> None:
+    if logits.ndim != 2 or (logits.shape[1] > 1 and logits.stride(1) != 1):
+        raise TypeError(
+            f"logits has shape {tuple(logits.shape)} and strides {logits.stride()}, expected "
+            "[rows, vocabulary] with contiguous rows"
+        )
+    rows, vocabulary = logits.shape
+    if not 1 <= vocabulary <= _MAX_VOCABULARY:
+        raise MetroFastError(f"logits.shape[1] is {vocabulary}, expected 1 to 2^23 tokens")
+    if not 1e-6 <= temperature <= 1e6:
+        raise MetroFastError(f"temperature is {temperature}, expected a number from 1e-6 to 1e6")
+    if top_k is not None and top_k < 1:
+        raise MetroFastError(f"top_k is {top_k}, expected 1 or more tokens")
+    _sized("seed_epoch", seed_epoch, 2, logits.device)
+    for label, values in by_row.items():
+        if values is not None:
+            _sized(label, values, rows, logits.device)
+    if forbidden is not None:
+        _sized("forbidden", forbidden, forbidden.numel(), logits.device)
 
 
 def replaced_token_labels(

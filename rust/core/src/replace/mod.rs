@@ -1,10 +1,12 @@
 //! Replaced tokens: samples them from logits, and labels which tokens differ from the originals.
 
-mod exp2;
 pub mod labels;
 pub mod logits;
+mod row;
 pub mod sample;
+pub mod sampling;
 
 pub use labels::{ReplacedOutput, replaced_token_labels};
 pub use logits::Logit;
 pub use sample::{Draws, sample_replacements};
+pub use sampling::Sampling;

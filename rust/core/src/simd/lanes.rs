@@ -1,7 +1,8 @@
 //! Kernels as jobs over the operations that each instruction set implements, and plain loops for
 //! the sets that have nothing better.
 
-use super::quads;
+use super::quads::Quads;
+use super::weights::Weights;
 use crate::rng::{Key, philox_blocks};
 use crate::tokens::{Id, Token};
 
@@ -15,7 +16,7 @@ pub(crate) trait Job {
 }
 
 /// The operations that each level implements in its own way.
-pub(crate) trait Lanes: quads::Quads {
+pub(crate) trait Lanes: Quads + Weights {
     /// Writes the words of a few blocks, starting with `block`, in counter order, and returns how
     /// many words there are. `wanted` is an estimate of how many the caller will use.
     fn words(

@@ -2,8 +2,8 @@
 //! time.
 //!
 //! A kernel is a [`Job`]. The compiler vectorizes its plain loops with the features of each level.
-//! Only operations that loops cannot express are written by hand, once per level: see [`Lanes`] and
-//! [`quads::Quads`]. Every level gives the same bits.
+//! Only operations that loops cannot express are written by hand, once per level: see [`Lanes`],
+//! [`quads::Quads`] and [`weights::Weights`]. Every level gives the same bits.
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
@@ -18,6 +18,7 @@ mod scalar;
 mod sets;
 #[cfg(test)]
 mod tests;
+pub(crate) mod weights;
 
 pub(crate) use lanes::{Job, Lanes, SLACK};
 pub use level::Level;

@@ -1,5 +1,5 @@
-//! The types that stand for instruction sets: [`super::Lanes`] and [`super::quads::Quads`] are
-//! implemented for each.
+//! The types that stand for instruction sets: [`super::Lanes`], [`super::quads::Quads`] and
+//! [`super::weights::Weights`] are implemented for each.
 
 /// The baseline of the target.
 pub(crate) struct Scalar;

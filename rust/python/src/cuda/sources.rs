@@ -12,7 +12,7 @@ macro_rules! texts {
 
 /// The headers that kernels include.
 pub(super) const HEADERS: [(&str, &str); 9] = texts! {
-    "bitmask.cuh" "block.cuh" "flags.cuh" "philox.cuh" "softmax_weights.cuh" "t4_rans.cuh"
+    "bitmask.cuh" "block.cuh" "flags.cuh" "philox.cuh" "softmax.cuh" "t4_rans.cuh"
     "t4_tables.cuh" "types.cuh" "writer.cuh"
 };
 
@@ -37,7 +37,7 @@ const PARAMETERS: [(&str, &[usize]); 6] = [
     ("apply_lora", &[8, 8, 4, 4, 4, 8, 8, 4, 8]),
     ("replaced_token_labels_fill", &[8, 8, 8, 8, 8]),
     ("replaced_token_labels_scatter", &[8, 8, 8, 8, 8, 8, 8, 8]),
-    ("sample_replacements", &[8, 8, 4, 4, 8, 8, 8, 4, 4, 8, 8]),
+    ("sample_replacements", &[8, 8, 4, 4, 8, 8, 8, 4, 8, 4, 8, 4, 4, 8, 8, 8]),
     ("unpack", &[8, 8, 8, 4, 8]),
     ("unpack_flat", &[8, 8, 8, 8, 4, 4, 4, 8]),
 ];

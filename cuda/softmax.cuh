@@ -1,9 +1,11 @@
-// Softmax weights in integers (rust/core/src/replace/exp2.rs): floor(2^40 2^-d) for the distance d
-// of a logit from the greatest one. Sums are exact, so any order gives the same token.
+// The law of a draw from a softmax, in integers (rust/core/src/softmax.rs): a token at distance d
+// from the greatest logit is proposed in proportion to 2^-floor(d), and accepted with probability
+// 2^-frac(d). Sums are exact, so any order gives the same token.
 #pragma once
 #include "types.cuh"
 
 constexpr u32 POINT = 25;  // number of bits after the point of a distance
+constexpr u32 TOP = 40;    // binary logarithm of the envelope of the greatest logit
 
 // 2^31 2^(i / 32), rounded to nearest.
 __constant__ const u32 EXP2_TABLE[32] = {
@@ -17,20 +19,21 @@ __constant__ const u32 EXP2_TABLE[32] = {
 // disables fused multiply-add), and after that only integers.
 DEVICE u32 distance(float max, float logit, float scale) {
     float product = (max - logit) * scale;
-    const float farthest = (float)(63u << POINT);
+    const float farthest = (float)((TOP + 1) << POINT);
     return (u32)(int)(product < farthest ? product : farthest);
 }
 
-// `table` is EXP2_TABLE in shared memory: constant memory serves one address at a time.
-DEVICE u64 weight(u32 distance, const u32* table) {
-    u32 shift = (distance + (1u << POINT) - 1) >> POINT;
-    u32 fraction = (shift << POINT) - distance;
-    u32 entry = table[fraction >> 20 & 31];
-    u32 r = fraction & 0xFFFFF;
+// 2^(40 - floor(d)), or 0 from 41 on.
+DEVICE u64 envelope(u32 distance) { return (1ull << TOP) >> (distance >> POINT); }
+
+// 2^(32 - frac(d)): a proposal is accepted if 32 random bits are below.
+DEVICE u64 acceptance(u32 distance) {
+    u32 rest = (0 - distance) & ((1u << POINT) - 1);
+    if (rest == 0) return 1ull << 32;
+    u32 entry = EXP2_TABLE[rest >> 20], r = rest & 0xFFFFF;
     // Minimax of 2^r - 1 ~ r (C1 + C2 r), times 2^31. All products fit in 64 bits, and all factors
     // in 32.
     u32 slope = 0x58B84744u + (u32)((u64)0x1F0F3E4Cu * r >> 25);
     u32 growth = (u32)((u64)slope * r >> 24);
-    u64 mantissa = entry + (u64)__umulhi(entry, growth);
-    return (mantissa << 9) >> shift;
+    return entry + (u64)__umulhi(entry, growth);
 }
