@@ -12,6 +12,7 @@ LEVELS = ("avx512", "avx2", "scalar")
 SPANS = "bench_corrupt_spans.py::test_"
 MASKS = "bench_mask_tokens.py::test_"
 CORPUS = "bench_corpus.py::test_"
+SAMPLE = "bench_sample_replacements.py::test_"
 UNPACK = "bench_unpack.py::test_"
 COMPRESS = "bench_compress.py::test_"
 MERGE = "bench_merge.py::test_"
@@ -31,6 +32,16 @@ ROWS = [
      (None, None, None)),
     ("", "memcpy of the output", MASKS + "copy_of_the_output", MASKS + "ours[int64-{}]",
      (None, None, None)),
+    *[
+        ("sampling, 256 x 32,128 bf16, 1 thread", peer, SAMPLE + name,
+         SAMPLE + "ours[torch.bfloat16-{}]", targets)
+        for peer, name, targets in (
+            ("softmax + multinomial of torch", "softmax_multinomial[bfloat16]", (100, 40, 10)),
+            ("exp + cumsum + searchsorted", "exp_cumsum_searchsorted", (15, None, None)),
+            ("Gumbel and argmax", "gumbel_argmax", (None, None, None)),
+            ("one read of the logits", "one_read_of_the_logits", (1 / 3, None, None)),
+        )
+    ],
     *[
         (f"decode {name} of 50 M at {density:.0%} to 16 bits, 1 thread", "copy of the output",
          UNPACK + "copy_of_the_output", UNPACK + f"ours[{density}-{coding}-{{}}]", targets)
