@@ -43,7 +43,7 @@ def test_threads(benchmark, threads):
 @GROUP
 @pytest.mark.parametrize("logits", [BRAIN, WIDE], ids=["bfloat16", "float32"])
 def test_softmax_multinomial(benchmark, logits):
-    """What METRO-T0 and ELECTRA's ports call; multinomial takes probabilities of either dtype."""
+    """The two calls of METRO-T0 and of ELECTRA's ports."""
     benchmark.pedantic(
         lambda: torch.multinomial(logits.float().softmax(-1), 1), rounds=5, warmup_rounds=1
     )

@@ -24,6 +24,7 @@ __all__ = [
     "Packer",
     "Quantizer",
     "SpanOptions",
+    "Sweep",
     "TokenBlocks",
     "TokenFiles",
     "__version__",
@@ -137,6 +138,33 @@ def sample_replacements(
     num_threads: int,
     out: NDArray[np.int64] | None,
 ) -> NDArray[np.int64]: ...
+
+@final
+class Sweep:
+    def __new__(cls, targets: NDArray[np.int64], vocabulary: int) -> Self: ...
+    def draw(
+        self,
+        sample_ids: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        *,
+        seed: int,
+        epoch: int,
+        temperature: float,
+        forbidden: NDArray[np.int64],
+        exclude_targets: bool,
+        vocabulary: int,
+    ) -> None: ...
+    def add(self, logits: NDArray[np.float32], first: int, num_threads: int) -> None: ...
+    def finish(
+        self, first_row: int
+    ) -> tuple[
+        NDArray[np.float64],
+        NDArray[np.float32],
+        NDArray[np.float64],
+        NDArray[np.int64],
+        NDArray[np.int64],
+    ]: ...
+
 def replaced_token_labels(
     original: NDArray[np.int64],
     positions: NDArray[np.int64],

@@ -74,7 +74,9 @@ def _options(upstream: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _golden(case: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+def _golden(
+    case: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *, fused: bool
+) -> Any:
     """Run our forward with upstream's stored logits in place of the networks'."""
     from safetensors.torch import load_file
 
@@ -88,17 +90,27 @@ def _golden(case: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch)
         **options, main={"vocab_size": vocab, "pad_token_id": pad, "decoder_start_token_id": 2}
     )
     model = MetroForPretraining(config)
+
+    def stored(head: VocabularyHead, rows: torch.Tensor) -> torch.Tensor:
+        auxiliary = head.projection is model.mlm_head.projection
+        return logits["mlm"] if auxiliary else logits["lm"].flatten(0, 1)[rows]
+
+    monkeypatch.setattr(VocabularyHead, "logits", stored)
+    # The fused head takes the stored logits for hidden states, and their product with 1.
     monkeypatch.setattr(
         VocabularyHead,
-        "logits",
-        lambda head, rows: (
-            logits["mlm"]
-            if head.projection is model.mlm_head.projection
-            else logits["lm"].flatten(0, 1)[rows]
-        ),
+        "_fusible",
+        lambda head, rows, _: (stored(head, rows), torch.eye(vocab), None) if fused else None,
     )
+    sampled = part["replaced_input"].flatten()[masked]
+    monkeypatch.setattr(registered, "sample_replacements", lambda *_, **__: sampled)
+    predict = registered.linear_cross_entropy_sample
     monkeypatch.setattr(
-        registered, "sample_replacements", lambda *_, **__: part["replaced_input"].flatten()[masked]
+        registered,
+        "linear_cross_entropy_sample",
+        lambda *tensors, **given: predict(*tensors, **given | {"scale": 1.0})._replace(
+            sampled=None if given["seed_epoch"] is None else sampled
+        ),
     )
     if model.rtd_head is not None:
         monkeypatch.setattr(model.rtd_head, "forward", lambda _: logits["rtd"])
@@ -122,15 +134,18 @@ def _golden(case: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch)
     return objective, output, sums, counts, logits, tokens
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("number", range(len(EXPECTED["runs"])))
-def test_upstream_criterion(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upstream_criterion(number: int, fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     run = EXPECTED["runs"][number]
     options = _options(run["options"])
     if "error" in run:
         with pytest.raises(MetroFastError, match="weighted_lm_loss is True, but rtd_head"):
             metro_config(**options)
         return
-    objective, output, sums, counts, logits, tokens = _golden(run["case"], options, monkeypatch)
+    objective, output, sums, counts, logits, tokens = _golden(
+        run["case"], options, monkeypatch, fused=fused
+    )
     log, size = run["logging"], run["sample_size"]
 
     parts = dict(zip(("generator", "discriminator", "rtd"), sums.tolist(), strict=False))
@@ -183,7 +198,9 @@ def test_upstream_criterion_of_two_workers(monkeypatch: pytest.MonkeyPatch) -> N
     added = []
     for case in two["cases"]:
         with monkeypatch.context() as patch:
-            _, output, sums, counts, _, tokens = _golden(case, _options(two["options"]), patch)
+            _, output, sums, counts, _, tokens = _golden(
+                case, _options(two["options"]), patch, fused=True
+            )
             added.append((sums.detach(), counts, figures.counters(output, tokens)))
     sums, counts = (sum(part[i] for part in added) for i in (0, 1))
     means = (sums / counts / math.log(2)).tolist()

@@ -201,7 +201,12 @@ def test_a_sample_equal_to_the_original_counts_as_original(monkeypatch: pytest.M
     original = b["labels"].flatten()[b["masked_positions"]]
     from metro_fast.ops import torch as registered
 
-    monkeypatch.setattr(registered, "sample_replacements", lambda logits, *_: original)
+    predict = registered.linear_cross_entropy_sample
+    monkeypatch.setattr(
+        registered,
+        "linear_cross_entropy_sample",
+        lambda *tensors, **given: predict(*tensors, **given)._replace(sampled=original),
+    )
     output = metro_model()(**b)
     assert not output.replaced.any()
 

@@ -12,7 +12,6 @@ import torch
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback
 
-from metro_fast import ops
 from metro_fast._training.objective import tokens_of
 from metro_fast.metro import (
     MetroConfig,
@@ -20,6 +19,7 @@ from metro_fast.metro import (
     MetroTrainer,
     MetroTrainingArguments,
 )
+from metro_fast.ops import torch as registered
 
 PAD, EOS, MASK, VOCAB = 0, 1, 3, 97
 LENGTHS = (23, 7, 31, 16, 12, 29, 5, 19)
@@ -182,17 +182,18 @@ class MeanLossTrainer(MetroTrainer):
 
 
 class Sampled:
-    """Records the draws of `ops.sample_replacements` by (sample id, position)."""
+    """Records the draws of the fused head by (sample id, position)."""
 
     def __init__(self) -> None:
         self.drawn: dict[tuple[int, int], int] = {}
-        self.original = ops.sample_replacements
+        self.original = registered.linear_cross_entropy_sample
 
-    def __call__(self, logits: torch.Tensor, **options: Any) -> torch.Tensor:
-        ids = self.original(logits, **options)
-        keys = zip(options["sample_ids"].tolist(), options["positions"].tolist(), strict=True)
-        self.drawn.update(zip(keys, ids.tolist(), strict=True))
-        return ids
+    def __call__(self, *tensors: torch.Tensor, **options: Any) -> registered.HeadOutput:
+        found = self.original(*tensors, **options)
+        if found.sampled is not None:
+            keys = zip(options["sample_ids"].tolist(), options["positions"].tolist(), strict=True)
+            self.drawn.update(zip(keys, found.sampled.tolist(), strict=True))
+        return found
 
 
 def one_step(
@@ -217,11 +218,11 @@ def one_step(
         data_collator=MetroCollator(unmasked),
         callbacks=[keep],
     )
-    ops.sample_replacements = sampled
+    registered.linear_cross_entropy_sample = sampled
     try:
         trainer.train()
     finally:
-        ops.sample_replacements = sampled.original
+        registered.linear_cross_entropy_sample = sampled.original
     return keep.gradients, sampled.drawn, trainer.state.log_history[0]
 
 

@@ -51,6 +51,12 @@ class Draw:
     sample_ids: Tensor
     positions: Tensor
 
+    def seed_epoch(self, device: torch.device) -> Tensor:
+        """Seed and epoch: int64 [2], a tensor, so that a compiled step reads them when it runs."""
+        pair = torch.full((2,), self.sampling.seed, dtype=torch.int64, device=device)
+        pair[1] = self.epoch
+        return pair
+
     def sample(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Draw one token per row: int64 [rows].
 
@@ -61,14 +67,10 @@ class Draw:
         if not targets.numel():
             return targets
         device = logits.device if logits.device.type in DRAWING else torch.device("cpu")
-        sampling = self.sampling
-        # A tensor, so that a compiled step reads the epoch when it runs.
-        seed_epoch = torch.full((2,), sampling.seed, dtype=torch.int64, device=device)
-        seed_epoch[1] = self.epoch
-        forbidden = sampling.forbidden
+        sampling, forbidden = self.sampling, self.sampling.forbidden
         sampled: Tensor = registered.sample_replacements(
             (logits.float() if logits.dtype == torch.float64 else logits).to(device),
-            seed_epoch,
+            self.seed_epoch(device),
             self.sample_ids.to(device),
             self.positions.to(device),
             sampling.temperature,

@@ -10,6 +10,7 @@ from transformers.activations import ACT2FN
 
 from metro_fast.metro.draws import Draw
 from metro_fast.metro.losses import token_losses
+from metro_fast.ops import torch as registered
 
 
 class TokenLoss(NamedTuple):
@@ -90,6 +91,9 @@ class VocabularyHead:
             draw: How and with which key to draw; None for no draw.
             row_weights: fp32 [rows], a factor of each row's loss, without gradient; None for 1.
         """
+        parts = self._fusible(rows, draw)
+        if parts is not None:
+            return self._fused(*parts, targets, draw, row_weights)
         logits = self.logits(rows)
         losses = token_losses(
             logits, targets, label_smoothing=self.label_smoothing, z_loss=self.z_loss
@@ -100,6 +104,58 @@ class VocabularyHead:
         correct = detached.argmax(-1) == targets
         loss = TokenLoss(losses.sum(), targets.new_tensor(targets.numel()), correct.sum())
         return Prediction(loss, correct, None if draw is None else draw.sample(detached, targets))
+
+    def _fusible(
+        self, rows: Tensor, draw: Draw | None
+    ) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """The rows, weight and bias for the fused op, or None where it is not defined.
+
+        It sweeps over the vocabulary once, so that it does not know the likeliest tokens before it
+        draws, and it is for the CPU. Another projection than a linear layer computes its own
+        logits.
+        """
+        layer = self.projection
+        if rows.device.type != "cpu" or type(layer) is not nn.Linear:
+            return None
+        if draw is not None and draw.sampling.top_k is not None:
+            return None
+        rows = rows if self.transform is None else self.transform(rows)
+        weight, bias = layer.weight, layer.bias
+        if torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+            return rows.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+        return rows, weight, bias
+
+    def _fused(
+        self,
+        rows: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        draw: Draw | None,
+        row_weights: Tensor | None,
+    ) -> Prediction:
+        sampling = None if draw is None else draw.sampling
+        found = registered.linear_cross_entropy_sample(
+            rows,
+            weight,
+            targets,
+            bias=bias,
+            row_weights=row_weights,
+            label_smoothing=self.label_smoothing,
+            softcap=self.softcap,
+            z_loss=self.z_loss,
+            scale=self.scale,
+            seed_epoch=None if draw is None else draw.seed_epoch(rows.device),
+            sample_ids=None if draw is None else draw.sample_ids,
+            positions=None if draw is None else draw.positions,
+            temperature=1.0 if sampling is None else sampling.temperature,
+            forbidden=None if sampling is None else sampling.forbidden,
+            exclude_targets=sampling is not None and sampling.exclude_original,
+        )
+        count = targets.new_tensor(targets.numel())
+        loss = TokenLoss(found.loss.sum(), count, found.correct.sum())
+        return Prediction(loss, found.correct, found.sampled)
 
 
 class MaskedTokenHead(nn.Module):

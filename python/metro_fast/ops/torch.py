@@ -19,12 +19,15 @@ from torch import Tensor
 from metro_fast.errors import MetroFastError
 from metro_fast.ops.cuda import kernels
 from metro_fast.ops.cuda.flags import check_once, raise_flagged
+from metro_fast.ops.linear_cross_entropy_sample import HeadOutput, linear_cross_entropy_sample
 from metro_fast.ops.replaced_token_labels import replaced_token_labels as _replaced_token_labels
 from metro_fast.ops.sample_replacements import sample_replacements as _sample_replacements
 from metro_fast.ops.unpack import unpack as _unpack
 
 __all__ = [
+    "HeadOutput",
     "check_once",
+    "linear_cross_entropy_sample",
     "raise_flagged",
     "replaced_token_labels",
     "sample_replacements",

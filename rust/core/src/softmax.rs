@@ -21,7 +21,7 @@ pub(crate) const FARTHEST: f32 = ((TOP + 1) << POINT) as f32;
 
 /// `2^31 * 2^(i / 32)`, rounded to nearest.
 #[rustfmt::skip]
-const TABLE: [u32; 32] = [
+pub(crate) const TABLE: [u32; 32] = [
     0x80000000, 0x82CD8699, 0x85AAC368, 0x88980E81,
     0x8B95C1E4, 0x8EA4398B, 0x91C3D374, 0x94F4EFA9,
     0x9837F052, 0x9B8D39BA, 0x9EF53261, 0xA2704303,
@@ -33,8 +33,8 @@ const TABLE: [u32; 32] = [
 ];
 
 /// Minimax coefficients of `2^r - 1 ~ r * (C1 + C2 * r)` for r in [0, 1/32), times 2^31.
-const C1: u64 = 0x58B8_4744;
-const C2: u64 = 0x1F0F_3E4C;
+pub(crate) const C1: u64 = 0x58B8_4744;
+pub(crate) const C2: u64 = 0x1F0F_3E4C;
 
 /// Returns the factor that turns `max - logit` into a distance: f32(log2(e) / T) times exactly
 /// 2^25.
@@ -63,9 +63,21 @@ pub(crate) fn envelope(distance: u32) -> u64 {
 pub(crate) fn acceptance(distance: u32) -> u64 {
     // 2^-frac(d) = 2^rest / 2, with the rest in (0, 1).
     let rest = distance.wrapping_neg() & ((1 << POINT) - 1);
-    if rest == 0 {
-        return 1 << 32;
-    }
+    if rest == 0 { 1 << 32 } else { power(rest) }
+}
+
+/// Returns `floor(2^40 * 2^-d)` up to a relative error of 2^-23.8, and exactly 2^40 at distance 0:
+/// what the sum over a row needs, where a proposal is not enough.
+#[inline(always)]
+pub(crate) fn weight(distance: u32) -> u64 {
+    // 2^-d = 2^rest * 2^-shift, with the rest in [0, 1).
+    let shift = (distance + (1 << POINT) - 1) >> POINT;
+    (power((shift << POINT) - distance) << (TOP - 31)) >> shift
+}
+
+/// Returns `2^31 * 2^rest` of a fraction with 25 bits.
+#[inline(always)]
+fn power(rest: u32) -> u64 {
     let entry = u64::from(TABLE[(rest >> 20) as usize & 31]);
     let r = u64::from(rest & 0xF_FFFF);
     let slope = C1 + ((C2 * r) >> 25);
@@ -95,6 +107,18 @@ mod tests {
             assert!(error <= exact * 2f64.powf(-23.8), "{distance}: {error}");
             assert!((1 << 31..=1 << 32).contains(&acceptance(distance)), "{distance}");
         }
+    }
+
+    #[test]
+    fn weights_are_within_the_stated_error() {
+        assert_eq!(weight(0), 1 << 40);
+        for distance in (0..(TOP + 1) << POINT).step_by(1_013) {
+            let exact = 2f64.powf(40.0 - f64::from(distance) / f64::from(1 << POINT));
+            let error = (weight(distance) as f64 - exact).abs();
+            // The relative error of the polynomial, and the one unit of the floor.
+            assert!(error <= exact * 2f64.powf(-23.8) + 1.0, "{distance}: {error}");
+        }
+        assert_eq!(weight((TOP + 1) << POINT), 0);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod replace;
 mod simd;
 mod span_options;
 mod spans;
+mod sweep;
 mod ternary;
 mod threads;
 
@@ -52,6 +53,8 @@ mod _core {
     use super::span_options::{SpanOptions, span_lengths};
     #[pymodule_export]
     use super::spans::corrupt_spans;
+    #[pymodule_export]
+    use super::sweep::Sweep;
     #[pymodule_export]
     use super::ternary::{block_info, expand, pack, ternarize, unpack};
     #[pymodule_export]

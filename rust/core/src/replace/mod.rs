@@ -5,8 +5,10 @@ pub mod logits;
 mod row;
 pub mod sample;
 pub mod sampling;
+pub mod sweep;
 
 pub use labels::{ReplacedOutput, replaced_token_labels};
 pub use logits::Logit;
 pub use sample::{Draws, sample_replacements};
 pub use sampling::Sampling;
+pub use sweep::{RowState, SweepDraw, Tile, sweep_tile};

@@ -56,7 +56,7 @@ impl<'a> Draws<'a> {
     }
 
     /// Returns the random words of a proposal for a row.
-    fn words(&self, row: usize, proposal: u32) -> [u32; 4] {
+    pub(super) fn words(&self, row: usize, proposal: u32) -> [u32; 4] {
         let position = self.positions.map_or(0, |positions| positions[row] as u32);
         self.key.words(self.sample_ids.get(row), position, proposal)
     }

@@ -27,7 +27,10 @@ impl Default for Sampling<'_> {
 
 impl Sampling<'_> {
     /// Checks the values for a matrix of logits.
-    pub(super) fn check(&self, rows: usize, vocabulary: usize) -> Result<()> {
+    ///
+    /// # Errors
+    /// If a value is outside its domain, or the excluded tokens are not one for each row.
+    pub fn check(&self, rows: usize, vocabulary: usize) -> Result<()> {
         let temperature = self.temperature;
         if !(1e-6..=1e6).contains(&temperature) {
             return Err(Error::argument("temperature", temperature, "a number from 1e-6 to 1e6"));

@@ -1,4 +1,4 @@
-//! Sums of the envelopes of a block of logits: see [`crate::softmax`].
+//! Sums of the envelopes and of the weights of a block of logits: see [`crate::softmax`].
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
@@ -18,4 +18,7 @@ pub(crate) trait Weights {
     /// Returns the sum of [`crate::softmax::envelope`] over a block, for the greatest logit and the
     /// factor of [`crate::softmax::scale`]. The logits are at most `max`, which is finite.
     fn envelopes(logits: &[f32; BLOCK], max: f32, scale: f32) -> u64;
+
+    /// Returns the sum of [`crate::softmax::weight`] in the same way.
+    fn weights(logits: &[f32; BLOCK], max: f32, scale: f32) -> u64;
 }

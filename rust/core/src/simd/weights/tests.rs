@@ -2,15 +2,15 @@
 
 use super::super::{Job, Lanes, Level};
 use super::BLOCK;
-use crate::softmax::{distance, envelope, scale};
+use crate::softmax::{distance, envelope, scale, weight};
 
 struct Sum<'a>(&'a [f32; BLOCK], f32, f32);
 
 impl Job for Sum<'_> {
-    type Output = u64;
+    type Output = [u64; 2];
     #[inline(always)]
-    fn run<L: Lanes>(self) -> u64 {
-        L::envelopes(self.0, self.1, self.2)
+    fn run<L: Lanes>(self) -> [u64; 2] {
+        [L::envelopes(self.0, self.1, self.2), L::weights(self.0, self.1, self.2)]
     }
 }
 
@@ -32,7 +32,8 @@ fn every_level_gives_the_same() {
             }
             let max = logits.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
             // By the definition, not by the scalar level, whose loops are its own.
-            let expected: u64 = logits.iter().map(|x| envelope(distance(max, *x, scale))).sum();
+            let expected: [u64; 2] = [envelope as fn(u32) -> u64, weight]
+                .map(|of| logits.iter().map(|x| of(distance(max, *x, scale))).sum());
             for level in [Level::Scalar, Level::Avx2, Level::Avx512] {
                 let found = level.run(Sum(&logits, max, scale));
                 assert_eq!(found, expected, "{level:?}, temperature {temperature}, {round}");
