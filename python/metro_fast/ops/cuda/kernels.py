@@ -32,7 +32,7 @@ LEAST_STREAM = 64 * 512
 """Trits of a stream with the smallest S, which limits the number of streams of a block."""
 
 FORMATS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
-_STATIC_SHARED = 1024
+_STATIC_SHARED = 2048
 _MAX_VOCABULARY = 1 << 23
 
 
