@@ -19,6 +19,7 @@ REASONS = {
     "examples/demo.py::main": "the nine stages of the demo in their order",
     "examples/demo_data.py": "the texts and wordings that the demo learns from are data",
     "python/metro_fast/_core.pyi": "the types of one module, in the order of its rooms",
+    "python/metro_fast/ops/cuda/head_kernel.py::_sweep": "the steps of one block in their order",
     "python/metro_fast/ops/cuda/kernels.py": "one function for each kernel, with the same checks",
     "rust/core/src/simd/quads/tests.rs::run": "one match over formats and instruction sets",
     "rust/core/src/ternary/stages.rs": "the three passes of compression, which share their state",

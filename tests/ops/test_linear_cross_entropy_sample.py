@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from metro_fast import MetroFastError
-from metro_fast.ops import head_tiles
+from metro_fast.ops import head_gradient, head_tiles
 from metro_fast.ops.torch import linear_cross_entropy_sample
 from metro_fast.testing.linear_cross_entropy_sample import sweep_row
 from metro_fast.testing.strategies import counters
@@ -37,9 +37,10 @@ IDS = ["plain", "bias", "row_weights", "smoothing", "softcap", "z_loss", "scale"
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    """Tiles of 4 rows and 7 tokens, so that few rows have many."""
-    monkeypatch.setattr(head_tiles, "ROWS", 4)
-    monkeypatch.setattr(head_tiles, "TILE", 7)
+    """Tiles of 4 rows and 256 tokens, so that few rows have many."""
+    for module in (head_tiles, head_gradient):
+        monkeypatch.setattr(module, "ROWS", 4)
+        monkeypatch.setattr(module, "TILE", 256)
 
 
 def inputs(rows, width, vocabulary, options, dtype=torch.float32):
@@ -75,7 +76,7 @@ def unfused(
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=IDS)
-@pytest.mark.parametrize("shape", [(1, 3, 2), (9, 5, 30), (6, 4, 7), (13, 8, 100)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 3, 2), (9, 5, 300), (6, 4, 256), (13, 8, 1_000)], ids=str)
 def test_losses_and_gradients_are_those_of_whole_logits(small_tiles, shape, options):
     hidden, weight, targets, given = inputs(*shape, options)
     found = linear_cross_entropy_sample(hidden, weight, targets, **given)
@@ -97,7 +98,7 @@ def test_losses_and_gradients_are_those_of_whole_logits(small_tiles, shape, opti
 
 @pytest.mark.parametrize("options", OPTIONS, ids=IDS)
 def test_gradcheck(small_tiles, options):
-    hidden, weight, targets, given = inputs(6, 3, 17, options, torch.float64)
+    hidden, weight, targets, given = inputs(5, 2, 270, options, torch.float64)
     bias = given.pop("bias", None)
     if "row_weights" in given:
         given["row_weights"] = given["row_weights"].double()
@@ -127,29 +128,29 @@ def test_short_formats_sum_in_float32(dtype):
 
 @given(
     data=st.data(),
-    vocabulary=st.integers(2, 60),
+    vocabulary=st.sampled_from([2, 100, 256, 257, 600, 1_100]),
     temperature=st.sampled_from([1.0, 0.5, 3.0]),
     seed=counters,
     epoch=counters,
 )
 def test_draws_are_those_of_the_reference(data, vocabulary, temperature, seed, epoch):
-    rows = data.draw(st.integers(1, 6))
-    numbers = st.lists(st.integers(-9, 9), min_size=rows * vocabulary, max_size=rows * vocabulary)
-    logits = torch.tensor(data.draw(numbers), dtype=torch.float32).view(rows, vocabulary)
-    targets = torch.tensor(
-        data.draw(st.lists(st.integers(1, vocabulary - 1), min_size=rows, max_size=rows))
-    )
-    forbidden = data.draw(st.none() | st.lists(st.integers(1, vocabulary - 1), max_size=5))
+    rows = data.draw(st.integers(1, 5))
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    logits = random.integers(-9, 9, (rows, vocabulary)).astype(np.float32)
+    # Whole blocks that are never drawn from, as are those of padding.
+    logits[:, random.random(vocabulary) < 0.1] = -1e9
+    targets = torch.from_numpy(random.integers(1, vocabulary, rows))
+    forbidden = data.draw(st.none() | st.lists(st.integers(1, vocabulary - 1), max_size=9))
     exclude = data.draw(st.booleans())
     ids = torch.tensor(data.draw(st.lists(counters, min_size=rows, max_size=rows)))
     places = torch.arange(rows) * 7
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(head_tiles, "ROWS", 4)
-        patch.setattr(head_tiles, "TILE", data.draw(st.integers(1, 20)))
+        patch.setattr(head_tiles, "TILE", data.draw(st.sampled_from([256, 512, 2048])))
         found = linear_cross_entropy_sample(
             # A product of whole numbers is exact, whatever its shape.
             torch.eye(rows),
-            logits.t().contiguous(),
+            torch.from_numpy(logits.T.copy()),
             targets,
             seed_epoch=torch.tensor([seed, epoch]),
             sample_ids=ids,
@@ -158,26 +159,29 @@ def test_draws_are_those_of_the_reference(data, vocabulary, temperature, seed, e
             forbidden=None if forbidden is None else torch.tensor(forbidden, dtype=torch.int64),
             exclude_targets=exclude,
         )
-        for row in range(rows):
-            never = [*(forbidden or ()), *([int(targets[row])] if exclude else ())]
-            expected = sweep_row(
-                logits[row].numpy(), int(ids[row]), int(places[row]), tile=head_tiles.TILE,
-                temperature=temperature, forbidden=never, seed=seed, epoch=epoch,
-            )  # fmt: skip
-            assert found.sampled[row] == expected
+    for row in range(rows):
+        never = [*(forbidden or ()), *([int(targets[row])] if exclude else ())]
+        expected = sweep_row(
+            logits[row], int(ids[row]), int(places[row]), temperature=temperature,
+            forbidden=never, seed=seed, epoch=epoch,
+        )  # fmt: skip
+        assert found.sampled[row] == expected
 
 
-@pytest.mark.parametrize("tile", [3, 16, 2048])
+@pytest.mark.parametrize("apart", [1, 16, 100])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_frequencies_follow_the_softmax(simd, monkeypatch, tile, temperature):
-    monkeypatch.setattr(head_tiles, "TILE", tile)
-    rows, vocabulary = 60_000, 40
+def test_frequencies_follow_the_softmax(simd, apart, temperature):
+    # Forty tokens, so far apart that they are in one block, in three and in sixteen.
+    rows, vocabulary = 20_000, 40
     row = torch.from_numpy(np.random.default_rng(8).normal(0, 2, vocabulary)).float()
+    weight = torch.full((vocabulary * apart, 1), -1e9)
+    weight[::apart, 0] = row
     found = linear_cross_entropy_sample(
-        torch.ones(rows, 1), row[:, None].contiguous(), torch.zeros(rows, dtype=torch.int64),
+        torch.ones(rows, 1), weight, torch.zeros(rows, dtype=torch.int64),
         seed_epoch=torch.tensor([4, 0]), temperature=temperature,
     )  # fmt: skip
-    counts = torch.bincount(found.sampled, minlength=vocabulary).double()
+    assert not (found.sampled % apart).any()
+    counts = torch.bincount(found.sampled // apart, minlength=vocabulary).double()
     expected = rows * (row.double() / temperature).softmax(0)
     chi = float(((counts - expected) ** 2 / expected).sum())
     low, high = chi2.ppf([1e-6, 1 - 1e-6], vocabulary - 1)

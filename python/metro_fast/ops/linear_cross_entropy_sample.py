@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metro_fast.errors import MetroFastError
-from metro_fast.ops.head_tiles import head_op
+from metro_fast.ops.head_gradient import head_op
 
 __all__ = ["HeadOutput", "linear_cross_entropy_sample"]
 
@@ -60,10 +60,10 @@ def linear_cross_entropy_sample(
 
     The draw is from `softmax(logits / temperature)` over the tokens that may be drawn: equal in law
     to `ops.sample_replacements`, but another function of the random numbers, because no tile knows
-    the later ones. In each tile of 2,048 tokens one is drawn by the exact sum of its weights in
-    integers, and it replaces the one before with the probability of its tile among those so far
-    (a reservoir of one). Equal logits give equal tokens for any instruction set and number of
-    threads; the logits themselves may differ in their last bits with the shape of the product.
+    the later ones. In each block of 256 tokens one is drawn by the exact sum of its weights in
+    integers, and it replaces the one before with the probability of its block among those so far
+    (a reservoir of one). Equal logits give equal tokens for any instruction set, tiling and number
+    of threads; the logits themselves may differ in their last bits with the shape of the product.
 
     Args:
         hidden: [R, d], float32, bfloat16, float16 or float64, on the CPU.

@@ -1,4 +1,4 @@
-"""Reference of the draw of `ops.linear_cross_entropy_sample`: one row of logits, tile by tile."""
+"""Reference of the draw of `ops.linear_cross_entropy_sample`: one row of logits, block by block."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,11 @@ import numpy.typing as npt
 from metro_fast.testing.philox import Stream, make_key, philox4x32_10
 from metro_fast.testing.sample_replacements import C1, C2, LOG2_E, POINT, TABLE, TOP
 
-TILE = 2048
-"""Number of tokens of a tile."""
+BLOCK = 256
+"""Number of tokens of a block."""
 
 DECIDING = 1 << 31
-"""The block of random numbers that decides about the first tile."""
+"""The number of the random words that decide about the first block."""
 
 
 def distance(greatest: np.float32, logit: np.float32, scale: np.float32) -> int:
@@ -46,7 +46,6 @@ def sweep_row(
     sample_id: int,
     position: int = 0,
     *,
-    tile: int = TILE,
     temperature: float = 1.0,
     forbidden: Sequence[int] = (),
     seed: int = 0,
@@ -58,14 +57,13 @@ def sweep_row(
         logits: float32 [V] without NaN and +inf.
         sample_id: The id of the row's sample.
         position: The place of the row in its sample.
-        tile: Number of tokens of a tile.
         temperature: Positive.
         forbidden: Tokens that are not drawn.
         seed: The seed.
         epoch: The epoch.
 
     Example:
-        >>> sweep_row(np.array([-np.inf, 0.0], np.float32), 0, tile=1)
+        >>> sweep_row(np.array([-np.inf, 0.0], np.float32), 0)
         1
     """
     kept = logits.copy()
@@ -73,13 +71,13 @@ def sweep_row(
     scale = np.float32(LOG2_E / temperature) * np.float32(2**POINT)
     key = make_key(seed, epoch, Stream.REPLACE)
 
-    def uniform(block: int) -> int:
-        words = philox4x32_10((block, position, sample_id & 0xFFFFFFFF, sample_id >> 32), key)
+    def uniform(number: int) -> int:
+        words = philox4x32_10((number, position, sample_id & 0xFFFFFFFF, sample_id >> 32), key)
         return words[0] | words[1] << 32
 
     greatest, mass, drawn = np.float32(-np.inf), 0, -1
-    for number, first in enumerate(range(0, len(kept), tile)):
-        part = kept[first : first + tile]
+    for number, first in enumerate(range(0, len(kept), BLOCK)):
+        part = kept[first : first + BLOCK]
         top = part.max()
         if top == -np.inf:
             continue

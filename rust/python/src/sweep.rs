@@ -16,7 +16,6 @@ use crate::simd::level;
 pub(crate) struct Sweep {
     states: Vec<RowState>,
     targets: Vec<i64>,
-    tiles: u32,
     draw: Option<Drawing>,
 }
 
@@ -66,7 +65,7 @@ impl Sweep {
         let sampling = Sampling { excluded: Some(&targets), ..Sampling::default() };
         sampling.check(targets.len(), vocabulary).map_err(to_python)?;
         let states = memory::filled(targets.len(), RowState::default).map_err(to_python)?;
-        Ok(Self { states, targets, tiles: 0, draw: None })
+        Ok(Self { states, targets, draw: None })
     }
 
     /// Draws a token for each row too. `forbidden` is in ascending order.
@@ -106,16 +105,14 @@ impl Sweep {
         first: i64,
         num_threads: usize,
     ) -> PyResult<()> {
-        let (width, number, level) = (logits.shape()[1], self.tiles, level()?);
+        let (width, level) = (logits.shape()[1], level()?);
         let logits = logits.as_slice()?;
         let Self { states, targets, draw, .. } = self;
         enter(py, || {
             let draw = draw.as_ref().map(|draw| draw.of(targets)).transpose()?;
-            let tile = Tile { logits, width, first, number };
+            let tile = Tile { logits, width, first };
             sweep_tile(tile, targets, draw.as_ref(), level, num_threads, states)
-        })?;
-        self.tiles += 1;
-        Ok(())
+        })
     }
 
     /// Returns what was found. `first_row` is the number of the first row in messages.

@@ -1,4 +1,4 @@
-//! A sweep over the vocabulary, tile by tile: what a head needs from logits that are never stored.
+//! A sweep over the vocabulary: what a head needs from logits that are never stored.
 //!
 //! For each row it keeps the greatest logit and the sum of the weights relative to it (and so the
 //! logsumexp), the likeliest token, the sum of the logits, and a token that is drawn. The draw is a
@@ -22,7 +22,8 @@ use crate::softmax::{distance, scale, weight};
 use crate::threads::for_each;
 use crate::{Error, Result, memory};
 
-/// The block of random numbers that decides about tile 0; those of the tokens of tile t are t.
+/// The number of the random words that decide about block 0; those that draw in block b have its
+/// number.
 const DECIDING: u32 = 1 << 31;
 
 /// The state of one row after some tiles.
@@ -75,16 +76,14 @@ pub struct Tile<'a> {
     pub logits: &'a [f32],
     /// Number of tokens of the tile.
     pub width: usize,
-    /// The first token of the tile.
+    /// The first token of the tile, a multiple of 256.
     pub first: i64,
-    /// The number of the tile, in the order of the sweep.
-    pub number: u32,
 }
 
 /// Adds a tile to the states of its rows.
 ///
 /// # Errors
-/// If sizes do not match.
+/// If sizes do not match, or the tile does not start at a block.
 pub fn sweep_tile(
     tile: Tile,
     targets: &[i64],
@@ -93,130 +92,152 @@ pub fn sweep_tile(
     num_threads: usize,
     states: &mut [RowState],
 ) -> Result<()> {
+    let Tile { logits, width, first } = tile;
     let rows = states.len();
-    if rows.checked_mul(tile.width) != Some(tile.logits.len()) || targets.len() != rows {
+    if rows.checked_mul(width) != Some(logits.len()) || targets.len() != rows {
         return Err(Error::Shape(format!(
-            "logits holds {} numbers and targets {} for {rows} rows of {} tokens",
-            tile.logits.len(),
+            "logits holds {} numbers and targets {} for {rows} rows of {width} tokens",
+            logits.len(),
             targets.len(),
-            tile.width
         )));
     }
-    if rows == 0 || tile.width == 0 {
+    if first < 0 || first % BLOCK as i64 != 0 {
+        return Err(Error::argument("first", first, format!("a multiple of {BLOCK}")));
+    }
+    if rows == 0 || width == 0 {
         return Ok(());
     }
     let share = rows.div_ceil(num_threads.max(1));
-    let shares = tile.logits.chunks(share * tile.width).zip(states.chunks_mut(share)).enumerate();
+    let shares = logits.chunks(share * width).zip(states.chunks_mut(share)).enumerate();
     let shares = memory::collect(shares)?;
     for_each(num_threads, shares, |(index, (logits, states))| {
-        let mut room =
-            Room { totals: memory::with_room(tile.width.div_ceil(BLOCK))?, kept: vec![] };
-        for (offset, (logits, state)) in logits.chunks_exact(tile.width).zip(states).enumerate() {
-            point(4 * tile.width)?;
+        for (offset, (logits, state)) in logits.chunks_exact(width).zip(states).enumerate() {
+            point(4 * width)?;
             let row = index * share + offset;
-            let mass = state.score(tile, logits, targets[row], level, &mut room);
-            if let (Some(draw), Some(mass)) = (draw, mass) {
-                state.draw(draw, tile, logits, mass, row, level, &mut room)?;
-            }
+            let words = |block: u32| draw.map_or(0, |draw| draw.uniform(row, block));
+            let draw = draw.map(|draw| RowDraw {
+                words: &words,
+                scale: scale(draw.sampling.temperature),
+                forbidden: draw.sampling.forbidden,
+                excluded: draw.sampling.excluded.and_then(|ids| ids.get(row)).copied(),
+            });
+            level.run(Visit { logits, first, target: targets[row], draw, state });
         }
         Ok(())
     })
 }
 
-/// Room for the sums up to each block, and for logits of which some may not be drawn.
-struct Room {
-    totals: Vec<u64>,
-    kept: Vec<f32>,
+impl SweepDraw<'_> {
+    /// Returns 64 random bits.
+    fn uniform(&self, row: usize, block: u32) -> u64 {
+        let [low, high, _, _] = self.draws.words(row, block);
+        u64::from(low) | u64::from(high) << 32
+    }
 }
 
-impl RowState {
-    /// Adds a tile to all that the loss needs, and returns the tile's own mass, whose sums up to
-    /// each block stay in the room.
-    fn score(
-        &mut self,
-        tile: Tile,
-        logits: &[f32],
-        target: i64,
-        level: Level,
-        room: &mut Room,
-    ) -> Option<Mass> {
-        let inside = usize::try_from(target - tile.first).ok();
-        if let Some(logit) = inside.and_then(|place| logits.get(place)) {
-            self.target = *logit;
-        }
-        let found = level.run(Weigh { logits, scale: scale(1.0), totals: &mut room.totals });
-        let Some(mass) = found else {
-            self.bad = true;
-            return None;
-        };
-        self.total += level.run(Sum(logits));
-        if mass.max > self.mass.max {
-            let place = logits.iter().position(|logit| *logit >= mass.max).unwrap_or(0);
-            self.best = tile.first + place as i64;
-        }
-        let (max, before, here) = self.mass.aligned(mass, scale(1.0));
-        self.mass = Mass { max, sum: before + here };
-        Some(mass)
-    }
+/// The draw of one row.
+#[derive(Clone, Copy)]
+struct RowDraw<'a> {
+    words: &'a dyn Fn(u32) -> u64,
+    scale: f32,
+    forbidden: &'a [i64],
+    excluded: Option<i64>,
+}
 
-    /// Draws from a tile, and keeps the token with the probability of the tile among those so far.
-    #[allow(clippy::too_many_arguments)]
-    fn draw(
-        &mut self,
-        draw: &SweepDraw,
-        tile: Tile,
-        logits: &[f32],
+/// Adds a row's part of a tile to its state.
+struct Visit<'a> {
+    logits: &'a [f32],
+    first: i64,
+    target: i64,
+    draw: Option<RowDraw<'a>>,
+    state: &'a mut RowState,
+}
+
+impl Job for Visit<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { logits, first, target, draw, state } = self;
+        let (one, mut buffer) = (scale(1.0), [0.0; BLOCK]);
+        if let Some(logit) = usize::try_from(target - first).ok().and_then(|at| logits.get(at)) {
+            state.target = *logit;
+        }
+        for (index, part) in logits.chunks(BLOCK).enumerate() {
+            let start = first + (index * BLOCK) as i64;
+            let Some(max) = f32::greatest(part) else {
+                state.bad = true;
+                continue;
+            };
+            state.total += sum(part);
+            if max == f32::NEG_INFINITY {
+                continue;
+            }
+            let block = f32::block(part, &mut buffer);
+            let mass = Mass { max, sum: L::weights(block, max, one) };
+            if max > state.mass.max {
+                let place = part.iter().position(|logit| *logit >= max).unwrap_or(0);
+                state.best = start + place as i64;
+            }
+            let (max, before, here) = state.mass.aligned(mass, one);
+            state.mass = Mass { max, sum: before + here };
+            if let Some(draw) = &draw {
+                draw.visit::<L>(block, part.len(), start, mass, state);
+            }
+        }
+    }
+}
+
+impl RowDraw<'_> {
+    /// Draws from a block, and keeps the token with the probability of the block among those so
+    /// far.
+    #[inline(always)]
+    fn visit<L: Lanes>(
+        &self,
+        block: &[f32; BLOCK],
+        width: usize,
+        start: i64,
         mut mass: Mass,
-        row: usize,
-        level: Level,
-        room: &mut Room,
-    ) -> Result<()> {
-        let Sampling { temperature, forbidden, excluded, .. } = draw.sampling;
-        let scale = scale(temperature);
-        let end = tile.first + tile.width as i64;
-        let from = forbidden.partition_point(|id| *id < tile.first);
+        state: &mut RowState,
+    ) {
+        let Self { words, scale, forbidden, excluded } = *self;
+        let end = start + width as i64;
+        let from = forbidden.partition_point(|id| *id < start);
         let to = forbidden.partition_point(|id| *id < end);
         let forbidden = forbidden.get(from..to).unwrap_or_default();
-        let excluded = excluded.and_then(|ids| ids.get(row));
-        let excluded = excluded.filter(|id| (tile.first..end).contains(*id));
-        let limited = excluded.is_some() || !forbidden.is_empty();
-        let mut logits = logits;
-        if limited {
-            room.kept.clear();
-            memory::grow(&mut room.kept, logits.len())?;
-            room.kept.extend_from_slice(logits);
-            for id in forbidden.iter().chain(excluded) {
-                room.kept[(*id - tile.first) as usize] = f32::NEVER;
+        let excluded = excluded.filter(|id| (start..end).contains(id));
+        let mut kept;
+        let block = if excluded.is_some() || !forbidden.is_empty() {
+            kept = *block;
+            for id in forbidden.iter().chain(&excluded) {
+                kept[(*id - start) as usize] = f32::NEVER;
             }
-            logits = &room.kept;
-        }
-        if limited || scale.to_bits() != self::scale(1.0).to_bits() {
-            match level.run(Weigh { logits, scale, totals: &mut room.totals }) {
-                Some(found) => mass = found,
-                None => return Ok(()),
-            }
-        }
-        let (max, before, here) = self.drawable.aligned(mass, scale);
-        self.drawable = Mass { max, sum: before + here };
-        let words = |block| {
-            let [low, high, _, _] = draw.draws.words(row, block);
-            u64::from(low) | u64::from(high) << 32
+            mass.max = kept.iter().fold(f32::NEG_INFINITY, |max, logit| max.max(*logit));
+            mass.sum = 0;
+            &kept
+        } else {
+            block
         };
-        if here == 0 || times(words(DECIDING | tile.number), before + here) < before {
-            return Ok(());
+        if mass.max == f32::NEG_INFINITY {
+            return;
         }
-        let aim = times(words(tile.number), mass.sum);
-        let block = room.totals.partition_point(|sum| *sum <= aim);
-        let mut sum = if block == 0 { 0 } else { room.totals[block - 1] };
-        let start = block * BLOCK;
-        for (offset, logit) in logits.get(start..).unwrap_or_default().iter().enumerate() {
+        if mass.sum == 0 || scale.to_bits() != self::scale(1.0).to_bits() {
+            mass.sum = L::weights(block, mass.max, scale);
+        }
+        let (max, before, here) = state.drawable.aligned(mass, scale);
+        state.drawable = Mass { max, sum: before + here };
+        let number = (start / BLOCK as i64) as u32;
+        if here == 0 || times(words(DECIDING | number), before + here) < before {
+            return;
+        }
+        let aim = times(words(number), mass.sum);
+        let mut sum = 0;
+        let place = block.iter().position(|logit| {
             sum += weight(distance(mass.max, *logit, scale));
-            if sum > aim {
-                self.drawn = tile.first + (start + offset) as i64;
-                return Ok(());
-            }
-        }
-        Err(Error::Shape("logits changed while they were read".into()))
+            sum > aim
+        });
+        // The aim is below the sum of the block.
+        state.drawn = place.map_or(state.drawn, |place| start + place as i64);
     }
 }
 
@@ -225,47 +246,15 @@ fn times(uniform: u64, count: u64) -> u64 {
     ((u128::from(uniform) * u128::from(count)) >> 64) as u64
 }
 
-/// Finds the mass of a row's part, and the sums up to each block; `None` of NaN or +Inf.
-struct Weigh<'a> {
-    logits: &'a [f32],
-    scale: f32,
-    totals: &'a mut Vec<u64>,
-}
-
-impl Job for Weigh<'_> {
-    type Output = Option<Mass>;
-
-    #[inline(always)]
-    fn run<L: Lanes>(self) -> Option<Mass> {
-        let max = f32::greatest(self.logits)?;
-        self.totals.clear();
-        if max == f32::NEG_INFINITY {
-            return Some(Mass::NONE);
-        }
-        let (mut buffer, mut sum) = ([0.0; BLOCK], 0);
-        for block in self.logits.chunks(BLOCK) {
-            sum += L::weights(f32::block(block, &mut buffer), max, self.scale);
-            self.totals.push(sum);
-        }
-        Some(Mass { max, sum })
-    }
-}
-
 /// Adds logits in f64, in eight lanes.
-struct Sum<'a>(&'a [f32]);
-
-impl Job for Sum<'_> {
-    type Output = f64;
-
-    #[inline(always)]
-    fn run<L: Lanes>(self) -> f64 {
-        let mut lanes = [0.0; 8];
-        let (whole, rest) = self.0.as_chunks::<8>();
-        for eight in whole {
-            for (lane, logit) in lanes.iter_mut().zip(eight) {
-                *lane += f64::from(*logit);
-            }
+#[inline(always)]
+fn sum(logits: &[f32]) -> f64 {
+    let mut lanes = [0.0; 8];
+    let (whole, rest) = logits.as_chunks::<8>();
+    for eight in whole {
+        for (lane, logit) in lanes.iter_mut().zip(eight) {
+            *lane += f64::from(*logit);
         }
-        lanes.iter().sum::<f64>() + rest.iter().map(|logit| f64::from(*logit)).sum::<f64>()
     }
+    lanes.iter().sum::<f64>() + rest.iter().map(|logit| f64::from(*logit)).sum::<f64>()
 }

@@ -14,14 +14,13 @@ fn sweep(
     level: Level,
 ) -> Vec<RowState> {
     let mut states = vec![RowState::default(); targets.len()];
-    for (number, first) in (0..vocabulary).step_by(width).enumerate() {
+    for first in (0..vocabulary).step_by(width) {
         let width = width.min(vocabulary - first);
         let part: Vec<f32> = logits
             .chunks(vocabulary)
             .flat_map(|row| row[first..first + width].iter().copied())
             .collect();
-        let number = number as u32;
-        let tile = Tile { logits: &part, width, first: first as i64, number };
+        let tile = Tile { logits: &part, width, first: first as i64 };
         sweep_tile(tile, targets, draw, level, 2, &mut states).unwrap();
     }
     states
@@ -47,7 +46,7 @@ fn the_loss_is_that_of_a_whole_row() {
     let (count, vocabulary) = (5, 1_000);
     let logits = rows(count, vocabulary);
     let targets = [0, 999, 255, 256, 500];
-    for width in [1_000, 256, 100, 7] {
+    for width in [1_024, 512, 256] {
         let states = sweep(&logits, vocabulary, width, &targets, None, Level::best());
         for ((state, row), target) in states.iter().zip(logits.chunks(vocabulary)).zip(targets) {
             let exact = row.iter().map(|x| f64::from(*x).exp()).sum::<f64>().ln();
@@ -78,28 +77,41 @@ fn every_level_gives_the_same() {
 }
 
 #[test]
-fn frequencies_follow_the_softmax_whatever_the_tiles() {
-    // Weights 8, 4, 2, 1 and 1, of which the second is forbidden, and the target excluded.
-    let row = [3.0, 2.0, 1.0, 0.0, 0.0, f32::NEG_INFINITY].map(|x| x * std::f32::consts::LN_2);
-    let count = 60_000;
-    let (logits, targets) = (row.repeat(count), vec![3; count]);
-    for (limited, expected) in
-        [(false, [8.0, 4.0, 2.0, 1.0, 1.0, 0.0]), (true, [8.0, 0.0, 2.0, 0.0, 1.0, 0.0])]
-    {
-        let mut draw = draw(count, if limited { &[1] } else { &[] });
+fn frequencies_follow_the_softmax_over_blocks() {
+    // Six tokens in five blocks, with weights 8, 4, 2, 1, 1 and 0; the second is forbidden in the
+    // second round, and the fourth is the target.
+    let places = [0, 255, 256, 700, 1_000, 1_200];
+    let weights = [8.0, 4.0, 2.0, 1.0, 1.0, 0.0];
+    let count = 40_000;
+    let mut row = vec![f32::NEG_INFINITY; 1_280];
+    for (place, weight) in places.iter().zip(weights) {
+        row[*place] = (weight as f32).ln();
+    }
+    let (logits, targets) = (row.repeat(count), vec![700; count]);
+    for (limited, expected) in [(false, weights), (true, [8.0, 0.0, 2.0, 0.0, 1.0, 0.0])] {
+        let mut draw = draw(count, if limited { &[255] } else { &[] });
         draw.sampling.excluded = limited.then_some(&targets);
-        for width in [6, 3, 2, 1] {
-            let mut counts = [0f64; 6];
-            for state in sweep(&logits, 6, width, &targets, Some(&draw), Level::best()) {
-                counts[state.drawn as usize] += 1.0;
-            }
-            let all: f64 = expected.iter().sum();
-            for (found, weight) in counts.iter().zip(expected) {
-                let share: f64 = weight / all;
-                let error = (found / count as f64 - share).abs();
-                assert!(error <= 5.0 * (share / count as f64).sqrt(), "{width}: {counts:?}");
-            }
+        let mut counts = [0f64; 6];
+        for state in sweep(&logits, 1_280, 512, &targets, Some(&draw), Level::best()) {
+            counts[places.iter().position(|p| *p as i64 == state.drawn).unwrap()] += 1.0;
         }
+        let all: f64 = expected.iter().sum();
+        for (found, weight) in counts.iter().zip(expected) {
+            let share: f64 = weight / all;
+            let error = (found / count as f64 - share).abs();
+            assert!(error <= 5.0 * (share / count as f64).sqrt(), "{counts:?}");
+        }
+    }
+}
+
+#[test]
+fn draws_do_not_depend_on_the_tiles() {
+    let logits = rows(30, 2_000);
+    let targets: Vec<i64> = (0..30).collect();
+    let draw = draw(30, &[3, 299, 300, 1_999]);
+    let expected = sweep(&logits, 2_000, 2_048, &targets, Some(&draw), Level::best());
+    for width in [256, 512, 1_024] {
+        assert_eq!(sweep(&logits, 2_000, width, &targets, Some(&draw), Level::best()), expected);
     }
 }
 
@@ -109,7 +121,7 @@ fn bad_and_empty_rows_are_kept_apart() {
     logits[47] = f32::NAN;
     logits[80..].fill(f32::NEG_INFINITY);
     let draw = draw(3, &[]);
-    let states = sweep(&logits, 40, 16, &[0, 0, 0], Some(&draw), Level::best());
+    let states = sweep(&logits, 40, 256, &[0, 0, 0], Some(&draw), Level::best());
     assert_eq!(states.iter().map(|s| s.bad).collect::<Vec<_>>(), [false, true, false]);
     assert!(states[0].drawn >= 0);
     assert_eq!((states[2].drawn, states[2].drawable), (-1, Mass::NONE));
