@@ -59,6 +59,7 @@ def add_to_base(
 
     Example:
         >>> import torch
+        >>> _ = torch.manual_seed(0)
         >>> from peft import LoraConfig, get_peft_model
         >>> from metro_fast.experts import compress, merge
         >>> def base():

@@ -72,6 +72,7 @@ def save_plain(
 
     Example:
         >>> import torch
+        >>> _ = torch.manual_seed(0)
         >>> from peft import LoraConfig, PeftModel, get_peft_model
         >>> from metro_fast.experts import compress, merge
         >>> def base():
