@@ -289,6 +289,15 @@ def test_bad_input_is_named(change, kind, message):
         linear_cross_entropy_sample(**{**given, **change})
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_one_bad_logit_among_many_blocks_is_named(bad):
+    """Not only where all blocks are bad: a token of another block must not be drawn in silence."""
+    weight = torch.ones(900, 1)
+    weight[300] = bad
+    with pytest.raises(MetroFastError, match="NaN or inf at row 0"):
+        linear_cross_entropy_sample(torch.ones(2, 1), weight, torch.tensor([0, 1]), seed_epoch=PAIR)
+
+
 def test_without_a_draw_a_bad_row_has_a_bad_loss():
     hidden = torch.zeros(3, 2)
     hidden[1] = torch.nan

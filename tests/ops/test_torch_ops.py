@@ -220,6 +220,9 @@ def test_a_row_that_does_not_fit_into_shared_memory_is_read_again(emulated, monk
     found = kernels.sample_replacements(logits, pair, None, None, 1.0)
     assert emulated[0].shared_bytes == 0
     assert torch.equal(found, registered.sample_replacements(logits, pair))
+    for limits in ({"top_k": 500}, {"top_k": 9}, {"forbidden": torch.arange(400)}):
+        found = kernels.sample_replacements(logits, pair, None, None, 1.0, **limits)
+        assert torch.equal(found, registered.sample_replacements(logits, pair, **limits))
 
 
 def test_bad_rows_become_errors(emulated):

@@ -21,10 +21,12 @@ def bad_rows() -> list[str]:
     """The messages of a NaN, and of a row whose tokens are all forbidden."""
     (hidden, weight, targets), options = inputs("plain")
     found = []
-    for change in ("nan", "forbidden"):
+    for change in ("nan", "one inf", "forbidden"):
         rows, given = hidden.clone(), dict(options)
         if change == "nan":
             rows[4] = torch.nan
+        elif change == "one inf":
+            given["bias"] = torch.zeros(700).index_fill(0, torch.tensor([300]), torch.inf)
         else:
             given["forbidden"] = torch.arange(700)
         try:

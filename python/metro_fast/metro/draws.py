@@ -57,6 +57,17 @@ class Draw:
         pair[1] = self.epoch
         return pair
 
+    def options(self, device: torch.device) -> dict[str, Any]:
+        """The arguments by which a head draws while it scores, `linear_cross_entropy_sample`."""
+        return {
+            "seed_epoch": self.seed_epoch(device),
+            "sample_ids": self.sample_ids,
+            "positions": self.positions,
+            "temperature": self.sampling.temperature,
+            "forbidden": self.sampling.forbidden,
+            "exclude_targets": self.sampling.exclude_original,
+        }
+
     def sample(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Draw one token per row: int64 [rows].
 

@@ -135,7 +135,6 @@ class VocabularyHead:
         draw: Draw | None,
         row_weights: Tensor | None,
     ) -> Prediction:
-        sampling = None if draw is None else draw.sampling
         found = registered.linear_cross_entropy_sample(
             rows,
             weight,
@@ -146,12 +145,7 @@ class VocabularyHead:
             softcap=self.softcap,
             z_loss=self.z_loss,
             scale=self.scale,
-            seed_epoch=None if draw is None else draw.seed_epoch(rows.device),
-            sample_ids=None if draw is None else draw.sample_ids,
-            positions=None if draw is None else draw.positions,
-            temperature=1.0 if sampling is None else sampling.temperature,
-            forbidden=None if sampling is None else sampling.forbidden,
-            exclude_targets=sampling is not None and sampling.exclude_original,
+            **({} if draw is None else draw.options(rows.device)),
         )
         count = targets.new_tensor(targets.numel())
         loss = TokenLoss(found.loss.sum(), count, found.correct.sum())

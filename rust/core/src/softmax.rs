@@ -57,6 +57,12 @@ pub(crate) fn envelope(distance: u32) -> u64 {
     (1 << TOP) >> ((distance >> POINT) & 63)
 }
 
+/// Returns `floor(uniform * count / 2^64)`: a number below `count`.
+#[inline(always)]
+pub(crate) fn below(uniform: u64, count: u64) -> u64 {
+    ((u128::from(uniform) * u128::from(count)) >> 64) as u64
+}
+
 /// Returns `2^(32 - frac(d))` up to a relative error of 2^-23.8, and exactly 2^32 where the fraction
 /// is 0: a proposal is accepted if 32 random bits are below.
 #[inline]

@@ -118,7 +118,7 @@ impl Sweep {
     /// Returns what was found. `first_row` is the number of the first row in messages.
     fn finish<'py>(&self, py: Python<'py>, first_row: usize) -> PyResult<Found<'py>> {
         if self.draw.is_some()
-            && let Some(row) = self.states.iter().position(|state| state.drawn < 0)
+            && let Some(row) = self.states.iter().position(|state| state.bad || state.drawn < 0)
         {
             let why = if self.states[row].bad { "NaN or inf" } else { "nothing but -inf" };
             return Err(to_python(Error::Shape(format!(
@@ -127,11 +127,10 @@ impl Sweep {
             ))));
         }
         let states = &self.states;
-        let bad = |state: &RowState| state.bad;
         Ok((
             PyArray1::from_iter(
                 py,
-                states.iter().map(|s| if bad(s) { f64::NAN } else { s.mass.logsumexp() }),
+                states.iter().map(|s| if s.bad { f64::NAN } else { s.mass.logsumexp() }),
             ),
             PyArray1::from_iter(py, states.iter().map(|state| state.target)),
             PyArray1::from_iter(py, states.iter().map(|state| state.total)),

@@ -285,8 +285,8 @@ def sweep(
 
 
 def _flag(found: Swept, flags: Tensor) -> None:
-    """Flag the first row from which nothing is drawn, without waiting for the device."""
-    missing = found.drawn < 0
+    """Flag the first row with a bad logit or without a draw, without waiting for the device."""
+    missing = found.greatest.isnan() | (found.drawn < 0)
     first = missing.int().argmax().int()
     code = torch.where(found.greatest[first].isnan(), 16, 17).int()
     before = torch.where(flags[1] < 0, first, torch.minimum(flags[1], first))

@@ -151,7 +151,8 @@ def sample_replacements(
     fits = row_bytes <= _shared_bytes(logits.device) - _STATIC_SHARED
     # A row that is read again is kept in global memory if not all of its tokens may be drawn.
     count = 0 if forbidden is None else forbidden.numel()
-    limited = count > 0 or excluded is not None or (top_k is not None and top_k < vocabulary)
+    likeliest = top_k if top_k is not None and top_k < vocabulary else 0
+    limited = count > 0 or excluded is not None or likeliest > 0
     scratch = None
     if limited and not fits:
         scratch = torch.empty((rows, vocabulary), dtype=logits.dtype, device=logits.device)
@@ -172,8 +173,7 @@ def sample_replacements(
             forbidden if count else None,
             c_uint32(count),
             excluded,
-            # No vocabulary has 2^32 tokens.
-            c_uint32(min(top_k or 0, vocabulary)),
+            c_uint32(likeliest),
             c_uint32(row_bytes if fits else 0),
             scratch,
             out,

@@ -3,7 +3,7 @@
 use super::logits::Logit;
 use crate::simd::weights::BLOCK;
 use crate::simd::{Job, Lanes};
-use crate::softmax::{acceptance, distance, envelope};
+use crate::softmax::{acceptance, below, distance, envelope};
 
 /// Number of proposals, the last of which is accepted: it is reached once in 2^64 rows.
 const MOST: u32 = 64;
@@ -52,7 +52,7 @@ impl<T: Logit> Job for Row<'_, T> {
         for proposal in 0..MOST {
             let [low, high, chance, _] = words(proposal);
             let uniform = u64::from(low) | u64::from(high) << 32;
-            let target = ((u128::from(uniform) * u128::from(total)) >> 64) as u64;
+            let target = below(uniform, total);
             let block = totals.partition_point(|sum| *sum <= target);
             let mut sum = if block == 0 { 0 } else { totals[block - 1] };
             let start = block * BLOCK;

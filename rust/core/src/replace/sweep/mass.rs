@@ -4,7 +4,6 @@ use crate::softmax::{TOP, distance, weight};
 
 /// The greatest of the logits seen so far, and the sum of all weights relative to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[repr(C)]
 pub struct Mass {
     /// -Inf before the first logit above it.
     pub max: f32,

@@ -18,7 +18,7 @@ use super::sampling::Sampling;
 use crate::interrupt::point;
 use crate::simd::weights::BLOCK;
 use crate::simd::{Job, Lanes, Level};
-use crate::softmax::{distance, scale, weight};
+use crate::softmax::{below, distance, scale, weight};
 use crate::threads::for_each;
 use crate::{Error, Result, memory};
 
@@ -227,10 +227,10 @@ impl RowDraw<'_> {
         let (max, before, here) = state.drawable.aligned(mass, scale);
         state.drawable = Mass { max, sum: before + here };
         let number = (start / BLOCK as i64) as u32;
-        if here == 0 || times(words(DECIDING | number), before + here) < before {
+        if here == 0 || below(words(DECIDING | number), before + here) < before {
             return;
         }
-        let aim = times(words(number), mass.sum);
+        let aim = below(words(number), mass.sum);
         let mut sum = 0;
         let place = block.iter().position(|logit| {
             sum += weight(distance(mass.max, *logit, scale));
@@ -239,11 +239,6 @@ impl RowDraw<'_> {
         // The aim is below the sum of the block.
         state.drawn = place.map_or(state.drawn, |place| start + place as i64);
     }
-}
-
-/// Returns `floor(uniform * count / 2^64)`: a number below `count`.
-fn times(uniform: u64, count: u64) -> u64 {
-    ((u128::from(uniform) * u128::from(count)) >> 64) as u64
 }
 
 /// Adds logits in f64, in eight lanes.
