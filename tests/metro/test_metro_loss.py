@@ -109,7 +109,7 @@ def _golden(
         registered,
         "linear_cross_entropy_sample",
         lambda *tensors, **given: predict(*tensors, **given | {"scale": 1.0})._replace(
-            sampled=None if given["seed_epoch"] is None else sampled
+            sampled=sampled if "seed_epoch" in given else None
         ),
     )
     if model.rtd_head is not None:
